@@ -1,0 +1,64 @@
+# Everything a user or CI calls. `make help` lists it.
+SHELL := /bin/bash
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+export NO_ALBUMENTATIONS_UPDATE = 1
+export DO_NOT_TRACK = 1
+export HF_HUB_OFFLINE = 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo down ui test test-slow check bench lock clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: $(STAMP) ## Make .venv and install everything from the hash-pinned lock
+
+# uv is used where it is installed, because it is ten times faster; pip reads the same lock.
+# --no-deps: the lock is complete, and lifts version caps that pip would not lift (docs/decisions).
+$(STAMP): requirements.lock pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed; name yours: make setup PYTHON=/path/to/python3.11"; exit 2; }
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v == (3, 11) else f"Python 3.11 is needed, {sys.executable} is {v[0]}.{v[1]}; make setup PYTHON=/path/to/python3.11")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing about 6 GB of packages into $(VENV) (once; minutes)"
+	@if command -v uv >/dev/null; then \
+	  uv pip install --python $(BIN)/python --no-deps --require-hashes -r requirements.lock; \
+	else \
+	  $(BIN)/python -m pip install --disable-pip-version-check --no-deps --require-hashes -r requirements.lock; \
+	fi
+	@$(BIN)/python -m pip install --disable-pip-version-check -q --no-deps --no-build-isolation -e .
+	@touch $(STAMP)
+
+demo: setup ## The main job: url lists in, chat model out (the tiny recipe, about ten minutes on two cores)
+	@$(BIN)/internvl demo
+
+down: ## Stop the services that we started, and nothing else
+	@$(BIN)/internvl down
+
+ui: setup ## Start the services and print the addresses of the UI and the reports
+	@$(BIN)/internvl up
+
+test: setup ## Run the tests
+	@$(BIN)/python -m pytest -m "not slow"
+
+test-slow: setup ## Run the tests that take minutes each
+	@$(BIN)/python -m pytest -m slow --timeout 1800
+
+check: setup ## Lint, types, import contract, spelling
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/codespell pipelines stages filters models infra tests docs README.md CHANGELOG.md
+
+bench: setup ## Run the benchmarks; results are JSON in benchmarks/results
+	@$(BIN)/python -m benchmarks
+
+lock: ## For maintainers: resolve requirements.lock again (needs uv)
+	uv pip compile --python-version 3.11 --extra dev --generate-hashes --no-header pyproject.toml -o requirements.lock
+
+clean: ## Remove the environment and all local state (artifacts too)
+	@if test -x $(BIN)/internvl; then $(BIN)/internvl down || true; fi
+	rm -rf $(VENV) .internvl *.egg-info .mypy_cache .ruff_cache .import_linter_cache

@@ -1,0 +1,1 @@
+"""Where work runs and where results live: settings, storage, cluster, egress policy."""

@@ -1,0 +1,123 @@
+"""Where work runs: a Ray cluster, or this very process.
+
+Both spread the same functions and give the same results; stages never import Ray.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Protocol, TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+TrainLoop = Callable[[dict[str, Any]], None]
+
+
+class Cluster(Protocol):
+    """Something that runs many small works, or one gang of training workers."""
+
+    def map(
+        self, work: Callable[[T], R], items: Iterable[T], *, cpus: float = 1, gpus: float = 0
+    ) -> Iterator[R]:
+        """Yield one result per item, in the order of completion.
+
+        Works may run twice after a fault, so what they publish must be idempotent.
+        """
+        ...
+
+    def train(
+        self, loop: TrainLoop, config: dict[str, Any], *, workers: int, gpus_per_worker: int, name: str
+    ) -> None:
+        """Run `loop(config)` on a gang of workers, all or none, and restart it after a fault.
+
+        The loop restores itself from its own checkpoints.
+        """
+        ...
+
+
+class InlineCluster:
+    """Everything in this process, one item after the other: for tests, and for machines without Ray."""
+
+    def map(
+        self, work: Callable[[T], R], items: Iterable[T], *, cpus: float = 1, gpus: float = 0
+    ) -> Iterator[R]:
+        """Run each item in turn."""
+        for item in items:
+            yield work(item)
+
+    def train(
+        self, loop: TrainLoop, config: dict[str, Any], *, workers: int, gpus_per_worker: int, name: str
+    ) -> None:
+        """Run the loop as the only worker, or as one of `torchrun`'s."""
+        loop(config)
+
+
+class RayCluster:
+    """A Ray cluster, joined from inside a Ray job or at a given address."""
+
+    def __init__(self, address: str | None = None, window_per_cpu: int = 3) -> None:
+        """Join the cluster; at most `window_per_cpu` works per CPU are in flight at once."""
+        import ray
+
+        if not ray.is_initialized():
+            ray.init(
+                address=address or os.environ.get("RAY_ADDRESS") or "auto",
+                log_to_driver=True,
+                configure_logging=False,
+            )
+        self._ray = ray
+        self._window_per_cpu = window_per_cpu
+
+    def map(
+        self, work: Callable[[T], R], items: Iterable[T], *, cpus: float = 1, gpus: float = 0
+    ) -> Iterator[R]:
+        """Run works as Ray tasks in a bounded window; a killed worker's task is run again, up to three times.
+
+        An exception of the work itself is raised here at once: a work that can fail on bad
+        data turns that into a recorded outcome, not into an exception.
+        """
+        ray = self._ray
+        task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=3)(work)
+        todo = iter(items)
+        live: set[Any] = set()
+        exhausted = False
+        while True:
+            window = max(2, int(self._window_per_cpu * ray.cluster_resources().get("CPU", 1)))
+            while not exhausted and len(live) < window:
+                try:
+                    live.add(task.remote(next(todo)))
+                except StopIteration:
+                    exhausted = True
+            if not live:
+                return
+            ready, _ = ray.wait(list(live), num_returns=1, timeout=10)
+            for reference in ready:
+                live.discard(reference)
+                yield ray.get(reference)
+
+    def train(
+        self, loop: TrainLoop, config: dict[str, Any], *, workers: int, gpus_per_worker: int, name: str
+    ) -> None:
+        """Run the loop under Ray Train; a dead worker restarts the gang, which then resumes itself."""
+        from ray.train import FailureConfig, RunConfig, ScalingConfig
+        from ray.train.torch import TorchTrainer
+
+        trainer = TorchTrainer(
+            loop,
+            train_loop_config=config,
+            scaling_config=ScalingConfig(
+                num_workers=workers,
+                use_gpu=gpus_per_worker > 0,
+                resources_per_worker={"GPU": gpus_per_worker} if gpus_per_worker else {"CPU": 1},
+            ),
+            # Our checkpoints live in the store, committed and hashed; this folder only holds
+            # Ray Train's own bookkeeping.
+            run_config=RunConfig(
+                name=name,
+                storage_path=os.path.join(
+                    os.environ.get("INTERNVL_HOME", os.path.abspath(".internvl")), "ray", "train"
+                ),
+                failure_config=FailureConfig(max_failures=3),
+            ),
+        )
+        trainer.fit()

@@ -1,0 +1,97 @@
+"""Where this installation keeps its state and where its services listen.
+
+One machine and a cluster differ in four values only: the Ray address, the Prefect API
+address, the storage root, the Prefect database. All come from the environment, so that a
+flow process, a Ray job and a hook of one installation always agree.
+"""
+
+import os
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Settings(BaseModel):
+    """Values that say where things run; none of them can change a result."""
+
+    model_config = ConfigDict(frozen=True)
+
+    home: Path = Field(description="State folder: logs, tokens, databases, the default store.")
+    store_root: str = Field(description="Where artifacts live: a folder or s3://bucket/prefix.")
+    host: str = Field(default="127.0.0.1", description="Address that all our servers listen on.")
+    prefect_port: int = Field(default=14200, ge=1, le=65535)
+    ray_dashboard_port: int = Field(default=18265, ge=1, le=65535)
+    ray_port: int = Field(default=16379, ge=1, le=65535)
+    report_port: int = Field(default=18090, ge=1, le=65535)
+    web_port: int = Field(default=18080, ge=1, le=65535, description="The tiny recipe's loopback web.")
+
+    @property
+    def prefect_api_url(self) -> str:
+        """Address of the Prefect API; an outside server wins over our own."""
+        return os.environ.get("PREFECT_API_URL") or f"http://{self.host}:{self.prefect_port}/api"
+
+    @property
+    def prefect_ui_url(self) -> str:
+        """Address that a person opens."""
+        return self.prefect_api_url.removesuffix("/api")
+
+    @property
+    def ray_jobs_address(self) -> str:
+        """Address of Ray's Jobs API; an outside cluster wins over our own."""
+        return os.environ.get("INTERNVL_RAY_JOBS") or f"http://{self.host}:{self.ray_dashboard_port}"
+
+    @property
+    def report_url(self) -> str:
+        """Address of the read-only report server."""
+        return os.environ.get("INTERNVL_REPORT_URL") or f"http://{self.host}:{self.report_port}"
+
+    @property
+    def web_url(self) -> str:
+        """Address of the tiny recipe's loopback web."""
+        return f"http://{self.host}:{self.web_port}"
+
+    @property
+    def ray_token_path(self) -> Path:
+        """File with the token that Ray's services ask for, mode 600."""
+        return self.home / "ray" / "token"
+
+
+def settings() -> Settings:
+    """Return the settings of this process, read from `INTERNVL_*` in the environment."""
+    home = Path(os.environ.get("INTERNVL_HOME", ".internvl")).resolve()
+    ports = {
+        name: int(value)
+        for name in ("prefect_port", "ray_dashboard_port", "ray_port", "report_port", "web_port")
+        if (value := os.environ.get(f"INTERNVL_{name.upper()}"))
+    }
+    return Settings.model_validate(
+        {"home": home, "store_root": os.environ.get("INTERNVL_STORE", str(home / "store")), **ports}
+    )
+
+
+def quiet_environment(here: Settings) -> dict[str, str]:
+    """Return the variables that every child process needs: own services, no telemetry, no home defaults."""
+    return {
+        "INTERNVL_HOME": str(here.home),
+        "INTERNVL_STORE": here.store_root,
+        "INTERNVL_PREFECT_PORT": str(here.prefect_port),
+        "INTERNVL_RAY_DASHBOARD_PORT": str(here.ray_dashboard_port),
+        "INTERNVL_RAY_PORT": str(here.ray_port),
+        "INTERNVL_REPORT_PORT": str(here.report_port),
+        "INTERNVL_WEB_PORT": str(here.web_port),
+        "PREFECT_HOME": str(here.home / "prefect"),
+        "PREFECT_API_URL": here.prefect_api_url,
+        "PREFECT_SERVER_EPHEMERAL_ENABLED": "false",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+        "PREFECT_CLI_PROMPT": "false",
+        "DO_NOT_TRACK": "1",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(here.ray_token_path),
+        "RAY_raylet_start_wait_time_s": "180",
+        "NO_ALBUMENTATIONS_UPDATE": "1",
+        "HF_HUB_OFFLINE": "1",
+        "WANDB_MODE": "disabled",
+        "TOKENIZERS_PARALLELISM": "false",
+    }

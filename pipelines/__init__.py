@@ -1,0 +1,1 @@
+"""Prefect flows that chain the stages, the launcher, and the command line."""

@@ -1,0 +1,1 @@
+"""One file per step of the road, and what the steps share: refs, manifests, commits."""

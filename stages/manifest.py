@@ -1,0 +1,152 @@
+"""What a finished stage leaves behind: its parts, inputs and parameters, and where every row went."""
+
+import hashlib
+import json
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from infra.storage import Store
+from stages.ref import Ref
+
+SCHEMA = 1
+
+
+def canonical(value: Any) -> bytes:
+    """Return the one JSON spelling of a value: sorted keys, no spaces, UTF-8."""
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    ).encode()
+
+
+def digest_of(value: Any) -> str:
+    """Return the SHA-256 of a value's canonical JSON, hexadecimal."""
+    return hashlib.sha256(canonical(value)).hexdigest()
+
+
+class ManifestError(RuntimeError):
+    """An artifact is missing or does not hold together; the message names file and next move."""
+
+
+class LedgerError(ManifestError):
+    """Rows went missing or came from nowhere."""
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class File(_Frozen):
+    """One published file; its name holds the first half of its hash."""
+
+    name: str
+    bytes: int
+    sha256: str
+
+
+class Ledger(_Frozen):
+    """Every listed row ends in exactly one of kept, rejected, failed."""
+
+    listed: int = Field(ge=0)
+    kept: int = Field(ge=0)
+    rejected: int = Field(default=0, ge=0)
+    failed: int = Field(default=0, ge=0)
+
+    def __add__(self, other: "Ledger") -> "Ledger":
+        """Add two ledgers row by row."""
+        return Ledger(
+            listed=self.listed + other.listed,
+            kept=self.kept + other.kept,
+            rejected=self.rejected + other.rejected,
+            failed=self.failed + other.failed,
+        )
+
+    def check(self, what: str) -> None:
+        """Raise LedgerError unless listed = kept + rejected + failed."""
+        if self.listed != self.kept + self.rejected + self.failed:
+            raise LedgerError(
+                f"{what}: the ledger does not close: listed {self.listed} != kept {self.kept} "
+                f"+ rejected {self.rejected} + failed {self.failed}; nothing was committed"
+            )
+
+
+class Part(_Frozen):
+    """One unit of work, bound to the hash of its input slice; `files` maps a role to what was published."""
+
+    key: str
+    input_digest: str
+    ledger: Ledger
+    files: dict[str, File]
+    facts: dict[str, Any] = Field(default_factory=dict)
+
+
+class Manifest(_Frozen):
+    """The truth about one artifact: it exists means the artifact is whole.
+
+    Nothing in here depends on clocks, hosts or worker counts, so equal work gives an equal
+    digest. Facts of one run (duration, host) live beside it in `run.json`.
+    """
+
+    schema_version: int = SCHEMA
+    ref: Ref
+    stage: str
+    identity: dict[str, Any]
+    ledger: Ledger
+    parts: tuple[Part, ...]
+    totals: dict[str, Any] = Field(default_factory=dict)
+    reports: dict[str, File] = Field(default_factory=dict)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the whole manifest: the version that others depend on."""
+        return digest_of(self.model_dump(mode="json"))
+
+    def key(self, file: File) -> str:
+        """Return the store key of one of the artifact's files."""
+        return self.ref.key(file.name)
+
+    def files(self) -> list[File]:
+        """Return all published files, parts first."""
+        return [file for part in self.parts for file in part.files.values()] + list(self.reports.values())
+
+
+def find(store: Store, ref: Ref) -> Manifest | None:
+    """Return the manifest of a finished artifact, None where it is not finished."""
+    key = ref.key("manifest.json")
+    if not store.exists(key):
+        return None
+    try:
+        return Manifest.model_validate_json(store.read(key))
+    except ValueError as error:
+        raise ManifestError(f"{key} cannot be read: {error}; remove it and run the stage again") from error
+
+
+def load(store: Store, ref: Ref) -> Manifest:
+    """Return the manifest of a finished artifact.
+
+    Raises:
+        ManifestError: It does not stand; the message lists the versions that do.
+    """
+    if manifest := find(store, ref):
+        return manifest
+    standing = [v for v in store.folders(ref.name) if store.exists(f"{ref.name}/{v}/manifest.json")]
+    known = f"finished versions: {', '.join(standing)}" if standing else "no version of it is finished"
+    raise ManifestError(f"{ref} is not in {store.root}; {known}; run the stage that makes it first")
+
+
+def verify(store: Store, manifest: Manifest) -> list[str]:
+    """Read every byte back; return one sentence per file that is missing or differs, and check the ledger."""
+    wrong = []
+    for file in manifest.files():
+        key = manifest.key(file)
+        if not store.exists(key):
+            wrong.append(f"{key} is missing")
+        elif store.sha256(key) != file.sha256:
+            wrong.append(
+                f"{key} differs from its manifest: sha256 {store.sha256(key)[:16]}, not {file.sha256[:16]}"
+            )
+    try:
+        manifest.ledger.check(str(manifest.ref))
+    except LedgerError as error:
+        wrong.append(str(error))
+    return wrong

@@ -1,0 +1,158 @@
+"""Make an artifact once: found when it stands, refused when it stands with other parameters."""
+
+import importlib
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from infra.cluster import Cluster
+from infra.storage import Store
+from stages.manifest import Manifest, find, load
+from stages.ref import Ref
+from stages.workspace import Output, Placement, Progress, Workspace
+
+STAGES = (
+    "list_urls",
+    "download",
+    "filtering_network",
+    "score",
+    "filter",
+    "write_shards",
+    "language",
+    "contrastive",
+    "generative",
+    "conversations",
+    "instruct",
+    "evaluate",
+    "export",
+)
+
+
+class StageSpec(BaseModel):
+    """One stage to run: what to make, from what, with which parameters.
+
+    A stage is a module `stages.<stage>` with `VERSION` (bumped by hand when its code changes
+    a result), `Parameters` (a frozen pydantic model) and
+    `run(parameters, output, here) -> Manifest`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    stage: str
+    artifact: Ref
+    parameters: dict[str, Any]
+    inputs: tuple[Ref, ...] = ()
+    placement: dict[str, Any] = Field(default_factory=dict)
+
+
+class Drift(RuntimeError):
+    """A finished version stands with other parameters; the message shows the difference and the ways out."""
+
+
+def module_of(stage: str) -> ModuleType:
+    """Return the module of a stage by name.
+
+    Raises:
+        ValueError: No such stage.
+    """
+    if stage not in STAGES:
+        raise ValueError(f"no stage {stage!r}; the stages are {', '.join(STAGES)}")
+    return importlib.import_module(f"stages.{stage}")
+
+
+def identity_of(spec: StageSpec, store: Store) -> dict[str, Any]:
+    """Return everything that decides the result: stage, code version, parameters, digests of the inputs."""
+    module = module_of(spec.stage)
+    parameters = module.Parameters.model_validate(spec.parameters).model_dump(mode="json")
+    return {
+        "stage": spec.stage,
+        "code": module.VERSION,
+        "parameters": parameters,
+        "inputs": {ref.name: load(store, ref).digest for ref in spec.inputs},
+    }
+
+
+def difference(old: Any, new: Any, path: str = "") -> list[str]:
+    """Return one line per value that differs, `path: old -> new`."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        lines = []
+        for key in sorted({*old, *new}):
+            lines += difference(
+                old.get(key, "(absent)"), new.get(key, "(absent)"), f"{path}.{key}" if path else str(key)
+            )
+        return lines
+    if old == new:
+        return []
+    return [f"{path}: {_short(old)} -> {_short(new)}"]
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, sort_keys=True) if not isinstance(value, str) else value
+    return text if len(text) <= 120 else text[:117] + "..."
+
+
+def standing(spec: StageSpec, store: Store) -> Manifest | None:
+    """Return the finished artifact if it stands with exactly this identity, None where nothing is finished.
+
+    Raises:
+        Drift: It stands with another identity.
+    """
+    manifest = find(store, spec.artifact)
+    if manifest is None:
+        return None
+    lines = difference(manifest.identity, identity_of(spec, store))
+    if not lines:
+        return manifest
+    raise Drift(
+        f"{spec.artifact} stands and was made differently:\n  "
+        + "\n  ".join(lines)
+        + "\nEither give the new result a name of its own (--version NAME), or replace what stands (--force)."
+    )
+
+
+def materialize(
+    spec: StageSpec, store: Store, cluster: Cluster, *, force: bool = False, progress: bool = True
+) -> Manifest:
+    """Return the artifact of a spec, made now unless it stands.
+
+    Args:
+        spec: What to make.
+        store: Where artifacts live.
+        cluster: Where the work runs.
+        force: Replace a finished version, also one made with other parameters.
+        progress: Whether to keep `progress.json` up to date.
+
+    Raises:
+        Drift: The version stands with other parameters and `force` is not given.
+    """
+    if force:
+        store.remove(spec.artifact.key("manifest.json"))
+        store.remove(spec.artifact.key("markers"))
+    elif manifest := standing(spec, store):
+        return manifest
+    module = module_of(spec.stage)
+    output = Output(store=store, ref=spec.artifact, stage=spec.stage, identity=identity_of(spec, store))
+    scratch = Path(tempfile.mkdtemp(prefix=f"internvl-{spec.stage}-"))
+    started = time.time()
+    try:
+        here = Workspace(
+            store=store,
+            cluster=cluster,
+            scratch=scratch,
+            inputs={ref.name: load(store, ref) for ref in spec.inputs},
+            placement=Placement(**spec.placement),
+            progress=Progress(store, spec.artifact) if progress else lambda *_, **__: None,
+        )
+        made: Manifest = module.run(module.Parameters.model_validate(spec.parameters), output, here)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    facts = {"started": started, "seconds": round(time.time() - started, 1), "placement": spec.placement}
+    store.write(spec.artifact.key("run.json"), json.dumps(facts).encode())
+    return made

@@ -1,0 +1,36 @@
+"""Entry point inside a Ray job: `python -m stages.run SPEC`, where SPEC is a key in the store."""
+
+import argparse
+import logging
+import sys
+
+from infra.cluster import Cluster, InlineCluster, RayCluster
+from infra.settings import settings
+from infra.storage import Store
+from stages.manifest import ManifestError
+from stages.materialize import Drift, StageSpec, materialize
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one stage; return 0 when its artifact stands, 2 when it was refused with a reason."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("spec", help="key of a stage spec in the store")
+    parser.add_argument("--store", default=settings().store_root)
+    parser.add_argument("--force", action="store_true", help="replace a finished version")
+    parser.add_argument("--inline", action="store_true", help="run in this process, without Ray")
+    given = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s", stream=sys.stdout)
+    store = Store(given.store)
+    spec = StageSpec.model_validate_json(store.read(given.spec))
+    cluster: Cluster = InlineCluster() if given.inline else RayCluster()
+    try:
+        manifest = materialize(spec, store, cluster, force=given.force)
+    except (Drift, ManifestError) as refusal:
+        print(f"refused: {refusal}", flush=True)
+        return 2
+    print(f"{manifest.ref} {manifest.digest[:16]} {manifest.ledger.model_dump()}", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
