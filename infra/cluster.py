@@ -13,6 +13,10 @@ R = TypeVar("R")
 TrainLoop = Callable[[dict[str, Any]], None]
 
 
+def _call(work: Callable[[T], R], item: T) -> R:
+    return work(item)
+
+
 class Cluster(Protocol):
     """Something that runs many small works, or one gang of training workers."""
 
@@ -77,7 +81,9 @@ class RayCluster:
         data turns that into a recorded outcome, not into an exception.
         """
         ray = self._ray
-        task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=3)(work)
+        # The work is stored once and fetched by reference: it may be a partial that holds a policy.
+        task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=3)(_call)
+        shared = ray.put(work)
         todo = iter(items)
         live: set[Any] = set()
         exhausted = False
@@ -85,7 +91,7 @@ class RayCluster:
             window = max(2, int(self._window_per_cpu * ray.cluster_resources().get("CPU", 1)))
             while not exhausted and len(live) < window:
                 try:
-                    live.add(task.remote(next(todo)))
+                    live.add(task.remote(shared, next(todo)))
                 except StopIteration:
                     exhausted = True
             if not live:

@@ -39,7 +39,7 @@ def read_file(store: Store, manifest: Manifest, file: File) -> bytes:
     data = store.read(manifest.key(file))
     if hashlib.sha256(data).hexdigest() != file.sha256:
         raise ManifestError(
-            f"{manifest.key(file)} differs from its manifest; `internvl verify {manifest.ref}` lists the damage, "
+            f"{manifest.key(file)} differs from its manifest; `internvl verify {manifest.ref}` lists damage, "
             f"then run stage {manifest.stage} again with --force"
         )
     return data

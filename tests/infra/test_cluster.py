@@ -1,0 +1,47 @@
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from infra.cluster import Cluster, RayCluster
+
+
+def square(value: int) -> int:
+    return value * value
+
+
+def fail_on_three(value: int) -> int:
+    if value == 3:
+        raise ValueError("three is not welcome")
+    return value
+
+
+def die_once(folder: str) -> str:
+    """Kill this worker at the first call, as the kernel's out-of-memory killer would."""
+    marker = Path(folder) / "died"
+    if not marker.exists():
+        marker.write_text(str(os.getpid()))
+        os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(60)
+    return "survived"
+
+
+def test_map_returns_every_result_once(any_cluster: Cluster) -> None:
+    assert sorted(any_cluster.map(square, range(30))) == [n * n for n in range(30)]
+
+
+def test_map_of_nothing_is_nothing(any_cluster: Cluster) -> None:
+    assert list(any_cluster.map(square, [])) == []
+
+
+def test_an_exception_of_the_work_is_raised(any_cluster: Cluster) -> None:
+    with pytest.raises(ValueError, match="not welcome"):
+        list(any_cluster.map(fail_on_three, range(5)))
+
+
+@pytest.mark.ray
+def test_a_killed_worker_is_replaced(ray_cluster: RayCluster, tmp_path: Path) -> None:
+    assert list(ray_cluster.map(die_once, [str(tmp_path)])) == ["survived"]
+    assert (tmp_path / "died").exists()
