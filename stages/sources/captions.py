@@ -1,0 +1,173 @@
+"""What people could write under a scene, in English, German and Chinese, and what they could ask about it."""
+
+import random
+from dataclasses import dataclass
+
+from stages.sources.scenes import COLORS, RELATIONS, SHAPES, Scene
+
+LANGUAGES = ("en", "de", "zh")
+
+_EN_PLURAL = {
+    "circle": "circles",
+    "square": "squares",
+    "triangle": "triangles",
+    "ring": "rings",
+    "cross": "crosses",
+    "moon": "moons",
+}
+_EN_RELATION = {"left": "to the left of", "right": "to the right of", "above": "above", "below": "below"}
+_EN_COUNT = {2: "two", 3: "three"}
+_DE_COLOR = {"red": "rot", "green": "grün", "blue": "blau", "yellow": "gelb", "purple": "lila"}
+_DE_SHAPE = {
+    "circle": ("Kreis", "Kreise", "m"),
+    "square": ("Quadrat", "Quadrate", "n"),
+    "triangle": ("Dreieck", "Dreiecke", "n"),
+    "ring": ("Ring", "Ringe", "m"),
+    "cross": ("Kreuz", "Kreuze", "n"),
+    "moon": ("Mond", "Monde", "m"),
+}
+_DE_RELATION = {"left": "links von", "right": "rechts von", "above": "über", "below": "unter"}
+_DE_COUNT = {2: "zwei", 3: "drei"}
+_ZH_COLOR = {"red": "红色", "green": "绿色", "blue": "蓝色", "yellow": "黄色", "purple": "紫色"}
+_ZH_SHAPE = {
+    "circle": "圆形",
+    "square": "方块",
+    "triangle": "三角",
+    "ring": "圆环",
+    "cross": "十字",
+    "moon": "月亮",
+}
+_ZH_RELATION = {"left": "左边", "right": "右边", "above": "上面", "below": "下面"}
+_ZH_COUNT = {2: "两", 3: "三"}
+
+
+def _de_adjective(color: str, ending: str) -> str:
+    stem = _DE_COLOR[color]
+    return stem if stem == "lila" else stem + ending
+
+
+def caption(scene: Scene, language: str, variant: int = 0) -> str:
+    """Return one sentence that describes a scene.
+
+    Args:
+        scene: What to describe.
+        language: One of `LANGUAGES`.
+        variant: Which lead-in, 0 or 1.
+
+    Raises:
+        ValueError: The language is not spoken here.
+    """
+    count, color, shape = scene.group_count, scene.group_color, scene.group_shape
+    if language == "en":
+        body = (
+            f"{_EN_COUNT[count]} {color} {_EN_PLURAL[shape]} {_EN_RELATION[scene.relation]} "
+            f"a {scene.single_color} {scene.single_shape}"
+        )
+        return f"A picture of {body}." if variant % 2 == 0 else f"There are {body} in this drawing."
+    if language == "de":
+        singular, _, gender = _DE_SHAPE[scene.single_shape]
+        article = {"m": "einem", "n": "einem", "f": "einer"}[gender]
+        body = (
+            f"{_DE_COUNT[count]} {_de_adjective(color, 'e')} {_DE_SHAPE[shape][1]} "
+            f"{_DE_RELATION[scene.relation]} {article} {_de_adjective(scene.single_color, 'en')} {singular}"
+        )
+        if variant % 2 == 0:
+            return f"Auf dem Bild sind {body}."
+        return f"Hier sieht man {body} in einer Zeichnung."
+    if language == "zh":
+        body = (
+            f"{_ZH_COUNT[count]}个{_ZH_COLOR[color]}的{_ZH_SHAPE[shape]}在一个"
+            f"{_ZH_COLOR[scene.single_color]}的{_ZH_SHAPE[scene.single_shape]}的{_ZH_RELATION[scene.relation]}"
+        )
+        return f"图片里有{body}。" if variant % 2 == 0 else f"这幅画中可以看到{body}。"
+    raise ValueError(f"no captions in {language!r}; known are {', '.join(LANGUAGES)}")
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question with its only right answer; `kind` groups them in reports."""
+
+    kind: str
+    question: str
+    answer: str
+
+
+_ASK = {
+    "en": {
+        "color": "What color are the {count} objects?",
+        "shape": "What shape are the {count} objects?",
+        "relation": "Where are the {count} objects, seen from the other one?",
+        "count": "How many objects are of the same kind?",
+        "exists": "Is there a {color} {shape}?",
+    },
+    "de": {
+        "color": "Welche Farbe haben die {count} Objekte?",
+        "shape": "Welche Form haben die {count} Objekte?",
+        "relation": "Wo sind die {count} Objekte, vom anderen aus gesehen?",
+        "count": "Wie viele Objekte sind von derselben Art?",
+        "exists": "Gibt es ein Objekt {shape} in {color}?",
+    },
+    "zh": {
+        "color": "{count}个相同的物体是什么颜色？",
+        "shape": "{count}个相同的物体是什么形状？",
+        "relation": "{count}个相同的物体在另一个的哪边？",
+        "count": "有几个相同的物体？",
+        "exists": "有{color}的{shape}吗？",
+    },
+}
+_YES_NO = {"en": ("yes", "no"), "de": ("ja", "nein"), "zh": ("有", "没有")}
+
+
+def words(language: str) -> dict[str, dict[str, str]]:
+    """Return the answer words of a language by kind: color, shape, relation, count."""
+    if language == "en":
+        return {
+            "color": {c: c for c in COLORS},
+            "shape": {s: s for s in SHAPES},
+            "relation": {r: r for r in RELATIONS},
+            "count": {str(k): v for k, v in _EN_COUNT.items()},
+        }
+    if language == "de":
+        relation = {"left": "links", "right": "rechts", "above": "oben", "below": "unten"}
+        return {
+            "color": dict(_DE_COLOR),
+            "shape": {s: _DE_SHAPE[s][0] for s in SHAPES},
+            "relation": relation,
+            "count": {str(k): v for k, v in _DE_COUNT.items()},
+        }
+    return {
+        "color": dict(_ZH_COLOR),
+        "shape": dict(_ZH_SHAPE),
+        "relation": dict(_ZH_RELATION),
+        "count": {str(k): v for k, v in _ZH_COUNT.items()},
+    }
+
+
+def questions(scene: Scene, language: str) -> list[Question]:
+    """Return one question of each kind; `exists` is true for every other scene seed."""
+    said, ask = words(language), _ASK[language]
+    rng = random.Random(scene.seed ^ 0x5EED)
+    shown = [(scene.group_color, scene.group_shape), (scene.single_color, scene.single_shape)]
+    there = scene.seed % 2 == 0
+    absent = [(c, s) for c in COLORS for s in SHAPES if (c, s) not in shown]
+    color, shape = rng.choice(shown if there else absent)
+    count = said["count"][str(scene.group_count)]
+    return [
+        Question("color", ask["color"].format(count=count), said["color"][scene.group_color]),
+        Question("shape", ask["shape"].format(count=count), said["shape"][scene.group_shape]),
+        Question("relation", ask["relation"].format(count=count), said["relation"][scene.relation]),
+        Question("count", ask["count"], count),
+        Question(
+            "exists",
+            ask["exists"].format(color=said["color"][color], shape=said["shape"][shape]),
+            _YES_NO[language][0 if there else 1],
+        ),
+    ]
+
+
+def document(scene: Scene, index: int) -> tuple[str, str, list[Question]]:
+    """Return a text about a scene for the language stage: it in one language, then in another, and two questions."""
+    rng = random.Random(scene.seed ^ (index << 8))
+    first, second = rng.choice(LANGUAGES), rng.choice(LANGUAGES)
+    asked = rng.sample(questions(scene, second)[:4], 2)
+    return caption(scene, first, rng.randint(0, 1)), caption(scene, second, rng.randint(0, 1)), asked
