@@ -94,23 +94,23 @@ class Question:
 
 _ASK = {
     "en": {
-        "color": "What color are the {count} objects?",
-        "shape": "What shape are the {count} objects?",
-        "relation": "Where are the {count} objects, seen from the other one?",
+        "color": "What color are the equal objects?",
+        "shape": "What shape are the equal objects?",
+        "relation": "Where are the equal objects, seen from the other one?",
         "count": "How many objects are of the same kind?",
         "exists": "Is there a {color} {shape}?",
     },
     "de": {
-        "color": "Welche Farbe haben die {count} Objekte?",
-        "shape": "Welche Form haben die {count} Objekte?",
-        "relation": "Wo sind die {count} Objekte, vom anderen aus gesehen?",
+        "color": "Welche Farbe haben die gleichen Objekte?",
+        "shape": "Welche Form haben die gleichen Objekte?",
+        "relation": "Wo sind die gleichen Objekte, vom anderen aus gesehen?",
         "count": "Wie viele Objekte sind von derselben Art?",
         "exists": "Gibt es ein Objekt {shape} in {color}?",
     },
     "zh": {
-        "color": "{count}个相同的物体是什么颜色？",
-        "shape": "{count}个相同的物体是什么形状？",
-        "relation": "{count}个相同的物体在另一个的哪边？",
+        "color": "相同的物体是什么颜色？",
+        "shape": "相同的物体是什么形状？",
+        "relation": "相同的物体在另一个的哪边？",
         "count": "有几个相同的物体？",
         "exists": "有{color}的{shape}吗？",
     },
@@ -153,9 +153,9 @@ def questions(scene: Scene, language: str) -> list[Question]:
     color, shape = rng.choice(shown if there else absent)
     count = said["count"][str(scene.group_count)]
     return [
-        Question("color", ask["color"].format(count=count), said["color"][scene.group_color]),
-        Question("shape", ask["shape"].format(count=count), said["shape"][scene.group_shape]),
-        Question("relation", ask["relation"].format(count=count), said["relation"][scene.relation]),
+        Question("color", ask["color"], said["color"][scene.group_color]),
+        Question("shape", ask["shape"], said["shape"][scene.group_shape]),
+        Question("relation", ask["relation"], said["relation"][scene.relation]),
         Question("count", ask["count"], count),
         Question(
             "exists",
@@ -166,7 +166,7 @@ def questions(scene: Scene, language: str) -> list[Question]:
 
 
 def document(scene: Scene, index: int) -> tuple[str, str, list[Question]]:
-    """Return a text about a scene for the language stage: it in one language, then in another, and two questions."""
+    """Return a text for the language stage: a scene in one language, then another, and two questions."""
     rng = random.Random(scene.seed ^ (index << 8))
     first, second = rng.choice(LANGUAGES), rng.choice(LANGUAGES)
     asked = rng.sample(questions(scene, second)[:4], 2)
