@@ -20,9 +20,7 @@ def _call(work: Callable[[T], R], item: T) -> R:
 class Cluster(Protocol):
     """Something that runs many small works, or one gang of training workers."""
 
-    def map(
-        self, work: Callable[[T], R], items: Iterable[T], *, cpus: float = 1, gpus: float = 0
-    ) -> Iterator[R]:
+    def map(self, work: Callable[[T], R], items: Iterable[T], *, cpus: float = 1, gpus: float = 0) -> Iterator[R]:
         """Yield one result per item, in the order of completion.
 
         Works may run twice after a fault, so what they publish must be idempotent.
@@ -42,9 +40,7 @@ class Cluster(Protocol):
 class InlineCluster:
     """Everything in this process, one item after the other: for tests, and for machines without Ray."""
 
-    def map(
-        self, work: Callable[[T], R], items: Iterable[T], *, cpus: float = 1, gpus: float = 0
-    ) -> Iterator[R]:
+    def map(self, work: Callable[[T], R], items: Iterable[T], *, cpus: float = 1, gpus: float = 0) -> Iterator[R]:
         """Run each item in turn."""
         for item in items:
             yield work(item)
@@ -72,9 +68,7 @@ class RayCluster:
         self._ray = ray
         self._window_per_cpu = window_per_cpu
 
-    def map(
-        self, work: Callable[[T], R], items: Iterable[T], *, cpus: float = 1, gpus: float = 0
-    ) -> Iterator[R]:
+    def map(self, work: Callable[[T], R], items: Iterable[T], *, cpus: float = 1, gpus: float = 0) -> Iterator[R]:
         """Run works as Ray tasks in a bounded window; a killed worker's task is run again, up to three times.
 
         An exception of the work itself is raised here at once: a work that can fail on bad

@@ -62,9 +62,7 @@ class Store:
         """
         parts = PurePosixPath(key).parts
         if not parts or key.startswith("/") or ".." in parts or "\0" in key:
-            raise StorageError(
-                f"key {key!r} does not stay inside the store; use a relative path without '..'"
-            )
+            raise StorageError(f"key {key!r} does not stay inside the store; use a relative path without '..'")
         return f"{self.root}/{'/'.join(parts)}"
 
     def check(self) -> None:
@@ -138,14 +136,8 @@ class Store:
         if self.remote:
             if not self._s3.exists(base):
                 return []
-            return sorted(
-                {str(name).rstrip("/").rsplit("/", 1)[-1] for name in self._s3.ls(base, detail=False)}
-            )
-        return (
-            sorted(entry.name for entry in Path(base).iterdir() if entry.is_dir())
-            if Path(base).is_dir()
-            else []
-        )
+            return sorted({str(name).rstrip("/").rsplit("/", 1)[-1] for name in self._s3.ls(base, detail=False)})
+        return sorted(entry.name for entry in Path(base).iterdir() if entry.is_dir()) if Path(base).is_dir() else []
 
     def write(self, key: str, data: bytes | Path) -> None:
         """Write a file, replacing what stood there; readers see the old or the new one, never a mixture."""

@@ -14,9 +14,7 @@ SCHEMA = 1
 
 def canonical(value: Any) -> bytes:
     """Return the one JSON spelling of a value: sorted keys, no spaces, UTF-8."""
-    return json.dumps(
-        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    ).encode()
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
 def digest_of(value: Any) -> str:
@@ -142,9 +140,7 @@ def verify(store: Store, manifest: Manifest) -> list[str]:
         if not store.exists(key):
             wrong.append(f"{key} is missing")
         elif store.sha256(key) != file.sha256:
-            wrong.append(
-                f"{key} differs from its manifest: sha256 {store.sha256(key)[:16]}, not {file.sha256[:16]}"
-            )
+            wrong.append(f"{key} differs from its manifest: sha256 {store.sha256(key)[:16]}, not {file.sha256[:16]}")
     try:
         manifest.ledger.check(str(manifest.ref))
     except LedgerError as error:

@@ -24,9 +24,7 @@ PROGRESS_SECONDS = 1.0
 def parquet_bytes(table: pa.Table) -> bytes:
     """Return a table as parquet: fixed writer settings, so the same rows give the same bytes."""
     sink = io.BytesIO()
-    pq.write_table(
-        table, sink, compression="zstd", version="2.6", row_group_size=1 << 16, write_statistics=True
-    )
+    pq.write_table(table, sink, compression="zstd", version="2.6", row_group_size=1 << 16, write_statistics=True)
     return sink.getvalue()
 
 
@@ -103,8 +101,7 @@ class Output:
             return None
         part = Part.model_validate_json(self.store.read(marker))
         whole = all(
-            self.store.exists(self.ref.key(file.name))
-            and self.store.size(self.ref.key(file.name)) == file.bytes
+            self.store.exists(self.ref.key(file.name)) and self.store.size(self.ref.key(file.name)) == file.bytes
             for file in part.files.values()
         )
         return part if whole and part.input_digest == input_digest else None
@@ -187,13 +184,10 @@ class Output:
             parts=ordered,
             totals=dict(totals or {}),
             reports={
-                role: self.file(f"reports/{name}", data)
-                for role, (name, data) in sorted((reports or {}).items())
+                role: self.file(f"reports/{name}", data) for role, (name, data) in sorted((reports or {}).items())
             },
         )
-        self.store.write(
-            self.ref.key("recipe.json"), json.dumps(self.identity, indent=2, sort_keys=True).encode()
-        )
+        self.store.write(self.ref.key("recipe.json"), json.dumps(self.identity, indent=2, sort_keys=True).encode())
         self.store.write(self.ref.key("manifest.json"), canonical(manifest.model_dump(mode="json")))
         return manifest
 

@@ -83,9 +83,7 @@ def _cells(scene: Scene, rng: random.Random) -> tuple[list[tuple[int, int]], tup
     return [(place, line) for place in places], (across, 2 - line)
 
 
-def _paint(
-    draw: ImageDraw.ImageDraw, shape: str, x: float, y: float, size: float, color: tuple[int, ...]
-) -> None:
+def _paint(draw: ImageDraw.ImageDraw, shape: str, x: float, y: float, size: float, color: tuple[int, ...]) -> None:
     r = size / 2
     box = (x - r, y - r, x + r, y + r)
     if shape == "circle":
@@ -109,9 +107,7 @@ def draw(scene: Scene, image_size: int = 48) -> Image.Image:
     rng = random.Random(scene.seed)
     unit = image_size / 48
     ramp = np.linspace(rng.uniform(150, 205), rng.uniform(150, 205), image_size, dtype=np.float32)
-    background = np.broadcast_to(
-        ramp[:, None] if rng.random() < 0.5 else ramp[None, :], (image_size, image_size)
-    )
+    background = np.broadcast_to(ramp[:, None] if rng.random() < 0.5 else ramp[None, :], (image_size, image_size))
     scale = 2
     large = Image.fromarray(np.repeat(background[..., None], 3, axis=2).astype(np.uint8))
     large = large.resize((image_size * scale, image_size * scale), Image.Resampling.NEAREST)
@@ -131,9 +127,7 @@ def draw(scene: Scene, image_size: int = 48) -> Image.Image:
     return Image.fromarray(np.clip(pixels + noise, 0, 255).astype(np.uint8))
 
 
-def evaluation_pictures(
-    split: Split, count: int, seed: int, image_size: int = 48
-) -> list[tuple[Image.Image, Scene]]:
+def evaluation_pictures(split: Split, count: int, seed: int, image_size: int = 48) -> list[tuple[Image.Image, Scene]]:
     """Return the first pictures of an evaluation split with what they show."""
     scenes = [sample_scene(seed, index, split) for index in range(count)]
     return [(draw(scene, image_size), scene) for scene in scenes]

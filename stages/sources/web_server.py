@@ -162,9 +162,7 @@ class Handler(BaseHTTPRequestHandler):
             elif pieces[0] == "pictures":
                 self.web.count("pictures")
                 data = self.web.pictures.get("/".join(pieces[1:]))
-                self._send(200, data) if data is not None else self._send(
-                    404, b"no such picture", "text/plain"
-                )
+                self._send(200, data) if data is not None else self._send(404, b"no such picture", "text/plain")
             else:
                 self._planned(pieces)
         except (BrokenPipeError, ConnectionResetError):
@@ -205,9 +203,7 @@ class Handler(BaseHTTPRequestHandler):
         return self._send(200, body)
 
 
-def make_server(
-    host: str, port: int, spec: SiteSpec | None, pictures: Path | None = None
-) -> ThreadingHTTPServer:
+def make_server(host: str, port: int, spec: SiteSpec | None, pictures: Path | None = None) -> ThreadingHTTPServer:
     """Return a server that is ready to run.
 
     Raises:

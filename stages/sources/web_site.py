@@ -81,9 +81,7 @@ class SiteSpec(BaseModel):
 
     seed: int = 0
     base_url: str = Field(default="http://127.0.0.1:18080", description="Where the loopback server listens.")
-    rows: dict[str, int] = Field(
-        default_factory=lambda: dict(DEFAULT_ROWS), description="Listed rows per source."
-    )
+    rows: dict[str, int] = Field(default_factory=lambda: dict(DEFAULT_ROWS), description="Listed rows per source.")
 
     def model_post_init(self, context: Any, /) -> None:
         """Refuse sources that have no plan."""
@@ -124,29 +122,21 @@ def _dirty_caption(kind: str, scene: Scene, clean: str, language: str, rng: rand
     if kind == "boilerplate":
         return rng.choice(_DE_BOILERPLATE if language == "de" else _EN_BOILERPLATE)
     if kind == "keyword_stuffing":
-        return ", ".join(
-            rng.choice((rng.choice(list(COLORS)), rng.choice(SHAPES), "art", "sale")) for _ in range(10)
-        )
+        return ", ".join(rng.choice((rng.choice(list(COLORS)), rng.choice(SHAPES), "art", "sale")) for _ in range(10))
     if kind == "gibberish":
         letters = "bcdfghjklmnpqrstvwxz"
         noise = " ".join("".join(rng.choice(letters) for _ in range(rng.randint(7, 11))) for _ in range(7))
         moji = "Ã¼berall gibt es schÃ¶ne Bilder von roten Kreisen und mehr"
-        return rng.choice(
-            (noise, f"{moji} {rng.randint(10, 99)}", f"image {rng.getrandbits(80):020x} of the picture set")
-        )
+        return rng.choice((noise, f"{moji} {rng.randint(10, 99)}", f"image {rng.getrandbits(80):020x} of a set"))
     if kind == "completeness":
         if language == "zh":
             return clean[: len(clean) // 2]
         pieces = clean.rstrip(".").split()
         return " ".join(pieces[: rng.randint(3, 5)]) + rng.choice((" and", " of the", "...", " with,"))
     if kind == "placeholder":
-        return rng.choice(
-            (f"image placeholder {rng.randint(1, 99)}", "lorem ipsum dolor sit amet consectetur elit")
-        )
+        return rng.choice((f"image placeholder {rng.randint(1, 99)}", "lorem ipsum dolor sit amet consectetur elit"))
     if kind == "source_code":
-        return (
-            f'<div class="{color}"><img src="{shape}.jpg" width=10px></div> function show() {{ return 1; }}'
-        )
+        return f'<div class="{color}"><img src="{shape}.jpg" width=10px></div> function show() {{ return 1; }}'
     if kind == "offensive":
         return f"This is a fucking {color} {shape} in a picture of shit that nobody wants."
     if kind == "special_characters":
@@ -208,11 +198,7 @@ def _plan_row(spec: SiteSpec, source: str, row: int, language: str, rng: random.
     if row < len(ONCE_PER_SOURCE):
         fault = ONCE_PER_SOURCE[row]
     outcome = Outcome.FETCHED if not fault else _OUTCOME_OF.get(fault) or Outcome(fault)
-    shares = (
-        LIGHT_DIRT | STRICT_DIRT
-        if source in WEB_SOURCES
-        else {"clip_similarity": 0.01, "eval_overlap": 0.004}
-    )
+    shares = LIGHT_DIRT | STRICT_DIRT if source in WEB_SOURCES else {"clip_similarity": 0.01, "eval_overlap": 0.004}
     dirt = _pick(rng, shares)
     if dirt in SHIPPED_SCORES and source not in WEB_SOURCES:
         dirt = ""
@@ -228,7 +214,7 @@ def _plan_row(spec: SiteSpec, source: str, row: int, language: str, rng: random.
         scene = sample_scene(spec.seed, index % 256, rng.choice((Split.IID, Split.UNSEEN)))
         text = caption(scene, language, rng.randint(0, 1))
     elif dirt in ("min_side", "aspect", "duplicates"):
-        kind = dirt if not fault else fault
+        kind = fault or dirt
     else:
         text = _dirty_caption(dirt, scene, text, language, rng)
     width, height = {"min_side": (20, 20), "aspect": (96, 12)}.get(dirt, (96, 96))
@@ -274,9 +260,7 @@ def publish(spec: SiteSpec, folder: Path) -> dict[str, Path]:
 
 def _laion(table: pa.Table, path: Path, language: bool) -> Path:
     """Shape of laion2B-en-joined and -multi-joined, with the aesthetic column."""
-    hashes = [
-        int.from_bytes(hashlib.sha256(u.encode()).digest()[:7], "big") for u in table["url"].to_pylist()
-    ]
+    hashes = [int.from_bytes(hashlib.sha256(u.encode()).digest()[:7], "big") for u in table["url"].to_pylist()]
     columns: dict[str, Any] = {
         "URL": table["url"],
         "TEXT": table["caption"],
@@ -303,9 +287,7 @@ def _coyo(table: pa.Table, path: Path) -> Path:
         "text": table["caption"],
         "width": table["width"],
         "height": table["height"],
-        "image_phash": pa.array(
-            [hashlib.sha256(u.encode()).hexdigest()[:16] for u in table["url"].to_pylist()]
-        ),
+        "image_phash": pa.array([hashlib.sha256(u.encode()).hexdigest()[:16] for u in table["url"].to_pylist()]),
         "text_length": pa.array([len(t) for t in texts], pa.int32()),
         "word_count": pa.array([len(t.split()) for t in texts], pa.int32()),
         "clip_similarity_vitb32": table["similarity"],
@@ -332,10 +314,6 @@ _WRITERS = {
     "laion_multi": lambda table, folder: _laion(table, folder / "laion_multi.parquet", language=True),
     "coyo": lambda table, folder: _coyo(table, folder / "coyo.parquet"),
     # CC3M ships caption first and no header; Wukong ships a header.
-    "cc3m": lambda table, folder: _delimited(
-        table, folder / "cc3m.tsv", "\t", ("caption", "url"), header=False
-    ),
-    "wukong": lambda table, folder: _delimited(
-        table, folder / "wukong.csv", ",", ("url", "caption"), header=True
-    ),
+    "cc3m": lambda table, folder: _delimited(table, folder / "cc3m.tsv", "\t", ("caption", "url"), header=False),
+    "wukong": lambda table, folder: _delimited(table, folder / "wukong.csv", ",", ("url", "caption"), header=True),
 }

@@ -38,8 +38,7 @@ def make_part(number: int, output: Output, lose: bool) -> Part:
 def run(parameters: Parameters, output: Output, here: Workspace) -> Manifest:
     work = partial(make_part, output=output, lose=parameters.lose_a_row)
     items = [
-        (f"{n:04d}", hashlib.sha256(f"part {n}\n".encode() * 10).hexdigest(), n)
-        for n in range(parameters.numbers)
+        (f"{n:04d}", hashlib.sha256(f"part {n}\n".encode() * 10).hexdigest(), n) for n in range(parameters.numbers)
     ]
     return output.commit(here.map_parts(output, work, items), totals={"inputs": sorted(here.inputs)})
 
@@ -119,9 +118,7 @@ def test_a_lost_row_commits_nothing(store: Store) -> None:
     assert find(store, Ref.model_validate("toy@v1")) is None
 
 
-def test_after_a_failure_finished_parts_are_found_again(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_after_a_failure_finished_parts_are_found_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[int] = []
     broken = {3}
     whole = make_part
