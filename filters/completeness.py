@@ -24,7 +24,7 @@ _FUNCTION_WORDS = (
     "и в на с по из для от у это за",
     "là một của và trên trong với đang các những",
 )
-_SPACED = r"(?i)(?:^|[^\p{L}])(?:" + "|".join(sorted(set(" ".join(_FUNCTION_WORDS).split()))) + r")(?:$|[^\p{L}])"
+_WORDS = frozenset(" ".join(_FUNCTION_WORDS).split())
 # Particles that sentences of these languages hardly do without.
 _UNSPACED = r"[的了在是着有]|[はがをにでのと]|[은는이가을를에의]|ที่|ของ|และ"
 _OPEN_END = r"(?:\.\.\.|…|[,，、:;\-–—|/&(\[{])\s*$"
