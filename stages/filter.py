@@ -1,0 +1,177 @@
+"""Judge every sample: signals in, a 64-bit reason mask per row out. No picture is decoded, no model runs."""
+
+import io
+from functools import partial, reduce
+from operator import add
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict, Field
+
+from filters.bits import BITS
+from filters.funnel import Funnel, judge
+from filters.policies import Policy
+from stages.filter_report import Pictured, render, summary
+from stages.manifest import Ledger, Manifest, ManifestError, Part, digest_of
+from stages.score import load_signals
+from stages.sources.identity import uid_of
+from stages.sources.web_site import SiteSpec, plan_site
+from stages.tars import read_tar
+from stages.workspace import Output, Workspace, parquet_bytes, read_file, read_table
+
+VERSION = 1
+SAMPLES_PER_RULE = 4
+
+
+class Parameters(BaseModel):
+    """The rules, and which source they judge."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: str
+    policy: Policy = Field(description="Rules with their thresholds.")
+    truth: SiteSpec | None = Field(default=None, description="The planted truth, where there is one.")
+
+
+def filter_part(
+    item: tuple[str, str, Part, Part | None],
+    output: Output,
+    signals: Manifest,
+    before: Manifest | None,
+    policy: Policy,
+) -> Part:
+    """Write the verdicts of one part: uid and reasons, for the rows that the step before kept."""
+    key, digest, scored, cleaned = item
+    names = sorted({"caption", "language"} | {name for rule in policy.filters for name in rule.reads})
+    uids, columns = load_signals(output, signals, scored, names)
+    if before is not None and cleaned is not None:
+        earlier = read_table(output.store, before, cleaned, "verdicts")
+        passed = {u for u, m in zip(earlier["uid"].to_pylist(), earlier["reasons"].to_pylist(), strict=True) if not m}
+        rows = np.array([number for number, uid in enumerate(uids) if uid in passed], dtype=np.int64)
+        uids = [uids[number] for number in rows]
+        columns = {
+            name: column.take(pa.array(rows)) if isinstance(column, pa.Array) else column[rows]
+            for name, column in columns.items()
+        }
+    reasons, funnel = judge(policy.filters, columns, len(uids))
+    table = pa.table({"uid": pa.array(uids, pa.binary(16)), "reasons": pa.array(reasons, pa.uint64())})
+    ledger = Ledger(listed=len(uids), kept=funnel.kept, rejected=len(uids) - funnel.kept)
+    return output.part(
+        key,
+        digest,
+        ledger,
+        {"verdicts": (f"{key}.parquet", parquet_bytes(table))},
+        {"funnel": funnel.model_dump(mode="json")},
+    )
+
+
+def run(parameters: Parameters, output: Output, here: Workspace) -> Manifest:
+    """Judge all parts, merge the funnel, write the report."""
+    signals, pool = here.input("signals"), here.input("pool")
+    cleaned = here.all("verdicts/clean")
+    before = cleaned[0] if cleaned else None
+    if parameters.policy.name != "clean" and before is None:
+        raise ManifestError(
+            f"policy {parameters.policy.name} judges what verdicts/clean kept; filter with that policy first"
+        )
+    earlier = {part.key: part for part in before.parts} if before else {}
+    items = []
+    for part in signals.parts:
+        previous = earlier.get(part.key)
+        files = sorted(file.sha256 for file in part.files.values())
+        digest = digest_of([files, previous.files["verdicts"].sha256 if previous else None])
+        items.append((part.key, digest, (part.key, digest, part, previous)))
+    work = partial(filter_part, output=output, signals=signals, before=before, policy=parameters.policy)
+    parts = here.map_parts(output, work, items)
+    funnel: Funnel = reduce(add, (Funnel.model_validate(part.facts["funnel"]) for part in parts), Funnel())
+    listed, fetched = pool.ledger.listed, pool.ledger.kept
+    totals: dict[str, Any] = {
+        "listed": listed,
+        "fetched": fetched,
+        "judged": funnel.samples,
+        "kept": funnel.kept,
+        "reasons": {rule.reason: funnel.total(rule.reason) for rule in parameters.policy.filters},
+        "alone": {rule.reason: funnel.alone(rule.reason) for rule in parameters.policy.filters},
+        "funnel": funnel.model_dump(mode="json"),
+    }
+    if parameters.truth:
+        totals["planted"] = _against_truth(parameters, parts, output)
+    page = render(
+        source=parameters.source,
+        policy=parameters.policy,
+        funnel=funnel,
+        listed=listed,
+        fetched=fetched,
+        outcomes=pool.totals.get("outcomes", {}),
+        pictured=_pictured(parameters.policy, parts, output, signals, pool),
+        planted=totals.get("planted"),
+        provenance={"artifact": str(output.ref), "signals": signals.digest[:16], "pool": pool.digest[:16]},
+    )
+    totals["markdown"] = summary(parameters.source, parameters.policy, funnel, listed, fetched)
+    return output.commit(parts, totals=totals, reports={"page": ("filter-report.html", page.encode())})
+
+
+def _verdicts(part: Part, output: Output) -> pa.Table:
+    return pq.read_table(io.BytesIO(output.store.read(output.ref.key(part.files["verdicts"].name))))
+
+
+def _against_truth(parameters: Parameters, parts: list[Part], output: Output) -> dict[str, dict[str, float]]:
+    """Return planted, found, precision and recall of each rule against what the site planted."""
+    assert parameters.truth is not None
+    planted: dict[bytes, set[str]] = {}
+    for row in plan_site(parameters.truth).to_pylist():
+        if row["source"] == parameters.source:
+            planted.setdefault(uid_of(parameters.source, row["url"], row["caption"]), set()).update(row["dirt"])
+    result: dict[str, dict[str, float]] = {}
+    tables = [_verdicts(part, output) for part in parts]
+    for rule in parameters.policy.filters:
+        bit = 1 << BITS[rule.reason]
+        hit = right = there = 0
+        for table in tables:
+            for uid, mask in zip(table["uid"].to_pylist(), table["reasons"].to_pylist(), strict=True):
+                dirt = planted.get(uid, set())
+                there += rule.reason in dirt
+                hit += bool(mask & bit)
+                # A rule may rightly hit dirt that was planted for another rule.
+                right += bool(mask & bit) and bool(dirt)
+        found = sum(
+            bool(mask & bit) and rule.reason in planted.get(uid, set())
+            for table in tables
+            for uid, mask in zip(table["uid"].to_pylist(), table["reasons"].to_pylist(), strict=True)
+        )
+        result[rule.reason] = {
+            "planted": there,
+            "hits": hit,
+            "precision": round(right / hit, 4) if hit else 1.0,
+            "recall": round(found / there, 4) if there else 1.0,
+        }
+    return result
+
+
+def _pictured(policy: Policy, parts: list[Part], output: Output, signals: Manifest, pool: Manifest) -> list[Pictured]:
+    """Return a few kept samples and a few that each rule dropped: the first in uid order, which is a hash order."""
+    wanted: dict[str, list[str]] = {}
+    need = {"kept": SAMPLES_PER_RULE * 2, **{rule.reason: SAMPLES_PER_RULE for rule in policy.filters}}
+    for part in parts:
+        table = _verdicts(part, output)
+        for uid, mask in zip(table["uid"].to_pylist(), table["reasons"].to_pylist(), strict=True):
+            labels = ["kept"] if not mask else [r.reason for r in policy.filters if mask >> BITS[r.reason] & 1]
+            for label in labels:
+                if need[label]:
+                    need[label] -= 1
+                    wanted.setdefault(uid.hex(), []).append(label)
+        if not any(need.values()):
+            break
+    found: list[Pictured] = []
+    by_key = {part.key: part for part in pool.parts}
+    for part in parts:
+        if not wanted:
+            break
+        for key, members in read_tar(read_file(output.store, pool, by_key[part.key].files["pictures"])):
+            for label in wanted.pop(key, []):
+                # What the unsafe rule dropped is never shown.
+                jpg = None if label == "unsafe" else members["jpg"]
+                found.append(Pictured(label=label, caption=members["txt"].decode(), jpg=jpg))
+    return found

@@ -1,0 +1,179 @@
+"""The page that a person reads before spending GPU hours: where rows went, and which rule took them."""
+
+import base64
+import hashlib
+import html
+import unicodedata
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from filters.funnel import PAPER, Funnel, Histogram
+from filters.policies import Policy
+
+TEMPLATES = Path(__file__).parent / "templates"
+MAX_CAPTION = 200
+_NAMED = {0x202A: "LRE", 0x202B: "RLE", 0x202C: "PDF", 0x202D: "LRO", 0x202E: "RLO", 0x2066: "LRI", 0x2067: "RLI"}
+
+
+@dataclass(frozen=True)
+class Pictured:
+    """One sample to look at; `jpg` is None where the picture must not be shown."""
+
+    label: str
+    caption: str
+    jpg: bytes | None
+
+
+def visible(caption: str) -> str:
+    """Return a caption that cannot mislead a reader: cut, and with invisible characters named."""
+    out, marks = [], 0
+    for character in caption[:MAX_CAPTION]:
+        category = unicodedata.category(character)
+        marks = marks + 1 if category == "Mn" else 0
+        if marks > 4:
+            continue
+        if category in ("Cc", "Cf", "Cs", "Co", "Cn"):
+            out.append(f"[{_NAMED.get(ord(character), f'U+{ord(character):04X}')}]")
+        else:
+            out.append(character)
+    return "".join(out) + ("…" if len(caption) > MAX_CAPTION else "")
+
+
+def _histogram(histogram: Histogram, threshold: float | None) -> Markup:
+    """Return a small SVG: bar heights by square root, what all other rules keep in full colour."""
+    width, height = 220, 48
+    most = max(max(histogram.all), 1) ** 0.5
+    step = width / len(histogram.all)
+    bars = []
+    for number, (rows, others) in enumerate(zip(histogram.all, histogram.others_keep, strict=True)):
+        for count, kind in ((rows, "all"), (others, "others")):
+            tall = height * count**0.5 / most
+            bars.append(
+                f'<rect class="{kind}" x="{number * step:.1f}" y="{height - tall:.1f}" '
+                f'width="{step - 0.6:.1f}" height="{tall:.1f}"/>'
+            )
+    line = ""
+    if threshold is not None:
+        share = (threshold - histogram.low) / (histogram.high - histogram.low)
+        x = min(max(share, 0), 1) * width
+        line = f'<line class="threshold" x1="{x:.1f}" x2="{x:.1f}" y1="0" y2="{height}"/>'
+    label = html.escape(f"histogram from {histogram.low:g} to {histogram.high:g}")
+    return Markup(f'<svg role="img" aria-label="{label}" viewBox="0 0 {width} {height}">{"".join(bars)}{line}</svg>')
+
+
+def share(part: float, whole: float) -> str:
+    """Return a percentage with one decimal, or a dash where there is nothing to divide by."""
+    return f"{100 * part / whole:.1f} %" if whole else "–"
+
+
+def ladder(source: str, policy: Policy, funnel: Funnel, listed: int, fetched: int) -> list[dict[str, Any]]:
+    """Return the steps from listed to kept, each with the paper's share beside ours where it gives one."""
+    paper = PAPER.get(source)
+    steps: list[dict[str, Any]] = [
+        {"name": "listed", "rows": listed, "paper": "100.0 %" if paper else "–"},
+        {"name": "fetched", "rows": fetched, "paper": "–"},
+    ]
+    if policy.name == "clean":
+        steps.append({"name": "clean", "rows": funnel.kept, "paper": share(paper[1], paper[0]) if paper else "–"})
+    else:
+        steps.append({"name": "clean", "rows": funnel.samples, "paper": share(paper[1], paper[0]) if paper else "–"})
+        steps.append({"name": policy.name, "rows": funnel.kept, "paper": share(paper[2], paper[0]) if paper else "–"})
+    before = listed
+    for step in steps:
+        step["of_listed"], step["of_before"] = share(step["rows"], listed), share(step["rows"], before)
+        step["width"] = round(400 * step["rows"] / max(listed, 1), 1)
+        before = step["rows"]
+    return steps
+
+
+def rules(policy: Policy, funnel: Funnel) -> list[dict[str, Any]]:
+    """Return one row per rule: what it hits in all, alone, and before the rules after it."""
+    order = [rule.reason for rule in policy.filters]
+    rows = []
+    for rule in policy.filters:
+        total, alone = funnel.total(rule.reason), funnel.alone(rule.reason)
+        threshold = getattr(rule, rule.threshold) if rule.threshold else None
+        histogram = funnel.histograms.get(rule.reason)
+        rows.append(
+            {
+                "reason": rule.reason,
+                "threshold": f"{threshold:g} {rule.unit}" if threshold is not None else "–",
+                "total": total,
+                "total_share": share(total, funnel.samples),
+                "alone": alone,
+                "first": funnel.first(rule.reason, order),
+                "overlap": share(total - alone, total),
+                "unknown": funnel.unknown.get(rule.reason, 0),
+                "histogram": _histogram(histogram, threshold) if histogram else Markup(""),
+                "does": " ".join((type(rule).__doc__ or "").strip().split("\n")[0].split()),
+            }
+        )
+    return rows
+
+
+def render(
+    *,
+    source: str,
+    policy: Policy,
+    funnel: Funnel,
+    listed: int,
+    fetched: int,
+    outcomes: dict[str, int],
+    pictured: list[Pictured],
+    planted: dict[str, dict[str, float]] | None,
+    provenance: dict[str, str],
+) -> str:
+    """Return one self-contained page without scripts; captions are hostile text and are escaped."""
+    environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
+    style = (TEMPLATES / "report.css").read_text(encoding="utf-8")
+    groups: dict[str, list[dict[str, str]]] = {}
+    for sample in sorted(pictured, key=lambda s: (s.label != "kept", s.label)):
+        groups.setdefault(sample.label, []).append(
+            {
+                "caption": visible(sample.caption),
+                "src": "data:image/jpeg;base64," + base64.b64encode(sample.jpg).decode() if sample.jpg else "",
+            }
+        )
+    order = [rule.reason for rule in policy.filters if funnel.total(rule.reason)]
+    matrix = [
+        {"reason": one, "cells": [share(funnel.both(one, other), funnel.total(one)) for other in order]}
+        for one in order
+    ]
+    return environment.get_template("filter_report.html.j2").render(
+        source=source,
+        policy=policy.name,
+        style=Markup(style),
+        style_hash=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
+        steps=ladder(source, policy, funnel, listed, fetched),
+        samples=funnel.samples,
+        kept=funnel.kept,
+        rejected=funnel.samples - funnel.kept,
+        failed=listed - fetched,
+        listed=listed,
+        rules=rules(policy, funnel),
+        order=order,
+        matrix=matrix,
+        commonest=funnel.commonest(),
+        outcomes=sorted(outcomes.items(), key=lambda item: -item[1]),
+        languages=[(name, rows, kept, share(kept, rows)) for name, (rows, kept) in funnel.languages.items()],
+        groups=groups,
+        planted=planted or {},
+        provenance=provenance,
+    )
+
+
+def summary(source: str, policy: Policy, funnel: Funnel, listed: int, fetched: int) -> str:
+    """Return the same story as markdown for an artifact: numbers and closed-list words only."""
+    lines = [f"### {source}: {policy.name}", "", "| step | rows | of listed | paper |", "| :-- | --: | --: | --: |"]
+    for step in ladder(source, policy, funnel, listed, fetched):
+        lines.append(f"| {step['name']} | {step['rows']:,} | {step['of_listed']} | {step['paper']} |")
+    lines += ["", "| rule | threshold | total | alone | not scored |", "| :-- | :-- | --: | --: | --: |"]
+    for rule in rules(policy, funnel):
+        lines.append(
+            f"| {rule['reason']} | {rule['threshold']} | {rule['total']:,} | {rule['alone']:,} | {rule['unknown']:,} |"
+        )
+    return "\n".join(lines) + "\n"
