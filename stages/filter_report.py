@@ -174,6 +174,7 @@ def summary(source: str, policy: Policy, funnel: Funnel, listed: int, fetched: i
     lines += ["", "| rule | threshold | total | alone | not scored |", "| :-- | :-- | --: | --: | --: |"]
     for rule in rules(policy, funnel):
         lines.append(
-            f"| {rule['reason']} | {rule['threshold']} | {rule['total']:,} | {rule['alone']:,} | {rule['unknown']:,} |"
+            f"| {rule['reason']} | {rule['threshold']} | {rule['total']:,} | {rule['alone']:,} "
+            f"| {rule['unknown']:,} |"
         )
     return "\n".join(lines) + "\n"

@@ -40,7 +40,7 @@ class Parameters(BaseModel):
     )
     held_out: int = Field(default=256, ge=16, description="Rows kept aside to measure retrieval.")
     global_batch_size: int = Field(default=128, ge=2)
-    steps: int = Field(default=150, ge=1)
+    steps: int = Field(default=90, ge=1)
     learning_rate: float = Field(default=1.5e-3, gt=0)
     warmup_steps: int = Field(default=20, ge=0)
     weight_decay: float = Field(default=0.05, ge=0)

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
+from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
 from infra.storage import sha256_file
@@ -143,10 +144,12 @@ def _evaluation_tar(parameters: Parameters) -> bytes | None:
         for number, (_, data, _) in enumerate(read_pictures(Path(parameters.evaluation_folder))):
             samples.append((f"{number:08d}", {"jpg": data}))
     for split in (Split.IID, Split.UNSEEN):
-        pictures = evaluation_pictures(split, parameters.evaluation_scenes, parameters.seed, parameters.image_size)
+        # Drawn large and made small, as the web's pictures are on their way into the pool.
+        size = parameters.image_size
+        pictures = evaluation_pictures(split, parameters.evaluation_scenes, parameters.seed, 2 * size)
         for number, (image, _) in enumerate(pictures):
             out = io.BytesIO()
-            image.save(out, "JPEG", quality=95)
+            image.resize((size, size), Image.Resampling.BOX).save(out, "JPEG", quality=95)
             samples.append((f"{split}{number:08d}", {"jpg": out.getvalue()}))
     return tar_bytes(samples) if samples else None
 

@@ -1,0 +1,190 @@
+"""Each rule at its edges: just below the threshold, exactly on it, never scored; captions of several scripts."""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from filters.base import Filter
+from filters.bits import BITS, reasons_of
+from filters.funnel import Funnel, judge
+from filters.policies import EXEMPT, FILTERS, Policy, caption_quality, clean
+from filters.text import coverage, length, units, word_count
+
+NUMERIC: list[tuple[Filter, list[float], list[bool]]] = [
+    (
+        FILTERS["clip_similarity"].model_validate({"min_similarity": 0.28}),
+        [0.2799, 0.28, np.nan],
+        [False, True, False],
+    ),
+    (FILTERS["watermark"].model_validate({"max_probability": 0.8}), [0.8001, 0.8, np.nan], [False, True, True]),
+    (FILTERS["unsafe"].model_validate({"max_probability": 0.5}), [0.5001, 0.5, np.nan], [False, True, True]),
+    (FILTERS["aesthetic"].model_validate({"min_score": 2}), [1.999, 2, np.nan], [False, True, True]),
+    (FILTERS["min_side"].model_validate({"min_pixels": 64}), [63, 64, np.nan], [False, True, True]),
+    (FILTERS["aspect"].model_validate({"max_ratio": 5}), [5.01, 5, np.nan], [False, True, True]),
+    (FILTERS["image_bytes"].model_validate({"min_bytes": 2048}), [2047, 2048, np.nan], [False, True, True]),
+    (FILTERS["duplicates"].model_validate({"max_rows": 10}), [11, 10, np.nan], [False, True, True]),
+    (FILTERS["eval_overlap"].model_validate({"max_similarity": 0.95}), [0.951, 0.95, np.nan], [False, True, True]),
+    (FILTERS["caption_frequency"].model_validate({"max_rows": 10}), [11, 10, np.nan], [False, True, True]),
+]
+
+
+@pytest.mark.parametrize(("rule", "values", "kept"), NUMERIC, ids=lambda case: getattr(case, "reason", ""))
+def test_below_on_and_never_scored(rule: Filter, values: list[float], kept: list[bool]) -> None:
+    columns = {rule.reads[0]: np.array(values, dtype=np.float32)}
+    assert rule.keep(columns).tolist() == kept
+    assert rule.unknown(columns).tolist() == [False, False, True]
+
+
+GOOD = [
+    "A picture of two red circles to the left of a blue moon.",
+    "An old man is sitting on a bench in the park with his dog.",
+    "Auf dem Bild sind drei gelbe Kreuze rechts von einem blauen Ring.",
+    "Un chat noir dort sur le canapé dans le salon.",
+    "Una mujer con un sombrero rojo camina por la playa.",
+    "图片里有三个黄色的十字在一个蓝色的圆环的右边。",
+    "公園のベンチに座っている老人と犬の写真です。",
+    "Собака бежит по снегу в зимнем лесу на рассвете.",
+    "Visitors can click here and there through the old town on a map.",
+    "A view of Scunthorpe station in the early morning light.",
+    'He wrote "I <3 you" on the wall of the house in red paint.',
+    "Rindfleischetikettierungsüberwachungsaufgabe steht auf dem Schild über der Tür.",
+]
+BAD: dict[str, list[str]] = {
+    "length_units": ["red moon", "圆环", "two nice blue squares"],
+    "completeness": ["A picture of two red circles to the left of a", "Canon EOS camera black", "A view of the..."],
+    "gibberish": [
+        "xkqzvbn wrtplkj zzxcvbn a picture of",
+        "Ã¼berall sind schÃ¶ne Bilder",
+        "id 3fa94c1d09b2e7745a of the",
+    ],
+    "boilerplate": ["Click here to view larger image", "点击查看大图", "Page not found", "In den Warenkorb"],
+    "placeholder": ["lorem ipsum dolor sit amet", "IMG_20210304", "untitled", "image placeholder 4", "DSC0123.jpg"],
+    "source_code": ['<div class="x"><img width=10px></div> function show() { return 1; }'],
+    "offensive": ["This is a fucking red circle.", "das ist scheiße"],
+    "special_characters": ["*** sale *** !!! @@@ ### $$$"],
+    "keyword_stuffing": ["red, sale, art, shoes, blue, cheap, buy, green", "nice #red #sale #art #buy"],
+    "repetition": ["buy now buy now buy now buy now", "wow!!!!!!!!! what a picture this is"],
+    "caption_length": ["ok", "x" * 1001],
+}
+
+
+def keep(rule: Filter, captions: list[str | None]) -> list[bool]:
+    found: list[bool] = rule.keep({"caption": pa.array(captions, pa.string())}).tolist()
+    return found
+
+
+@pytest.mark.parametrize("reason", sorted(BAD))
+def test_caption_rules_take_what_they_should_and_leave_good_captions(reason: str) -> None:
+    rule = FILTERS[reason]()
+    assert keep(rule, list(BAD[reason])) == [False] * len(BAD[reason])
+    assert [text for text, kept in zip(GOOD, keep(rule, list(GOOD)), strict=True) if not kept] == []
+
+
+def test_a_missing_caption_is_judged_as_an_empty_one() -> None:
+    assert keep(FILTERS["caption_length"](), [None, "", "abc"]) == [False, False, True]
+    for reason in BAD:
+        assert len(keep(FILTERS[reason](), [None, ""])) == 2
+
+
+@given(st.text(max_size=40))
+def test_length_and_units_are_finite_and_agree_with_a_plain_count(text: str) -> None:
+    import unicodedata
+
+    try:
+        column = pa.array([text], pa.string())
+    except UnicodeEncodeError:
+        return
+    plain = " ".join(unicodedata.normalize("NFKC", text).split(" ")).strip()
+    assert 0 <= units(column)[0] <= max(1, len(text)) * 18
+    if plain.isascii() and plain.isalpha():
+        assert length(column)[0] == len(plain)
+        assert units(column)[0] == 1
+
+
+def test_units_count_scripts_without_spaces() -> None:
+    found = units(pa.array(["two red circles", "三个黄色的十字", "it's fine", ""]))
+    assert found.tolist() == pytest.approx([3, 7 / 1.7, 2, 0])
+
+
+def test_adjacent_words_are_all_counted() -> None:
+    assert word_count(pa.array(["of the in a", "theory often"]), frozenset({"of", "the", "in", "a"})).tolist() == [
+        4,
+        0,
+    ]
+
+
+def test_coverage_is_a_share() -> None:
+    assert coverage(pa.array(["abcd", ""]), "ab").tolist() == [0.5, 0]
+
+
+def sample_columns(size: int, seed: int) -> dict[str, Any]:
+    rng = np.random.default_rng(seed)
+    captions = [str(rng.choice([*GOOD, *sum(BAD.values(), [])])) for _ in range(size)]
+    numbers = {
+        name: np.where(rng.random(size) < 0.1, np.nan, rng.random(size) * 20).astype(np.float32)
+        for name in {column for rule in FILTERS.values() for column in rule.reads} - {"caption"}
+    }
+    return {
+        "caption": pa.array(captions),
+        "language": pa.array([str(rng.choice(["en", "de"])) for _ in captions]),
+        **numbers,
+    }
+
+
+def part(columns: dict[str, Any], rows: np.ndarray[Any, Any]) -> dict[str, Any]:
+    return {k: v.take(pa.array(rows)) if isinstance(v, pa.Array) else v[rows] for k, v in columns.items()}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_masks_do_not_depend_on_order_or_batches_and_funnels_add_up(seed: int) -> None:
+    rules = [*clean().filters, *caption_quality("laion_en").filters]
+    columns = sample_columns(200, seed)
+    masks, whole = judge(rules, columns, 200)
+    order = np.random.default_rng(seed).permutation(200)
+    shuffled, _ = judge(list(reversed(rules)), part(columns, order), 200)
+    assert (shuffled == masks[order]).all()
+    first, second = np.arange(0, 70), np.arange(70, 200)
+    pieces = [judge(rules, part(columns, rows), len(rows))[1] for rows in (first, second)]
+    assert Funnel() + pieces[0] + pieces[1] == whole == pieces[1] + pieces[0] + Funnel()
+    assert whole.samples == 200
+    names = [rule.reason for rule in rules]
+    for name in names:
+        assert whole.alone(name) <= whole.first(name, names) <= whole.total(name)
+        assert whole.total(name) == sum(bool(int(mask) >> BITS[name] & 1) for mask in masks)
+    assert sum(whole.first(name, names) for name in names) == whole.samples - whole.kept
+    assert Funnel.model_validate_json(whole.model_dump_json()) == whole
+
+
+def test_no_rows_is_a_funnel_of_zero() -> None:
+    masks, funnel = judge(clean().filters, {}, 0)
+    assert len(masks) == 0 and funnel.samples == 0 and funnel.kept == 0
+
+
+@pytest.mark.parametrize("policy", [clean(), caption_quality("laion_en"), caption_quality("cc3m")])
+def test_a_policy_survives_json(policy: Policy) -> None:
+    assert Policy.model_validate_json(policy.model_dump_json()) == policy
+    assert all(
+        type(a) is type(b)
+        for a, b in zip(policy.filters, Policy.model_validate_json(policy.model_dump_json()).filters, strict=True)
+    )
+
+
+def test_curated_sources_are_exempt_and_others_are_not() -> None:
+    assert all(not caption_quality(source).filters for source in EXEMPT)
+    assert caption_quality("my_own").filters
+
+
+def test_unknown_and_repeated_rules_are_refused_by_name() -> None:
+    with pytest.raises(ValueError, match="no filter 'sparkle'"):
+        Policy.model_validate({"name": "x", "filters": [{"kind": "sparkle"}]})
+    with pytest.raises(ValueError, match="named twice"):
+        Policy(name="x", filters=(FILTERS["gibberish"](), FILTERS["gibberish"]()))
+
+
+def test_bits_are_distinct_and_every_filter_has_one() -> None:
+    assert len(set(BITS.values())) == len(BITS) and set(FILTERS) == set(BITS)
+    assert reasons_of(1 << BITS["unsafe"] | 1 << BITS["gibberish"]) == ["unsafe", "gibberish"]
