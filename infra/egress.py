@@ -5,6 +5,7 @@
 `EgressError` whose reason is from a closed list; remote text never gets through.
 """
 
+import contextlib
 import email.message
 import http.client
 import io
@@ -182,14 +183,16 @@ class Guard:
             connection = http.client.HTTPConnection(host, port, timeout=self.timeout)
         connection._create_connection = self.connect  # type: ignore[attr-defined]
         # Only a clock of our own bounds a server that drips its headers byte by byte.
-        watchdog = threading.Timer(max(0.0, stop - time.monotonic()), self._cut, args=(connection,))
-        watchdog.daemon = True
-        watchdog.start()
+        watchdog: threading.Timer | None = None
         try:
             parts = urlsplit(url)
             path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
             path = quote(path, safe="/%?=&:;,+@!$'()*~[]")
             connection.request("GET", path, headers={**headers, "Accept-Encoding": "identity", "Connection": "close"})
+            # The response takes the socket away from the connection, so it is remembered here.
+            watchdog = threading.Timer(max(0.0, stop - time.monotonic()), self._cut, args=(connection.sock,))
+            watchdog.daemon = True
+            watchdog.start()
             response = connection.getresponse()
             if response.status != 200:
                 return response.status, response.headers, b""
@@ -203,22 +206,23 @@ class Guard:
                     raise EgressError("too_large", 200)
                 if time.monotonic() > stop:
                     raise EgressError("timeout", 200)
+            if time.monotonic() > stop:
+                raise EgressError("timeout", 200)
             return response.status, response.headers, b"".join(pieces)
         except (OSError, http.client.HTTPException, AttributeError):
             if time.monotonic() >= stop:
                 raise EgressError("timeout") from None
             raise
         finally:
-            watchdog.cancel()
+            if watchdog:
+                watchdog.cancel()
             connection.close()
 
     @staticmethod
-    def _cut(connection: http.client.HTTPConnection) -> None:
-        if connection.sock is not None:
-            try:
-                connection.sock.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                return
+    def _cut(stream: socket.socket) -> None:
+        # It may have ended by itself a moment ago.
+        with contextlib.suppress(OSError):
+            stream.shutdown(socket.SHUT_RDWR)
 
 
 class Response(io.BytesIO):

@@ -123,7 +123,7 @@ def test_coverage_is_a_share() -> None:
 
 def sample_columns(size: int, seed: int) -> dict[str, Any]:
     rng = np.random.default_rng(seed)
-    captions = [str(rng.choice([*GOOD, *sum(BAD.values(), [])])) for _ in range(size)]
+    captions = [str(rng.choice([*GOOD, *(text for texts in BAD.values() for text in texts)])) for _ in range(size)]
     numbers = {
         name: np.where(rng.random(size) < 0.1, np.nan, rng.random(size) * 20).astype(np.float32)
         for name in {column for rule in FILTERS.values() for column in rule.reads} - {"caption"}

@@ -14,7 +14,6 @@ from stages.sources.identity import canonical_url, uid_of, url_id_of
 from stages.sources.scenes import UNSEEN_PAIRS, Split, draw, sample_scene
 from stages.sources.web_server import make_server, read_pictures, write_list
 from stages.sources.web_site import SOURCES, SiteSpec, plan_site, publish
-from tests.conftest import free_port
 
 
 def test_a_scene_is_a_pure_function_and_splits_differ() -> None:
@@ -94,9 +93,9 @@ def test_unknown_source_is_refused() -> None:
 
 @pytest.fixture(scope="module")
 def web() -> Iterator[tuple[str, SiteSpec]]:
-    base = f"http://127.0.0.1:{free_port()}"
+    server = make_server("127.0.0.1", 0, SPEC.model_copy(update={"rows": {"laion_en": 400}}))
+    base = f"http://127.0.0.1:{server.server_address[1]}"
     spec = SPEC.model_copy(update={"base_url": base, "rows": {"laion_en": 400}})
-    server = make_server("127.0.0.1", int(base.rpartition(":")[2]), spec)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield base, spec
     server.shutdown()
