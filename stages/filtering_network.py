@@ -11,7 +11,6 @@ import math
 from functools import partial
 from typing import Any
 
-import torch
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -90,6 +89,7 @@ def _samples(
 
 def _train(_: str, parameters: Parameters, pools: list[Manifest], listings: list[Manifest], output: Output) -> Part:
     import open_clip
+    import torch
     from accelerate import Accelerator
     from open_clip.loss import ClipLoss
 

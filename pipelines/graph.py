@@ -1,0 +1,105 @@
+"""The DAG of a recipe: which artifact is made from which, in an order that can be run."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pydantic import BaseModel
+
+from pipelines.recipes import Recipe
+from stages import filter as filter_stage
+from stages import write_shards
+from stages.materialize import StageSpec
+from stages.ref import Ref
+
+NETWORK = "checkpoints/filtering_network"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One stage on one source, policy or model."""
+
+    label: str
+    spec: StageSpec
+
+    @property
+    def artifact(self) -> str:
+        """Return the name of what it makes."""
+        return self.spec.artifact.name
+
+
+class _Builder:
+    def __init__(self, recipe: Recipe, version: str) -> None:
+        self.recipe, self.version, self.steps = recipe, version, list[Step]()
+
+    def add(self, stage: str, artifact: str, parameters: BaseModel, inputs: Sequence[str] = ()) -> None:
+        spec = StageSpec(
+            stage=stage,
+            artifact=Ref(name=artifact, version=self.version),
+            parameters=parameters.model_dump(mode="json"),
+            inputs=tuple(Ref(name=name, version=self.version) for name in inputs),
+            placement=self.recipe.placement.get(stage, {}),
+        )
+        tail = artifact.partition("/")[2]
+        self.steps.append(Step(label=f"{stage} {tail}".strip(), spec=spec))
+
+
+def data_steps(recipe: Recipe, version: str) -> list[Step]:
+    """Return the steps from url lists to shards."""
+    build = _Builder(recipe, version)
+    sources = recipe.sources
+    for each in sources:
+        build.add("list_urls", f"listing/{each.name}", each.listing)
+    # Trusted sources first: the filtering network waits for them, and the others download meanwhile.
+    for each in sorted(sources, key=lambda source: not source.trusted):
+        build.add("download", f"pool/{each.name}", each.download, [f"listing/{each.name}"])
+        if each.trusted and each is [s for s in sorted(sources, key=lambda s: not s.trusted) if s.trusted][-1]:
+            trusted = [s.name for s in sources if s.trusted]
+            needs = [f"{kind}/{name}" for kind in ("pool", "listing") for name in trusted]
+            if recipe.score.clip_model is None:
+                build.add("filtering_network", NETWORK, recipe.filtering_network, needs)
+    network = [NETWORK] if recipe.score.clip_model is None else []
+    for each in sources:
+        build.add(
+            "score", f"signals/{each.name}", recipe.score, [f"listing/{each.name}", f"pool/{each.name}", *network]
+        )
+    for policy in ("clean", "caption_quality"):
+        for each in sources:
+            parameters = filter_stage.Parameters(
+                source=each.name,
+                policy=each.clean if policy == "clean" else each.caption_quality,
+                truth=recipe.truth,
+            )
+            before = [f"verdicts/clean/{each.name}"] if policy != "clean" else []
+            needs = [f"signals/{each.name}", f"pool/{each.name}", *before]
+            build.add("filter", f"verdicts/{policy}/{each.name}", parameters, needs)
+    for policy in ("clean", "caption_quality"):
+        needs = [f"{kind}/{each.name}" for kind in (f"verdicts/{policy}", "pool", "signals") for each in sources]
+        shards = write_shards.Parameters(policy=policy, rows_per_shard=recipe.rows_per_shard, seed=recipe.seed)
+        build.add("write_shards", f"shards/{policy}", shards, needs)
+    return build.steps
+
+
+def everything_after(steps: Sequence[Step], chosen: Sequence[Step]) -> list[Step]:
+    """Return the chosen steps and all that depend on them, in order."""
+    reached = {step.artifact for step in chosen}
+    result = []
+    for step in steps:
+        if step.artifact in reached or any(ref.name in reached for ref in step.spec.inputs):
+            reached.add(step.artifact)
+            result.append(step)
+    return result
+
+
+def with_version(steps: Sequence[Step], changed: Sequence[Step], version: str) -> list[Step]:
+    """Return the changed steps under a new version; inputs that are not changed keep theirs."""
+    names = {step.artifact for step in changed}
+    result = []
+    for step in steps:
+        if step.artifact not in names:
+            continue
+        inputs = tuple(Ref(name=ref.name, version=version) if ref.name in names else ref for ref in step.spec.inputs)
+        artifact = Ref(name=step.artifact, version=version)
+        result.append(
+            Step(label=step.label, spec=step.spec.model_copy(update={"artifact": artifact, "inputs": inputs}))
+        )
+    return result

@@ -1,0 +1,36 @@
+"""The photos recipe: your own pictures and captions, from a url list, a folder or a tar."""
+
+from filters.policies import caption_quality, clean
+from pipelines.recipes import OwnData, Recipe, RecipeName, SourceRecipe
+from stages import download, filtering_network, list_urls, score
+
+IMAGE_SIZE = 64
+
+
+def photos(own: OwnData) -> Recipe:
+    """Return the recipe for a user's data.
+
+    A network trained on a few hundred pictures judges fit only roughly, so the similarity rule
+    is left open here; name a pre-trained CLIP in `score.clip_model` to use it.
+    """
+    columns = list_urls.ColumnNames(url=own.url_column, caption=own.caption_column)
+    source = SourceRecipe(
+        listing=list_urls.pin(
+            list_urls.Parameters(source="own", paths=own.urls, images=own.images, columns=columns, rows_per_part=250)
+        ),
+        download=download.Parameters(
+            image_size=IMAGE_SIZE, resize_mode="border", images=own.images, allow_hosts=own.allow_hosts
+        ),
+        clean=clean(min_similarity=-1, min_bytes=512),
+        caption_quality=caption_quality("own", min_units=4),
+        trusted=True,
+    )
+    return Recipe(
+        name=RecipeName.PHOTOS,
+        sources=(source,),
+        filtering_network=filtering_network.Parameters(
+            image_size=IMAGE_SIZE, held_out=64, global_batch_size=64, steps=60
+        ),
+        score=score.Parameters(image_size=IMAGE_SIZE),
+        rows_per_shard=500,
+    )
