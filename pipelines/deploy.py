@@ -1,0 +1,19 @@
+"""Register the flows with Prefect and run what people start from its UI."""
+
+from prefect import serve
+
+from pipelines.data import build_data, rerun
+
+
+def main() -> None:
+    """Serve the deployments until stopped."""
+    serve(
+        build_data.to_deployment("data", description="From url lists to training shards."),
+        rerun.to_deployment("rerun", description="One stage again, and if wanted everything after it."),
+        query_seconds=2,
+        print_starting_message=False,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,168 @@
+"""Start and stop the services of one machine: Prefect, Ray, the deployments, reports, the tiny web.
+
+Everything listens on loopback, asks nobody outside, and lives under one state folder. `down` ends
+the processes that `up` started and no others; `ray stop` is never called, because it ends every
+Ray on the machine.
+"""
+
+import hashlib
+import os
+import secrets
+import shutil
+import socket
+import sys
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+from infra.processes import Services, tail
+from infra.settings import Settings, quiet_environment
+from infra.storage import Store
+
+WAIT_SECONDS = 240.0
+RAY_TRIES = 3
+
+
+class LaunchError(RuntimeError):
+    """A service did not come up; the message says which, why, and the next move."""
+
+
+def bin_path(name: str) -> str:
+    """Return a command of this environment."""
+    return str(Path(sys.executable).parent / name)
+
+
+def answers(url: str, headers: dict[str, str] | None = None) -> bool:
+    """Say whether an address answers 200 now."""
+    try:
+        request = urllib.request.Request(url, headers=headers or {})
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(request, timeout=3) as response:
+            return int(response.status) == 200
+    except (OSError, ValueError):
+        return False
+
+
+def busy(host: str, port: int) -> bool:
+    """Say whether something listens on a port."""
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex((host, port)) == 0
+
+
+def _token(here: Settings) -> None:
+    path = here.ray_token_path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_hex(32))
+
+
+def ray_folder(here: Settings) -> Path:
+    """Return Ray's own folder: short, because its socket paths may not pass 107 bytes."""
+    return Path("/tmp") / f"internvl-ray-{hashlib.sha256(str(here.home).encode()).hexdigest()[:8]}"
+
+
+def _commands(here: Settings) -> dict[str, tuple[list[str], int, Callable[[], bool]]]:
+    """Return command, port and health check of each service, in the order of starting."""
+    token = {"Authorization": f"Bearer {here.ray_token_path.read_text().strip()}"}
+    ray = [
+        bin_path("ray"), "start", "--head", "--block", "--disable-usage-stats",
+        f"--node-ip-address={here.host}", f"--port={here.ray_port}",
+        "--include-dashboard=true", f"--dashboard-host={here.host}", f"--dashboard-port={here.ray_dashboard_port}",
+        f"--temp-dir={ray_folder(here)}", f"--object-store-memory={300 * 1024 * 1024}",
+        f"--ray-client-server-port={here.ray_port + 1}", "--min-worker-port=20000", "--max-worker-port=29999",
+    ]  # fmt: skip
+    return {
+        "prefect": (
+            [bin_path("prefect"), "server", "start", "--host", here.host, "--port", str(here.prefect_port)],
+            here.prefect_port,
+            lambda: answers(f"{here.prefect_api_url}/health"),
+        ),
+        "ray": (
+            ray,
+            here.ray_dashboard_port,
+            lambda: answers(f"{here.ray_jobs_address}/api/jobs/", token),
+        ),
+        "reports": (
+            [sys.executable, "-m", "pipelines.report_server", "--host", here.host, "--port", str(here.report_port)],
+            here.report_port,
+            lambda: answers(f"{here.report_url}/healthz"),
+        ),
+        "web": (
+            [sys.executable, "-m", "stages.sources.web_server", "--host", here.host, "--port", str(here.web_port)],
+            here.web_port,
+            lambda: answers(f"{here.web_url}/healthz"),
+        ),
+    }
+
+
+VARIABLES = {
+    "prefect": "INTERNVL_PREFECT_PORT",
+    "ray": "INTERNVL_RAY_DASHBOARD_PORT",
+    "reports": "INTERNVL_REPORT_PORT",
+    "web": "INTERNVL_WEB_PORT",
+}
+
+
+def up(here: Settings, say: Callable[[str], None] = print) -> None:
+    """Start what does not run yet and wait until all of it answers.
+
+    Raises:
+        LaunchError: A port belongs to somebody else, or a service did not answer in time.
+    """
+    here.home.mkdir(parents=True, exist_ok=True)
+    Store(here.store_root).check()
+    _token(here)
+    os.environ.update(quiet_environment(here))
+    services = Services(here.home)
+    commands = _commands(here)
+    started = set()
+    for name, (command, port, healthy) in commands.items():
+        if services.find(name):
+            continue
+        if busy(here.host, port):
+            raise LaunchError(
+                f"port {port}, wanted for {name}, is taken by another program; free it, or choose another port: "
+                f"export {VARIABLES[name]}={port + 100}"
+            )
+        services.start(name, command, quiet_environment(here))
+        started.add(name)
+    for name, (_, _, healthy) in commands.items():
+        _wait(here, services, name, healthy, say, tries=RAY_TRIES if name == "ray" else 1)
+    if not services.find("deployments"):
+        services.start("deployments", [sys.executable, "-m", "pipelines.deploy"], quiet_environment(here))
+    if started:
+        say(f"started {', '.join(sorted(started))}")
+
+
+def _wait(
+    here: Settings, services: Services, name: str, healthy: Callable[[], bool], say: Callable[[str], None], tries: int
+) -> None:
+    log = here.home / "logs" / f"{name}.log"
+    for attempt in range(tries):
+        stop, told = time.monotonic() + WAIT_SECONDS, time.monotonic() + 5
+        while time.monotonic() < stop and services.find(name):
+            if healthy():
+                return
+            if time.monotonic() > told:
+                say(f"waiting for {name} ...")
+                told = time.monotonic() + 15
+            time.sleep(0.5)
+        services.stop(name)
+        if attempt + 1 < tries:
+            say(f"{name} did not start (a busy machine does that); trying again")
+            shutil.rmtree(ray_folder(here), ignore_errors=True)
+            time.sleep(2 * (attempt + 1))
+            services.start(name, _commands(here)[name][0], quiet_environment(here))
+    raise LaunchError(f"{name} did not come up; its log is {log}:\n{tail(log)}")
+
+
+def down(here: Settings, say: Callable[[str], None] = print) -> None:
+    """Stop our services, in the reverse order of starting."""
+    services = Services(here.home)
+    stopped = [name for name in ("deployments", "web", "reports", "ray", "prefect") if services.stop(name)]
+    shutil.rmtree(ray_folder(here), ignore_errors=True)
+    say(f"stopped {', '.join(stopped)}" if stopped else "nothing of ours was running")
