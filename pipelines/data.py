@@ -12,21 +12,23 @@ from pipelines.steps import run_step, stop_jobs
 from stages.materialize import StageSpec
 
 TOGETHER = 2  # steps at once: on one machine two jobs keep both cores busy
+RUNNER: Any = ThreadPoolTaskRunner(max_workers=TOGETHER)
 
 
 def run_steps(steps: list[Step], force: bool = False) -> list[str]:
     """Run steps in order, independent ones together; return the references that were made."""
     futures: dict[str, Any] = {}
+    submit: Any = run_step.submit
     for step in steps:
         before = [futures[ref.name] for ref in step.spec.inputs if ref.name in futures]
-        futures[step.artifact] = run_step.submit(step, force=force, wait_for=before)
+        futures[step.artifact] = submit(step, force=force, wait_for=before)
     return [str(future.result()) for future in futures.values()]
 
 
 @flow(
     name="data",
     flow_run_name="data-{recipe}",
-    task_runner=ThreadPoolTaskRunner(max_workers=TOGETHER),
+    task_runner=RUNNER,
     on_cancellation=[stop_jobs],
 )
 def build_data(
@@ -50,7 +52,7 @@ def build_data(
 @flow(
     name="rerun",
     flow_run_name="rerun-{stage}",
-    task_runner=ThreadPoolTaskRunner(max_workers=TOGETHER),
+    task_runner=RUNNER,
     on_cancellation=[stop_jobs],
 )
 def rerun(

@@ -1,5 +1,7 @@
 """Register the flows with Prefect and run what people start from its UI."""
 
+from typing import Any
+
 from prefect import serve
 
 from pipelines.data import build_data, rerun
@@ -7,12 +9,11 @@ from pipelines.data import build_data, rerun
 
 def main() -> None:
     """Serve the deployments until stopped."""
-    serve(
+    deployments: list[Any] = [
         build_data.to_deployment("data", description="From url lists to training shards."),
         rerun.to_deployment("rerun", description="One stage again, and if wanted everything after it."),
-        query_seconds=2,
-        print_starting_message=False,
-    )
+    ]
+    serve(*deployments, query_seconds=2, print_starting_message=False)
 
 
 if __name__ == "__main__":

@@ -120,7 +120,7 @@ def up(here: Settings, say: Callable[[str], None] = print) -> None:
     services = Services(here.home)
     commands = _commands(here)
     started = set()
-    for name, (command, port, healthy) in commands.items():
+    for name, (command, port, _) in commands.items():
         if services.find(name):
             continue
         if busy(here.host, port):

@@ -24,7 +24,7 @@ STYLE = (
 def finished(store: Store) -> list[Manifest]:
     """Return all finished artifacts, sorted by name and version."""
     found = []
-    for key in store.keys():
+    for key in sorted(store.keys()):
         folder, _, file = key.rpartition("/")
         if file == "manifest.json":
             name, _, version = folder.rpartition("/")
@@ -79,7 +79,8 @@ def artifact(manifest: Manifest) -> bytes:
     )
     ledger = manifest.ledger
     body = (
-        f"<p>listed {ledger.listed:,} = kept {ledger.kept:,} + rejected {ledger.rejected:,} + failed {ledger.failed:,}"
+        f"<p>listed {ledger.listed:,} = kept {ledger.kept:,} + rejected {ledger.rejected:,} "
+        f"+ failed {ledger.failed:,}"
         f"; {len(manifest.parts)} parts; digest {manifest.digest[:16]}</p><h2>Pages</h2><ul>{pages}</ul>"
         f"<h2>Totals</h2><table>{totals}</table><h2>Made from</h2><ul>{inputs}</ul>"
     )
