@@ -222,7 +222,7 @@ def _summary(steps: list[Step], seconds: dict[str, float], total: float, here: S
     table.add_row("total", *_shares(sums, PAPER_TOTAL), style="bold")
     console.print(table)
     console.print("shares are of listed rows; paper: arXiv 2312.14238, Table 2", style="dim")
-    listed, fetched, clean, quality = sums
+    listed, fetched, _, quality = sums
     console.print(
         f"ledger: listed {listed:,} = kept {quality:,} + rejected {fetched - quality:,} + failed {listed - fetched:,}"
     )
@@ -263,7 +263,8 @@ def show(ref: Annotated[str, typer.Argument(help="name@version")]) -> None:
             f"{manifest.ref}  digest {manifest.digest[:16]}  stage {manifest.stage}  {len(manifest.parts)} parts"
         )
         console.print(
-            f"listed {ledger.listed:,} = kept {ledger.kept:,} + rejected {ledger.rejected:,} + failed {ledger.failed:,}"
+            f"listed {ledger.listed:,} = kept {ledger.kept:,} + rejected {ledger.rejected:,} "
+            f"+ failed {ledger.failed:,}"
         )
         for name, value in manifest.totals.items():
             if name not in ("funnel", "markdown"):

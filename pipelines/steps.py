@@ -97,7 +97,7 @@ def _attach_or_submit(step: Step, store: Store, jobs: Jobs, force: bool, log: An
 
 
 def _follow(step: Step, store: Store, jobs: Jobs, job: Job, log: Any) -> Job:
-    progress_id = create_progress_artifact(progress=0.0, description=step.label)
+    progress_id: Any = create_progress_artifact(progress=0.0, description=step.label)
     key, last = step.spec.artifact.key("progress.json"), ""
     while job.status not in FINISHED:
         time.sleep(POLL_SECONDS)
