@@ -1,0 +1,1 @@
+"""The models of the paper, under their official weight names."""

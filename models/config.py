@@ -1,0 +1,54 @@
+"""Shapes of the models, as data."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class VisionConfig(BaseModel):
+    """Shape of an InternViT encoder (arXiv:2312.14238, section 3.2)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    image_size: int = Field(ge=1)
+    patch_size: int = Field(ge=1)
+    hidden_size: int = Field(ge=1)
+    num_hidden_layers: int = Field(ge=1)
+    num_attention_heads: int = Field(ge=1)
+    intermediate_size: int = Field(ge=1)
+    norm_type: Literal["rms_norm", "layer_norm"] = "rms_norm"
+    qk_normalization: bool = True
+    qkv_bias: bool = False
+    layer_norm_eps: float = 1e-6
+    initializer_factor: float = Field(default=0.1, description="Initial value of the layer scales.")
+    drop_path_rate: float = Field(default=0.0, ge=0, lt=1)
+    drop_path_schedule: Literal["linear", "uniform"] = "linear"
+    num_channels: int = 3
+
+    @property
+    def grid(self) -> int:
+        """Patches along one side."""
+        return self.image_size // self.patch_size
+
+
+INTERN_VIT_6B_224 = VisionConfig(
+    image_size=224,
+    patch_size=14,
+    hidden_size=3200,
+    num_hidden_layers=48,
+    num_attention_heads=25,
+    intermediate_size=12800,
+)
+INTERN_VIT_300M_448 = VisionConfig(
+    image_size=448,
+    patch_size=14,
+    hidden_size=1024,
+    num_hidden_layers=24,
+    num_attention_heads=16,
+    intermediate_size=4096,
+    norm_type="layer_norm",
+    qk_normalization=False,
+    qkv_bias=True,
+    initializer_factor=1.0,
+    drop_path_rate=0.1,
+)
