@@ -41,13 +41,17 @@ def test_outputs_and_gradients_equal_the_official_ones(style: str) -> None:
     for name in states:
         assert close(found.hidden_states[int(name.rpartition(".")[2])], data[name], 1e-5), name
     assert close(found.last_hidden_state, data["last_hidden_state"], 1e-5)
-    assert close(found.pooler_output, data["pooler_output"], 1e-5)
+    assert torch.equal(found.pooler_output, found.last_hidden_state[:, 0])
+    if "pooler_output" in data:
+        assert close(found.pooler_output, data["pooler_output"], 1e-5)
     found.last_hidden_state.pow(2).mean().backward()
     gradients = [k for k in data if k.startswith("grad.")]
     assert gradients
     for name in gradients:
         gradient = model.get_parameter(name.removeprefix("grad.")).grad
         assert gradient is not None and close(gradient, data[name], 1e-4), name
+    if "resized_image_size" not in facts:
+        return
     model.resize_position_embedding(facts["resized_image_size"])
     assert close(model.embeddings.position_embedding, data["resized.position_embedding"], 1e-5)
     assert close(model(data["resized.pixel_values"]).last_hidden_state, data["resized.last_hidden_state"], 1e-5)
