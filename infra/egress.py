@@ -205,9 +205,9 @@ class Guard:
                 if total > self.max_bytes:
                     raise EgressError("too_large", 200)
                 if time.monotonic() > stop:
-                    raise EgressError("timeout", 200)
+                    raise EgressError("timeout")
             if time.monotonic() > stop:
-                raise EgressError("timeout", 200)
+                raise EgressError("timeout")
             return response.status, response.headers, b"".join(pieces)
         except (OSError, http.client.HTTPException, AttributeError):
             if time.monotonic() >= stop:

@@ -15,8 +15,8 @@ def tiny(web_url: str) -> Recipe:
     site = SiteSpec(base_url=web_url)
     fetch = download.Parameters(
         image_size=IMAGE_SIZE,
-        timeout_seconds=2,
-        deadline_seconds=3,
+        timeout_seconds=4,
+        deadline_seconds=6,
         threads=8,
         allow_hosts=(web_url.removeprefix("http://"),),
     )
