@@ -52,3 +52,36 @@ INTERN_VIT_300M_448 = VisionConfig(
     initializer_factor=1.0,
     drop_path_rate=0.1,
 )
+
+
+class TextConfig(BaseModel):
+    """Shape of a LLaMA-style decoder."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    vocab_size: int = Field(ge=4)
+    hidden_size: int = Field(ge=1)
+    intermediate_size: int = Field(ge=1)
+    num_hidden_layers: int = Field(ge=1)
+    num_attention_heads: int = Field(ge=1)
+    num_key_value_heads: int | None = Field(default=None, description="As many as heads when left out.")
+    rms_norm_eps: float = 1e-6
+    rope_theta: float = 10000.0
+    max_position_embeddings: int = 2048
+
+
+class InternVLConfig(BaseModel):
+    """Shape of InternVL-C and InternVL-G (arXiv:2312.14238, sections 3.2 and 3.3)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    vision: VisionConfig
+    text: TextConfig
+    embed_dim: int = Field(ge=1, description="Width of the shared space.")
+    attn_pool_num_heads: int = Field(default=16, ge=1)
+    num_query_token: int = Field(default=96, ge=1)
+    cross_attention_frequency: int = Field(
+        default=2, ge=1, description="Every how many layers queries see the image."
+    )
+    context_length: int = Field(default=80, ge=2, description="Most tokens of a caption, both ends included.")
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)

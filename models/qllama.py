@@ -1,0 +1,261 @@
+"""LLaMA, and QLLaMA: the same decoder whose first positions are queries that look at a picture.
+
+One class serves the text tower of the contrastive stage, the language stage, and the generative
+stage (arXiv:2312.14238, sections 3.2 and 3.3): cross-attention exists only where the width of a
+vision model is given.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from models.attention import attention
+from models.config import TextConfig
+from models.intern_vit import RMSNorm
+
+Cache = list[tuple[torch.Tensor, torch.Tensor]]
+
+
+def rotary(positions: torch.Tensor, head_dim: int, theta: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return cosines and sines of shape (batch, 1, tokens, head_dim), in the half-rotation convention."""
+    frequencies = theta ** (-torch.arange(0, head_dim, 2, device=positions.device).float() / head_dim)
+    angles = positions[:, None, :, None].float() * frequencies
+    angles = torch.cat([angles, angles], dim=-1)
+    return angles.cos(), angles.sin()
+
+
+def _rotate(hidden: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    first, second = hidden.chunk(2, dim=-1)
+    return hidden * cos.to(hidden.dtype) + torch.cat([-second, first], dim=-1) * sin.to(hidden.dtype)
+
+
+class LlamaAttention(nn.Module):
+    """Self-attention with rotary positions, grouped keys and a cache."""
+
+    def __init__(self, config: TextConfig) -> None:
+        """Allocate without biases."""
+        super().__init__()
+        width, heads = config.hidden_size, config.num_attention_heads
+        if width % heads:
+            raise ValueError(f"hidden_size {width} does not divide into {heads} heads")
+        self.head_dim, self.heads = width // heads, heads
+        self.key_heads = config.num_key_value_heads or heads
+        self.q_proj = nn.Linear(width, width, bias=False)
+        self.k_proj = nn.Linear(width, self.key_heads * self.head_dim, bias=False)
+        self.v_proj = nn.Linear(width, self.key_heads * self.head_dim, bias=False)
+        self.o_proj = nn.Linear(width, width, bias=False)
+
+    def forward(
+        self,
+        hidden: torch.Tensor,
+        turn: tuple[torch.Tensor, torch.Tensor],
+        mask: torch.Tensor | None,
+        past: tuple[torch.Tensor, torch.Tensor] | None,
+    ) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
+        """Return (batch, tokens, width) and the keys and values so far."""
+        batch, tokens, _ = hidden.shape
+        query = self.q_proj(hidden).view(batch, tokens, self.heads, -1).transpose(1, 2)
+        key = self.k_proj(hidden).view(batch, tokens, self.key_heads, -1).transpose(1, 2)
+        value = self.v_proj(hidden).view(batch, tokens, self.key_heads, -1).transpose(1, 2)
+        query, key = _rotate(query, *turn), _rotate(key, *turn)
+        if past is not None:
+            key, value = torch.cat([past[0], key], dim=2), torch.cat([past[1], value], dim=2)
+        groups = self.heads // self.key_heads
+        wide_key = key.repeat_interleave(groups, dim=1) if groups > 1 else key
+        wide_value = value.repeat_interleave(groups, dim=1) if groups > 1 else value
+        causal = mask is None and tokens > 1 and past is None
+        mixed = attention(query, wide_key, wide_value, mask=mask, causal=causal)
+        return self.o_proj(mixed.transpose(1, 2).flatten(2)), (key, value)
+
+
+class LlamaMLP(nn.Module):
+    """A gated layer."""
+
+    def __init__(self, config: TextConfig) -> None:
+        """Allocate without biases."""
+        super().__init__()
+        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Return (batch, tokens, width)."""
+        return torch.as_tensor(self.down_proj(F.silu(self.gate_proj(hidden)) * self.up_proj(hidden)))
+
+
+class QueryCrossAttention(nn.Module):
+    """Queries look at the picture: no positions, no mask, no bias."""
+
+    def __init__(self, config: TextConfig, vision_width: int) -> None:
+        """Allocate; the picture has a width of its own."""
+        super().__init__()
+        width = config.hidden_size
+        self.heads = config.num_attention_heads
+        self.norm1 = RMSNorm(width, config.rms_norm_eps)
+        self.norm2 = RMSNorm(vision_width, config.rms_norm_eps)
+        self.q_proj = nn.Linear(width, width, bias=False)
+        self.k_proj = nn.Linear(vision_width, width, bias=False)
+        self.v_proj = nn.Linear(vision_width, width, bias=False)
+        self.o_proj = nn.Linear(width, width, bias=False)
+
+    def forward(self, queries: torch.Tensor, vision: torch.Tensor) -> torch.Tensor:
+        """Return queries with what they saw added, shape (batch, queries, width)."""
+        seen = self.norm2(vision)
+
+        def split(hidden: torch.Tensor) -> torch.Tensor:
+            return hidden.view(*hidden.shape[:2], self.heads, -1).transpose(1, 2)
+
+        mixed = attention(split(self.q_proj(self.norm1(queries))), split(self.k_proj(seen)), split(self.v_proj(seen)))
+        return queries + self.o_proj(mixed.transpose(1, 2).flatten(2))
+
+
+class LlamaDecoderLayer(nn.Module):
+    """Self-attention, then the queries' look at the picture where there is one, then the gated layer."""
+
+    def __init__(self, config: TextConfig, vision_width: int | None) -> None:
+        """Allocate; `vision_width` None means without cross-attention."""
+        super().__init__()
+        self.self_attn, self.mlp = LlamaAttention(config), LlamaMLP(config)
+        self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.cross_attn = QueryCrossAttention(config, vision_width) if vision_width is not None else None
+
+    def forward(
+        self,
+        hidden: torch.Tensor,
+        turn: tuple[torch.Tensor, torch.Tensor],
+        mask: torch.Tensor | None,
+        past: tuple[torch.Tensor, torch.Tensor] | None,
+        vision: torch.Tensor | None,
+        queries: int,
+    ) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
+        """Return (batch, tokens, width) and the layer's cache."""
+        mixed, kept = self.self_attn(self.input_layernorm(hidden), turn, mask, past)
+        hidden = hidden + mixed
+        if self.cross_attn is not None and vision is not None and queries:
+            hidden = torch.cat([self.cross_attn(hidden[:, :queries], vision), hidden[:, queries:]], dim=1)
+        return hidden + self.mlp(self.post_attention_layernorm(hidden)), kept
+
+
+class LlamaModel(nn.Module):
+    """The decoder without its head."""
+
+    def __init__(
+        self, config: TextConfig, vision_width: int | None = None, cross_attention_frequency: int = 2
+    ) -> None:
+        """Allocate; every `cross_attention_frequency`-th layer from the first has cross-attention."""
+        super().__init__()
+        self.config = config
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(
+            LlamaDecoderLayer(config, vision_width if number % cross_attention_frequency == 0 else None)
+            for number in range(config.num_hidden_layers)
+        )
+        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.apply(_initialise)
+
+    def forward(
+        self,
+        embedded: torch.Tensor,
+        mask: torch.Tensor | None = None,
+        *,
+        past: Cache | None = None,
+        vision: torch.Tensor | None = None,
+        queries: int = 0,
+    ) -> tuple[torch.Tensor, Cache]:
+        """Run the decoder.
+
+        Args:
+            embedded: Shape (batch, tokens, width).
+            mask: Who may see whom, booleans of shape (batch, 1, tokens, all tokens so far); causal when left out.
+            past: What an earlier call returned, to go on from there.
+            vision: Hidden states of the vision encoder, shape (batch, patches + 1, vision width).
+            queries: How many of the first positions are queries.
+
+        Returns:
+            Normed hidden states of shape (batch, tokens, width), and the cache.
+        """
+        start = past[0][0].shape[2] if past else 0
+        positions = torch.arange(start, start + embedded.shape[1], device=embedded.device)[None]
+        turn = rotary(positions, self.config.hidden_size // self.config.num_attention_heads, self.config.rope_theta)
+        hidden, cache = embedded, Cache()
+        for number, layer in enumerate(self.layers):
+            hidden, kept = layer(hidden, turn, mask, past[number] if past else None, vision, queries)
+            cache.append(kept)
+        return self.norm(hidden), cache
+
+
+def _initialise(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear | nn.Embedding):
+        nn.init.normal_(module.weight, std=0.02)
+
+
+def causal_mask(attention_mask: torch.Tensor) -> torch.Tensor:
+    """Return (batch, 1, tokens, tokens): each token sees itself and earlier ones that are not padding."""
+    tokens = attention_mask.shape[1]
+    below = torch.ones(tokens, tokens, dtype=torch.bool, device=attention_mask.device).tril()
+    seen = below[None] & attention_mask[:, None, :].bool()
+    # A row of padding that sees nothing would turn into NaN: it sees itself, and nobody reads it.
+    itself = torch.eye(tokens, dtype=torch.bool, device=attention_mask.device)
+    return (seen | itself)[:, None]
+
+
+class LlamaForCausalLM(nn.Module):
+    """The decoder with its head, under the names that transformers uses."""
+
+    def __init__(
+        self, config: TextConfig, vision_width: int | None = None, cross_attention_frequency: int = 2
+    ) -> None:
+        """Allocate; the head is not tied to the embeddings."""
+        super().__init__()
+        self.config = config
+        self.model = LlamaModel(config, vision_width, cross_attention_frequency)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        nn.init.normal_(self.lm_head.weight, std=0.02)
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
+        """Return logits of shape (batch, tokens, vocabulary)."""
+        mask = causal_mask(attention_mask) if attention_mask is not None else None
+        hidden, _ = self.model(self.model.embed_tokens(input_ids), mask)
+        return torch.as_tensor(self.lm_head(hidden))
+
+    @torch.no_grad()
+    def generate(
+        self,
+        input_ids: torch.Tensor,
+        max_new_tokens: int,
+        eos_token_id: int | None = None,
+        *,
+        prefix: torch.Tensor | None = None,
+        vision: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Return greedily chosen tokens of shape (batch, up to max_new_tokens); ended rows are filled with zeros.
+
+        Args:
+            input_ids: Prompt without padding, shape (batch, tokens).
+            max_new_tokens: Most tokens to add.
+            eos_token_id: A row ends with it.
+            prefix: Query embeddings in front of the prompt, shape (batch, queries, width).
+            vision: What the queries look at.
+        """
+        embedded = self.model.embed_tokens(input_ids)
+        queries = prefix.shape[1] if prefix is not None else 0
+        mask = None
+        if prefix is not None:
+            embedded = torch.cat([prefix, embedded], dim=1)
+            tokens = embedded.shape[1]
+            seen = torch.ones(tokens, tokens, dtype=torch.bool, device=embedded.device).tril()
+            seen[:queries, :queries] = True
+            mask = seen[None, None]
+        hidden, cache = self.model(embedded, mask, vision=vision, queries=queries)
+        ended = torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
+        chosen: list[torch.Tensor] = []
+        for _ in range(max_new_tokens):
+            token = self.lm_head(hidden[:, -1]).argmax(dim=-1).masked_fill(ended, 0)
+            chosen.append(token)
+            if eos_token_id is not None:
+                ended = ended | (token == eos_token_id)
+                if bool(ended.all()):
+                    break
+            hidden, cache = self.model(self.model.embed_tokens(token[:, None]), past=cache)
+        return torch.stack(chosen, dim=1)
