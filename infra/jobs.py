@@ -66,14 +66,14 @@ class Jobs:
     def submit(
         self, submission_id: str, entrypoint: str, environment: Mapping[str, str], metadata: Mapping[str, str]
     ) -> None:
-        """Start a job; its driver takes a tenth of a CPU, so it never blocks the work that it spreads."""
+        """Start a job; its driver takes no CPU of the cluster, so it never blocks the work that it spreads."""
         self._call(
             "submit_job",
             submission_id=submission_id,
             entrypoint=entrypoint,
             runtime_env={"env_vars": dict(environment)},
             metadata=dict(metadata),
-            entrypoint_num_cpus=0.1,
+            entrypoint_num_cpus=0,
         )
 
     def stop(self, submission_id: str) -> None:

@@ -65,7 +65,7 @@ class LlamaAttention(nn.Module):
         wide_value = value.repeat_interleave(groups, dim=1) if groups > 1 else value
         causal = mask is None and tokens > 1 and past is None
         mixed = attention(query, wide_key, wide_value, mask=mask, causal=causal)
-        return self.o_proj(mixed.transpose(1, 2).flatten(2)), (key, value)
+        return torch.as_tensor(self.o_proj(mixed.transpose(1, 2).flatten(2))), (key, value)
 
 
 class LlamaMLP(nn.Module):
@@ -106,7 +106,7 @@ class QueryCrossAttention(nn.Module):
             return hidden.view(*hidden.shape[:2], self.heads, -1).transpose(1, 2)
 
         mixed = attention(split(self.q_proj(self.norm1(queries))), split(self.k_proj(seen)), split(self.v_proj(seen)))
-        return queries + self.o_proj(mixed.transpose(1, 2).flatten(2))
+        return torch.as_tensor(queries + self.o_proj(mixed.transpose(1, 2).flatten(2)))
 
 
 class LlamaDecoderLayer(nn.Module):

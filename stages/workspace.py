@@ -199,7 +199,7 @@ class Placement:
     workers: int = 1
     gpus_per_worker: int = 0
     cpus_per_task: float = 1.0
-    micro_batch_size: int | None = None
+    checkpoint_steps: int = 50
 
 
 @dataclass

@@ -1,0 +1,193 @@
+"""Conversations as the text that a chat model is trained on, and which of its tokens are learned.
+
+The templates are the official ones; the text is part of a trained model's interface. Text is
+turned into tokens piece by piece, so that a prompt at generation ends at the very border
+where the answer began in training, and no re-tokenising can shift a label.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+CHAT_TOKENS = ("<|im_start|>", "<|im_end|>")
+IMAGE, IMG_START, IMG_END, IMG_CONTEXT = "<image>", "<img>", "</img>", "<IMG_CONTEXT>"
+IGNORE = -100
+
+Encode = Callable[[str], list[int]]
+
+
+class TemplateError(ValueError):
+    """A conversation cannot be rendered; the message says why."""
+
+
+@dataclass(frozen=True)
+class Template:
+    """How one family of chat models writes conversations.
+
+    `end` closes an answer and is learned; `gap` follows it and is not.
+    """
+
+    system: str
+    human: str
+    assistant: str
+    human_end: str
+    end: str
+    opener: str = ""
+    system_end: str = ""
+    gap: str = ""
+    strip: bool = False
+    bos: bool = False
+
+
+def _chat_ml(gap: str = "", strip: bool = False, bos: bool = False) -> Template:
+    return Template(
+        system="<|im_start|>system\n{system_message}",
+        system_end="<|im_end|>" + gap,
+        human="<|im_start|>user\n",
+        human_end="<|im_end|>" + gap,
+        assistant="<|im_start|>assistant\n",
+        end="<|im_end|>",
+        gap=gap,
+        strip=strip,
+        bos=bos,
+    )
+
+
+TEMPLATES = {
+    "Hermes-2": _chat_ml(),
+    # This one alone strips each turn, and expects the tokenizer's one bos in front.
+    "internlm2-chat": _chat_ml(strip=True, bos=True),
+    "internvl2_5": _chat_ml(gap="\n"),
+    "phi3-chat": Template(
+        system="<|system|>\n{system_message}",
+        system_end="<|end|>",
+        human="<|user|>\n",
+        human_end="<|end|>",
+        assistant="<|assistant|>\n",
+        end="<|end|>",
+    ),
+    "internvl_zh": Template(
+        system="{system_message}",
+        system_end=" ",
+        human="<human>",
+        human_end=" ",
+        assistant="<bot>",
+        end="</s>",
+        opener=": ",
+    ),
+}
+
+
+def template_named(name: str) -> Template:
+    """Return a template by its official name.
+
+    Raises:
+        TemplateError: There is none; the message lists those there are.
+    """
+    if name not in TEMPLATES:
+        raise TemplateError(f"no conversation template {name!r}; known are {', '.join(TEMPLATES)}")
+    return TEMPLATES[name]
+
+
+def pieces(
+    name: str, system_message: str, questions: Sequence[str], answers: Sequence[str]
+) -> list[tuple[str, bool]]:
+    """Return the rendered conversation as (text, whether it is learned).
+
+    One question more than answers leaves the prompt open for the model to go on.
+
+    Raises:
+        TemplateError: Questions and answers do not alternate.
+    """
+    template = template_named(name)
+    if len(questions) - len(answers) not in (0, 1):
+        raise TemplateError(f"{len(questions)} questions and {len(answers)} answers do not alternate")
+    clean = str.strip if template.strip else str
+    out = [(template.system.format(system_message=system_message) + template.system_end, False)]
+    for number, question in enumerate(questions):
+        text = template.human + template.opener + clean(question) + template.human_end + template.assistant
+        if number < len(answers):
+            out.append((text + template.opener, False))
+            out.append((clean(answers[number]) + template.end, True))
+            out.append((template.gap, False))
+        else:
+            # The space of ": " belongs to the answer's side in an open prompt.
+            out.append((text + template.opener.rstrip(), False))
+    return [(text, learned) for text, learned in out if text]
+
+
+def render(name: str, system_message: str, questions: Sequence[str], answers: Sequence[str]) -> str:
+    """Return the whole text of a conversation."""
+    return "".join(text for text, _ in pieces(name, system_message, questions, answers))
+
+
+def place_images(questions: Sequence[str], tokens_per_image: Sequence[int]) -> list[str]:
+    """Return the questions with each `<image>` replaced by as many context tokens as its picture has.
+
+    A conversation about one picture that names it nowhere gets it in front of the first
+    question, as the official code does.
+
+    Raises:
+        TemplateError: Placeholders and pictures differ in number.
+    """
+    found = sum(question.count(IMAGE) for question in questions)
+    texts = list(questions)
+    if found == 0 and len(tokens_per_image) == 1 and texts:
+        texts[0], found = f"{IMAGE}\n{texts[0]}", 1
+    if found != len(tokens_per_image):
+        raise TemplateError(f"{found} {IMAGE} placeholders for {len(tokens_per_image)} pictures")
+    counts = iter(tokens_per_image)
+    for number, text in enumerate(texts):
+        head, *rest = text.split(IMAGE)
+        texts[number] = head + "".join(
+            IMG_START + IMG_CONTEXT * next(counts) + IMG_END + piece for piece in rest
+        )
+    return texts
+
+
+def encode_conversation(
+    encode: Encode,
+    name: str,
+    system_message: str,
+    questions: Sequence[str],
+    answers: Sequence[str],
+    *,
+    tokens_per_image: Sequence[int] = (),
+    context_length: int | None = None,
+    bos_token_id: int | None = None,
+) -> tuple[list[int], list[int]]:
+    """Return (input_ids, labels), both of shape (tokens,); labels are IGNORE where nothing is learned.
+
+    Args:
+        encode: Text to token ids; special tokens in the text must come out whole, nothing is added.
+        name: Name of a template.
+        system_message: What the system turn says; may be empty.
+        questions: Human turns.
+        answers: Assistant turns, as many as questions or one less.
+        tokens_per_image: Context tokens of each picture, in the order of their placeholders.
+        context_length: Most tokens; the right end is cut off.
+        bos_token_id: Put in front, not learned, where the template asks for it.
+
+    Raises:
+        TemplateError: Placeholders do not fit, or the cut would go through a picture, or would
+            leave nothing to learn.
+    """
+    ids: list[int] = []
+    labels: list[int] = []
+    if template_named(name).bos and bos_token_id is not None:
+        ids, labels = [bos_token_id], [IGNORE]
+    last_picture = 0
+    for text, learned in pieces(name, system_message, place_images(questions, tokens_per_image), answers):
+        found = encode(text)
+        ids += found
+        labels += found if learned else [IGNORE] * len(found)
+        if IMG_END in text:
+            last_picture = len(ids)
+    if context_length is not None and len(ids) > context_length:
+        if last_picture > context_length:
+            raise TemplateError(
+                f"a picture does not fit into {context_length} tokens; raise context_length or use fewer tiles"
+            )
+        ids, labels = ids[:context_length], labels[:context_length]
+        if answers and all(label == IGNORE for label in labels):
+            raise TemplateError(f"no answer begins within {context_length} tokens; raise context_length")
+    return ids, labels
