@@ -1,0 +1,101 @@
+"""Small real inputs of the training stages: drawn pictures in shards, and a tiny language model with a tokenizer."""
+
+import io
+import json
+
+import torch
+from safetensors.torch import save
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from infra.storage import Store
+from models.config import TextConfig
+from models.qllama import LlamaForCausalLM
+from stages.checkpoints import publish
+from stages.manifest import Ledger, Manifest, digest_of
+from stages.ref import Ref
+from stages.sources.captions import LANGUAGES, caption, document
+from stages.sources.scenes import Split, draw, sample_scene
+from stages.tars import tar_bytes
+from stages.workspace import Output
+
+
+def members(index: int, image_size: int = 48) -> tuple[str, dict[str, bytes]]:
+    """Return one drawn sample as (key, suffix -> bytes), as the shards stage writes it."""
+    scene = sample_scene(7, index, Split.TRAIN)
+    language = LANGUAGES[index % len(LANGUAGES)]
+    words = caption(scene, language, index % 2)
+    picture = io.BytesIO()
+    draw(scene, image_size).save(picture, format="JPEG", quality=92)
+    uid = f"{index:032x}"
+    facts = {"uid": uid, "source": "drawn", "language": language, "caption": words}
+    return uid, {
+        "jpg": picture.getvalue(),
+        "txt": words.encode(),
+        "json": json.dumps(facts, sort_keys=True, ensure_ascii=False).encode(),
+    }
+
+
+def make_shards(
+    store: Store,
+    name: str = "shards/clean",
+    version: str = "t",
+    samples: int = 64,
+    image_size: int = 48,
+    rows_per_shard: int = 40,
+) -> Manifest:
+    """Publish drawn samples as WebDataset shards, as stages/write_shards.py lays them out."""
+    output = Output(store, Ref(name=name, version=version), "write_shards", {"samples": samples})
+    parts = []
+    for number, start in enumerate(range(0, samples, rows_per_shard)):
+        rows = range(start, min(start + rows_per_shard, samples))
+        tar = tar_bytes(members(index, image_size) for index in rows)
+        key = f"{number:06d}"
+        ledger = Ledger(listed=len(rows), kept=len(rows))
+        parts.append(output.part(key, digest_of(list(rows)), ledger, {"tar": (f"{key}.tar", tar)}))
+    return output.commit(parts, totals={"per_source": {"drawn": samples}})
+
+
+def tiny_tokenizer(vocab_size: int = 360) -> Tokenizer:
+    """Return a byte-level BPE tokenizer of the drawn world's language."""
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=["<unk>", "<s>", "</s>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    texts: list[str] = []
+    for index in range(120):
+        first, second, asked = document(sample_scene(7, index, Split.TRAIN), index)
+        texts += [first, second, *(f"{each.question} {each.answer}" for each in asked)]
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def make_language(
+    store: Store, version: str = "t", hidden_size: int = 32, num_hidden_layers: int = 2, seed: int = 0
+) -> Manifest:
+    """Publish an untrained tiny language model, as stages/language.py lays it out."""
+    tokenizer = tiny_tokenizer()
+    config = TextConfig(
+        vocab_size=tokenizer.get_vocab_size(),
+        hidden_size=hidden_size,
+        intermediate_size=2 * hidden_size,
+        num_hidden_layers=num_hidden_layers,
+        num_attention_heads=2,
+        max_position_embeddings=512,
+    )
+    torch.manual_seed(seed)
+    model = LlamaForCausalLM(config)
+    files = {
+        "model.safetensors": save({name: value.contiguous() for name, value in model.state_dict().items()}),
+        "config.json": json.dumps({"text": config.model_dump(mode="json")}).encode(),
+        "tokenizer.json": tokenizer.to_str().encode(),
+    }
+    output = Output(store, Ref(name="checkpoints/language", version=version), "language", {"stage": "language"})
+    named = {name.partition(".")[0]: (name, data) for name, data in files.items()}
+    facts = {"names": {role: name for role, (name, _) in named.items()}, "metrics": {}, "curve": []}
+    part = publish(output, digest_of("drawn"), named, 1, facts)
+    return output.commit([part])
