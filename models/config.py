@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class VisionConfig(BaseModel):
@@ -85,3 +85,44 @@ class InternVLConfig(BaseModel):
     )
     context_length: int = Field(default=80, ge=2, description="Most tokens of a caption, both ends included.")
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+
+
+class ChatConfig(BaseModel):
+    """Shape of a chat model and everything one needs to talk to it (arXiv:2312.14238, section 3.4)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    vision: VisionConfig
+    text: TextConfig
+    downsample_ratio: float = Field(default=0.5, gt=0, le=1, description="Side of the token grid after unshuffling.")
+    ps_version: Literal["v1", "v2"] = Field(
+        default="v2", description="v1 emits the cells transposed, as old models do."
+    )
+    select_layer: int = Field(default=-1, description="Which of the vision encoder's hidden states is shown.")
+    image_context_token_id: int = Field(ge=0, description="Its embeddings are replaced by the picture's.")
+    eos_token_id: int = Field(ge=0, description="Ends a text; also fills where nothing is read.")
+    template: str = Field(default="Hermes-2", description="How conversations are written.")
+    system_message: str = ""
+    context_length: int = Field(default=512, ge=8, description="Most tokens of a conversation, pictures included.")
+    min_dynamic_patch: int = Field(default=1, ge=1)
+    max_dynamic_patch: int = Field(default=1, ge=1, description="Most tiles per picture, the thumbnail not counted.")
+    use_thumbnail: bool = True
+
+    @model_validator(mode="after")
+    def _grid_divides(self) -> "ChatConfig":
+        if abs(1 / self.downsample_ratio - self.cell) > 1e-6 or self.vision.grid % self.cell:
+            raise ValueError(
+                f"downsample_ratio {self.downsample_ratio} does not divide a grid of {self.vision.grid} patches; "
+                f"only 1/k with k a divisor of the grid is possible"
+            )
+        return self
+
+    @property
+    def cell(self) -> int:
+        """Patches along one side that become one token."""
+        return int(1 / self.downsample_ratio)
+
+    @property
+    def num_image_token(self) -> int:
+        """Context tokens of one tile."""
+        return (self.vision.grid // self.cell) ** 2

@@ -1,0 +1,176 @@
+"""InternVL-Chat: a vision encoder, a small connector, and a language model that reads pictures as tokens."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import nn
+
+from models.config import ChatConfig
+from models.intern_vit import InternVisionModel
+from models.qllama import LlamaForCausalLM, causal_mask
+
+IGNORE = -100
+
+
+def pixel_unshuffle(tokens: torch.Tensor, cell: int, ps_version: str = "v2") -> torch.Tensor:
+    """Fold cells of `cell` x `cell` neighbouring tokens into one wide token.
+
+    Args:
+        tokens: A square grid without class token, row by row, shape (tiles, grid * grid, width).
+        cell: Tokens along one side of a cell.
+        ps_version: `v2` emits the cells row by row; `v1` transposed, as models before 1.5 were trained.
+
+    Returns:
+        Shape (tiles, (grid / cell) ** 2, cell * cell * width).
+
+    Raises:
+        ValueError: The tokens are no square grid that divides into cells.
+    """
+    tiles, count, width = tokens.shape
+    grid = round(count**0.5)
+    if grid * grid != count or grid % cell:
+        raise ValueError(f"{count} tokens are no square grid that divides into cells of {cell} x {cell}")
+    side = grid // cell
+    cells = tokens.view(tiles, side, cell, side, cell, width).permute(0, 1, 3, 2, 4, 5)
+    if ps_version == "v1":
+        cells = cells.transpose(1, 2)
+    return cells.reshape(tiles, side * side, cell * cell * width)
+
+
+class InternVLChat(nn.Module):
+    """The chat model under the official weight names `vision_model.*`, `mlp1.*`, `language_model.*`.
+
+    It is trained with the next-token loss alone (arXiv:2312.14238, section 3.4); the connector with
+    its norm and unshuffling is that of the released models since 1.1 (arXiv:2404.16821, section 3.1).
+    """
+
+    def __init__(self, config: ChatConfig) -> None:
+        """Allocate all three parts."""
+        super().__init__()
+        self.config = config
+        wide, width = config.vision.hidden_size * config.cell**2, config.text.hidden_size
+        self.vision_model = InternVisionModel(config.vision)
+        self.mlp1 = nn.Sequential(nn.LayerNorm(wide), nn.Linear(wide, width), nn.GELU(), nn.Linear(width, width))
+        self.language_model = LlamaForCausalLM(config.text)
+
+    def image_features(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """Return what the language model sees of tiles, shape (tiles, tokens per tile, text width)."""
+        states = self.vision_model(pixel_values).hidden_states[self.config.select_layer]
+        cells = pixel_unshuffle(states[:, 1:], self.config.cell, self.config.ps_version)
+        return torch.as_tensor(self.mlp1(cells))
+
+    def embed(
+        self,
+        input_ids: torch.Tensor,
+        pixel_values: torch.Tensor | None = None,
+        image_flags: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Return token embeddings with pictures in the places of their context tokens.
+
+        Args:
+            input_ids: Shape (batch, tokens).
+            pixel_values: Tiles of all samples in order, shape (tiles, 3, height, width).
+            image_flags: 0 for a tile that stands for no picture, shape (tiles,) or (tiles, 1).
+
+        Returns:
+            Shape (batch, tokens, text width).
+
+        Raises:
+            ValueError: Context tokens and pictures differ in number. (The official code cuts one of
+                them and takes the loss times zero.)
+        """
+        embedded = self.language_model.model.embed_tokens(input_ids)
+        places = input_ids == self.config.image_context_token_id
+        seen = embedded.new_zeros(0, embedded.shape[-1])
+        if pixel_values is not None:
+            features = self.image_features(pixel_values)
+            if image_flags is not None:
+                features = features[image_flags.view(-1) == 1]
+            seen = features.flatten(0, 1).to(embedded.dtype)
+        if int(places.sum()) != len(seen):
+            raise ValueError(f"{int(places.sum())} context tokens for {len(seen)} tokens of pictures")
+        return torch.as_tensor(embedded.masked_scatter(places[..., None], seen))
+
+    def logits(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        pixel_values: torch.Tensor | None = None,
+        image_flags: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Return next-token logits of shape (batch, tokens, vocabulary); see `embed` for the arguments."""
+        embedded = self.embed(input_ids, pixel_values, image_flags)
+        hidden, _ = self.language_model.model(embedded, causal_mask(attention_mask))
+        return torch.as_tensor(self.language_model.lm_head(hidden))
+
+    def forward(self, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Return the mean loss over all learned tokens of the step, and the share that was right.
+
+        Args:
+            batch: `input_ids`, `attention_mask`, `labels` (IGNORE where nothing is learned) of shape
+                (batch, tokens), and `pixel_values` where there are pictures.
+        """
+        embedded = self.embed(batch["input_ids"], batch.get("pixel_values"), batch.get("image_flags"))
+        hidden, _ = self.language_model.model(embedded, causal_mask(batch["attention_mask"]))
+        wanted = batch["labels"][:, 1:]
+        learned = wanted != IGNORE
+        # Answers are a small share of the tokens: the head works on their places alone.
+        logits = self.language_model.lm_head(hidden[:, :-1][learned]).float()
+        wanted = wanted[learned]
+        count = _mean_over_processes(learned.sum().float()).clamp(min=1)
+        loss = F.cross_entropy(logits, wanted, reduction="sum") / count
+        right = (logits.argmax(dim=-1) == wanted).sum() / count
+        return {"loss": loss, "token_accuracy": right}
+
+    @torch.no_grad()
+    def generate(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        pixel_values: torch.Tensor | None = None,
+        *,
+        max_new_tokens: int,
+        stop: Sequence[int] = (),
+    ) -> torch.Tensor:
+        """Return greedily chosen tokens of shape (batch, up to max_new_tokens), each row ended by a stop token.
+
+        Args:
+            input_ids: Prompts, padded on the left, shape (batch, tokens).
+            attention_mask: 0 where padded. Rotary positions are relative, so padding shifts nothing.
+            pixel_values: As for `embed`.
+            max_new_tokens: Most tokens to add.
+            stop: Tokens that end an answer; an ended row is filled with the first of them.
+        """
+        model = self.language_model
+        hidden, cache = model.model(self.embed(input_ids, pixel_values), causal_mask(attention_mask))
+        seen = attention_mask.bool()
+        stops = torch.tensor(list(stop), device=input_ids.device)
+        ended = torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
+        chosen: list[torch.Tensor] = []
+        for number in range(max_new_tokens):
+            token = model.lm_head(hidden[:, -1]).argmax(dim=-1)
+            if stop:
+                token = token.masked_fill(ended, stop[0])
+                ended = ended | torch.isin(token, stops)
+            chosen.append(token)
+            if bool(ended.all()) or number + 1 == max_new_tokens:
+                break
+            seen = torch.cat([seen, torch.ones_like(seen[:, :1])], dim=1)
+            embedded = model.model.embed_tokens(token[:, None])
+            hidden, cache = model.model(embedded, seen[:, None, None], past=cache)
+        return torch.stack(chosen, dim=1)
+
+
+def _mean_over_processes(value: torch.Tensor) -> torch.Tensor:
+    """Return the mean of a number over all processes.
+
+    Gradients are averaged over processes; dividing by the mean count of tokens then gives the mean
+    over all tokens of the step, however they are spread.
+    """
+    if dist.is_available() and dist.is_initialized():
+        value = value.clone()
+        dist.all_reduce(value)
+        value = value / dist.get_world_size()
+    return value

@@ -1,0 +1,91 @@
+"""Pictures as the numbers a model sees: squash-resize as Pillow does it, ImageNet's mean, and tiles."""
+
+import io
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+import torch
+from PIL import Image
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+def decode(data: bytes) -> Image.Image:
+    """Return a picture's pixels in RGB.
+
+    Raises:
+        OSError: These bytes are no whole picture.
+    """
+    with Image.open(io.BytesIO(data)) as image:
+        return image.convert("RGB")
+
+
+def pixel_values(image: Image.Image, image_size: int) -> torch.Tensor:
+    """Return a picture squashed to a square by Pillow's bicubic filter, shape (3, image_size, image_size)."""
+    small = image.convert("RGB").resize((image_size, image_size), Image.Resampling.BICUBIC)
+    numbers = np.asarray(small, dtype=np.float32) / 255
+    numbers = (numbers - np.array(IMAGENET_MEAN, np.float32)) / np.array(IMAGENET_STD, np.float32)
+    return torch.from_numpy(np.ascontiguousarray(numbers.transpose(2, 0, 1)))
+
+
+@lru_cache(maxsize=64)
+def grids(min_tiles: int, max_tiles: int) -> tuple[tuple[int, int], ...]:
+    """Return all (columns, rows) of between min and max tiles, the smallest first.
+
+    The official list is a set sorted by area alone, so that the order of equal areas is an accident
+    there; here columns decide it.
+    """
+    found = [
+        (columns, rows)
+        for columns in range(1, max_tiles + 1)
+        for rows in range(1, max_tiles + 1)
+        if min_tiles <= columns * rows <= max_tiles
+    ]
+    return tuple(sorted(found, key=lambda grid: (grid[0] * grid[1], grid[0])))
+
+
+def best_grid(width: int, height: int, image_size: int, min_tiles: int, max_tiles: int) -> tuple[int, int]:
+    """Return the (columns, rows) whose shape is closest to a picture's.
+
+    On an exact tie the larger grid wins where the picture has more than half of its pixels.
+    """
+    ratio = width / height
+    best, smallest = (1, 1), float("inf")
+    for columns, rows in grids(min_tiles, max_tiles):
+        gap = abs(ratio - columns / rows)
+        if gap < smallest:
+            best, smallest = (columns, rows), gap
+        elif gap == smallest and width * height > 0.5 * image_size**2 * columns * rows:
+            best = (columns, rows)
+    return best
+
+
+def tile(
+    image: Image.Image, image_size: int, min_tiles: int = 1, max_tiles: int = 12, use_thumbnail: bool = True
+) -> list[Image.Image]:
+    """Cut a picture into square tiles, row by row from the top left; the whole one, small, comes last.
+
+    The thumbnail is left out where there is only one tile (InternVL 1.5, arXiv:2404.16821, section 3.2).
+    """
+    columns, rows = best_grid(*image.size, image_size, min_tiles, max_tiles)
+    large = image.resize((columns * image_size, rows * image_size), Image.Resampling.BICUBIC)
+    places = [(x * image_size, y * image_size) for y in range(rows) for x in range(columns)]
+    tiles = [large.crop((x, y, x + image_size, y + image_size)) for x, y in places]
+    if use_thumbnail and len(tiles) > 1:
+        tiles.append(image.resize((image_size, image_size), Image.Resampling.BICUBIC))
+    return tiles
+
+
+def tile_count(
+    width: int, height: int, image_size: int, min_tiles: int = 1, max_tiles: int = 12, use_thumbnail: bool = True
+) -> int:
+    """Return how many tiles `tile` makes of a picture of this size."""
+    columns, rows = best_grid(width, height, image_size, min_tiles, max_tiles)
+    return columns * rows + int(use_thumbnail and columns * rows > 1)
+
+
+def stack(tiles: Sequence[Image.Image], image_size: int) -> torch.Tensor:
+    """Return the numbers of several tiles, shape (tiles, 3, image_size, image_size)."""
+    return torch.stack([pixel_values(each, image_size) for each in tiles])

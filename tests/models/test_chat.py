@@ -1,0 +1,166 @@
+"""The chat model against numbers recorded from the official code, and what training and talking rely on."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from models.chat import IGNORE, InternVLChat, pixel_unshuffle
+from models.config import ChatConfig, TextConfig, VisionConfig
+
+PARITY = Path(__file__).parents[1] / "parity"
+RECORDED = ["llama_psv1_layer-1", "llama_psv2_layer-1", "llama_psv2_layer-2"]
+
+
+def load(name: str) -> tuple[InternVLChat, dict[str, torch.Tensor]]:
+    facts = json.loads((PARITY / f"internvl_chat_{name}.json").read_text())
+    vision, text = facts["vision_config"], facts["llm_config"]
+    config = ChatConfig(
+        vision=VisionConfig(**{k: vision[k] for k in VisionConfig.model_fields if k in vision}),
+        text=TextConfig(**{k: text[k] for k in TextConfig.model_fields if k in text}),
+        downsample_ratio=facts["downsample_ratio"],
+        ps_version=facts["ps_version"],
+        select_layer=facts["select_layer"],
+        image_context_token_id=facts["img_context_token_id"],
+        eos_token_id=text["eos_token_id"],
+    )
+    assert config.num_image_token == facts["num_image_token"]
+    data = load_file(PARITY / f"internvl_chat_{name}.safetensors")
+    if "rest_from" in facts:  # the recordings share inputs and weights, which are kept once
+        data = {**load_file(PARITY / f"{facts['rest_from']}.safetensors"), **data}
+    model = InternVLChat(config).eval()
+    model.load_state_dict({k.removeprefix("w."): v for k, v in data.items() if k.startswith("w.")}, strict=True)
+    return model, data
+
+
+def close(ours: torch.Tensor, theirs: torch.Tensor, tolerance: float) -> bool:
+    return bool((ours - theirs).abs().max() <= tolerance * theirs.abs().max())
+
+
+def batch_of(data: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: data[name] for name in ("input_ids", "attention_mask", "labels", "pixel_values")}
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_features_logits_loss_and_gradients_equal_the_official_ones(name: str) -> None:
+    model, data = load(name)
+    assert close(model.image_features(data["pixel_values"]), data["image_features"], 1e-5)
+    logits = model.logits(data["input_ids"], data["attention_mask"], data["pixel_values"])
+    read = data["attention_mask"].bool()
+    assert close(logits[read], data["logits"][read], 1e-5)
+    loss = model(batch_of(data))["loss"]
+    assert close(loss, data["loss"], 1e-5)
+    loss.backward()
+    gradients = [key for key in data if key.startswith("grad.")]
+    assert len(gradients) == 2
+    for key in gradients:
+        gradient = model.get_parameter(key.removeprefix("grad.")).grad
+        assert gradient is not None and close(gradient, data[key], 1e-4), key
+
+
+@pytest.mark.parametrize("weight", ["mlp1.0.weight", "mlp1.3.bias", "vision_model.encoder.layers.2.mlp.fc2.weight"])
+def test_the_parity_check_fails_when_a_weight_is_off(weight: str) -> None:
+    model, data = load("llama_psv2_layer-1")
+    with torch.no_grad():
+        model.get_parameter(weight).add_(0.01)
+    assert not close(model.image_features(data["pixel_values"]), data["image_features"], 1e-5)
+    logits = model.logits(data["input_ids"], data["attention_mask"], data["pixel_values"])
+    assert not close(logits, data["logits"], 1e-5)
+
+
+def test_the_wrong_unshuffling_or_layer_is_noticed() -> None:
+    for name, change in [("llama_psv2_layer-1", {"ps_version": "v1"}), ("llama_psv2_layer-2", {"select_layer": -1})]:
+        model, data = load(name)
+        model.config = model.config.model_copy(update=change)
+        assert not close(model.image_features(data["pixel_values"]), data["image_features"], 1e-3), change
+
+
+def test_unshuffling_takes_neighbours_and_v1_transposes() -> None:
+    tokens = torch.arange(16.0).view(1, 16, 1)
+    assert pixel_unshuffle(tokens, 2)[0].int().tolist() == [
+        [0, 1, 4, 5],
+        [2, 3, 6, 7],
+        [8, 9, 12, 13],
+        [10, 11, 14, 15],
+    ]
+    assert pixel_unshuffle(tokens, 2, "v1")[0, 1].tolist() == [8, 9, 12, 13]
+    assert torch.equal(pixel_unshuffle(tokens, 1), tokens)
+    for count in (15, 9):
+        with pytest.raises(ValueError, match="no square grid"):
+            pixel_unshuffle(torch.zeros(1, count, 1), 2)
+
+
+def small(**changes: Any) -> InternVLChat:
+    torch.manual_seed(0)
+    vision = {"image_size": 16, "patch_size": 4, "hidden_size": 24, "num_hidden_layers": 2}
+    text = {"vocab_size": 40, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
+    config = {
+        "vision": {**vision, "num_attention_heads": 2, "intermediate_size": 32, "initializer_factor": 1.0},
+        "text": {**text, "num_attention_heads": 2},
+        "image_context_token_id": 39,
+        "eos_token_id": 2,
+    }
+    model = InternVLChat(ChatConfig.model_validate({**config, **changes})).eval()
+    with torch.no_grad():  # as large as trained weights, so that greedy choices are not near-ties
+        for parameter in model.language_model.parameters():
+            if parameter.ndim == 2:
+                parameter.mul_(10)
+    return model
+
+
+def test_a_grid_that_does_not_divide_is_refused() -> None:
+    with pytest.raises(ValueError, match="downsample_ratio"):
+        small(downsample_ratio=0.4)
+    with pytest.raises(ValueError, match="downsample_ratio"):
+        small(downsample_ratio=1 / 3)
+
+
+def test_pictures_and_their_places_must_agree() -> None:
+    model, pixels = small(), torch.randn(2, 3, 16, 16)
+    ids = torch.tensor([[5, *[39] * 4, 6, 7]])
+    with pytest.raises(ValueError, match="4 context tokens for 8"):
+        model.embed(ids, pixels)
+    with pytest.raises(ValueError, match="4 context tokens for 0"):
+        model.embed(ids)
+    flagged = model.embed(ids, pixels, torch.tensor([[0], [1]]))
+    assert torch.equal(flagged, model.embed(ids, pixels[1:]))
+    assert torch.equal(flagged[0, 1:5], model.image_features(pixels[1:])[0])
+    assert torch.equal(flagged[0, [0, 5, 6]], model.language_model.model.embed_tokens(ids[0, [0, 5, 6]]))
+
+
+def test_only_labels_are_learned_and_padding_changes_nothing() -> None:
+    model = small()
+    ids = torch.tensor([[5, 6, 7, 8, 9]])
+    labels = torch.tensor([[IGNORE, IGNORE, 7, IGNORE, 9]])
+    ones = torch.ones_like(ids)
+    loss = model({"input_ids": ids, "attention_mask": ones, "labels": labels})["loss"]
+    chances = model.logits(ids, ones).log_softmax(-1)
+    assert loss.item() == pytest.approx(-(chances[0, 1, 7] + chances[0, 3, 9]).item() / 2, rel=1e-5)
+    padded = {
+        "input_ids": torch.cat([ids, torch.full((1, 3), 2)], dim=1),
+        "attention_mask": torch.cat([ones, torch.zeros(1, 3, dtype=torch.long)], dim=1),
+        "labels": torch.cat([labels, torch.full((1, 3), IGNORE)], dim=1),
+    }
+    assert model(padded)["loss"].item() == pytest.approx(loss.item(), rel=1e-5)
+
+
+def test_generation_is_the_argmax_of_the_whole_text_also_in_a_padded_batch() -> None:
+    model, pixels = small(), torch.randn(2, 3, 16, 16)
+    prompts = [[5, *[39] * 4, 6, 7, 8], [9, *[39] * 4, 11]]
+    expected = []
+    for prompt, picture in zip(prompts, pixels, strict=True):
+        ids = list(prompt)
+        for _ in range(6):
+            now = torch.tensor([ids])
+            ids.append(int(model.logits(now, torch.ones_like(now), picture[None])[0, -1].argmax()))
+        expected.append(ids[len(prompt) :])
+    batch = torch.tensor([prompts[0], [2, 2, *prompts[1]]])
+    mask = torch.tensor([[1] * 8, [0] * 2 + [1] * 6])
+    found = model.generate(batch, mask, pixels, max_new_tokens=6)
+    assert found.tolist() == expected
+    stop = expected[0][2]
+    cut = model.generate(batch[:1], mask[:1], pixels[:1], max_new_tokens=6, stop=[stop])
+    assert cut.tolist() == [expected[0][: expected[0].index(stop) + 1]]
