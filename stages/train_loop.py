@@ -70,10 +70,13 @@ class Finished:
 class Task(Protocol):
     """What one training stage supplies."""
 
-    module: nn.Module
-    """Called as `module(batch)`; returns named scalars, of which `loss` is minimised."""
     samples: int
     """How many samples there are to train on."""
+
+    @property
+    def module(self) -> nn.Module:
+        """Called as `module(batch)`; returns named scalars, of which `loss` is minimised."""
+        ...
 
     def groups(self, weight_decay: float) -> list[dict[str, Any]]:
         """Return parameter groups; `scale` in a group multiplies the learning rate."""
@@ -202,9 +205,7 @@ def _train(job: Job, here: Workspace) -> None:
     for step in range(first, schedule.steps):
         # Seeded per step, so that dropped paths are the same after a restart.
         torch.manual_seed(int.from_bytes(hashlib.sha256(f"{schedule.seed}/{step}/{rank}".encode()).digest()[:7]))
-        rows = rows_of(
-            step, seed=schedule.seed, samples=task.samples, global_batch_size=schedule.global_batch_size
-        )
+        rows = rows_of(step, seed=schedule.seed, samples=task.samples, global_batch_size=schedule.global_batch_size)
         batch = _to(task.batch(share_of(rows, rank, processes), step), accelerator.device)
         rate = schedule.factor(step) * schedule.learning_rate
         for group in optimizer.param_groups:
@@ -289,7 +290,8 @@ def _publish(job: Job, done: Finished, history: list[dict[str, float]], samples:
         "metrics": {**done.metrics, "steps": len(history), "last_loss": history[-1]["loss"]},
         "curve": marks,
     }
-    return publish(job.output, job.digest, {role: (name, files[name]) for role, name in roles.items()}, samples, facts)
+    named = {role: (name, files[name]) for role, name in roles.items()}
+    return publish(job.output, job.digest, named, samples, facts)
 
 
 def _markdown(facts: dict[str, Any]) -> str:

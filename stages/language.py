@@ -1,0 +1,195 @@
+"""Train a small text-only decoder, where no pre-trained LLaMA is given.
+
+The paper starts from a pre-trained multilingual LLaMA-7B (arXiv:2312.14238, section 3.2). At the
+size of a laptop there is none, so this stage makes one: it learns to describe, to translate a
+description and to answer questions about it, from text alone.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from pydantic import BaseModel, ConfigDict, Field
+from safetensors.torch import save
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+
+from models.config import TextConfig
+from models.qllama import LlamaForCausalLM
+from stages.batches import ShardedSamples
+from stages.manifest import Manifest, ManifestError
+from stages.sources.captions import document
+from stages.sources.scenes import Split, sample_scene
+from stages.tokenizer import BOS_ID, EOS_ID, train_tokenizer
+from stages.train_loop import Finished, Schedule, Task, parameter_groups, train
+from stages.workspace import Output, Workspace
+
+VERSION = 1
+IGNORE = -100
+
+
+class Parameters(BaseModel):
+    """Size, text and schedule; the defaults are those of the tiny recipe."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    documents: int = Field(
+        default=16000, ge=0, description="Texts about drawn scenes; 0 learns from the captions of shards/clean."
+    )
+    world_seed: int = Field(default=0, description="Seed of the drawn world.")
+    held_out: int = Field(default=200, ge=1, description="Texts kept aside to measure on.")
+    vocab_size: int = Field(default=700, ge=300, description="Most entries of the tokenizer.")
+    hidden_size: int = Field(default=96, ge=8)
+    intermediate_size: int = Field(default=256, ge=8)
+    num_hidden_layers: int = Field(default=4, ge=1)
+    num_attention_heads: int = Field(default=3, ge=1)
+    context_length: int = Field(default=128, ge=8, description="Most tokens of a text; the end is cut off.")
+    schedule: Schedule = Schedule(global_batch_size=64, steps=300, learning_rate=3e-3, warmup_steps=40)
+
+
+Text = list[str]
+"""A text in pieces: one or two descriptions, then question and answer in turn."""
+
+
+def scene_texts(seed: int, split: Split, count: int) -> list[Text]:
+    """Return texts about scenes: a description, the same in another language, two questions with answers."""
+    found = []
+    for index in range(count):
+        first, second, asked = document(sample_scene(seed, index, split), index)
+        pieces = [f"{first}\n", f"{second}\n"]
+        for question in asked:
+            pieces += [f"{question.question} ", f"{question.answer}\n"]
+        found.append(pieces)
+    return found
+
+
+def _texts(parameters: Parameters, here: Workspace) -> tuple[list[Text], list[Text]]:
+    """Return (texts to train on, texts kept aside)."""
+    if parameters.documents:
+        train_on = scene_texts(parameters.world_seed, Split.TRAIN, parameters.documents)
+        return train_on, scene_texts(parameters.world_seed, Split.VALIDATION, parameters.held_out)
+    shards = here.input("shards/clean")
+    samples = ShardedSamples(here.store, shards, here.scratch / "shards")
+    captions = [[samples.read(number, "txt").decode()] for number in range(len(samples))]
+    if len(captions) <= parameters.held_out:
+        raise ManifestError(
+            f"{shards.ref} holds {len(captions)} captions and {parameters.held_out} are to be kept aside; "
+            "lower language.held_out or keep more rows in the filters"
+        )
+    return captions[: -parameters.held_out], captions[-parameters.held_out :]
+
+
+class _Decoder(nn.Module):
+    """The decoder with its loss, as the training loop calls it."""
+
+    def __init__(self, config: TextConfig) -> None:
+        super().__init__()
+        self.model = LlamaForCausalLM(config)
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        logits = self.model(batch["input_ids"])
+        return {"loss": F.cross_entropy(logits[:, :-1].flatten(0, 1), batch["labels"][:, 1:].flatten())}
+
+
+class LanguageTask:
+    """Next-token prediction on short texts."""
+
+    def __init__(self, parameters: Parameters, texts: list[Text], held_out: list[Text]) -> None:
+        """Train the tokenizer and allocate the decoder."""
+        self.parameters = parameters
+        # Learned from the first texts alone: more change nothing but the time it takes.
+        self.tokenizer: Tokenizer = train_tokenizer(
+            (piece for text in texts[:4000] for piece in text), parameters.vocab_size
+        )
+        self.config = TextConfig(
+            vocab_size=self.tokenizer.get_vocab_size(),
+            hidden_size=parameters.hidden_size,
+            intermediate_size=parameters.intermediate_size,
+            num_hidden_layers=parameters.num_hidden_layers,
+            num_attention_heads=parameters.num_attention_heads,
+        )
+        self.module = _Decoder(self.config)
+        self.texts, self.held_out = texts, held_out
+        self.samples = len(texts)
+
+    def groups(self, weight_decay: float) -> list[dict[str, Any]]:
+        """Return all parameters."""
+        return parameter_groups(self.module.named_parameters(), weight_decay)
+
+    def encode(self, text: Text) -> tuple[list[int], list[int]]:
+        """Return (input ids, number of the piece that each belongs to), begun and ended like LLaMA's."""
+        ids, places = [BOS_ID], [-1]
+        for number, piece in enumerate(text):
+            found = self.tokenizer.encode(piece, add_special_tokens=False).ids
+            ids += found
+            places += [number] * len(found)
+        length = self.parameters.context_length
+        return [*ids, EOS_ID][:length], [*places, len(text)][:length]
+
+    def _batch(self, texts: Sequence[Text]) -> dict[str, Tensor]:
+        rows = [self.encode(text) for text in texts]
+        longest = max(len(ids) for ids, _ in rows)
+
+        def filled(values: list[int], filler: int) -> list[int]:
+            return values + [filler] * (longest - len(values))
+
+        # Padding stands at the end, where causal attention never looks back from a real token.
+        return {
+            "input_ids": torch.tensor([filled(ids, EOS_ID) for ids, _ in rows]),
+            "labels": torch.tensor([filled(ids, IGNORE) for ids, _ in rows]),
+            "places": torch.tensor([filled(places, -1) for _, places in rows]),
+        }
+
+    def batch(self, rows: Sequence[int], step: int) -> dict[str, Tensor]:
+        """Return tokens and labels, shape (batch, tokens)."""
+        return self._batch([self.texts[row] for row in rows])
+
+    def finish(self) -> Finished:
+        """Measure on the texts kept aside and pack weights, shape and tokenizer."""
+        files = {
+            "model.safetensors": save({k: v.contiguous().cpu() for k, v in self.module.model.state_dict().items()}),
+            "config.json": json.dumps({"text": self.config.model_dump()}, indent=2, sort_keys=True).encode(),
+            "tokenizer.json": self.tokenizer.to_str(pretty=True).encode(),
+        }
+        return Finished(files, self._measure())
+
+    def _measure(self) -> dict[str, float]:
+        """Return the loss of descriptions, and how often every token of an answer comes first."""
+        device = next(self.module.parameters()).device
+        sums, counts = torch.zeros(2), torch.zeros(2)
+        right = asked = 0
+        answers: dict[str, int] = {}
+        for start in range(0, len(self.held_out), 64):
+            texts = self.held_out[start : start + 64]
+            batch = {name: value.to(device) for name, value in self._batch(texts).items()}
+            logits = self.module.model(batch["input_ids"])[:, :-1]
+            labels, places = batch["labels"][:, 1:], batch["places"][:, 1:]
+            losses = F.cross_entropy(logits.transpose(1, 2), labels, ignore_index=IGNORE, reduction="none")
+            for piece in (0, 1):
+                sums[piece] += losses[places == piece].sum().cpu()
+                counts[piece] += (places == piece).sum().cpu()
+            hit = logits.argmax(dim=-1) == labels
+            for row, text in enumerate(texts):
+                for piece in range(3, len(text), 2):
+                    asked += 1
+                    answers[text[piece]] = answers.get(text[piece], 0) + 1
+                    right += bool(hit[row][places[row] == piece].all())
+        found = {"held_out": float(len(self.held_out)), "description_loss": float(sums[0] / counts[0].clamp(min=1))}
+        if asked:
+            found |= {
+                "second_description_loss": float(sums[1] / counts[1].clamp(min=1)),
+                "text_questions_right": right / asked,
+                "text_questions_majority": max(answers.values()) / asked,
+            }
+        return {name: round(value, 4) for name, value in found.items()}
+
+
+def _build(parameters: Parameters, here: Workspace) -> Task:
+    return LanguageTask(parameters, *_texts(parameters, here))
+
+
+def run(parameters: Parameters, output: Output, here: Workspace) -> Manifest:
+    """Train the decoder."""
+    return train(_build, parameters, output, here)

@@ -1,0 +1,74 @@
+"""The tokenizer and the language stage: what they promise, and that learning shows."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from infra.cluster import InlineCluster
+from infra.storage import Store
+from stages.checkpoints import fetch
+from stages.language import LanguageTask, Parameters, scene_texts
+from stages.manifest import ManifestError
+from stages.materialize import StageSpec, materialize
+from stages.sources.scenes import Split
+from stages.tokenizer import BOS_ID, EOS_ID, load_tokenizer, train_tokenizer
+from stages.train_loop import Schedule
+
+SMALL = Parameters(
+    documents=400,
+    held_out=32,
+    vocab_size=400,
+    hidden_size=48,
+    intermediate_size=96,
+    num_hidden_layers=2,
+    schedule=Schedule(global_batch_size=32, steps=30, learning_rate=5e-3, warmup_steps=5),
+)
+
+
+def test_the_tokenizer_gives_back_any_text_and_keeps_ideographs_apart() -> None:
+    texts = ["zwei grüne Kreise über einem Mond", "图片里有两个红色的圆形。", "two red circles above a moon"] * 20
+    tokenizer = train_tokenizer(texts, 400)
+    for text in [*texts[:3], "naïve façade 🙂 日本語\n  two  spaces"]:
+        assert tokenizer.decode(tokenizer.encode(text, add_special_tokens=False).ids) == text
+    assert [tokenizer.token_to_id(t) for t in ("<unk>", "<s>", "</s>")] == [0, BOS_ID, EOS_ID]
+    red, circle = (tokenizer.encode(t, add_special_tokens=False).ids for t in ("红", "红色"))
+    assert circle[: len(red)] == red, "a merge must not cross two ideographs"
+    assert tokenizer.to_str() == train_tokenizer(texts, 400).to_str()
+
+
+def test_labels_begin_and_end_as_llama_does() -> None:
+    task = LanguageTask(SMALL.model_copy(update={"context_length": 512}), scene_texts(0, Split.TRAIN, 50), [])
+    batch = task.batch([0, 1, 2], step=0)
+    ids, labels = batch["input_ids"], batch["labels"]
+    assert ids.shape == labels.shape == batch["places"].shape
+    assert (ids[:, 0] == BOS_ID).all()
+    for row in range(3):
+        real = labels[row] != -100
+        assert ids[row][real][-1] == EOS_ID
+        assert (ids[row][real] == labels[row][real]).all()
+
+
+def test_training_teaches_and_the_checkpoint_reads_back(store: Store, tmp_path: Path) -> None:
+    spec = StageSpec(stage="language", artifact="checkpoints/language@t", parameters=SMALL.model_dump())
+    made = materialize(spec, store, InlineCluster())
+    curve = made.parts[0].facts["curve"]
+    assert curve[-1]["loss"] < 0.5 * curve[0]["loss"]
+    folder = fetch(store, made, tmp_path / "checkpoint")
+    config = json.loads((folder / "config.json").read_text())["text"]
+    assert load_tokenizer(folder / "tokenizer.json").get_vocab_size() == config["vocab_size"]
+    assert len((folder / "history.jsonl").read_text().splitlines()) == SMALL.schedule.steps
+    assert 0 <= made.totals["text_questions_right"] <= 1
+    again = materialize(spec, Store(str(tmp_path / "other")), InlineCluster())
+    assert again.digest == made.digest, "same in, same bytes out"
+
+
+def test_too_few_captions_are_refused_with_the_next_move(store: Store) -> None:
+    with pytest.raises(ManifestError, match="shards/clean"):
+        materialize(
+            StageSpec(
+                stage="language", artifact="checkpoints/language@t", parameters={"documents": 0, "held_out": 5}
+            ),
+            store,
+            InlineCluster(),
+        )
