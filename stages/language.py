@@ -17,6 +17,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from models.config import TextConfig
+from models.losses import IGNORE, caption_loss
 from models.qllama import LlamaForCausalLM
 from stages.batches import ShardedSamples
 from stages.manifest import Manifest, ManifestError
@@ -27,7 +28,6 @@ from stages.train_loop import Finished, Schedule, Task, parameter_groups, train
 from stages.workspace import Output, Workspace
 
 VERSION = 1
-IGNORE = -100
 
 
 class Parameters(BaseModel):
@@ -89,8 +89,7 @@ class _Decoder(nn.Module):
         self.model = LlamaForCausalLM(config)
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        logits = self.model(batch["input_ids"])
-        return {"loss": F.cross_entropy(logits[:, :-1].flatten(0, 1), batch["labels"][:, 1:].flatten())}
+        return {"loss": caption_loss(self.model(batch["input_ids"]), batch["labels"])}
 
 
 class LanguageTask:

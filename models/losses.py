@@ -1,0 +1,122 @@
+"""The losses of the contrastive and the generative stage, the same on one process and on many.
+
+A training loop averages gradients over its processes. Each loss here is therefore the process's
+share of one global loss: the mean of the shares over processes is what one process with the whole
+batch would have computed.
+"""
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+
+IGNORE = -100
+
+
+def processes() -> int:
+    """Return how many processes train together; 1 where none was started."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+class _Gather(torch.autograd.Function):
+    """Stack the rows of all processes; the gradient of a row comes from the losses of all of them."""
+
+    @staticmethod
+    def forward(context: Any, local: torch.Tensor) -> torch.Tensor:
+        context.rows = local.shape[0]
+        found = [torch.empty_like(local) for _ in range(dist.get_world_size())]
+        dist.all_gather(found, local.contiguous())
+        return torch.cat(found)
+
+    @staticmethod
+    def backward(context: Any, *gradients: torch.Tensor) -> torch.Tensor:
+        gradient, rows = gradients[0].contiguous(), context.rows
+        if dist.get_backend() == "nccl":
+            # Each process needs only its own rows: a world's size fewer bytes than a full sum.
+            own = torch.empty_like(gradient[:rows])
+            dist.reduce_scatter_tensor(own, gradient)
+            return own
+        dist.all_reduce(gradient)
+        first = dist.get_rank() * rows
+        return gradient[first : first + rows]
+
+
+def gather(local: torch.Tensor) -> torch.Tensor:
+    """Return the rows of all processes in the order of their ranks, with gradient; plain on one process.
+
+    Args:
+        local: This process's rows, of equal shape on all of them: (rows, width).
+
+    Returns:
+        Shape (processes * rows, width).
+    """
+    if processes() == 1:
+        return local
+    return torch.as_tensor(_Gather.apply(local)) if local.requires_grad else _Gather.forward(_Rows(), local)
+
+
+class _Rows:
+    """Stands in for autograd's context where no gradient is wanted."""
+
+    rows = 0
+
+
+def info_nce(
+    image_features: torch.Tensor,
+    text_features: torch.Tensor,
+    scale: torch.Tensor,
+    *,
+    ids: torch.Tensor | None = None,
+    label_smoothing: float = 0.0,
+) -> torch.Tensor:
+    """Return the symmetric cross-entropy over similarities (CLIP, arXiv:2103.00020, section 2.3).
+
+    Each process compares its own rows with the columns of all: no process ever holds the square of
+    the global batch.
+
+    Args:
+        image_features: Unit vectors of shape (rows, embed_dim).
+        text_features: As `image_features`; row i belongs to picture i.
+        scale: What similarities are multiplied with, a scalar.
+        ids: Shape (rows,); pairs of equal id (such as equal captions) are all right answers, in equal
+            shares. The diagonal alone when left out.
+        label_smoothing: Share of the target spread over all columns.
+    """
+    rows, first = image_features.shape[0], 0
+    both = gather(torch.stack([image_features, text_features], dim=1))
+    all_images, all_texts = both[:, 0], both[:, 1]
+    if processes() > 1:
+        first = dist.get_rank() * rows
+    if ids is None:
+        targets = torch.arange(first, first + rows, device=image_features.device)
+    else:
+        same = (ids[:, None] == gather(ids)[None]).to(image_features.dtype)
+        targets = same / same.sum(dim=1, keepdim=True)
+    # In single precision whatever the model's: a hundred times a cosine leaves bfloat16 few digits.
+    forth = scale.float() * image_features.float() @ all_texts.float().T
+    back = scale.float() * text_features.float() @ all_images.float().T
+    losses = [F.cross_entropy(logits, targets, label_smoothing=label_smoothing) for logits in (forth, back)]
+    return (losses[0] + losses[1]) / 2
+
+
+def matching_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Return the loss of telling matching pairs (label 1) from others (0); logits of shape (rows, 2)."""
+    return F.cross_entropy(logits.float(), labels)
+
+
+def caption_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Return the mean loss of next tokens over all processes' labelled tokens.
+
+    Args:
+        logits: Shape (rows, tokens, vocabulary).
+        labels: The tokens themselves, shape (rows, tokens); -100 where nothing is to be learned.
+    """
+    wanted = labels[:, 1:].flatten()
+    total = F.cross_entropy(logits[:, :-1].flatten(0, 1).float(), wanted, ignore_index=IGNORE, reduction="sum")
+    count = (wanted != IGNORE).sum().float()
+    if processes() > 1:
+        # Captions differ in length: dividing by the local count would weigh the processes unequally.
+        dist.all_reduce(count)
+        count = count / processes()
+    return total / count.clamp(min=1)
