@@ -1,0 +1,212 @@
+"""Pictures and captions as the vision-language stages read them: one preprocessing, one way to write tokens."""
+
+import hashlib
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from models.preprocess import IMAGENET_MEAN, IMAGENET_STD
+from stages.batches import ShardedSamples
+from stages.manifest import Manifest, ManifestError
+from stages.tokenizer import BOS_ID, EOS_ID, load_tokenizer
+from stages.workspace import Workspace
+
+PAD_ID = 0
+"""As in the official text tower; the attention mask says what is padding, so no token is lost to it."""
+IGNORE = -100
+SUMMARIZE = "summarize:"
+"""Stands before a text whose vector is asked for: part of the trained interface of InternVL-C and -G."""
+DECODED_BYTES = 512 << 20
+"""Decoded pictures kept in memory per process; what does not fit is decoded each time."""
+_PROMPTS = {"en": "English caption:", "zh": "Chinese caption:", "de": "German caption:", "ja": "Japanese caption:"}
+
+Pixels = npt.NDArray[np.uint8]
+Box = tuple[float, float, float, float]
+
+
+def caption_prompt(language: str | None) -> str:
+    """Return what stands before a caption that is to be written.
+
+    The official code knows only the English one; one per language is our own choice.
+    """
+    return _PROMPTS.get(language or "", "Caption:")
+
+
+def resize(picture: Image.Image, image_size: int, box: Box | None = None) -> Pixels:
+    """Return RGB pixels of shape (image_size, image_size, 3), squashed, of the whole picture or of a box of it."""
+    small = picture.convert("RGB").resize((image_size, image_size), Image.Resampling.BICUBIC, box=box)
+    return np.asarray(small, dtype=np.uint8)
+
+
+def normalise(pixels: Sequence[Pixels]) -> Tensor:
+    """Return pictures as the vision tower takes them, float32 of shape (batch, 3, height, width)."""
+    stacked = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float().div_(255)
+    return (stacked - torch.tensor(IMAGENET_MEAN).view(3, 1, 1)) / torch.tensor(IMAGENET_STD).view(3, 1, 1)
+
+
+def training_rows(samples: ShardedSamples, held_out: int, shards: Manifest) -> int:
+    """Return how many samples may be trained on: the last `held_out` never are.
+
+    Raises:
+        ManifestError: Nothing would be left to train on.
+    """
+    if len(samples) <= held_out:
+        raise ManifestError(
+            f"{shards.ref} holds {len(samples)} samples and {held_out} are to be kept aside; "
+            "lower held_out or keep more rows in the filters"
+        )
+    return len(samples) - held_out
+
+
+class Pictures:
+    """The pictures of shards by sample number, decoded once where memory allows."""
+
+    def __init__(self, samples: ShardedSamples, image_size: int, decoded_bytes: int = DECODED_BYTES) -> None:
+        """Keep up to `decoded_bytes` of resized pictures."""
+        self.samples, self.image_size = samples, image_size
+        self._room = decoded_bytes // (3 * image_size * image_size)
+        self._decoded: dict[int, Pixels] = {}
+
+    def read(self, row: int, box: Box | None = None) -> Pixels:
+        """Return pixels of shape (image_size, image_size, 3); `box` as shares of width and height.
+
+        Raises:
+            ManifestError: The picture cannot be decoded.
+        """
+        if box is None and row in self._decoded:
+            return self._decoded[row]
+        try:
+            with Image.open(io.BytesIO(self.samples.read(row, "jpg"))) as picture:
+                width, height = picture.size
+                scaled = None
+                if box is not None:
+                    scaled = (box[0] * width, box[1] * height, box[2] * width, box[3] * height)
+                found = resize(picture, self.image_size, scaled)
+        except (OSError, ValueError, Image.DecompressionBombError) as error:
+            raise ManifestError(
+                f"the picture of sample {self.samples.keys[row]} cannot be decoded ({error}); make the shards again"
+            ) from error
+        if box is None and len(self._decoded) < self._room:
+            self._decoded[row] = found
+        return found
+
+    def batch(self, rows: Sequence[int], boxes: Mapping[int, Box] | None = None) -> Tensor:
+        """Return normalised pictures of shape (rows, 3, image_size, image_size)."""
+        return normalise([self.read(row, (boxes or {}).get(row)) for row in rows])
+
+
+class Captions:
+    """The captions of shards by sample number, each read once."""
+
+    def __init__(self, samples: ShardedSamples) -> None:
+        """Read nothing yet."""
+        self.samples = samples
+        self._captions: dict[int, str] = {}
+
+    def one(self, row: int) -> str:
+        """Return the caption of a sample."""
+        if row not in self._captions:
+            self._captions[row] = self.samples.read(row, "txt").decode()
+        return self._captions[row]
+
+    def read(self, rows: Sequence[int]) -> list[str]:
+        """Return captions by sample number."""
+        return [self.one(row) for row in rows]
+
+    def languages(self, rows: Sequence[int]) -> list[str | None]:
+        """Return the languages that captions were found to be in, None where that is unknown."""
+        found = (self.samples.facts(row).get("language") for row in rows)
+        return [str(language) if language else None for language in found]
+
+
+def random_box(rng: np.random.Generator, smallest: float) -> Box:
+    """Return a random part of a picture (left, top, right, bottom as shares), of at least this share of its area.
+
+    The sides differ by up to 4:3, as in the random resized crop of the paper's training.
+    """
+    area, ratio = rng.uniform(smallest, 1.0), np.exp(rng.uniform(-1, 1) * np.log(4 / 3))
+    width, height = min(1.0, (area * ratio) ** 0.5), min(1.0, (area / ratio) ** 0.5)
+    left, top = rng.uniform(0, 1 - width), rng.uniform(0, 1 - height)
+    return float(left), float(top), float(left + width), float(top + height)
+
+
+class Texts:
+    """Turns texts into padded tokens with a checkpoint's tokenizer."""
+
+    def __init__(self, tokenizer: Tokenizer, context_length: int) -> None:
+        """Cut at `context_length` tokens, both ends included."""
+        self.tokenizer, self.context_length = tokenizer, context_length
+
+    @classmethod
+    def of(cls, folder: Path, context_length: int) -> "Texts":
+        """Read the tokenizer of a fetched checkpoint."""
+        return cls(load_tokenizer(folder / "tokenizer.json"), context_length)
+
+    def ids(self, *pieces: str, end: bool = True) -> list[int]:
+        """Return tokens begun and, if `end`, ended; a text that is too long loses its end but not the end token.
+
+        Pieces follow each other without a space and never share a token.
+        """
+        found = [BOS_ID]
+        for piece in pieces:
+            found += self.tokenizer.encode(piece, add_special_tokens=False).ids
+        return [*found[: self.context_length - 1], EOS_ID] if end else found[: self.context_length]
+
+    def summaries(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Return (input ids, attention mask) of captions whose vectors are asked for, shape (batch, tokens)."""
+        return padded([self.ids(SUMMARIZE, caption) for caption in captions])
+
+    def plain(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Return (input ids, attention mask) of captions without a prefix, shape (batch, tokens)."""
+        return padded([self.ids(caption) for caption in captions])
+
+    def prompted(self, captions: Sequence[str], languages: Sequence[str | None]) -> tuple[Tensor, Tensor, Tensor]:
+        """Return (input ids, attention mask, labels) of captions to be written after their prompts.
+
+        The prompt itself is never a label; the official loader counts its last token by an off-by-one.
+        """
+        rows, starts = [], []
+        for caption, language in zip(captions, languages, strict=True):
+            prompt = caption_prompt(language)
+            rows.append(self.ids(prompt, caption))
+            starts.append(len(self.ids(prompt, end=False)))
+        ids, mask = padded(rows)
+        labels = ids.masked_fill(mask == 0, IGNORE)
+        for label, start in zip(labels, starts, strict=True):
+            label[:start] = IGNORE
+        return ids, mask, labels
+
+    def prompt(self, language: str | None) -> list[int]:
+        """Return the tokens after which a caption is written."""
+        return self.ids(caption_prompt(language), end=False)
+
+
+def padded(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    """Return (ids, mask), both (rows, longest row), padded on the right."""
+    longest = max(len(row) for row in rows)
+    ids = torch.full((len(rows), longest), PAD_ID)
+    mask = torch.zeros(len(rows), longest, dtype=torch.long)
+    for number, row in enumerate(rows):
+        ids[number, : len(row)] = torch.tensor(row)
+        mask[number, : len(row)] = 1
+    return ids, mask
+
+
+def caption_ids(captions: Sequence[str]) -> Tensor:
+    """Return one number per caption, equal for equal captions."""
+    return torch.tensor(
+        [int.from_bytes(hashlib.sha256(caption.encode()).digest()[:7], "big") for caption in captions]
+    )
+
+
+def shards_of(here: Workspace, prefix: str) -> tuple[Manifest, ShardedSamples]:
+    """Return the one shards artifact that a stage was given, and its samples on the local disk."""
+    shards = here.input(prefix)
+    return shards, ShardedSamples(here.store, shards, here.scratch / "shards")
