@@ -10,6 +10,10 @@ from dataclasses import dataclass
 
 CHAT_TOKENS = ("<|im_start|>", "<|im_end|>")
 IMAGE, IMG_START, IMG_END, IMG_CONTEXT = "<image>", "<img>", "</img>", "<IMG_CONTEXT>"
+SPECIAL_TOKENS = (IMG_START, IMG_END, IMG_CONTEXT, "<quad>", "</quad>", "<ref>", "</ref>", "<box>", "</box>")
+"""What every chat model adds to its language model's tokenizer, in the official order."""
+CONTROL_TOKENS = (*CHAT_TOKENS, IMAGE, IMG_START, IMG_END, IMG_CONTEXT, "<|end|>", "<|endoftext|>", "<s>", "</s>")
+"""What nobody may say in a conversation: it would end a turn or stand for a picture."""
 IGNORE = -100
 
 Encode = Callable[[str], list[int]]
@@ -77,6 +81,11 @@ TEMPLATES = {
 }
 
 
+def control_token_in(text: str) -> str | None:
+    """Return the first token in a text that would steer the model, None where there is none."""
+    return next((token for token in CONTROL_TOKENS if token in text), None)
+
+
 def template_named(name: str) -> Template:
     """Return a template by its official name.
 
@@ -102,16 +111,16 @@ def pieces(
     if len(questions) - len(answers) not in (0, 1):
         raise TemplateError(f"{len(questions)} questions and {len(answers)} answers do not alternate")
     clean = str.strip if template.strip else str
+    # The space of ": " belongs to the answer's side, in training as in a prompt that is left open.
+    opener = template.opener.rstrip()
+    lead = template.opener[len(opener) :]
     out = [(template.system.format(system_message=system_message) + template.system_end, False)]
     for number, question in enumerate(questions):
         text = template.human + template.opener + clean(question) + template.human_end + template.assistant
+        out.append((text + opener, False))
         if number < len(answers):
-            out.append((text + template.opener, False))
-            out.append((clean(answers[number]) + template.end, True))
+            out.append((lead + clean(answers[number]) + template.end, True))
             out.append((template.gap, False))
-        else:
-            # The space of ": " belongs to the answer's side in an open prompt.
-            out.append((text + template.opener.rstrip(), False))
     return [(text, learned) for text, learned in out if text]
 
 
@@ -138,9 +147,7 @@ def place_images(questions: Sequence[str], tokens_per_image: Sequence[int]) -> l
     counts = iter(tokens_per_image)
     for number, text in enumerate(texts):
         head, *rest = text.split(IMAGE)
-        texts[number] = head + "".join(
-            IMG_START + IMG_CONTEXT * next(counts) + IMG_END + piece for piece in rest
-        )
+        texts[number] = head + "".join(IMG_START + IMG_CONTEXT * next(counts) + IMG_END + piece for piece in rest)
     return texts
 
 

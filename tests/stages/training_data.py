@@ -8,7 +8,8 @@ from safetensors.torch import save
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from infra.storage import Store
-from models.config import TextConfig
+from models.config import TextConfig, VisionConfig
+from models.intern_vit import InternVisionModel
 from models.qllama import LlamaForCausalLM
 from stages.checkpoints import publish
 from stages.manifest import Ledger, Manifest, digest_of
@@ -99,3 +100,26 @@ def make_language(
     facts = {"names": {role: name for role, (name, _) in named.items()}, "metrics": {}, "curve": []}
     part = publish(output, digest_of("drawn"), named, 1, facts)
     return output.commit([part])
+
+
+def make_contrastive(store: Store, version: str = "t", image_size: int = 48, seed: int = 0) -> Manifest:
+    """Publish an untrained tiny vision encoder, where stages/instruct.py looks for the contrastive stage's."""
+    config = VisionConfig(
+        image_size=image_size,
+        patch_size=8,
+        hidden_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=3,
+        intermediate_size=48,
+        initializer_factor=1.0,
+    )
+    torch.manual_seed(seed)
+    weights = InternVisionModel(config).state_dict()
+    files = {
+        "model.safetensors": save({f"vision_model.{name}": value.contiguous() for name, value in weights.items()}),
+        "config.json": json.dumps({"vision": config.model_dump(mode="json")}).encode(),
+    }
+    output = Output(store, Ref(name="checkpoints/contrastive", version=version), "contrastive", {"image": image_size})
+    named = {name.partition(".")[0]: (name, data) for name, data in files.items()}
+    facts = {"names": {role: name for role, (name, _) in named.items()}, "metrics": {}, "curve": []}
+    return output.commit([publish(output, digest_of("drawn"), named, 1, facts)])

@@ -1,0 +1,127 @@
+"""Conversations as tensors: what the instruct stage trains on and a chat session asks with."""
+
+import io
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from PIL import Image
+from tokenizers import Tokenizer
+
+from models.config import ChatConfig
+from models.preprocess import decode, stack, tile, tile_count
+from stages.batches import ShardedSamples
+from stages.chat_template import IGNORE, Encode, TemplateError, encode_conversation
+
+
+@dataclass(frozen=True)
+class Example:
+    """One conversation: `input_ids` and `labels` of shape (tokens,), tiles of shape (tiles, 3, side, side)."""
+
+    input_ids: list[int]
+    labels: list[int]
+    pixel_values: torch.Tensor | None
+
+
+def tiles_of(image: Image.Image, config: ChatConfig) -> torch.Tensor:
+    """Return the tiles of a picture as a chat model wants them, shape (tiles, 3, side, side)."""
+    side = config.vision.image_size
+    tiles = tile(image, side, config.min_dynamic_patch, config.max_dynamic_patch, config.use_thumbnail)
+    return stack(tiles, side)
+
+
+def encoder_of(tokenizer: Tokenizer) -> Encode:
+    """Return text to tokens; the same few pieces return in every conversation, so they are remembered."""
+
+    @lru_cache(maxsize=1 << 16)
+    def encode(text: str) -> tuple[int, ...]:
+        return tuple(tokenizer.encode(text, add_special_tokens=False).ids)
+
+    return lambda text: list(encode(text))
+
+
+def collate(examples: Sequence[Example], filler: int, left: bool = False) -> dict[str, torch.Tensor]:
+    """Return a batch padded to its longest row, on the right for training and on the left for asking.
+
+    Args:
+        examples: Conversations, in order.
+        filler: Token in places that nothing reads.
+        left: Pad on the left.
+
+    Returns:
+        `input_ids`, `attention_mask`, `labels` of shape (batch, longest), and `pixel_values` of
+        shape (tiles of all, 3, side, side) where there are pictures.
+    """
+    longest = max(len(example.input_ids) for example in examples)
+
+    def filled(values: list[int], value: int) -> list[int]:
+        padding = [value] * (longest - len(values))
+        return padding + values if left else values + padding
+
+    batch = {
+        "input_ids": torch.tensor([filled(each.input_ids, filler) for each in examples]),
+        "attention_mask": torch.tensor([filled([1] * len(each.input_ids), 0) for each in examples]),
+        "labels": torch.tensor([filled(each.labels, IGNORE) for each in examples]),
+    }
+    tiles = [each.pixel_values for each in examples if each.pixel_values is not None]
+    return {**batch, "pixel_values": torch.cat(tiles)} if tiles else batch
+
+
+class Conversations:
+    """The conversations of shards that can be learned from; why others cannot is counted in `left_out`."""
+
+    def __init__(self, samples: ShardedSamples, tokenizer: Tokenizer, config: ChatConfig) -> None:
+        """Render and tokenise everything once; pictures are read when they are asked for."""
+        self.config, self.left_out = config, Counter[str]()
+        self._samples, self._encode = samples, encoder_of(tokenizer)
+        self._bos = tokenizer.token_to_id("<s>")
+        self._numbers: list[int] = []
+        self._rows: list[tuple[str, list[str], list[str]]] = []
+        for number in range(len(samples)):
+            row = json.loads(samples.read(number, "json"))
+            turns = [turn["value"] for turn in row["conversations"]]
+            said = (row.get("system") or config.system_message, turns[::2], turns[1::2])
+            try:
+                self._encoded(said, self._tile_count(number))
+            except TemplateError as error:
+                self.left_out[str(error)] += 1
+                continue
+            self._numbers.append(number)
+            self._rows.append(said)
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self._rows)
+
+    def _tile_count(self, number: int) -> int:
+        config = self.config
+        if config.max_dynamic_patch == 1:
+            return 1
+        with Image.open(io.BytesIO(self._samples.read(number, "jpg"))) as image:  # reads the header alone
+            width, height = image.size
+        side, least, most = config.vision.image_size, config.min_dynamic_patch, config.max_dynamic_patch
+        return tile_count(width, height, side, least, most, config.use_thumbnail)
+
+    def _encoded(self, said: tuple[str, list[str], list[str]], tiles: int) -> tuple[list[int], list[int]]:
+        return encode_conversation(
+            self._encode,
+            self.config.template,
+            *said,
+            tokens_per_image=[tiles * self.config.num_image_token],
+            context_length=self.config.context_length,
+            bos_token_id=self._bos,
+        )
+
+    def _picture(self, number: int) -> Image.Image:
+        return decode(self._samples.read(self._numbers[number], "jpg"))
+
+    def example(self, number: int, picture: int | None = None) -> Example:
+        """Return a conversation with its picture, or with that of another conversation in its size."""
+        image = self._picture(number)
+        if picture is not None and picture != number:
+            image = self._picture(picture).resize(image.size)
+        pixels = tiles_of(image, self.config)
+        return Example(*self._encoded(self._rows[number], len(pixels)), pixels)

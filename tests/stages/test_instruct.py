@@ -1,0 +1,194 @@
+"""The instruct stage: what is joined, what learns, what is measured, and that it learns."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tokenizers import Tokenizer
+from training_data import make_contrastive, make_language, tiny_tokenizer
+
+from infra.cluster import InlineCluster
+from infra.storage import Store
+from models.config import ChatConfig
+from stages import conversations, instruct
+from stages.batches import ShardedSamples
+from stages.chat_data import Conversations, collate
+from stages.chat_template import CHAT_TOKENS, IGNORE, SPECIAL_TOKENS
+from stages.checkpoints import fetch
+from stages.manifest import Manifest, ManifestError
+from stages.ref import Ref
+from stages.train_loop import Schedule
+from stages.workspace import Output, Workspace
+
+
+def workspace(store: Store, tmp_path: Path, **inputs: Manifest) -> Workspace:
+    names = {"conversations": "conversations"}
+    named = {names.get(name, f"checkpoints/{name}"): manifest for name, manifest in inputs.items()}
+    return Workspace(store=store, cluster=InlineCluster(), scratch=tmp_path / "scratch", inputs=named)
+
+
+def make_conversations(store: Store, tmp_path: Path, **given: Any) -> Manifest:
+    parameters = conversations.Parameters.model_validate({"scenes": 60, **given})
+    output = Output(store, Ref(name="conversations", version="t"), "conversations", parameters.model_dump())
+    return conversations.run(parameters, output, workspace(store, tmp_path))
+
+
+def prepared(store: Store, tmp_path: Path, **given: Any) -> Workspace:
+    return workspace(
+        store,
+        tmp_path,
+        conversations=make_conversations(store, tmp_path, **given),
+        language=make_language(store),
+        contrastive=make_contrastive(store),
+    )
+
+
+def small(**changes: Any) -> instruct.Parameters:
+    schedule = Schedule(global_batch_size=8, steps=3, learning_rate=3e-3)
+    return instruct.Parameters.model_validate({"held_out": 12, "schedule": schedule, **changes})
+
+
+def run(store: Store, here: Workspace, parameters: instruct.Parameters, version: str = "t") -> Manifest:
+    output = Output(store, Ref(name="checkpoints/instruct", version=version), "instruct", parameters.model_dump())
+    return instruct.run(parameters, output, here)
+
+
+def test_a_chat_model_comes_out_whole_and_the_same_twice(store: Store, tmp_path: Path) -> None:
+    here = prepared(store, tmp_path)
+    made = run(store, here, small())
+    folder = fetch(store, made, tmp_path / "first")
+    weights = load_file(folder / "model.safetensors")
+    assert {name.partition(".")[0] for name in weights} == {"vision_model", "mlp1", "language_model"}
+    config = ChatConfig.model_validate_json((folder / "config.json").read_text())
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    added = [tokenizer.token_to_id(token) for token in (*CHAT_TOKENS, *SPECIAL_TOKENS)]
+    assert added == list(range(min(added), min(added) + 11)) and len(SPECIAL_TOKENS) == 9
+    assert config.image_context_token_id == tokenizer.token_to_id("<IMG_CONTEXT>")
+    assert weights["language_model.lm_head.weight"].shape[0] == config.text.vocab_size == tokenizer.get_vocab_size()
+    assert made.ledger.kept == 48
+    for name in ("held_out_loss", "token_accuracy", "answers_right", "blind_answers_right", "blind_held_out_loss"):
+        assert 0 <= made.totals[name] < 20, name
+    assert made.totals["held_out"] == 12 and made.totals["left_out"] == {}
+    again = run(store, here, small(), version="again")
+    assert again.parts[0].files["model"].sha256 == made.parts[0].files["model"].sha256
+
+
+@pytest.mark.parametrize("part", ["vision", "connector", "language"])
+def test_a_frozen_part_stays_as_it_was(store: Store, tmp_path: Path, part: str) -> None:
+    here = prepared(store, tmp_path)
+    parameters = small(**{f"train_{part}": False})
+    torch.manual_seed(parameters.schedule.seed)
+    before, _ = instruct.assemble(parameters, here)
+    after = load_file(fetch(store, run(store, here, parameters), tmp_path / "made") / "model.safetensors")
+    changed = {name.partition(".")[0] for name, value in before.state_dict().items() if not same(value, after[name])}
+    names = {"vision": "vision_model", "connector": "mlp1", "language": "language_model"}
+    assert changed == set(names.values()) - {names[part]}
+
+
+def test_towers_come_from_their_checkpoints(store: Store, tmp_path: Path) -> None:
+    here = prepared(store, tmp_path)
+    found = instruct.assemble(small(), here)[0].state_dict()
+    seen = load_file(fetch(store, here.input("checkpoints/contrastive"), tmp_path / "c") / "model.safetensors")
+    spoken = load_file(fetch(store, here.input("checkpoints/language"), tmp_path / "l") / "model.safetensors")
+    assert seen and all(same(value, found[name]) for name, value in seen.items())
+    assert spoken and all(
+        same(value, found[f"language_model.{name}"][: len(value)]) for name, value in spoken.items()
+    )
+
+
+def same(one: torch.Tensor, other: torch.Tensor) -> bool:
+    return torch.equal(one, other)
+
+
+def test_layers_above_the_shown_one_and_nothing_at_all_do_not_train(store: Store, tmp_path: Path) -> None:
+    here = prepared(store, tmp_path)
+    chat, _ = instruct.assemble(small(select_layer=-2), here)
+    instruct.freeze(chat, small(select_layer=-2))
+    learns = {name for name, value in chat.vision_model.named_parameters() if value.requires_grad}
+    assert any(name.startswith("encoder.layers.0.") for name in learns)
+    assert not any(name.startswith("encoder.layers.1.") for name in learns)
+    with pytest.raises(ManifestError, match="trains nothing"):
+        instruct.freeze(chat, small(train_vision=False, train_connector=False, train_language=False))
+
+
+def test_new_rows_are_the_mean_of_the_old_ones_and_old_rows_stay() -> None:
+    torch.manual_seed(0)
+    weights = {"model.embed_tokens.weight": torch.randn(5, 4), "lm_head.weight": torch.randn(5, 4)}
+    grown = instruct.grow_embeddings(weights, 8)
+    for name, value in weights.items():
+        assert grown[name].shape == (8, 4) and torch.equal(grown[name][:5], value)
+    assert torch.allclose(grown["lm_head.weight"][5:], weights["lm_head.weight"].mean(0).expand(3, 4))
+    assert not torch.allclose(grown["model.embed_tokens.weight"][5], grown["model.embed_tokens.weight"][6])
+    assert instruct.grow_embeddings(weights, 5).keys() == weights.keys()
+
+
+def test_growing_a_tokenizer_twice_adds_nothing_and_marks_come_out_whole() -> None:
+    tokenizer = tiny_tokenizer()
+    before = tokenizer.get_vocab_size()
+    instruct.grow_tokenizer(tokenizer, "Hermes-2")
+    size = tokenizer.get_vocab_size()
+    assert size == before + 11 + 3
+    instruct.grow_tokenizer(tokenizer, "Hermes-2")
+    assert tokenizer.get_vocab_size() == size
+    ids = tokenizer.encode("<|im_start|>user\n<img><IMG_CONTEXT></img>", add_special_tokens=False).ids
+    assert len(ids) == 6
+    assert tokenizer.decode(tokenizer.encode("Wie groß?", add_special_tokens=False).ids) == "Wie groß?"
+
+
+def test_a_larger_picture_size_interpolates_positions(store: Store, tmp_path: Path) -> None:
+    here = prepared(store, tmp_path)
+    chat, _ = instruct.assemble(small(image_size=64), here)
+    assert chat.config.vision.image_size == 64 and chat.config.num_image_token == 16
+    assert chat.image_features(torch.randn(1, 3, 64, 64)).shape == (1, 16, 32)
+
+
+def test_a_batch_learns_answers_only_and_shows_each_its_picture(store: Store, tmp_path: Path) -> None:
+    here = prepared(store, tmp_path)
+    chat, tokenizer = instruct.assemble(small(), here)
+    data = Conversations(
+        ShardedSamples(store, here.input("conversations"), tmp_path / "shards"), tokenizer, chat.config
+    )
+    batch = collate([data.example(number) for number in (3, 0)], chat.config.eos_token_id)
+    row = json.loads(ShardedSamples(store, here.input("conversations"), tmp_path / "shards").read(3, "json"))
+    answers = [turn["value"] for turn in row["conversations"] if turn["from"] == "gpt"]
+    learned = [int(token) for token in batch["labels"][0] if token != IGNORE]
+    assert tokenizer.decode(learned, skip_special_tokens=False) == "".join(f"{text}<|im_end|>" for text in answers)
+    assert (batch["input_ids"] == chat.config.image_context_token_id).sum().item() == 2 * chat.config.num_image_token
+    assert batch["pixel_values"].shape == (2, 3, 48, 48)
+    assert torch.equal(data.example(3, picture=0).pixel_values, data.example(0).pixel_values)  # type: ignore[arg-type]
+    assert data.example(3, picture=0).input_ids == data.example(3).input_ids
+    padded = batch["attention_mask"] == 0
+    assert padded.any() and (batch["labels"][padded] == IGNORE).all()
+
+
+def test_conversations_too_long_are_left_out_with_their_reason_and_too_few_are_refused(
+    store: Store, tmp_path: Path
+) -> None:
+    here = prepared(store, tmp_path)
+    chat, tokenizer = instruct.assemble(small(context_length=16), here)
+    samples = ShardedSamples(store, here.input("conversations"), tmp_path / "shards")
+    data = Conversations(samples, tokenizer, chat.config)
+    assert len(data) == 0 and sum(data.left_out.values()) == 60
+    assert all("raise context_length" in reason for reason in data.left_out)
+    with pytest.raises(ManifestError, match=r"raise context_length.*lower instruct\.held_out"):
+        run(store, here, small(context_length=16))
+
+
+def test_dynamic_tiles_take_more_places(store: Store, tmp_path: Path) -> None:
+    here = prepared(store, tmp_path)
+    chat, tokenizer = instruct.assemble(small(max_dynamic_patch=4), here)
+    samples = ShardedSamples(store, here.input("conversations"), tmp_path / "shards")
+    data = Conversations(samples, tokenizer, chat.config.model_copy(update={"min_dynamic_patch": 4}))
+    example = data.example(0)
+    assert example.pixel_values is not None and example.pixel_values.shape == (5, 3, 48, 48)
+    assert example.input_ids.count(chat.config.image_context_token_id) == 5 * 9
+
+
+def test_it_learns_conversations_by_heart(store: Store, tmp_path: Path) -> None:
+    here = prepared(store, tmp_path, scenes=9)
+    schedule = Schedule(global_batch_size=8, steps=60, learning_rate=1e-2, warmup_steps=5, weight_decay=0.0)
+    made = run(store, here, small(held_out=1, schedule=schedule))
+    assert made.totals["last_loss"] < 0.4 * made.parts[0].facts["curve"][0]["loss"]
