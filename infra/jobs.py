@@ -21,6 +21,17 @@ class Job:
     status: str
     message: str
     metadata: dict[str, str]
+    exit_code: int | None = None
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended, in whatever way."""
+        return self.status in FINISHED
+
+    @property
+    def lost(self) -> bool:
+        """Whether it failed for no reason of its own: killed, or gone with its machine."""
+        return self.status == "FAILED" and (self.exit_code is None or not 0 <= self.exit_code < 128)
 
 
 class Jobs:
@@ -61,20 +72,28 @@ class Jobs:
     @staticmethod
     def _job(job: Any) -> Job:
         status = job.status.value if hasattr(job.status, "value") else str(job.status)
-        return Job(job.submission_id, status, job.message or "", dict(job.metadata or {}))
+        metadata = dict(job.metadata or {})
+        return Job(job.submission_id, status, job.message or "", metadata, getattr(job, "driver_exit_code", None))
 
     def submit(
         self, submission_id: str, entrypoint: str, environment: Mapping[str, str], metadata: Mapping[str, str]
     ) -> None:
-        """Start a job; its driver takes no CPU of the cluster, so it never blocks the work that it spreads."""
-        self._call(
-            "submit_job",
-            submission_id=submission_id,
-            entrypoint=entrypoint,
-            runtime_env={"env_vars": dict(environment)},
-            metadata=dict(metadata),
-            entrypoint_num_cpus=0,
-        )
+        """Start a job; its driver takes no CPU of the cluster, so it never blocks the work that it spreads.
+
+        Where a job of this name exists already, another process was faster, and its job is as good.
+        """
+        try:
+            self._call(
+                "submit_job",
+                submission_id=submission_id,
+                entrypoint=entrypoint,
+                runtime_env={"env_vars": dict(environment)},
+                metadata=dict(metadata),
+                entrypoint_num_cpus=0,
+            )
+        except RuntimeError as error:
+            if "already exists" not in str(error):
+                raise
 
     def stop(self, submission_id: str) -> None:
         """Ask a job to stop."""

@@ -1,35 +1,86 @@
 """Start and stop our own processes, and never anybody else's.
 
 A process is remembered with its start time, so a number that the system gave to another
-process since is not mistaken for ours.
+process since is not mistaken for ours. Every service leads a session of its own, which its
+children stay in, so what a dead service left behind can be found and ended too.
 """
 
+import fcntl
 import json
 import os
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from pydantic import BaseModel
 
 
 class Service(BaseModel):
-    """One running process group of ours."""
+    """One service of ours: the leader of its session."""
 
     name: str
     pid: int
     started: str
 
 
-def start_time(pid: int) -> str | None:
-    """Return when a process started, in the kernel's ticks; None where it is gone or a zombie."""
+def _stat(pid: int | str) -> list[str] | None:
+    """Return the kernel's fields about a process after its name; None where it is gone or a zombie."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return None
-    return None if fields[0] == "Z" else fields[19]
+    return None if fields[0] == "Z" else fields
+
+
+def start_time(pid: int) -> str | None:
+    """Return when a process started, in the kernel's ticks; None where it is gone or a zombie."""
+    fields = _stat(pid)
+    return fields[19] if fields else None
+
+
+def session_of(service: Service) -> list[int]:
+    """Return the living processes of a service's session, its leader first.
+
+    The kernel gives a session's number to no new process while a member lives. A leader of
+    that number with another start time is somebody else's, and so is its session.
+    """
+    leader = start_time(service.pid)
+    if leader is not None and leader != service.started:
+        return []
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and (fields := _stat(entry.name)) and fields[3] == str(service.pid):
+            found.append(int(entry.name))
+    return sorted(found, key=lambda pid: (pid != service.pid, pid))
+
+
+def drivers_of(home: Path, command: str = "stages.run") -> list[int]:
+    """Return processes of an installation's Ray jobs, which lead sessions of their own."""
+    mark, found = f"INTERNVL_HOME={home}".encode(), []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        try:
+            words = (entry / "cmdline").read_bytes().split(b"\0")
+            ours = command.encode() in words and mark in (entry / "environ").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if ours and _stat(entry.name):
+            found.append(int(entry.name))
+    return found
+
+
+def end(pids: Sequence[int], grace_seconds: float = 5) -> None:
+    """Ask processes to end, and after a while make them."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for pid in pids:
+            _signal(pid, number)
+        stop = time.monotonic() + grace_seconds
+        while any(start_time(pid) for pid in pids) and time.monotonic() < stop:
+            time.sleep(0.1)
 
 
 def alive(service: Service) -> bool:
@@ -45,11 +96,30 @@ class Services:
         self.home = home
         self._file = home / "services.json"
 
-    def all(self) -> list[Service]:
-        """Return the services that are alive."""
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the installation: of two that start or stop services at once, one waits for the other."""
+        self.home.mkdir(parents=True, exist_ok=True)
+        with (self.home / "services.lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def _remembered(self) -> list[Service]:
         if not self._file.exists():
             return []
-        return [s for s in (Service.model_validate(each) for each in json.loads(self._file.read_text())) if alive(s)]
+        return [Service.model_validate(each) for each in json.loads(self._file.read_text())]
+
+    def all(self) -> list[Service]:
+        """Return the services that are alive."""
+        return [service for service in self._remembered() if alive(service)]
+
+    def sweep(self) -> list[str]:
+        """End what services that died left running; return their names."""
+        left = {s.name: session_of(s) for s in self._remembered() if not alive(s)}
+        end([pid for pids in left.values() for pid in pids])
+        if left:
+            self._write(self.all())
+        return [name for name, pids in left.items() if pids]
 
     def find(self, name: str) -> Service | None:
         """Return a living service by name."""
@@ -78,27 +148,28 @@ class Services:
         return service
 
     def stop(self, name: str, grace_seconds: float = 15) -> bool:
-        """End a service and its process group; return whether it was running."""
+        """End a service and its session; return whether it was running."""
         service = self.find(name)
         if service is None:
             return False
-        self._signal(service, signal.SIGTERM)
+        _signal(-service.pid, signal.SIGTERM)
         stop = time.monotonic() + grace_seconds
         while alive(service) and time.monotonic() < stop:
             _reap(service.pid)
             time.sleep(0.1)
-        # Children of the group may outlive their leader; the group is still ours to end.
-        self._signal(service, signal.SIGKILL)
+        # Children may outlive their leader; its session is still ours to end.
+        end(session_of(service))
         _reap(service.pid)
         self._write([s for s in self.all() if s.name != name])
         return True
 
-    @staticmethod
-    def _signal(service: Service, number: signal.Signals) -> None:
-        try:
-            os.killpg(service.pid, number)
-        except (ProcessLookupError, PermissionError):
-            return
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    """Send a signal to a process, or with a negative number to its group."""
+    try:
+        os.kill(pid, number)
+    except (ProcessLookupError, PermissionError):
+        return
 
 
 def _reap(pid: int) -> None:

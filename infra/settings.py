@@ -26,9 +26,14 @@ class Settings(BaseModel):
     web_port: int = Field(default=18080, ge=1, le=65535, description="The tiny recipe's loopback web.")
 
     @property
+    def own_prefect_api_url(self) -> str:
+        """Address of the Prefect API that `internvl up` starts."""
+        return f"http://{self.host}:{self.prefect_port}/api"
+
+    @property
     def prefect_api_url(self) -> str:
         """Address of the Prefect API; an outside server wins over our own."""
-        return os.environ.get("PREFECT_API_URL") or f"http://{self.host}:{self.prefect_port}/api"
+        return os.environ.get("PREFECT_API_URL") or self.own_prefect_api_url
 
     @property
     def prefect_ui_url(self) -> str:
@@ -60,7 +65,7 @@ def settings() -> Settings:
     """Return the settings of this process, read from `INTERNVL_*` in the environment."""
     home = Path(os.environ.get("INTERNVL_HOME", ".internvl")).resolve()
     ports = {
-        name: int(value)
+        name: value
         for name in ("prefect_port", "ray_dashboard_port", "ray_port", "report_port", "web_port")
         if (value := os.environ.get(f"INTERNVL_{name.upper()}"))
     }
@@ -70,7 +75,16 @@ def settings() -> Settings:
 
 
 def quiet_environment(here: Settings) -> dict[str, str]:
-    """Return the variables that every child process needs: own services, no telemetry, no home defaults."""
+    """Return the variables that every child process needs: own services, no telemetry, no home defaults.
+
+    The Prefect server refuses pages of other sites that are open in the same browser: they get neither
+    its answers (CORS) nor a token to change anything (CSRF). A cluster of your own, named by
+    `INTERNVL_RAY_JOBS`, keeps the Ray token that your environment names.
+    """
+    ray_token = {
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(here.ray_token_path),
+    }
     return {
         "INTERNVL_HOME": str(here.home),
         "INTERNVL_STORE": here.store_root,
@@ -84,11 +98,12 @@ def quiet_environment(here: Settings) -> dict[str, str]:
         "PREFECT_SERVER_EPHEMERAL_ENABLED": "false",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"http://{here.host}:{here.prefect_port}",
+        "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
         "PREFECT_CLI_PROMPT": "false",
         "DO_NOT_TRACK": "1",
         "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN_PATH": str(here.ray_token_path),
+        **({} if os.environ.get("INTERNVL_RAY_JOBS") else ray_token),
         "RAY_raylet_start_wait_time_s": "180",
         "NO_ALBUMENTATIONS_UPDATE": "1",
         "HF_HUB_OFFLINE": "1",

@@ -1,27 +1,22 @@
-"""The `internvl` command: plan, run, rerun, show, verify, up, down."""
+"""The `internvl` command: plan, run, rerun, chat, show, verify, up, down, demo."""
 
 import os
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from infra.settings import Settings, quiet_environment, settings
-from infra.storage import StorageError, Store
-from pipelines.graph import Step, data_steps
-from pipelines.recipes import OwnData, RecipeName, make
-from stages.manifest import ManifestError, find, load, verify
+from infra.settings import settings
+from infra.storage import Store
+from pipelines.changes import StageName, rerun_steps
+from pipelines.plan import FlowName, preflight, steps_of
+from pipelines.recipes import OwnData, RecipeName, SourceName
+from pipelines.terminal import Refusal, clear_errors, console, links, run_flow
+from stages.manifest import ManifestError, load, verify
 from stages.materialize import Drift, standing
 from stages.ref import Ref
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
-console = Console()
 
 Recipe = Annotated[RecipeName, typer.Option("--recipe", help="Which recipe to follow.")]
 Version = Annotated[
@@ -33,28 +28,7 @@ CaptionColumn = Annotated[str, typer.Option("--caption-column", help="Column tha
 Images = Annotated[str | None, typer.Option("--images", help="Folder or tar of pictures that are already there.")]
 AllowHost = Annotated[list[str] | None, typer.Option("--allow-host", help="host:port that may be private.")]
 Force = Annotated[bool, typer.Option("--force", help="Make everything again, also what stands.")]
-
-
-class Refusal(RuntimeError):
-    """Something a user can put right; shown as one message, without a traceback."""
-
-
-@contextmanager
-def _clear_errors() -> Iterator[None]:
-    """Turn what a user can put right into one message and exit code 2."""
-    from pipelines.launcher import LaunchError
-
-    try:
-        yield
-    except (Drift, ManifestError, StorageError, LaunchError, Refusal, ValueError) as error:
-        console.print(f"[bold red]error:[/] {_plain(error)}", highlight=False)
-        raise typer.Exit(2) from None
-
-
-def _plain(error: BaseException) -> str:
-    from rich.markup import escape
-
-    return escape(str(error))
+What = Annotated[FlowName, typer.Argument(help="Which part of the road.")]
 
 
 def _own(
@@ -69,19 +43,16 @@ def _own(
     )
 
 
-def _steps(recipe: RecipeName, version: str | None, own: OwnData) -> list[Step]:
-    return data_steps(make(recipe, own, settings().web_url), version or str(recipe))
-
-
 @app.command()
 def up() -> None:
     """Start Prefect, Ray, the report server and the tiny web; print where to look."""
     from pipelines import launcher
 
-    with _clear_errors():
+    with clear_errors():
         here = settings()
         launcher.up(here, lambda text: console.print(text, style="dim"))
-        _links(here)
+        launcher.wait_for_forms(here)
+        links(here)
 
 
 @app.command()
@@ -89,16 +60,13 @@ def down() -> None:
     """Stop the services that we started, and nothing else."""
     from pipelines import launcher
 
-    launcher.down(settings(), console.print)
-
-
-def _links(here: Settings) -> None:
-    console.print(f"runs and forms  {here.prefect_ui_url}")
-    console.print(f"reports         {here.report_url}")
+    with clear_errors():
+        launcher.down(settings(), console.print)
 
 
 @app.command()
 def plan(
+    what: What = FlowName.INTERNVL,
     recipe: Recipe = RecipeName.TINY,
     version: Version = None,
     urls: Urls = None,
@@ -107,10 +75,10 @@ def plan(
     images: Images = None,
 ) -> None:
     """Show the steps of a recipe: which stand, which are missing, which were made differently."""
-    with _clear_errors():
+    with clear_errors():
         store = Store(settings().store_root)
         table = Table("step", "artifact", "state")
-        for step in _steps(recipe, version, _own(urls, url_column, caption_column, images, None)):
+        for step in steps_of(what, recipe, version, _own(urls, url_column, caption_column, images, None)):
             try:
                 state = "stands" if standing(step.spec, store) else "missing"
             except Drift:
@@ -123,7 +91,7 @@ def plan(
 
 @app.command()
 def run(
-    what: Annotated[str, typer.Argument(help="What to run: data.")] = "data",
+    what: What = FlowName.INTERNVL,
     recipe: Recipe = RecipeName.TINY,
     version: Version = None,
     urls: Urls = None,
@@ -133,130 +101,96 @@ def run(
     allow_host: AllowHost = None,
     force: Force = False,
 ) -> None:
-    """Run a recipe, from url lists to shards."""
-    with _clear_errors():
-        if what != "data":
-            raise Refusal(f"there is no flow {what!r}; the flows are: data")
+    """Run a recipe: data (url lists to shards), train (shards to chat model), or internvl (both)."""
+    with clear_errors():
         own = _own(urls, url_column, caption_column, images, allow_host)
-        _run(recipe, version, own, force)
+        _run(what, recipe, version, own, force)
 
 
 @app.command()
 def demo() -> None:
-    """Run the tiny recipe and print a summary; the services stay up so that the links work."""
+    """Run the tiny recipe from url lists to a chat model; the services stay up so that the links work."""
     from pipelines import launcher
 
-    with _clear_errors():
+    with clear_errors():
         try:
-            _run(RecipeName.TINY, None, OwnData(), force=False)
+            _run(FlowName.INTERNVL, RecipeName.TINY, None, OwnData(), force=False)
         finally:
             if os.environ.get("CI") == "true":
                 launcher.down(settings(), console.print)
+    if os.environ.get("CI") != "true":
+        console.print("the services stay up so that the links work; stop them with: make down (or internvl down)")
 
 
-def _run(recipe: RecipeName, version: str | None, own: OwnData, force: bool) -> None:
-    from pipelines import launcher
+def _run(what: FlowName, recipe: RecipeName, version: str | None, own: OwnData, force: bool) -> None:
+    from pipelines.summary import summary
 
     here = settings()
-    steps = _steps(recipe, version, own)
-    started = time.monotonic()
-    launcher.up(here, lambda text: console.print(text, style="dim"))
-    os.environ.update(quiet_environment(here))
-    os.environ.setdefault("PREFECT_LOGGING_TO_CONSOLE_LEVEL", "CRITICAL")
-    os.environ["PREFECT_LOGGING_LEVEL"] = "INFO"
-    _links(here)
-    from pipelines.data import build_data
-    from pipelines.steps import watch
+    preflight(steps_of(what, recipe, version, own), Store(here.store_root), force)
 
-    seconds: dict[str, float] = {}
-    with Progress(
-        TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"), TimeElapsedColumn(),
-        console=console, transient=not sys.stdout.isatty(),
-    ) as bars:  # fmt: skip
-        whole = bars.add_task("all steps", total=len(steps), note="")
-        rows: dict[str, TaskID] = {}
+    def begin() -> list[str]:
+        if what is FlowName.DATA:
+            from pipelines.data import build_data
 
-        def tell(artifact: str, state: str, progress: dict[str, Any]) -> None:
-            if state == "starting":
-                rows[artifact] = bars.add_task(artifact, total=None, note="starting")
-            elif state == "running":
-                note = f"{progress['done']:g}/{progress['total']:g} {progress['unit']}"
-                bars.update(rows[artifact], completed=progress["done"], total=progress["total"], note=note)
-            else:
-                if artifact in rows:
-                    bars.remove_task(rows.pop(artifact))
-                seconds[artifact] = progress.get("seconds", 0.0)
-                bars.advance(whole)
-                if not sys.stdout.isatty():
-                    console.print(f"{state:7} {artifact} {seconds[artifact]:.0f} s")
+            return build_data(recipe=recipe, version=version, own=own, force=force)
+        if what is FlowName.TRAIN:
+            from pipelines.train import train_models
 
-        watch(tell)
-        try:
-            build_data(recipe=recipe, version=version, own=own, force=force)
-        except KeyboardInterrupt:
-            raise Refusal("stopped; finished parts are kept: run the same command to go on") from None
-        except (Drift, ManifestError, StorageError):
-            raise
-        except Exception as error:
-            raise Refusal(f"{error}\nfinished parts are kept: run the same command to go on") from error
-    _summary(steps, seconds, time.monotonic() - started, here)
+            return train_models(recipe=recipe, version=version, force=force)
+        from pipelines.internvl import build_everything
 
+        return build_everything(recipe=recipe, version=version, own=own, force=force)
 
-def _summary(steps: list[Step], seconds: dict[str, float], total: float, here: Settings) -> None:
-    from filters.funnel import PAPER, PAPER_TOTAL
-
-    store = Store(here.store_root)
-    table = Table(
-        "source", "listed", "fetched", "clean", "caption quality", "clean kept", "paper", "quality kept", "paper"
-    )
-    names = [step.artifact.partition("/")[2] for step in steps if step.spec.stage == "list_urls"]
-    version = steps[0].spec.artifact.version
-    sums = [0, 0, 0, 0]
-    for name in names:
-        counts = []
-        for artifact in (f"pool/{name}", f"verdicts/clean/{name}", f"verdicts/caption_quality/{name}"):
-            counts.append(load(store, Ref(name=artifact, version=version)).ledger)
-        row = [counts[0].listed, counts[0].kept, counts[1].kept, counts[2].kept]
-        sums = [a + b for a, b in zip(sums, row, strict=True)]
-        table.add_row(name, *_shares(row, PAPER.get(name)))
-    table.add_row("total", *_shares(sums, PAPER_TOTAL), style="bold")
-    console.print(table)
-    console.print("shares are of listed rows; paper: arXiv 2312.14238, Table 2", style="dim")
-    listed, fetched, _, quality = sums
-    console.print(
-        f"ledger: listed {listed:,} = kept {quality:,} + rejected {fetched - quality:,} + failed {listed - fetched:,}"
-    )
-    network = find(store, Ref(name="checkpoints/filtering_network", version=version))
-    if network:
-        console.print(
-            f"filtering network: image-to-text R@1 {network.totals['image_to_text_r1']:.3f} "
-            f"(chance {network.totals['chance_r1']:.3f}, {network.totals['held_out']} held-out rows)"
-        )
-    slow = sorted(((s, a) for a, s in seconds.items() if s >= 1), reverse=True)[:8]
-    if slow:
-        console.print("longest steps: " + ", ".join(f"{artifact} {s:.0f} s" for s, artifact in slow))
+    made, seconds, total = run_flow(here, begin)
+    summary(console, Store(here.store_root), made, seconds)
     console.print(f"{total / 60:.1f} minutes in all")
-    _links(here)
-    console.print("the services stay up so that the links work; stop them with: make down (or internvl down)")
+    links(here)
 
 
-def _shares(row: list[int], paper: tuple[float, float, float] | None) -> list[str]:
-    def share(part: float, whole: float) -> str:
-        return f"{100 * part / whole:.1f} %" if whole else "-"
+@app.command()
+def rerun(
+    stage: Annotated[StageName, typer.Argument(help="Which stage.")],
+    recipe: Recipe = RecipeName.TINY,
+    source: Annotated[
+        list[SourceName] | None, typer.Option("--source", help="Only this source; may be given again.")
+    ] = None,
+    change: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="path=value, as policy.clip_similarity.min_similarity=0.6; may be given again."),
+    ] = None,
+    after: Annotated[bool, typer.Option("--after", help="Also run everything that depends on it.")] = False,
+    version: Annotated[str | None, typer.Option("--version", help="The version to start from.")] = None,
+    new_version: Annotated[
+        str | None, typer.Option("--new-version", help="Name of the result, beside the old one.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace what stands with other parameters.")] = False,
+) -> None:
+    """Run one stage again, with other parameters if wanted; without, what stands is made again."""
+    with clear_errors():
+        from pipelines.summary import summary
 
-    return [
-        *(f"{count:,}" for count in row),
-        share(row[2], row[0]),
-        share(paper[1], paper[0]) if paper else "-",
-        share(row[3], row[0]),
-        share(paper[2], paper[0]) if paper else "-",
-    ]
+        here = settings()
+        steps = rerun_steps(stage, recipe, source or (), change or (), version, new_version, after)
+        preflight(steps, Store(here.store_root), force or not (change or new_version))
+
+        def begin() -> list[str]:
+            from pipelines.rerun import rerun as flow
+
+            return flow(
+                stage=stage, recipe=recipe, sources=source, changes=change, version=version,
+                new_version=new_version, and_everything_after=after, force=force,
+            )  # fmt: skip
+
+        made, seconds, _ = run_flow(here, begin)
+        for ref in made:
+            console.print(f"{ref}  {here.report_url}/{Ref.model_validate(ref).folder}/", highlight=False)
+        summary(console, Store(here.store_root), made, seconds)
 
 
 @app.command()
 def show(ref: Annotated[str, typer.Argument(help="name@version")]) -> None:
     """Print what a finished artifact holds."""
-    with _clear_errors():
+    with clear_errors():
         manifest = load(Store(settings().store_root), Ref.model_validate(ref))
         ledger = manifest.ledger
         console.print(
@@ -268,7 +202,7 @@ def show(ref: Annotated[str, typer.Argument(help="name@version")]) -> None:
         )
         for name, value in manifest.totals.items():
             if name not in ("funnel", "markdown"):
-                console.print(f"{name}: {value}", highlight=False)
+                console.print(f"{name}: {value}", highlight=False, markup=False)
         for name, digest in manifest.identity["inputs"].items():
             console.print(f"from {name} {digest[:16]}", highlight=False)
 
@@ -280,7 +214,7 @@ def verify_command(
     """Read every byte back and compare; exit 1 and name the file where something differs."""
     from pipelines.report_server import finished
 
-    with _clear_errors():
+    with clear_errors():
         store = Store(settings().store_root)
         manifests = [load(store, Ref.model_validate(ref)) for ref in refs] if refs else finished(store)
         if not manifests:

@@ -4,13 +4,18 @@ from typing import Any
 
 from prefect import serve
 
-from pipelines.data import build_data, rerun
+from pipelines.data import build_data
+from pipelines.internvl import build_everything
+from pipelines.rerun import rerun
+from pipelines.train import train_models
 
 
 def main() -> None:
     """Serve the deployments until stopped."""
     deployments: list[Any] = [
         build_data.to_deployment("data", description="From url lists to training shards."),
+        train_models.to_deployment("train", description="From training shards to a chat model."),
+        build_everything.to_deployment("internvl", description="The whole road: url lists in, chat model out."),
         rerun.to_deployment("rerun", description="One stage again, and if wanted everything after it."),
     ]
     serve(*deployments, query_seconds=2, print_starting_message=False)

@@ -5,13 +5,16 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel
 
-from pipelines.recipes import Recipe
+from infra.storage import Store
+from pipelines.recipes.recipe import Recipe
+from stages import export, write_shards
 from stages import filter as filter_stage
-from stages import write_shards
+from stages.manifest import find
 from stages.materialize import StageSpec
 from stages.ref import Ref
 
 NETWORK = "checkpoints/filtering_network"
+CONTRASTIVE, GENERATIVE, INSTRUCT = "checkpoints/contrastive", "checkpoints/generative", "checkpoints/instruct"
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,39 @@ def data_steps(recipe: Recipe, version: str) -> list[Step]:
         shards = write_shards.Parameters(policy=policy, rows_per_shard=recipe.rows_per_shard, seed=recipe.seed)
         build.add("write_shards", f"shards/{policy}", shards, needs)
     return build.steps
+
+
+def train_steps(recipe: Recipe, version: str) -> list[Step]:
+    """Return the steps from shards to evaluated and exported checkpoints.
+
+    The drawn world needs no data for its language: that step then waits for nothing.
+    """
+    build = _Builder(recipe, version)
+    from_captions = ["shards/clean"] if not recipe.language.documents else []
+    build.add("language", "checkpoints/language", recipe.language, from_captions)
+    build.add("contrastive", CONTRASTIVE, recipe.contrastive, [recipe.contrastive.shards, "checkpoints/language"])
+    build.add("generative", GENERATIVE, recipe.generative, [recipe.generative.shards, CONTRASTIVE])
+    captions = ["shards/caption_quality"] if recipe.conversations.captions else []
+    build.add("conversations", "conversations", recipe.conversations, captions)
+    build.add("instruct", INSTRUCT, recipe.instruct, ["conversations", CONTRASTIVE, "checkpoints/language"])
+    for checkpoint in (CONTRASTIVE, INSTRUCT):
+        kind = checkpoint.partition("/")[2]
+        build.add("export", f"exports/{kind}", export.Parameters.model_validate({"kind": kind}), [checkpoint])
+    return build.steps
+
+
+def remembered(steps: Sequence[Step], store: Store) -> list[Step]:
+    """Return steps with what a user's data run was given, read from what it left behind.
+
+    Only listing and fetching name a user's files; they need not be named again to go on.
+    """
+
+    def again(step: Step) -> Step:
+        if step.spec.stage not in ("list_urls", "download") or not (manifest := find(store, step.spec.artifact)):
+            return step
+        return Step(step.label, step.spec.model_copy(update={"parameters": manifest.identity["parameters"]}))
+
+    return [again(step) for step in steps]
 
 
 def everything_after(steps: Sequence[Step], chosen: Sequence[Step]) -> list[Step]:

@@ -16,7 +16,7 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
-from infra.processes import Services, tail
+from infra.processes import Services, drivers_of, end, tail
 from infra.settings import Settings, quiet_environment
 from infra.storage import Store
 
@@ -51,6 +51,13 @@ def busy(host: str, port: int) -> bool:
         return probe.connect_ex((host, port)) == 0
 
 
+def free_port(host: str) -> int:
+    """Return a port that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
+
+
 def _token(here: Settings) -> None:
     path = here.ray_token_path
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -73,7 +80,10 @@ def _commands(here: Settings) -> dict[str, tuple[list[str], int, Callable[[], bo
         f"--node-ip-address={here.host}", f"--port={here.ray_port}",
         "--include-dashboard=true", f"--dashboard-host={here.host}", f"--dashboard-port={here.ray_dashboard_port}",
         f"--temp-dir={ray_folder(here)}", f"--object-store-memory={300 * 1024 * 1024}",
-        f"--ray-client-server-port={here.ray_port + 1}", "--min-worker-port=20000", "--max-worker-port=29999",
+        # Ports that Ray would take at fixed numbers or from a fixed range: two clusters on one machine
+        # would fight for them, so these are chosen free and the workers' are left to the system.
+        f"--ray-client-server-port={free_port(here.host)}", f"--dashboard-agent-listen-port={free_port(here.host)}",
+        "--min-worker-port=0", "--max-worker-port=0",
     ]  # fmt: skip
     return {
         "prefect": (
@@ -112,13 +122,31 @@ def up(here: Settings, say: Callable[[str], None] = print) -> None:
 
     Raises:
         LaunchError: A port belongs to somebody else, or a service did not answer in time.
+        StorageError: The store cannot be written.
     """
-    here.home.mkdir(parents=True, exist_ok=True)
+    try:
+        here.home.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LaunchError(
+            f"the state folder {here.home} cannot be made: {error.strerror}; set INTERNVL_HOME to another"
+        ) from error
     Store(here.store_root).check()
     _token(here)
-    os.environ.update(quiet_environment(here))
+    with Services(here.home).lock():
+        _up(here, say)
+
+
+def _up(here: Settings, say: Callable[[str], None]) -> None:
     services = Services(here.home)
-    commands = _commands(here)
+    outside = {
+        "prefect": here.prefect_api_url != here.own_prefect_api_url,
+        "ray": bool(os.environ.get("INTERNVL_RAY_JOBS")),
+        "reports": bool(os.environ.get("INTERNVL_REPORT_URL")),
+    }
+    os.environ.update(quiet_environment(here))
+    if swept := services.sweep():
+        say(f"ended what {', '.join(swept)} had left running")
+    commands = {name: each for name, each in _commands(here).items() if not outside.get(name)}
     started = set()
     for name, (command, port, _) in commands.items():
         if services.find(name):
@@ -136,6 +164,21 @@ def up(here: Settings, say: Callable[[str], None] = print) -> None:
         services.start("deployments", [sys.executable, "-m", "pipelines.deploy"], quiet_environment(here))
     if started:
         say(f"started {', '.join(sorted(started))}")
+
+
+def wait_for_forms(here: Settings) -> None:
+    """Wait until the flows can be started from the UI.
+
+    Raises:
+        LaunchError: They were not registered in time.
+    """
+    services, stop = Services(here.home), time.monotonic() + WAIT_SECONDS
+    while services.find("deployments") and time.monotonic() < stop:
+        if answers(f"{here.prefect_api_url}/deployments/name/rerun/rerun"):
+            return
+        time.sleep(0.5)
+    log = here.home / "logs" / "deployments.log"
+    raise LaunchError(f"the flows were not registered with {here.prefect_api_url}; the log is {log}:\n{tail(log)}")
 
 
 def _wait(
@@ -162,7 +205,13 @@ def _wait(
 
 def down(here: Settings, say: Callable[[str], None] = print) -> None:
     """Stop our services, in the reverse order of starting."""
+    if not here.home.is_dir():
+        say("nothing of ours was running")
+        return
     services = Services(here.home)
-    stopped = [name for name in ("deployments", "web", "reports", "ray", "prefect") if services.stop(name)]
-    shutil.rmtree(ray_folder(here), ignore_errors=True)
+    with services.lock():
+        stopped = [name for name in ("deployments", "web", "reports", "ray", "prefect") if services.stop(name)]
+        services.sweep()
+        end(drivers_of(here.home))
+        shutil.rmtree(ray_folder(here), ignore_errors=True)
     say(f"stopped {', '.join(stopped)}" if stopped else "nothing of ours was running")

@@ -1,10 +1,27 @@
 """The photos recipe: your own pictures and captions, from a url list, a folder or a tar."""
 
 from filters.policies import caption_quality, clean
-from pipelines.recipes import OwnData, Recipe, RecipeName, SourceRecipe
-from stages import download, filtering_network, list_urls, score
+from pipelines.recipes import OwnData, RecipeName
+from pipelines.recipes.recipe import Recipe, SourceRecipe
+from stages import (
+    contrastive,
+    conversations,
+    download,
+    filtering_network,
+    generative,
+    instruct,
+    language,
+    list_urls,
+    score,
+)
+from stages.train_loop import Schedule
 
 IMAGE_SIZE = 64
+
+
+def schedule(steps: int, learning_rate: float = 2e-3) -> Schedule:
+    """Return a schedule for a few hundred pictures: small batches, each seen many times."""
+    return Schedule(global_batch_size=48, steps=steps, learning_rate=learning_rate, warmup_steps=20)
 
 
 def photos(own: OwnData) -> Recipe:
@@ -32,5 +49,10 @@ def photos(own: OwnData) -> Recipe:
             image_size=IMAGE_SIZE, held_out=64, global_batch_size=64, steps=60
         ),
         score=score.Parameters(image_size=IMAGE_SIZE),
+        language=language.Parameters(documents=0, held_out=16, schedule=schedule(200)),
+        contrastive=contrastive.Parameters(image_size=IMAGE_SIZE, held_out=32, schedule=schedule(200)),
+        generative=generative.Parameters(held_out=32, mining_group=16, schedule=schedule(150)),
+        conversations=conversations.Parameters(captions=True, image_size=IMAGE_SIZE),
+        instruct=instruct.Parameters(held_out=32, schedule=schedule(200)),
         rows_per_shard=500,
     )

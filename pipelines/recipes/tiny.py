@@ -1,8 +1,19 @@
 """The tiny recipe: a drawn world on a loopback web, minutes on two cores."""
 
 from filters.policies import caption_quality, clean
-from pipelines.recipes import Recipe, RecipeName, SourceRecipe
-from stages import download, filtering_network, list_urls, score
+from pipelines.recipes import RecipeName
+from pipelines.recipes.recipe import Recipe, SourceRecipe
+from stages import (
+    contrastive,
+    conversations,
+    download,
+    filtering_network,
+    generative,
+    instruct,
+    language,
+    list_urls,
+    score,
+)
 from stages.sources.web_site import SiteSpec
 
 IMAGE_SIZE = 48
@@ -10,15 +21,16 @@ IMAGE_SIZE = 48
 TRUSTED = ("cc3m", "wukong", "laion_multi")
 
 
-def tiny(web_url: str) -> Recipe:
-    """Return the recipe for the loopback web at an address."""
-    site = SiteSpec(base_url=web_url)
+def tiny(web_url: str, rows: dict[str, int] | None = None) -> Recipe:
+    """Return the recipe for the loopback web at an address; `rows` lists fewer of its rows."""
+    site = SiteSpec(base_url=web_url, rows=rows) if rows else SiteSpec(base_url=web_url)
     fetch = download.Parameters(
         image_size=IMAGE_SIZE,
         timeout_seconds=4,
         deadline_seconds=6,
         threads=8,
         allow_hosts=(web_url.removeprefix("http://"),),
+        truth=site,
     )
     # Chosen on the distributions that the filtering network gives: wrong captions lie below 0.5
     # nineteen times in twenty, right ones almost never; copies of evaluation pictures lie above
@@ -38,5 +50,11 @@ def tiny(web_url: str) -> Recipe:
         ),
         filtering_network=filtering_network.Parameters(image_size=IMAGE_SIZE, min_source_similarity=0.3),
         score=score.Parameters(evaluation_scenes=256, image_size=IMAGE_SIZE),
+        language=language.Parameters(),
+        contrastive=contrastive.Parameters(image_size=IMAGE_SIZE),
+        generative=generative.Parameters(),
+        conversations=conversations.Parameters(scenes=8000, image_size=IMAGE_SIZE),
+        instruct=instruct.Parameters(),
         truth=site,
+        placement={"contrastive": {"workers": 2}},
     )

@@ -1,0 +1,28 @@
+"""The whole road as one Prefect flow: url lists in, chat model out."""
+
+from prefect import flow
+
+from pipelines.plan import FlowName, steps_of
+from pipelines.recipes import OwnData, RecipeName
+from pipelines.schedule import RUNNER, run_steps
+from pipelines.steps import stop_jobs
+
+
+@flow(name="internvl", flow_run_name="internvl-{recipe}", task_runner=RUNNER, on_cancellation=[stop_jobs])
+def build_everything(
+    recipe: RecipeName = RecipeName.TINY,
+    version: str | None = None,
+    own: OwnData | None = None,
+    force: bool = False,
+) -> list[str]:
+    """Follow a recipe from url lists to evaluated and exported models; work that stands is found and skipped.
+
+    Training that needs no data of this road runs beside it.
+
+    Args:
+        recipe: Which recipe to follow.
+        version: Name of the result; the recipe's name when left out.
+        own: Your data, for the photos recipe.
+        force: Make everything again, also what stands.
+    """
+    return run_steps(steps_of(FlowName.INTERNVL, recipe, version, own), force)

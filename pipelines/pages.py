@@ -1,0 +1,41 @@
+"""What a finished step shows on its run's page in the Prefect UI."""
+
+from prefect.artifacts import create_markdown_artifact
+
+from stages.manifest import Manifest
+
+HIDDEN = ("markdown", "funnel", "outcomes")
+
+
+def markdown(label: str, manifest: Manifest, report_url: str) -> str:
+    """Return a step's numbers as markdown, with links to its reports."""
+    ledger = manifest.ledger
+    lines = [
+        f"## {label}",
+        "",
+        f"listed {ledger.listed:,} = kept {ledger.kept:,} + rejected {ledger.rejected:,} + failed {ledger.failed:,}",
+        "",
+        f"[{manifest.ref}]({report_url}/{manifest.ref.folder}/), digest `{manifest.digest[:16]}`",
+    ]
+    for role, file in manifest.reports.items():
+        lines += ["", f"[Open the {role.replace('_', ' ')}]({report_url}/{manifest.key(file)})"]
+    if text := manifest.totals.get("markdown"):
+        lines += ["", str(text)]
+    plain = {k: v for k, v in manifest.totals.items() if isinstance(v, int | float | str) and k not in HIDDEN}
+    facts = {**plain, **manifest.totals.get("outcomes", {})}
+    if facts:
+        lines += ["", "| | |", "| :-- | --: |"]
+        lines += [f"| {name.replace('_', ' ')} | {_number(value)} |" for name, value in facts.items()]
+    return "\n".join(lines)
+
+
+def _number(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:,.4g}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def publish(label: str, manifest: Manifest, report_url: str) -> None:
+    """Put a step's numbers on the run's page; the key collects its versions over time."""
+    key = manifest.ref.name.replace("/", "-").replace("_", "-").lower()
+    create_markdown_artifact(markdown(label, manifest, report_url), key=key)

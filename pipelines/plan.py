@@ -1,0 +1,63 @@
+"""Which steps a flow has: a recipe's graph, with a user's data in it."""
+
+from collections.abc import Sequence
+from enum import StrEnum
+
+from infra.settings import settings
+from infra.storage import Store
+from pipelines.graph import Step, data_steps, remembered, train_steps
+from pipelines.recipes import OwnData, RecipeName, make
+from stages.manifest import find, load
+from stages.materialize import Drift, standing
+
+
+class FlowName(StrEnum):
+    """The flows that follow a recipe."""
+
+    DATA = "data"
+    TRAIN = "train"
+    INTERNVL = "internvl"
+
+
+def steps_of(
+    flow: FlowName, recipe: RecipeName, version: str | None = None, own: OwnData | None = None
+) -> list[Step]:
+    """Return the steps of a flow, in an order that can be run.
+
+    The photos recipe needs its data named once: later runs read it from what the first left behind.
+
+    Raises:
+        ValueError: The photos recipe has no data, or another recipe is given some.
+    """
+    here = settings()
+    name = version or str(recipe)
+    made = make(recipe, own, here.web_url)
+    data, train = data_steps(made, name), train_steps(made, name)
+    if recipe is RecipeName.PHOTOS and not (own and own.given):
+        data = remembered(data, Store(here.store_root))
+        listing = next(step for step in data if step.spec.stage == "list_urls").spec.parameters
+        if flow is not FlowName.TRAIN and not (listing["paths"] or listing["images"]):
+            raise ValueError("the photos recipe needs your data: --urls FILE_OR_GLOB or --images FOLDER_OR_TAR")
+    return {FlowName.DATA: data, FlowName.TRAIN: train, FlowName.INTERNVL: [*data, *train]}[flow]
+
+
+def preflight(steps: Sequence[Step], store: Store, force: bool = False) -> None:
+    """Find before anything starts what would be refused later.
+
+    Raises:
+        ManifestError: An input is made by none of the steps and does not stand.
+        Drift: A version of a step stands and was made differently, and is not to be replaced.
+    """
+    ours = {step.spec.artifact for step in steps}
+    for step in steps:
+        for ref in step.spec.inputs:
+            if ref not in ours:
+                load(store, ref)
+        if force or not all(find(store, ref) for ref in step.spec.inputs):
+            continue
+        try:
+            standing(step.spec, store)
+        except Drift as drift:
+            # A rerun reads one version and writes another; a run has one name for both.
+            option = "--new-version" if any(ref not in ours for ref in step.spec.inputs) else "--version"
+            raise Drift(str(drift).replace("--version NAME", f"{option} NAME")) from None

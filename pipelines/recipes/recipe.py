@@ -1,0 +1,57 @@
+"""What a recipe is made of."""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from filters.policies import Policy
+from pipelines.recipes import RecipeName
+from stages import (
+    contrastive,
+    conversations,
+    download,
+    filtering_network,
+    generative,
+    instruct,
+    language,
+    list_urls,
+    score,
+)
+from stages.sources.web_site import SiteSpec
+
+
+class SourceRecipe(BaseModel):
+    """One source: where it comes from and what it has to pass."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    listing: list_urls.Parameters
+    download: download.Parameters
+    clean: Policy
+    caption_quality: Policy
+    trusted: bool = Field(default=False, description="Whether the filtering network learns from it.")
+
+    @property
+    def name(self) -> str:
+        """Return the source's name."""
+        return self.listing.source
+
+
+class Recipe(BaseModel):
+    """A whole run; where it runs is `placement` and never part of a result."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: RecipeName
+    sources: tuple[SourceRecipe, ...]
+    filtering_network: filtering_network.Parameters
+    score: score.Parameters
+    language: language.Parameters
+    contrastive: contrastive.Parameters
+    generative: generative.Parameters
+    conversations: conversations.Parameters
+    instruct: instruct.Parameters
+    truth: SiteSpec | None = None
+    rows_per_shard: int = 2000
+    seed: int = 0
+    placement: dict[str, dict[str, Any]] = Field(default_factory=dict)

@@ -1,0 +1,41 @@
+"""One stage again, with other parameters if wanted, and if wanted everything that follows it."""
+
+from prefect import flow
+
+from pipelines.changes import StageName, rerun_steps
+from pipelines.recipes import OwnData, RecipeName, SourceName
+from pipelines.schedule import RUNNER, run_steps
+from pipelines.steps import stop_jobs
+
+
+@flow(name="rerun", flow_run_name="rerun-{stage}", task_runner=RUNNER, on_cancellation=[stop_jobs])
+def rerun(
+    stage: StageName,
+    recipe: RecipeName = RecipeName.TINY,
+    sources: list[SourceName] | None = None,
+    changes: list[str] | None = None,
+    version: str | None = None,
+    new_version: str | None = None,
+    and_everything_after: bool = False,
+    own: OwnData | None = None,
+    force: bool = False,
+) -> list[str]:
+    """Run one stage again, for all sources or some, and if wanted everything that depends on it.
+
+    Without changes and without a new version, what stands is made again and replaced.
+
+    Args:
+        stage: Which stage.
+        recipe: Which recipe to follow.
+        sources: Only these sources; all when left out.
+        changes: Parameters to change, each as path=value, such as policy.clip_similarity.min_similarity=0.6.
+            The paths are those of the artifact's recipe.json; a rule of a policy is addressed by its name.
+        version: The version to start from; the recipe's name when left out.
+        new_version: Name of the new result, beside the old one; the old one's name when left out.
+        and_everything_after: Whether to run what depends on the stage too.
+        own: Your data, for the photos recipe; remembered from its data run when left out.
+        force: Replace what stands, also where it was made with other parameters.
+    """
+    names = [str(source) for source in sources or ()]
+    steps = rerun_steps(stage, recipe, names, changes or (), version, new_version, and_everything_after, own)
+    return run_steps(steps, force or not (changes or new_version))

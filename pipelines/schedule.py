@@ -1,0 +1,80 @@
+"""Run the steps of a graph: independent ones together, each as soon as what it is made from stands."""
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, wait
+from types import SimpleNamespace
+from typing import Any
+
+from prefect.runtime import flow_run as current_flow
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from infra.settings import settings
+from infra.storage import Store
+from pipelines.graph import Step
+from pipelines.plan import preflight
+from pipelines.steps import run_step, stop_jobs, tell
+
+TOGETHER = 3  # steps at once: two keep two cores busy while a third one starts
+RUNNER: Any = ThreadPoolTaskRunner(max_workers=TOGETHER)
+STOP_SECONDS = 30.0
+
+
+def ready(steps: Sequence[Step], waiting: Sequence[Step], done: set[str]) -> list[Step]:
+    """Return the waiting steps that can run now; those that wait for nothing come first.
+
+    Such a step starts a chain of its own, and a long chain should start early.
+    """
+    ours = {step.artifact for step in steps}
+    free = [step for step in waiting if all(r.name in done or r.name not in ours for r in step.spec.inputs)]
+    return sorted(free, key=lambda step: bool(step.spec.inputs))
+
+
+def run_steps(steps: Sequence[Step], force: bool = False) -> list[str]:
+    """Run steps and return the references that were made, in the order of the steps.
+
+    After a failure no new step starts; those that run are waited for, because their work is kept.
+    """
+    preflight(steps, Store(settings().store_root), force)
+    tell("", "planned", {"steps": len(steps)})
+    waiting, live, futures = list(steps), dict[Any, Step](), dict[str, Any]()
+    failed: BaseException | None = None
+    submit: Any = run_step.submit
+    try:
+        while waiting or live:
+            done = {name for name, future in futures.items() if future not in live}
+            for step in ready(steps, waiting, done)[: TOGETHER - len(live)] if failed is None else []:
+                before = [futures[ref.name] for ref in step.spec.inputs if ref.name in futures]
+                future = futures[step.artifact] = submit(step, force=force, wait_for=before)
+                live[future] = step
+                waiting.remove(step)
+            if not live:
+                break
+            for future in _first(list(live)):
+                live.pop(future)
+                try:
+                    future.result()
+                except Exception as error:
+                    failed = failed or error
+    except KeyboardInterrupt:
+        _stop(list(live))
+        raise
+    if failed is not None:
+        raise failed
+    return [str(futures[step.artifact].result()) for step in steps]
+
+
+def _first(live: Sequence[Any]) -> list[Any]:
+    """Return those that have ended, as soon as there is one."""
+    ended, _ = wait([future.wrapped_future for future in live], return_when=FIRST_COMPLETED)
+    return [future for future in live if future.wrapped_future in ended]
+
+
+def _stop(live: Sequence[Any]) -> None:
+    """Stop the jobs of this run, also one that was being submitted, until the steps have seen it."""
+    run, stop = SimpleNamespace(id=current_flow.id), time.monotonic() + STOP_SECONDS
+    while time.monotonic() < stop:
+        stop_jobs(None, run, None)
+        _, running = wait([future.wrapped_future for future in live], timeout=2)
+        if not running:
+            return

@@ -1,0 +1,87 @@
+"""What a run came to: counts beside the paper's, metrics beside chance and blind, minutes per stage."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from filters.funnel import PAPER, PAPER_TOTAL
+from infra.storage import Store
+from stages.manifest import Manifest, find
+from stages.ref import Ref
+
+
+def summary(console: Console, store: Store, refs: Sequence[str], seconds: dict[str, float]) -> None:
+    """Print what stands of a run; a part that is not finished is left out, never guessed."""
+    manifests = [m for ref in refs if (m := find(store, Ref.model_validate(ref)))]
+    standing = {manifest.ref.name: manifest for manifest in manifests}
+    funnel(console, standing)
+    metrics(console, standing)
+    minutes(console, standing, seconds)
+
+
+def funnel(console: Console, standing: dict[str, Manifest]) -> None:
+    """Print rows per source through download and both policies, with the paper's shares."""
+    table = Table(
+        "source", "listed", "fetched", "clean", "caption quality", "clean kept", "paper", "quality kept", "paper"
+    )
+    sums = [0, 0, 0, 0]
+    names = [name.removeprefix("pool/") for name in standing if name.startswith("pool/")]
+    for name in names:
+        made = [standing.get(f"{kind}/{name}") for kind in ("pool", "verdicts/clean", "verdicts/caption_quality")]
+        ledgers = [each.ledger for each in made if each is not None]
+        if len(ledgers) < 3:
+            continue
+        row = [ledgers[0].listed, *(ledger.kept for ledger in ledgers)]
+        sums = [a + b for a, b in zip(sums, row, strict=True)]
+        table.add_row(name, *_shares(row, PAPER.get(name)))
+    if not table.row_count:
+        return
+    table.add_row("total", *_shares(sums, PAPER_TOTAL), style="bold")
+    console.print(table)
+    console.print("shares are of listed rows; paper: arXiv 2312.14238, Table 2", style="dim")
+    listed, fetched, _, quality = sums
+    console.print(
+        f"ledger: listed {listed:,} = kept {quality:,} + rejected {fetched - quality:,} + failed {listed - fetched:,}"
+    )
+
+
+def _shares(row: list[int], paper: tuple[float, float, float] | None) -> list[str]:
+    def share(part: float, whole: float) -> str:
+        return f"{100 * part / whole:.1f} %" if whole else "-"
+
+    return [
+        *(f"{count:,}" for count in row),
+        share(row[2], row[0]),
+        share(paper[1], paper[0]) if paper else "-",
+        share(row[3], row[0]),
+        share(paper[2], paper[0]) if paper else "-",
+    ]
+
+
+def metrics(console: Console, standing: dict[str, Manifest]) -> None:
+    """Print what the models can do on held-out data, each number beside chance."""
+    network = standing.get("checkpoints/filtering_network")
+    if network and "image_to_text_r1" in network.totals:
+        totals: dict[str, Any] = network.totals
+        console.print(
+            f"filtering network: image-to-text R@1 {totals['image_to_text_r1']:.3f} "
+            f"(chance {totals.get('chance_r1', 0):.3f}, {totals.get('held_out', '?')} held-out rows)"
+        )
+
+
+def minutes(console: Console, standing: dict[str, Manifest], seconds: dict[str, float]) -> None:
+    """Print where this run's time went, by stage."""
+    by_stage: dict[str, float] = {}
+    for artifact, spent in seconds.items():
+        if artifact in standing:
+            stage = standing[artifact].stage
+            by_stage[stage] = by_stage.get(stage, 0.0) + spent
+    if by_stage:
+        spent_on = sorted(by_stage.items(), key=lambda each: -each[1])
+        console.print(
+            "minutes per stage (steps run side by side): "
+            + ", ".join(f"{stage} {spent / 60:.1f}" for stage, spent in spent_on),
+            highlight=False,
+        )

@@ -1,0 +1,123 @@
+"""A flow in the terminal: bars while it runs, one clear message when it cannot."""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from infra.settings import Settings, quiet_environment
+from infra.storage import StorageError
+from stages.manifest import ManifestError
+from stages.materialize import Drift
+
+console = Console()
+
+
+class Refusal(RuntimeError):
+    """Something a user can put right; shown as one message, without a traceback."""
+
+
+def explain(error: BaseException) -> str:
+    """Return an error as one message; what pydantic found is named field by field."""
+    if isinstance(error, ValidationError):
+        return "; ".join(
+            f"{'.'.join(map(str, each['loc'])) or error.title}: {each['msg'].removeprefix('Value error, ')}"
+            for each in error.errors()
+        )
+    return str(error)
+
+
+@contextmanager
+def clear_errors() -> Iterator[None]:
+    """Turn what a user can put right into one message and exit code 2."""
+    from infra.jobs import JobsUnreachable
+    from pipelines.launcher import LaunchError
+
+    try:
+        yield
+    except KeyboardInterrupt:
+        console.print("[bold red]stopped[/]; finished parts are kept: run the same command to go on")
+        raise typer.Exit(130) from None
+    except (
+        Drift, ManifestError, StorageError, LaunchError, JobsUnreachable, Refusal, ValueError, FileNotFoundError,
+        PermissionError,
+    ) as error:  # fmt: skip
+        console.print(f"[bold red]error:[/] {escape(explain(error))}", highlight=False, soft_wrap=True)
+        raise typer.Exit(2) from None
+
+
+def links(here: Settings) -> None:
+    """Print where a person looks."""
+    console.print(f"runs and forms  {here.prefect_ui_url}", highlight=False)
+    console.print(f"reports         {here.report_url}", highlight=False)
+
+
+def start(here: Settings) -> None:
+    """Start the services, and make this process use them quietly."""
+    from pipelines import launcher
+
+    launcher.up(here, lambda text: console.print(text, style="dim"))
+    os.environ.update(quiet_environment(here))
+    # The run's log goes to Prefect; the terminal shows bars instead.
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    links(here)
+
+
+class Bars:
+    """One bar per running step and one for all; plain lines where the output is no terminal."""
+
+    def __init__(self, progress: Progress) -> None:
+        """Draw on a progress display."""
+        self._progress, self._rows = progress, dict[str, TaskID]()
+        self._whole = progress.add_task("all steps", total=None, note="")
+        self.seconds: dict[str, float] = {}
+
+    def __call__(self, artifact: str, state: str, facts: dict[str, Any]) -> None:
+        """Draw what a step tells."""
+        if state == "planned":
+            self._progress.update(self._whole, total=facts["steps"])
+        elif state == "starting":
+            self._rows[artifact] = self._progress.add_task(artifact, total=None, note="starting")
+        elif state == "running":
+            note = f"{facts['done']:g}/{facts['total']:g} {facts['unit']} {facts['note']}".rstrip()
+            self._progress.update(self._rows[artifact], completed=facts["done"], total=facts["total"], note=note)
+        else:
+            if artifact in self._rows:
+                self._progress.remove_task(self._rows.pop(artifact))
+            if state == "done":
+                self.seconds[artifact] = facts["seconds"]
+            self._progress.advance(self._whole)
+            if not sys.stdout.isatty():
+                took = f" {facts['seconds']:.0f} s" if "seconds" in facts else ""
+                console.print(f"{state:7} {artifact}{took}", highlight=False)
+
+
+def run_flow(here: Settings, begin: Callable[[], list[str]]) -> tuple[list[str], dict[str, float], float]:
+    """Start the services and run a flow; return its references, seconds per artifact made, seconds in all.
+
+    Raises:
+        Refusal: A stage failed; what it made is kept.
+    """
+    started = time.monotonic()
+    start(here)
+    from pipelines.steps import StageFailed, watch
+
+    with Progress(
+        TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"), TimeElapsedColumn(),
+        console=console, transient=not sys.stdout.isatty(), disable=not sys.stdout.isatty(),
+    ) as progress:  # fmt: skip
+        bars = Bars(progress)
+        watch(bars)
+        try:
+            made = begin()
+        except StageFailed as error:
+            raise Refusal(f"{error}\nfinished parts are kept: run the same command to go on") from error
+    return made, bars.seconds, time.monotonic() - started

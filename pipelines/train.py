@@ -1,0 +1,20 @@
+"""From training shards to a chat model, as one Prefect flow."""
+
+from prefect import flow
+
+from pipelines.plan import FlowName, steps_of
+from pipelines.recipes import RecipeName
+from pipelines.schedule import RUNNER, run_steps
+from pipelines.steps import stop_jobs
+
+
+@flow(name="train", flow_run_name="train-{recipe}", task_runner=RUNNER, on_cancellation=[stop_jobs])
+def train_models(recipe: RecipeName = RecipeName.TINY, version: str | None = None, force: bool = False) -> list[str]:
+    """Train, evaluate and export a recipe's models on the shards that its data run left.
+
+    Args:
+        recipe: Which recipe to follow.
+        version: Name of the shards to train on and of the result; the recipe's name when left out.
+        force: Make everything again, also what stands.
+    """
+    return run_steps(steps_of(FlowName.TRAIN, recipe, version), force)
