@@ -165,13 +165,13 @@ class ContrastiveObjective(nn.Module):
         self.model = model
 
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the loss of `pixel_values`, `input_ids`, `attention_mask`, `ids` and, if given, `keep_patches`."""
+        """Return the loss of `pixel_values`, `input_ids`, `attention_mask` and, if given, `keep_patches`."""
         clamp_logit_scale(self.model)
         image = self.model.encode_image(batch["pixel_values"], batch.get("keep_patches"))
         text = self.model.encode_text(batch["input_ids"], batch["attention_mask"])
         scale = self.model.logit_scale.exp()
         smoothing = self.model.config.label_smoothing
-        loss = info_nce(image, text, scale, ids=batch.get("ids"), label_smoothing=smoothing)
+        loss = info_nce(image, text, scale, label_smoothing=smoothing)
         return {"loss": loss, "scale": scale.detach()}
 
 
@@ -188,9 +188,8 @@ class GenerativeObjective(nn.Module):
 
         Args:
             batch: `vision`, what the frozen tower saw (batch, 1 + patches, vision width); `text_features`,
-                unit vectors of the frozen text tower (batch, embed_dim), and `ids` that say which are equal;
-                `itm_input_ids`, `itm_attention_mask`, `itm_labels`; `itg_input_ids`, `itg_attention_mask`,
-                `itg_labels`.
+                unit vectors of the frozen text tower (batch, embed_dim); `itm_input_ids`, `itm_attention_mask`,
+                `itm_labels`; `itg_input_ids`, `itg_attention_mask`, `itg_labels`.
         """
         model = self.model
         clamp_logit_scale(model)
@@ -199,7 +198,6 @@ class GenerativeObjective(nn.Module):
             model.pool_queries(hidden),
             batch["text_features"],
             model.logit_scale.exp(),
-            ids=batch.get("ids"),
             label_smoothing=model.config.label_smoothing,
         )
         judged = model.match(batch["vision"], batch["itm_input_ids"], batch["itm_attention_mask"])

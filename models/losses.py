@@ -53,13 +53,7 @@ def gather(local: torch.Tensor) -> torch.Tensor:
     """
     if processes() == 1:
         return local
-    return torch.as_tensor(_Gather.apply(local)) if local.requires_grad else _Gather.forward(_Rows(), local)
-
-
-class _Rows:
-    """Stands in for autograd's context where no gradient is wanted."""
-
-    rows = 0
+    return torch.as_tensor(_Gather.apply(local))
 
 
 def info_nce(
@@ -67,20 +61,18 @@ def info_nce(
     text_features: torch.Tensor,
     scale: torch.Tensor,
     *,
-    ids: torch.Tensor | None = None,
     label_smoothing: float = 0.0,
 ) -> torch.Tensor:
     """Return the symmetric cross-entropy over similarities (CLIP, arXiv:2103.00020, section 2.3).
 
     Each process compares its own rows with the columns of all: no process ever holds the square of
-    the global batch.
+    the global batch. Captions that stand twice in a batch need no care: their vectors are equal, so sharing
+    the target among them would give the same loss.
 
     Args:
         image_features: Unit vectors of shape (rows, embed_dim).
         text_features: As `image_features`; row i belongs to picture i.
         scale: What similarities are multiplied with, a scalar.
-        ids: Shape (rows,); pairs of equal id (such as equal captions) are all right answers, in equal
-            shares. The diagonal alone when left out.
         label_smoothing: Share of the target spread over all columns.
     """
     rows, first = image_features.shape[0], 0
@@ -88,11 +80,7 @@ def info_nce(
     all_images, all_texts = both[:, 0], both[:, 1]
     if processes() > 1:
         first = dist.get_rank() * rows
-    if ids is None:
-        targets = torch.arange(first, first + rows, device=image_features.device)
-    else:
-        same = (ids[:, None] == gather(ids)[None]).to(image_features.dtype)
-        targets = same / same.sum(dim=1, keepdim=True)
+    targets = torch.arange(first, first + rows, device=image_features.device)
     # In single precision whatever the model's: a hundred times a cosine leaves bfloat16 few digits.
     forth = scale.float() * image_features.float() @ all_texts.float().T
     back = scale.float() * text_features.float() @ all_images.float().T

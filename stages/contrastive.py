@@ -150,13 +150,11 @@ class ContrastiveTask:
         boxes = {}
         if given.smallest_crop < 1:
             boxes = {row: random_box(generator_of(seed, "crop", step, row), given.smallest_crop) for row in rows}
-        captions = self.captions.read(rows)
-        input_ids, mask = self.texts.summaries(captions)
+        input_ids, mask = self.texts.summaries(self.captions.read(rows))
         batch = {
             "pixel_values": self.pictures.batch(rows, boxes),
             "input_ids": input_ids,
             "attention_mask": mask,
-            "ids": caption_ids(captions),
         }
         if given.mask_ratio and step < given.schedule.steps - given.unmasked_steps:
             batch["keep_patches"] = torch.stack([self._seen(generator_of(seed, "mask", step, row)) for row in rows])

@@ -182,7 +182,6 @@ class GenerativeTask:
         return {
             "vision": vision,
             "text_features": text_features,
-            "ids": caption_ids(captions),
             "itm_input_ids": itm_ids,
             "itm_attention_mask": itm_mask,
             "itm_labels": torch.tensor(labels),

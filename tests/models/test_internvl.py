@@ -1,0 +1,210 @@
+"""InternVL-C and -G against numbers recorded from the official code, and who may see whom in QLLaMA."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+
+from models.config import InternVLConfig, TextConfig, VisionConfig
+from models.internvl import MAX_LOGIT_SCALE, ContrastiveObjective, GenerativeObjective, InternVL
+from models.losses import caption_loss
+
+PARITY = Path(__file__).parents[1] / "parity"
+Tensors = dict[str, torch.Tensor]
+
+
+def load() -> tuple[InternVL, Tensors]:
+    facts = json.loads((PARITY / "internvl_stage2.json").read_text())
+    vision = {k: v for k, v in facts["vision_config"].items() if k in VisionConfig.model_fields}
+    text = {k: v for k, v in facts["qllama_config"].items() if k in TextConfig.model_fields}
+    config = InternVLConfig(
+        vision=VisionConfig(**vision),
+        text=TextConfig(**text),
+        embed_dim=facts["clip_embed_dim"],
+        attn_pool_num_heads=facts["attn_pool_num_heads"],
+        num_query_token=facts["num_query_token"],
+        cross_attention_frequency=facts["cross_attention_frequency"],
+        label_smoothing=facts["label_smoothing"],
+    )
+    data = load_file(PARITY / "internvl_stage2.safetensors")
+    weights = {k.removeprefix("w."): v for k, v in data.items() if k.startswith("w.")}
+    return InternVL.from_state(config, weights).eval(), data
+
+
+def close(ours: torch.Tensor, theirs: torch.Tensor, tolerance: float = 1e-5) -> bool:
+    return bool((ours - theirs).abs().max() <= tolerance * theirs.abs().max())
+
+
+def stage2_batch(model: InternVL, data: Tensors) -> Tensors:
+    """Return the recorded batch: wrong captions for the first half of the pictures, right ones for the second."""
+    half = data["pixel_values"].shape[0] // 2
+
+    def judged(name: str) -> torch.Tensor:
+        return torch.cat([data[f"negative_{name}"][:-half], data[f"positive_{name}"][-half:]])
+
+    with torch.no_grad():
+        vision = model.see(data["pixel_values"])
+        text = model.encode_text(data["summarize_input_ids"], data["summarize_attention_mask"])
+    return {
+        "vision": vision,
+        "text_features": text,
+        "itm_input_ids": judged("input_ids"),
+        "itm_attention_mask": judged("attention_mask"),
+        "itm_labels": (torch.arange(len(vision)) >= len(vision) - half).long(),
+        "itg_input_ids": data["input_ids"],
+        "itg_attention_mask": data["attention_mask"],
+        "itg_labels": data["labels"],
+    }
+
+
+def test_stage_two_losses_and_gradients_equal_the_official_ones() -> None:
+    model, data = load()
+    losses = GenerativeObjective(model)(stage2_batch(model, data))
+    for name, recorded in (("loss", "loss"), ("itc", "loss_itc"), ("itm", "loss_itm"), ("itg", "loss_itg")):
+        assert close(losses[name], data[recorded]), name
+    losses["loss"].backward()
+    gradients = [name for name in data if name.startswith("grad.")]
+    assert len(gradients) == 8
+    for name in gradients:
+        gradient = model.get_parameter(name.removeprefix("grad.")).grad
+        assert gradient is not None and close(gradient, data[name], 1e-4), name
+
+
+def test_retrieval_vectors_equal_the_official_ones() -> None:
+    model, data = load()
+    with torch.no_grad():
+        vision = model.see(data["pixel_values"])
+        text = model.project_text(data["summarize_input_ids"], data["summarize_attention_mask"])
+        hidden, _ = model.ask(vision)
+        pooled = F.normalize(model.clip_projector(vision), dim=-1)
+        both = pooled + F.normalize(model.clip_projector2(hidden), dim=-1)
+        assert close(model.clip_projector(vision), data["c.image_features"])
+        assert close(text, data["c.text_features"]) and close(text, data["g.text_features"])
+        assert close(both, data["g.image_features"])
+        units = model.encode_text(data["summarize_input_ids"], data["summarize_attention_mask"])
+        seen_c, seen_g = model.encode_image(data["pixel_values"]), model.encode_image_g(data["pixel_values"])
+        assert close(model.similarity(seen_c, units), data["c.logits_per_image"])
+        assert close(model.similarity(seen_g, units), data["g.logits_per_image"])
+
+
+def test_greedy_captions_equal_the_official_ones() -> None:
+    model, data = load()
+    prompt, expected = data["generate.input_ids"], data["generate.output_ids"]
+    vision = model.see(data["pixel_values"][: len(prompt)])
+    written = model.caption(vision, prompt, expected.shape[1] - prompt.shape[1])
+    assert torch.equal(torch.cat([prompt, written], dim=1), expected)
+
+
+@pytest.mark.parametrize(
+    ("weight", "loss"),
+    [
+        ("qllama.model.layers.2.cross_attn.v_proj.weight", "itc"),
+        ("itm_head.weight", "itm"),
+        ("qllama.lm_head.weight", "itg"),
+    ],
+)
+def test_the_parity_check_fails_when_a_weight_is_off(weight: str, loss: str) -> None:
+    model, data = load()
+    with torch.no_grad():
+        model.get_parameter(weight)[0, 0] += 0.5
+        losses = GenerativeObjective(model)(stage2_batch(model, data))
+    assert not close(losses[loss], data[f"loss_{loss}"])
+
+
+def test_the_shared_query_pass_equals_a_pass_of_its_own() -> None:
+    model, data = load()
+    batch = stage2_batch(model, data)
+    ids, mask = batch["itg_input_ids"], batch["itg_attention_mask"]
+
+    def plain() -> torch.Tensor:
+        """Return the caption loss of [queries][caption] as one sequence, as section 3.3 draws it."""
+        queries = model.query_tokens.expand(len(ids), -1, -1)
+        count, tokens = queries.shape[1], queries.shape[1] + ids.shape[1]
+        seen = torch.ones(tokens, tokens, dtype=torch.bool).tril()
+        seen[:count, :count] = True
+        valid = torch.cat([torch.ones(len(ids), count), mask], dim=1).bool()
+        whole = (seen[None] & valid[:, None] | torch.eye(tokens, dtype=torch.bool))[:, None]
+        embedded = torch.cat([queries, model.qllama.model.embed_tokens(ids)], dim=1)
+        hidden, _ = model.qllama.model(embedded, whole, vision=batch["vision"], queries=count)
+        return caption_loss(model.qllama.lm_head(hidden[:, count:]), batch["itg_labels"])
+
+    gradients = []
+    shared = caption_loss(model.describe(model.ask(batch["vision"])[1], ids, mask), batch["itg_labels"])
+    for loss in (shared, plain()):
+        model.zero_grad()
+        loss.backward()
+        gradients.append({n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None})
+    assert close(shared.detach(), plain().detach(), 1e-6)
+    # The last layer's cross-attention serves the contrast alone: text looks at keys and values before it.
+    assert gradients[0].keys() == gradients[1].keys()
+    for name, gradient in gradients[0].items():
+        assert (gradient - gradients[1][name]).abs().max() <= 1e-5 * max(1e-3, gradient.abs().max()), name
+
+
+def test_who_may_see_whom() -> None:
+    model, data = load()
+    batch = stage2_batch(model, data)
+    vision, ids = batch["vision"], data["input_ids"][1:2]
+    everyone = torch.ones_like(ids)
+    changed = ids.clone()
+    changed[0, 5] = (ids[0, 5] + 1) % 90
+    with torch.no_grad():
+        _, cache = model.ask(vision[1:2])
+        before, after = (model.describe(cache, each, everyone) for each in (ids, changed))
+        assert torch.equal(before[:, :5], after[:, :5]), "a caption is written from left to right"
+        assert not torch.equal(before[:, 5:], after[:, 5:])
+        other = model.describe(model.ask(vision[2:3])[1], ids, everyone)
+        assert not torch.equal(before, other), "a caption sees what the queries saw"
+        judged, otherwise = (model.match(vision[1:2], each, everyone) for each in (ids, changed))
+        assert not torch.equal(judged, otherwise), "matching sees the whole caption"
+        short = everyone.clone()
+        short[0, 5:] = 0
+        assert torch.equal(model.match(vision[1:2], ids, short), model.match(vision[1:2], changed, short))
+
+
+def test_padding_changes_no_vector_and_no_verdict() -> None:
+    model, data = load()
+    ids = data["summarize_input_ids"][:1]
+    length = int(data["summarize_attention_mask"][0].sum())
+    longer = F.pad(ids[:, :length], (0, 7), value=5)
+    mask = (torch.arange(longer.shape[1]) < length).long()[None]
+    with torch.no_grad():
+        vision = model.see(data["pixel_values"][:1])
+        bare = ids[:, :length]
+        assert close(model.encode_text(longer, mask), model.encode_text(bare, torch.ones_like(bare)), 1e-6)
+        assert close(model.match(vision, longer, mask), model.match(vision, bare, torch.ones_like(bare)), 1e-5)
+
+
+def test_internvl_c_has_no_query_and_its_weights_begin_internvl_g() -> None:
+    whole, _ = load()
+    bare = InternVL(whole.config, generative=False)
+    names, more = set(bare.state_dict()), set(whole.state_dict())
+    assert names < more
+    assert {name.partition(".")[0] for name in more - names} == {
+        "query_tokens",
+        "clip_projector2",
+        "itm_head",
+        "qllama",
+    }
+    assert all(".cross_attn." in name for name in more - names if name.startswith("qllama"))
+    again = InternVL.from_state(whole.config, {name: whole.state_dict()[name] for name in names})
+    assert not again.generative
+    with pytest.raises(RuntimeError, match="clip_projector"):
+        InternVL.from_state(whole.config, {n: v for n, v in whole.state_dict().items() if "clip_projector." not in n})
+
+
+def test_the_learned_scale_stays_below_a_hundred() -> None:
+    whole, data = load()
+    model = InternVL(whole.config, generative=False)
+    with torch.no_grad():
+        model.logit_scale.fill_(9.0)
+    batch = {
+        "pixel_values": data["pixel_values"],
+        "input_ids": data["summarize_input_ids"],
+        "attention_mask": data["summarize_attention_mask"],
+    }
+    losses = ContrastiveObjective(model)(batch)
+    assert losses["scale"].item() == pytest.approx(100) and model.logit_scale.item() == pytest.approx(MAX_LOGIT_SCALE)
