@@ -1,46 +1,33 @@
-"""The `internvl` command: plan, run, rerun, chat, show, verify, up, down, demo."""
+"""The `internvl` command; this file holds what starts work, `reading.py` what only looks."""
 
 import os
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from infra.settings import settings
 from infra.storage import Store
+from pipelines import reading
 from pipelines.changes import StageName, rerun_steps
+from pipelines.options import (
+    AllowHost,
+    CaptionColumn,
+    Force,
+    Images,
+    Recipe,
+    UrlColumn,
+    Urls,
+    Version,
+    What,
+    app,
+    own_data,
+)
 from pipelines.plan import FlowName, preflight, steps_of
 from pipelines.recipes import OwnData, RecipeName, SourceName
-from pipelines.terminal import Refusal, clear_errors, console, links, run_flow
-from stages.manifest import ManifestError, load, verify
-from stages.materialize import Drift, standing
+from pipelines.terminal import clear_errors, console, links, run_flow
 from stages.ref import Ref
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
-
-Recipe = Annotated[RecipeName, typer.Option("--recipe", help="Which recipe to follow.")]
-Version = Annotated[
-    str | None, typer.Option("--version", help="Name of the result; the recipe's name when left out.")
-]
-Urls = Annotated[list[str] | None, typer.Option("--urls", help="Url lists: parquet, csv, tsv, jsonl; file or glob.")]
-UrlColumn = Annotated[str, typer.Option("--url-column", help="Column that holds addresses.")]
-CaptionColumn = Annotated[str, typer.Option("--caption-column", help="Column that holds captions.")]
-Images = Annotated[str | None, typer.Option("--images", help="Folder or tar of pictures that are already there.")]
-AllowHost = Annotated[list[str] | None, typer.Option("--allow-host", help="host:port that may be private.")]
-Force = Annotated[bool, typer.Option("--force", help="Make everything again, also what stands.")]
-What = Annotated[FlowName, typer.Argument(help="Which part of the road.")]
-
-
-def _own(
-    urls: list[str] | None, url_column: str, caption_column: str, images: str | None, allow: list[str] | None
-) -> OwnData:
-    return OwnData(
-        urls=tuple(os.path.abspath(u) if "://" not in u else u for u in urls or ()),
-        url_column=url_column,
-        caption_column=caption_column,
-        images=os.path.abspath(images) if images else None,
-        allow_hosts=tuple(allow or ()),
-    )
+__all__ = ["app", "main", "reading"]
 
 
 @app.command()
@@ -65,31 +52,6 @@ def down() -> None:
 
 
 @app.command()
-def plan(
-    what: What = FlowName.INTERNVL,
-    recipe: Recipe = RecipeName.TINY,
-    version: Version = None,
-    urls: Urls = None,
-    url_column: UrlColumn = "url",
-    caption_column: CaptionColumn = "text",
-    images: Images = None,
-) -> None:
-    """Show the steps of a recipe: which stand, which are missing, which were made differently."""
-    with clear_errors():
-        store = Store(settings().store_root)
-        table = Table("step", "artifact", "state")
-        for step in steps_of(what, recipe, version, _own(urls, url_column, caption_column, images, None)):
-            try:
-                state = "stands" if standing(step.spec, store) else "missing"
-            except Drift:
-                state = "stands with other parameters"
-            except ManifestError:
-                state = "waits for its inputs"
-            table.add_row(step.label, str(step.spec.artifact), state)
-        console.print(table)
-
-
-@app.command()
 def run(
     what: What = FlowName.INTERNVL,
     recipe: Recipe = RecipeName.TINY,
@@ -103,7 +65,7 @@ def run(
 ) -> None:
     """Run a recipe: data (url lists to shards), train (shards to chat model), or internvl (both)."""
     with clear_errors():
-        own = _own(urls, url_column, caption_column, images, allow_host)
+        own = own_data(urls, url_column, caption_column, images, allow_host)
         _run(what, recipe, version, own, force)
 
 
@@ -185,50 +147,6 @@ def rerun(
         for ref in made:
             console.print(f"{ref}  {here.report_url}/{Ref.model_validate(ref).folder}/", highlight=False)
         summary(console, Store(here.store_root), made, seconds)
-
-
-@app.command()
-def show(ref: Annotated[str, typer.Argument(help="name@version")]) -> None:
-    """Print what a finished artifact holds."""
-    with clear_errors():
-        manifest = load(Store(settings().store_root), Ref.model_validate(ref))
-        ledger = manifest.ledger
-        console.print(
-            f"{manifest.ref}  digest {manifest.digest[:16]}  stage {manifest.stage}  {len(manifest.parts)} parts"
-        )
-        console.print(
-            f"listed {ledger.listed:,} = kept {ledger.kept:,} + rejected {ledger.rejected:,} "
-            f"+ failed {ledger.failed:,}"
-        )
-        for name, value in manifest.totals.items():
-            if name not in ("funnel", "markdown"):
-                console.print(f"{name}: {value}", highlight=False, markup=False)
-        for name, digest in manifest.identity["inputs"].items():
-            console.print(f"from {name} {digest[:16]}", highlight=False)
-
-
-@app.command(name="verify")
-def verify_command(
-    refs: Annotated[list[str] | None, typer.Argument(help="name@version; everything when left out")] = None,
-) -> None:
-    """Read every byte back and compare; exit 1 and name the file where something differs."""
-    from pipelines.report_server import finished
-
-    with clear_errors():
-        store = Store(settings().store_root)
-        manifests = [load(store, Ref.model_validate(ref)) for ref in refs] if refs else finished(store)
-        if not manifests:
-            raise Refusal(f"no finished artifact in {store.root}; run something first: internvl demo")
-        wrong = 0
-        for manifest in manifests:
-            problems = verify(store, manifest)
-            wrong += len(problems)
-            for problem in problems:
-                console.print(f"[bold red]damaged[/] {problem}", highlight=False, soft_wrap=True)
-            if not problems:
-                console.print(f"whole   {manifest.ref}  {len(manifest.files())} files", highlight=False)
-        if wrong:
-            raise typer.Exit(1)
 
 
 def main() -> None:

@@ -1,0 +1,104 @@
+"""The commands that only read: plan, show, verify, chat."""
+
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from infra.settings import settings
+from infra.storage import Store
+from pipelines.options import CaptionColumn, Images, Recipe, UrlColumn, Urls, Version, What, app, own_data
+from pipelines.plan import FlowName, steps_of
+from pipelines.recipes import RecipeName
+from pipelines.terminal import Refusal, clear_errors, console
+from stages.manifest import ManifestError, load, verify
+from stages.materialize import Drift, standing
+from stages.ref import Ref
+
+
+@app.command()
+def plan(
+    what: What = FlowName.INTERNVL,
+    recipe: Recipe = RecipeName.TINY,
+    version: Version = None,
+    urls: Urls = None,
+    url_column: UrlColumn = "url",
+    caption_column: CaptionColumn = "text",
+    images: Images = None,
+) -> None:
+    """Show the steps of a recipe: which stand, which are missing, which were made differently."""
+    with clear_errors():
+        store = Store(settings().store_root)
+        table = Table("step", "artifact", "state")
+        for step in steps_of(what, recipe, version, own_data(urls, url_column, caption_column, images, None)):
+            try:
+                state = "stands" if standing(step.spec, store) else "missing"
+            except Drift:
+                state = "stands with other parameters"
+            except ManifestError:
+                state = "waits for its inputs"
+            table.add_row(step.label, str(step.spec.artifact), state)
+        console.print(table)
+
+
+@app.command()
+def chat(
+    ref: Annotated[str, typer.Argument(help="A chat model, name@version.")] = "checkpoints/instruct@tiny",
+    image: Annotated[str | None, typer.Option("--image", help="A picture to talk about.")] = None,
+    question: Annotated[str | None, typer.Option("--question", help="Ask this one question and end.")] = None,
+) -> None:
+    """Talk to a chat model about a picture; without --question, until Ctrl-D."""
+    with clear_errors():
+        from pipelines.chat import open_picture, session_of, talk
+
+        picture = open_picture(image)
+        session = session_of(Store(settings().store_root), ref)
+        if question is not None:
+            print(session.ask(question, picture))
+            return
+        console.print("ask away; /image FILE shows another picture, Ctrl-D ends", style="dim")
+        talk(session, picture, lambda: input("> "), print)
+
+
+@app.command()
+def show(ref: Annotated[str, typer.Argument(help="name@version")]) -> None:
+    """Print what a finished artifact holds."""
+    with clear_errors():
+        manifest = load(Store(settings().store_root), Ref.model_validate(ref))
+        ledger = manifest.ledger
+        console.print(
+            f"{manifest.ref}  digest {manifest.digest[:16]}  stage {manifest.stage}  {len(manifest.parts)} parts"
+        )
+        console.print(
+            f"listed {ledger.listed:,} = kept {ledger.kept:,} + rejected {ledger.rejected:,} "
+            f"+ failed {ledger.failed:,}"
+        )
+        for name, value in manifest.totals.items():
+            if name not in ("funnel", "markdown"):
+                console.print(f"{name}: {value}", highlight=False, markup=False)
+        for name, digest in manifest.identity["inputs"].items():
+            console.print(f"from {name} {digest[:16]}", highlight=False)
+
+
+@app.command(name="verify")
+def verify_command(
+    refs: Annotated[list[str] | None, typer.Argument(help="name@version; everything when left out")] = None,
+) -> None:
+    """Read every byte back and compare; exit 1 and name the file where something differs."""
+    from pipelines.report_server import finished
+
+    with clear_errors():
+        store = Store(settings().store_root)
+        manifests = [load(store, Ref.model_validate(ref)) for ref in refs] if refs else finished(store)
+        if not manifests:
+            raise Refusal(f"no finished artifact in {store.root}; run something first: internvl demo")
+        wrong = 0
+        for manifest in manifests:
+            problems = verify(store, manifest)
+            wrong += len(problems)
+            for problem in problems:
+                console.print(f"[bold red]damaged[/] {problem}", highlight=False, soft_wrap=True)
+            if not problems:
+                console.print(f"whole   {manifest.ref}  {len(manifest.files())} files", highlight=False)
+        if wrong:
+            raise typer.Exit(1)
