@@ -68,6 +68,7 @@ class TextConfig(BaseModel):
     rms_norm_eps: float = 1e-6
     rope_theta: float = 10000.0
     max_position_embeddings: int = 2048
+    qkv_bias: bool = Field(default=False, description="Biases of queries, keys and values, as Qwen2 has them.")
 
 
 class InternVLConfig(BaseModel):

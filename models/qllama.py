@@ -33,16 +33,16 @@ class LlamaAttention(nn.Module):
     """Self-attention with rotary positions, grouped keys and a cache."""
 
     def __init__(self, config: TextConfig) -> None:
-        """Allocate without biases."""
+        """Allocate; LLaMA has no biases."""
         super().__init__()
         width, heads = config.hidden_size, config.num_attention_heads
         if width % heads:
             raise ValueError(f"hidden_size {width} does not divide into {heads} heads")
         self.head_dim, self.heads = width // heads, heads
         self.key_heads = config.num_key_value_heads or heads
-        self.q_proj = nn.Linear(width, width, bias=False)
-        self.k_proj = nn.Linear(width, self.key_heads * self.head_dim, bias=False)
-        self.v_proj = nn.Linear(width, self.key_heads * self.head_dim, bias=False)
+        self.q_proj = nn.Linear(width, width, bias=config.qkv_bias)
+        self.k_proj = nn.Linear(width, self.key_heads * self.head_dim, bias=config.qkv_bias)
+        self.v_proj = nn.Linear(width, self.key_heads * self.head_dim, bias=config.qkv_bias)
         self.o_proj = nn.Linear(width, width, bias=False)
 
     def forward(

@@ -10,9 +10,12 @@ from safetensors.torch import load_file
 
 from models.chat import IGNORE, InternVLChat, pixel_unshuffle
 from models.config import ChatConfig, TextConfig, VisionConfig
+from models.internlm2 import llama_from_internlm2
+from models.qllama import LlamaForCausalLM
 
 PARITY = Path(__file__).parents[1] / "parity"
-RECORDED = ["llama_psv1_layer-1", "llama_psv2_layer-1", "llama_psv2_layer-2"]
+SPOKEN = "language_model."
+RECORDED = ["llama_psv1_layer-1", "llama_psv2_layer-1", "llama_psv2_layer-2", "internlm2_psv2_layer-1"]
 
 
 def load(name: str) -> tuple[InternVLChat, dict[str, torch.Tensor]]:
@@ -29,10 +32,16 @@ def load(name: str) -> tuple[InternVLChat, dict[str, torch.Tensor]]:
     )
     assert config.num_image_token == facts["num_image_token"]
     data = load_file(PARITY / f"internvl_chat_{name}.safetensors")
+    weights = {name.removeprefix("w."): value for name, value in data.items() if name.startswith("w.")}
+    spoken = {name.removeprefix(SPOKEN): value for name, value in weights.items() if name.startswith(SPOKEN)}
     if "rest_from" in facts:  # the recordings share inputs and weights, which are kept once
         data = {**load_file(PARITY / f"{facts['rest_from']}.safetensors"), **data}
+        weights = {name.removeprefix("w."): value for name, value in data.items() if name.startswith("w.")}
+    if text["architectures"] == ["InternLM2ForCausalLM"]:
+        weights = {name: value for name, value in weights.items() if not name.startswith(SPOKEN)}
+        weights |= {SPOKEN + name: value for name, value in llama_from_internlm2(spoken, config.text).items()}
     model = InternVLChat(config).eval()
-    model.load_state_dict({k.removeprefix("w."): v for k, v in data.items() if k.startswith("w.")}, strict=True)
+    model.load_state_dict(weights, strict=True)
     return model, data
 
 
@@ -164,3 +173,27 @@ def test_generation_is_the_argmax_of_the_whole_text_also_in_a_padded_batch() -> 
     stop = expected[0][2]
     cut = model.generate(batch[:1], mask[:1], pixels[:1], max_new_tokens=6, stop=[stop])
     assert cut.tolist() == [expected[0][: expected[0].index(stop) + 1]]
+
+
+def test_a_qwen2_shaped_decoder_says_what_transformers_says() -> None:
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    shape = {
+        "vocab_size": 40,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+    }
+    theirs = transformers.Qwen2ForCausalLM(transformers.Qwen2Config(**shape, tie_word_embeddings=False)).eval()
+    with torch.no_grad():
+        for parameter in theirs.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    ours = LlamaForCausalLM(TextConfig.model_validate({**shape, "qkv_bias": True})).eval()
+    ours.load_state_dict(theirs.state_dict(), strict=True)
+    ids = torch.tensor([[3, 9, 27, 5, 11, 8]])
+    assert close(ours(ids), theirs(ids).logits, 1e-5)
+    with torch.no_grad():
+        ours.get_parameter("model.layers.0.self_attn.q_proj.bias").add_(0.1)
+    assert not close(ours(ids), theirs(ids).logits, 1e-5)
