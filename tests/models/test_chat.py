@@ -156,6 +156,21 @@ def test_only_labels_are_learned_and_padding_changes_nothing() -> None:
     assert model(padded)["loss"].item() == pytest.approx(loss.item(), rel=1e-5)
 
 
+def test_losses_of_two_processes_average_to_that_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = small()
+    ids = torch.tensor([[5, 6, 7, 8, 9], [9, 8, 7, 6, 5]])
+    labels = torch.tensor([[IGNORE, 6, 7, 8, 9], [IGNORE, IGNORE, IGNORE, IGNORE, 5]])
+    whole = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}
+    expected = {name: value.item() for name, value in model(whole).items()}
+    assert expected["loss"] != pytest.approx(model({k: v[1:] for k, v in whole.items()})["loss"].item(), rel=1e-3)
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda count: count.fill_(5))
+    shares = [model({k: v[row : row + 1] for k, v in whole.items()}) for row in (0, 1)]
+    for name, value in expected.items():
+        assert sum(share[name].item() for share in shares) / 2 == pytest.approx(value, rel=1e-5), name
+
+
 def test_generation_is_the_argmax_of_the_whole_text_also_in_a_padded_batch() -> None:
     model, pixels = small(), torch.randn(2, 3, 16, 16)
     prompts = [[5, *[39] * 4, 6, 7, 8], [9, *[39] * 4, 11]]
