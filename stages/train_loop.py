@@ -9,12 +9,14 @@ import hashlib
 import io
 import json
 import math
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 import torch
 from accelerate import Accelerator
@@ -29,6 +31,7 @@ from stages.workspace import Output, Placement, Progress, Workspace
 
 STATES_KEPT = 2
 Metrics = dict[str, float]
+T = TypeVar("T")
 
 
 class Schedule(BaseModel):
@@ -65,6 +68,10 @@ class Finished:
 
     files: dict[str, bytes]
     metrics: dict[str, Any] = field(default_factory=dict)
+
+
+class _Refused(Exception):
+    """A process of the gang refused, and has written why."""
 
 
 class Task(Protocol):
@@ -118,6 +125,11 @@ class Job:
         """Return the key of the folder that holds what a restart goes on from."""
         return self.output.ref.key(f"state/{self.output.config_digest[:12]}-{self.digest[:12]}")
 
+    @property
+    def refusal(self) -> str:
+        """Return the key under which a worker says why it will not train."""
+        return f"{self.state}/refusal.txt"
+
 
 def train(build: Callable[[Any, Workspace], Task], parameters: Any, output: Output, here: Workspace) -> Manifest:
     """Train to the end on the cluster and commit the checkpoint; a stopped run goes on where it was.
@@ -134,9 +146,11 @@ def train(build: Callable[[Any, Workspace], Task], parameters: Any, output: Outp
     digest = digest_of({name: manifest.digest for name, manifest in here.inputs.items()})
     job = Job(build, parameters, here.inputs, output, here.placement, digest)
     part = output.done(FINAL, digest)
+    # Under `torchrun` every process comes through here; what is removed is removed by the first alone.
+    first = int(os.environ.get("RANK", "0")) == 0
     if part is None:
-        refusal = f"{job.state}/refusal.txt"
-        output.store.remove(refusal)
+        if first:
+            output.store.remove(job.refusal)
         here.cluster.train(
             _loop,
             {"job": job},
@@ -144,12 +158,13 @@ def train(build: Callable[[Any, Workspace], Task], parameters: Any, output: Outp
             gpus_per_worker=here.placement.gpus_per_worker,
             name=f"{output.ref.folder.replace('/', '-')}-{output.config_digest[:12]}",
         )
-        if output.store.exists(refusal):
-            raise ManifestError(output.store.read(refusal).decode())
+        if output.store.exists(job.refusal):
+            raise ManifestError(output.store.read(job.refusal).decode())
         part = output.done(FINAL, digest)
         if part is None:
             raise ManifestError(f"training of {output.ref} ended without a checkpoint; read the job's log")
-    output.store.remove(job.state)
+    if first:
+        output.store.remove(job.state)
     totals = {**part.facts["metrics"], "markdown": _markdown(part.facts)}
     return output.commit([part], totals=totals)
 
@@ -170,9 +185,30 @@ def _loop(config: dict[str, Any]) -> None:
         _train(job, here)
     except ManifestError as error:
         # A refusal is final: trying again, as after a lost machine, would say the same.
-        job.output.store.write(f"{job.state}/refusal.txt", str(error).encode())
+        job.output.store.write(job.refusal, str(error).encode())
+    except _Refused:
+        pass
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _together(accelerator: Accelerator, job: Job, work: Callable[[], T]) -> T:
+    """Do a work that may refuse; where one process refuses all stop, instead of waiting for it forever.
+
+    Raises:
+        _Refused: This process or another refuses; why is in the store by then.
+    """
+    refused = 0.0
+    try:
+        done = work()
+    except ManifestError as error:
+        job.output.store.write(job.refusal, str(error).encode())
+        refused = 1.0
+    if accelerator.num_processes > 1:
+        refused = float(accelerator.reduce(torch.tensor(refused, device=accelerator.device), "sum"))
+    if refused:
+        raise _Refused
+    return done
 
 
 def _train(job: Job, here: Workspace) -> None:
@@ -186,7 +222,7 @@ def _train(job: Job, here: Workspace) -> None:
     rank, processes = accelerator.process_index, accelerator.num_processes
     if accelerator.is_main_process:
         here.progress(0, schedule.steps, "steps", "reading data")
-    task = job.build(job.parameters, here)
+    task = _together(accelerator, job, partial(job.build, job.parameters, here))
     groups = task.groups(schedule.weight_decay)
     optimizer = torch.optim.AdamW(
         groups, lr=schedule.learning_rate, betas=(schedule.beta1, schedule.beta2), fused=cuda
@@ -206,7 +242,8 @@ def _train(job: Job, here: Workspace) -> None:
         # Seeded per step, so that dropped paths are the same after a restart.
         torch.manual_seed(int.from_bytes(hashlib.sha256(f"{schedule.seed}/{step}/{rank}".encode()).digest()[:7]))
         rows = rows_of(step, seed=schedule.seed, samples=task.samples, global_batch_size=schedule.global_batch_size)
-        batch = _to(task.batch(share_of(rows, rank, processes), step), accelerator.device)
+        share = share_of(rows, rank, processes)
+        batch = _to(_together(accelerator, job, partial(task.batch, share, step)), accelerator.device)
         rate = schedule.factor(step) * schedule.learning_rate
         for group in optimizer.param_groups:
             group["lr"] = rate * group.get("scale", 1.0)
@@ -230,11 +267,18 @@ def _train(job: Job, here: Workspace) -> None:
                 _save(job, task.module, optimizer, history, step + 1)
     if accelerator.is_main_process:
         here.progress(schedule.steps, schedule.steps, "steps", "measuring")
-        task.module.eval()
-        with torch.no_grad():
-            done = task.finish()
-        _publish(job, done, history, task.samples)
-    accelerator.wait_for_everyone()
+    _together(accelerator, job, partial(_finish, job, task, history) if accelerator.is_main_process else _nothing)
+
+
+def _finish(job: Job, task: Task, history: list[dict[str, float]]) -> None:
+    task.module.eval()
+    with torch.no_grad():
+        done = task.finish()
+    _publish(job, done, history, task.samples)
+
+
+def _nothing() -> None:
+    """What the other processes do while the first one measures."""
 
 
 def _short(value: float) -> float:
