@@ -5,6 +5,7 @@ Both spread the same functions and give the same results; stages never import Ra
 
 import os
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from typing import Any, Protocol, TypeVar
 
 T = TypeVar("T")
@@ -56,17 +57,22 @@ class RayCluster:
     """A Ray cluster, joined from inside a Ray job or at a given address."""
 
     def __init__(self, address: str | None = None, window_per_cpu: int = 3) -> None:
-        """Join the cluster; at most `window_per_cpu` works per CPU are in flight at once."""
+        """Keep the address: it is joined when there is work, because joining takes seconds.
+
+        At most `window_per_cpu` works per CPU are in flight at once.
+        """
+        self._address, self._window_per_cpu = address, window_per_cpu
+
+    def _join(self) -> Any:
         import ray
 
         if not ray.is_initialized():
             ray.init(
-                address=address or os.environ.get("RAY_ADDRESS") or "auto",
+                address=self._address or os.environ.get("RAY_ADDRESS") or "auto",
                 log_to_driver=True,
                 configure_logging=False,
             )
-        self._ray = ray
-        self._window_per_cpu = window_per_cpu
+        return ray
 
     def map(self, work: Callable[[T], R], items: Iterable[T], *, cpus: float = 1, gpus: float = 0) -> Iterator[R]:
         """Run works as Ray tasks in a bounded window; a killed worker's task is run again, up to three times.
@@ -74,11 +80,14 @@ class RayCluster:
         An exception of the work itself is raised here at once: a work that can fail on bad
         data turns that into a recorded outcome, not into an exception.
         """
-        ray = self._ray
+        todo: Iterator[T] = iter(items)
+        if (first := next(todo, None)) is None:
+            return
+        todo = chain([first], todo)
+        ray = self._join()
         # The work is stored once and fetched by reference: it may be a partial that holds a policy.
         task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=3)(_call)
         shared = ray.put(work)
-        todo = iter(items)
         live: set[Any] = set()
         exhausted = False
         while True:
@@ -102,6 +111,7 @@ class RayCluster:
         from ray.train import FailureConfig, RunConfig, ScalingConfig
         from ray.train.torch import TorchTrainer
 
+        self._join()
         trainer = TorchTrainer(
             loop,
             train_loop_config=config,

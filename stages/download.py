@@ -16,13 +16,17 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
 from infra.egress import EgressError, Guard, Response, reason_in
-from stages.manifest import Ledger, Manifest, Part
+from stages.lean import lean_package
+from stages.manifest import Ledger, Manifest, ManifestError, Part
 from stages.outcome import Outcome
+from stages.planted import judge_outcomes, markdown, planted_outcomes
 from stages.sources.web_server import read_pictures
+from stages.sources.web_site import SiteSpec
 from stages.tars import tar_bytes
 from stages.workspace import Output, Workspace, parquet_bytes, read_table
 
@@ -61,6 +65,7 @@ class Parameters(BaseModel):
     threads: int = Field(default=16, ge=1, description="Fetches at once per task.")
     allow_hosts: tuple[str, ...] = Field(default=(), description="host:port that may be private, such as a test web.")
     images: str | None = Field(default=None, description="Folder or tar that holds the pictures already.")
+    truth: SiteSpec | None = Field(default=None, description="The planted truth, where there is one.")
 
 
 def inspect(body: bytes, max_pixels: int) -> str | None:
@@ -107,6 +112,7 @@ def _outcome(meta: dict[str, Any], image: bytes | None) -> tuple[Outcome, int | 
 def _fetch(rows: pa.Table, parameters: Parameters, guard: Guard) -> list[tuple[bytes | None, dict[str, Any]]]:
     """Run img2dataset's downloader on the rows of one part, in this thread."""
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+    lean_package("img2dataset")
     from img2dataset.downloader import Downloader
     from img2dataset.resizer import Resizer
 
@@ -235,4 +241,35 @@ def run(parameters: Parameters, output: Output, here: Workspace) -> Manifest:
     counts: Counter[str] = Counter()
     for part in parts:
         counts.update(part.facts["outcomes"])
-    return output.commit(parts, totals={"outcomes": dict(sorted(counts.items()))})
+    totals: dict[str, Any] = {"outcomes": dict(sorted(counts.items()))}
+    if not counts[Outcome.FETCHED]:
+        raise ManifestError(_nothing_fetched(listing, counts))
+    if parameters.truth:
+        seen: dict[bytes, str] = {}
+        for part in parts:
+            table = pq.read_table(io.BytesIO(output.store.read(output.ref.key(part.files["outcomes"].name))))
+            seen.update(zip(table["uid"].to_pylist(), table["outcome"].to_pylist(), strict=True))
+        source = listing.ref.name.rpartition("/")[2]
+        totals["planted"] = judge_outcomes(planted_outcomes(parameters.truth, source), seen)
+        totals["markdown"] = markdown(totals["planted"])
+    return output.commit(parts, totals=totals)
+
+
+_ADVICE = {
+    Outcome.REFUSED_ADDRESS: "only public addresses are fetched: allow a server of yours with --allow-host HOST:PORT",
+    Outcome.REFUSED_SCHEME: "only http and https are fetched: pictures on this machine come in with --images",
+    Outcome.DNS: "check the network of the workers, and that the url column holds addresses",
+    Outcome.CONNECT: "check that the servers are up and reachable from the workers",
+    Outcome.TIMEOUT: "raise download.timeout_seconds, or lower download.threads",
+    Outcome.NOT_IMAGE: "check that the url column points at pictures, not at pages",
+    Outcome.BAD_URL: "check that the url column holds addresses: --url-column",
+}
+
+
+def _nothing_fetched(listing: Manifest, counts: Counter[str]) -> str:
+    worst, rows = counts.most_common(1)[0] if counts else ("", 0)
+    advice = _ADVICE.get(Outcome(worst), "look at the outcomes of its parts") if worst else "list rows first"
+    return (
+        f"none of the {sum(counts.values())} rows of {listing.ref} gave a picture; "
+        f"{rows} ended as {worst!r}: {advice}; then run again with --force"
+    )

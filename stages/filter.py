@@ -10,14 +10,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field
 
-from filters.bits import BITS
+from filters.bits import BITS, reasons_of
 from filters.funnel import Funnel, judge
 from filters.policies import Policy
 from stages.filter_report import Pictured, render, summary
 from stages.manifest import Ledger, Manifest, ManifestError, Part, digest_of
+from stages.planted import Counts, judge_rules, markdown, planted_dirt
 from stages.score import load_signals
-from stages.sources.identity import uid_of
-from stages.sources.web_site import SiteSpec, plan_site
+from stages.sources.web_site import SiteSpec
 from stages.tars import read_tar
 from stages.workspace import Output, Workspace, parquet_bytes, read_file, read_table
 
@@ -84,7 +84,7 @@ def run(parameters: Parameters, output: Output, here: Workspace) -> Manifest:
         digest = digest_of([files, previous.files["verdicts"].sha256 if previous else None])
         items.append((part.key, digest, (part.key, digest, part, previous)))
     work = partial(filter_part, output=output, signals=signals, before=before, policy=parameters.policy)
-    parts = here.map_parts(output, work, items)
+    parts = here.map_parts(output, work, items, light=True)
     funnel: Funnel = reduce(add, (Funnel.model_validate(part.facts["funnel"]) for part in parts), Funnel())
     listed, fetched = pool.ledger.listed, pool.ledger.kept
     totals: dict[str, Any] = {
@@ -107,9 +107,12 @@ def run(parameters: Parameters, output: Output, here: Workspace) -> Manifest:
         outcomes=pool.totals.get("outcomes", {}),
         pictured=_pictured(parameters.policy, parts, output, signals, pool),
         planted=totals.get("planted"),
+        planted_outcomes=pool.totals.get("planted"),
         provenance={"artifact": str(output.ref), "signals": signals.digest[:16], "pool": pool.digest[:16]},
     )
     totals["markdown"] = summary(parameters.source, parameters.policy, funnel, listed, fetched)
+    if totals.get("planted"):
+        totals["markdown"] += "\n" + markdown(totals["planted"])
     return output.commit(parts, totals=totals, reports={"page": ("filter-report.html", page.encode())})
 
 
@@ -117,37 +120,16 @@ def _verdicts(part: Part, output: Output) -> pa.Table:
     return pq.read_table(io.BytesIO(output.store.read(output.ref.key(part.files["verdicts"].name))))
 
 
-def _against_truth(parameters: Parameters, parts: list[Part], output: Output) -> dict[str, dict[str, float]]:
-    """Return planted, found, precision and recall of each rule against what the site planted."""
+def _against_truth(parameters: Parameters, parts: list[Part], output: Output) -> dict[str, Counts]:
+    """Return planted, hits, precision and recall of each rule against what the site planted."""
     assert parameters.truth is not None
-    planted: dict[bytes, set[str]] = {}
-    for row in plan_site(parameters.truth).to_pylist():
-        if row["source"] == parameters.source:
-            planted.setdefault(uid_of(parameters.source, row["url"], row["caption"]), set()).update(row["dirt"])
-    result: dict[str, dict[str, float]] = {}
-    tables = [_verdicts(part, output) for part in parts]
-    for rule in parameters.policy.filters:
-        bit = 1 << BITS[rule.reason]
-        hit = right = there = 0
-        for table in tables:
-            for uid, mask in zip(table["uid"].to_pylist(), table["reasons"].to_pylist(), strict=True):
-                dirt = planted.get(uid, set())
-                there += rule.reason in dirt
-                hit += bool(mask & bit)
-                # A rule may rightly hit dirt that was planted for another rule.
-                right += bool(mask & bit) and bool(dirt)
-        found = sum(
-            bool(mask & bit) and rule.reason in planted.get(uid, set())
-            for table in tables
-            for uid, mask in zip(table["uid"].to_pylist(), table["reasons"].to_pylist(), strict=True)
-        )
-        result[rule.reason] = {
-            "planted": there,
-            "hits": hit,
-            "precision": round(right / hit, 4) if hit else 1.0,
-            "recall": round(found / there, 4) if there else 1.0,
-        }
-    return result
+    seen: dict[bytes, set[str]] = {}
+    for part in parts:
+        table = _verdicts(part, output)
+        for uid, mask in zip(table["uid"].to_pylist(), table["reasons"].to_pylist(), strict=True):
+            seen[uid] = set(reasons_of(mask))
+    rules = [rule.reason for rule in parameters.policy.filters]
+    return judge_rules(planted_dirt(parameters.truth, parameters.source), seen, rules)
 
 
 def _pictured(policy: Policy, parts: list[Part], output: Output, signals: Manifest, pool: Manifest) -> list[Pictured]:

@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from filters.funnel import PAPER, Funnel, Histogram
 from filters.policies import Policy
+from stages.planted import Counts, pooled
 
 TEMPLATES = Path(__file__).parent / "templates"
 MAX_CAPTION = 200
@@ -124,8 +125,9 @@ def render(
     fetched: int,
     outcomes: dict[str, int],
     pictured: list[Pictured],
-    planted: dict[str, dict[str, float]] | None,
+    planted: dict[str, Counts] | None,
     provenance: dict[str, str],
+    planted_outcomes: dict[str, Counts] | None = None,
 ) -> str:
     """Return one self-contained page without scripts; captions are hostile text and are escaped."""
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
@@ -158,10 +160,15 @@ def render(
         order=order,
         matrix=matrix,
         commonest=funnel.commonest(),
-        outcomes=sorted(outcomes.items(), key=lambda item: -item[1]),
+        outcomes=[
+            (name, rows, share(rows, listed), (planted_outcomes or {}).get(name))
+            for name, rows in sorted(outcomes.items(), key=lambda item: (-item[1], item[0]))
+        ],
         languages=[(name, rows, kept, share(kept, rows)) for name, (rows, kept) in funnel.languages.items()],
         groups=groups,
         planted=planted or {},
+        pooled=pooled("", planted) if planted else None,
+        pooled_outcomes=pooled("", planted_outcomes) if planted_outcomes else None,
         provenance=provenance,
     )
 

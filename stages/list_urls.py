@@ -173,9 +173,9 @@ def read_list(path: str, columns: ColumnNames) -> pa.Table:
 
 def _rows(parameters: Parameters, scratch: Path) -> Iterator[pa.Table]:
     if parameters.site:
-        lists = publish(parameters.site, scratch)
-        if parameters.source not in lists:
-            raise ManifestError(f"the site lists {', '.join(lists)}, not {parameters.source!r}")
+        if parameters.source not in parameters.site.rows:
+            raise ManifestError(f"the site lists {', '.join(parameters.site.rows)}, not {parameters.source!r}")
+        lists = publish(parameters.site.only(parameters.source), scratch)
         yield read_list(str(lists[parameters.source]), PROFILES[parameters.source])
     elif parameters.images:
         pictures = _pictures(parameters.images)
@@ -256,7 +256,7 @@ def run(parameters: Parameters, output: Output, here: Workspace) -> Manifest:
         key = f"{start // parameters.rows_per_part:06d}"
         digest = digest_of([u.hex() for u in piece["uid"].to_pylist()])
         items.append((key, digest, (key, digest, piece, stop - start, stop - start - piece.num_rows)))
-    parts = here.map_parts(output, partial(_part, output=output), items)
+    parts = here.map_parts(output, partial(_part, output=output), items, light=True)
     return output.commit(parts, totals={"rejected": {k: v for k, v in reasons.items() if v}})
 
 

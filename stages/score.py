@@ -24,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from infra.storage import sha256_file
 from stages.checkpoints import fetch
 from stages.filtering_network import MODEL_NAME
+from stages.lean import lean_package
 from stages.manifest import File, Ledger, Manifest, ManifestError, Part, digest_of
 from stages.outcome import Outcome
 from stages.sources.scenes import Split, evaluation_pictures
@@ -77,6 +78,9 @@ def embed(tar: bytes, clip_model: str, batch_size: int, text: bool) -> tuple[lis
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     import torch
     from all_clip import load_clip
+
+    lean_package("clip_retrieval")
+    lean_package("clip_retrieval.clip_inference")
     from clip_retrieval.clip_inference.mapper import ClipMapper
     from clip_retrieval.clip_inference.reader import WebdatasetReader
     from clip_retrieval.clip_inference.runner import Runner
@@ -123,6 +127,7 @@ def _unit(rows: npt.NDArray[Any]) -> Floats:
 
 def build_index(embeddings: Floats, folder: Path) -> Path:
     """Index evaluation pictures with clip-retrieval's indexer; return the faiss file."""
+    lean_package("clip_retrieval")
     from clip_retrieval.clip_index import clip_index
 
     (folder / "img_emb").mkdir(parents=True)
@@ -269,7 +274,7 @@ def run(parameters: Parameters, output: Output, here: Workspace) -> Manifest:
             [part.files["rows"].sha256, fetched.files["outcomes"].sha256, fetched.files["pictures"].sha256]
         )
         items.append((part.key, digest, (part.key, digest, part, fetched)))
-    parts = here.map_parts(output, work, items)
+    parts = here.map_parts(output, work, items, light=True)
     weights = network.parts[0].files["weights"].sha256 if network else _weights_digest(parameters.clip_model or "")
     return output.commit(
         parts, totals={"clip_weights_sha256": weights, "clip_model": parameters.clip_model or MODEL_NAME}

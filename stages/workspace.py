@@ -19,6 +19,7 @@ from stages.ref import Ref
 
 T = TypeVar("T")
 PROGRESS_SECONDS = 1.0
+LIGHT_SECONDS = 20.0
 
 
 def parquet_bytes(table: pa.Table) -> bytes:
@@ -239,6 +240,7 @@ class Workspace:
         work: Callable[[T], Part],
         items: Sequence[tuple[str, str, T]],
         unit: str = "parts",
+        light: bool = False,
     ) -> list[Part]:
         """Make all parts on the cluster, skipping those that stand.
 
@@ -247,6 +249,8 @@ class Workspace:
             work: Makes and publishes one part; must be picklable and idempotent.
             items: (part key, input digest, what `work` is handed) per part.
             unit: Word for the progress bar.
+            light: Parts are so quick that starting workers may take longer. They are made in this process
+                for as long as the rest would take less than `LIGHT_SECONDS` at the pace of the last one.
 
         Returns:
             All parts, sorted by key.
@@ -255,6 +259,12 @@ class Workspace:
         standing = {part.key for part in parts}
         todo = [item for key, _, item in items if key not in standing]
         self.progress(len(parts), len(items), unit, f"{len(parts)} stood already" if parts else "")
+        pace = 0.0
+        while light and todo and not self.placement.gpus_per_worker and pace * len(todo) < LIGHT_SECONDS:
+            started = time.monotonic()
+            parts.append(work(todo.pop(0)))
+            pace = time.monotonic() - started
+            self.progress(len(parts), len(items), unit)
         for part in self.cluster.map(
             work, todo, cpus=self.placement.cpus_per_task, gpus=self.placement.gpus_per_worker
         ):

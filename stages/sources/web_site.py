@@ -88,6 +88,10 @@ class SiteSpec(BaseModel):
         if unknown := sorted(set(self.rows) - set(SOURCES)):
             raise ValueError(f"no plan for source {', '.join(unknown)}; known are {', '.join(SOURCES)}")
 
+    def only(self, source: str) -> "SiteSpec":
+        """Return the same site with one source; its rows are those of the whole site."""
+        return self.model_copy(update={"rows": {source: self.rows[source]}})
+
 
 def _pick(rng: random.Random, shares: dict[str, float]) -> str:
     point = rng.random()

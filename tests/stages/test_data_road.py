@@ -17,6 +17,7 @@ from stages.list_urls import ColumnNames
 from stages.manifest import Manifest, ManifestError, load, verify
 from stages.materialize import Drift, StageSpec, materialize
 from stages.outcome import Outcome
+from stages.planted import planted_summary
 from stages.ref import Ref
 from stages.sources.identity import uid_of
 from stages.sources.scenes import Split, draw, sample_scene
@@ -64,6 +65,7 @@ def pool(store: Store, cluster: Cluster, site: SiteSpec, source: str) -> Manifes
         timeout_seconds=4,
         deadline_seconds=6,
         allow_hosts=[host],
+        truth=site.model_dump(),
         threads=8,
     )
 
@@ -120,6 +122,10 @@ def test_every_listed_row_ends_in_the_outcome_that_was_planted(road: tuple[Store
         for row in read_table(store, manifest, part, "outcomes").to_pylist()
     }
     assert found == planned
+    pooled = planted_summary([manifest])[0]
+    faults = sum(outcome != Outcome.FETCHED for outcome in planned.values())
+    assert (pooled.planted, pooled.hits, pooled.precision, pooled.recall) == (faults, faults, 1.0, 1.0)
+    assert "| not_found |" in manifest.totals["markdown"]
     assert manifest.ledger.listed == len(planned) and sum(manifest.totals["outcomes"].values()) == len(planned)
 
 

@@ -6,6 +6,7 @@ import pyarrow as pa
 from filters.funnel import judge
 from filters.policies import caption_quality
 from stages.filter_report import Pictured, render, summary, visible
+from stages.planted import counts
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -47,7 +48,8 @@ def page(captions: list[str]) -> str:
         outcomes={"fetched": 90, "not_found": 10},
         pictured=[Pictured(label="kept", caption=text, jpg=b"\xff\xd8") for text in captions]
         + [Pictured(label="unsafe", caption="hidden", jpg=None)],
-        planted={"gibberish": {"planted": 1, "hits": 1, "precision": 1.0, "recall": 1.0}},
+        planted={"gibberish": counts(planted=4, hits=3, right=3, found=2)},
+        planted_outcomes={"not_found": counts(planted=10, hits=10, right=10, found=10)},
         provenance={"artifact": "verdicts/caption_quality/laion_en@v1"},
     )
 

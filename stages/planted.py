@@ -1,0 +1,101 @@
+"""Precision and recall against what a source planted: it knows the truth about each of its rows."""
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from stages.manifest import Manifest
+from stages.sources.identity import uid_of
+from stages.sources.web_site import SiteSpec, plan_site
+
+Counts = dict[str, float]
+"""planted, hits, right (hits that are deserved), found (planted rows that were hit), precision, recall."""
+
+
+class Line(NamedTuple):
+    """All labels of one artifact, pooled."""
+
+    artifact: str
+    planted: int
+    hits: int
+    precision: float
+    recall: float
+
+
+def counts(planted: int, hits: int, right: int, found: int) -> Counts:
+    """Return one label's counts with its precision and recall; where there is nothing to miss, both are 1."""
+    return {
+        "planted": planted,
+        "hits": hits,
+        "right": right,
+        "found": found,
+        "precision": round(right / hits, 4) if hits else 1.0,
+        "recall": round(found / planted, 4) if planted else 1.0,
+    }
+
+
+def planted_outcomes(truth: SiteSpec, source: str) -> dict[bytes, str]:
+    """Return the outcome that each listed row of a source should end in, by uid."""
+    rows = plan_site(truth.only(source)).to_pylist()
+    return {uid_of(source, row["url"], row["caption"]): row["outcome"] for row in rows}
+
+
+def planted_dirt(truth: SiteSpec, source: str) -> dict[bytes, set[str]]:
+    """Return the rules that should take each listed row of a source, by uid."""
+    dirt: dict[bytes, set[str]] = {}
+    for row in plan_site(truth.only(source)).to_pylist():
+        dirt.setdefault(uid_of(source, row["url"], row["caption"]), set()).update(row["dirt"])
+    return dirt
+
+
+def judge_outcomes(planned: Mapping[bytes, str], seen: Mapping[bytes, str]) -> dict[str, Counts]:
+    """Compare outcomes row by row; a hit is right only where exactly this outcome was planted."""
+    result = {}
+    for outcome in sorted({*planned.values(), *seen.values()}):
+        there = {uid for uid, name in planned.items() if name == outcome}
+        hit = {uid for uid, name in seen.items() if name == outcome}
+        result[outcome] = counts(len(there), len(hit), len(hit & there), len(hit & there))
+    return result
+
+
+def judge_rules(
+    dirt: Mapping[bytes, set[str]], seen: Mapping[bytes, set[str]], rules: Iterable[str]
+) -> dict[str, Counts]:
+    """Compare verdicts row by row.
+
+    A hit is right on a row with any planted dirt, because a rule may rightly take what was planted
+    for another one; only rows planted for the rule itself count as found.
+    """
+    result = {}
+    for rule in rules:
+        there = {uid for uid in seen if rule in dirt.get(uid, ())}
+        hit = {uid for uid, reasons in seen.items() if rule in reasons}
+        right = sum(bool(dirt.get(uid)) for uid in hit)
+        result[rule] = counts(len(there), len(hit), right, len(hit & there))
+    return result
+
+
+def pooled(artifact: str, labels: Mapping[str, Counts], leave_out: str = "fetched") -> Line:
+    """Return all labels as one line: precision over all hits, recall over all planted rows."""
+    kept = [each for name, each in labels.items() if name != leave_out]
+    planted, hits, right, found = (int(sum(each[k] for each in kept)) for k in ("planted", "hits", "right", "found"))
+    whole = counts(planted, hits, right, found)
+    return Line(artifact, planted, hits, whole["precision"], whole["recall"])
+
+
+def planted_summary(manifests: Iterable[Manifest]) -> list[Line]:
+    """Return one line per artifact that was compared with a planted truth, in the order given."""
+    return [pooled(m.ref.name, m.totals["planted"]) for m in manifests if m.totals.get("planted")]
+
+
+def markdown(labels: Mapping[str, Counts]) -> str:
+    """Return the comparison as a markdown table, pooled line last."""
+    lines = ["| planted | rows | seen | precision | recall |", "| :-- | --: | --: | --: | --: |"]
+    for name, each in labels.items():
+        lines.append(
+            f"| {name} | {each['planted']:,} | {each['hits']:,} | {each['precision']:.3f} | {each['recall']:.3f} |"
+        )
+    whole = pooled("", labels)
+    lines.append(
+        f"| **pooled** | {whole.planted:,} | {whole.hits:,} | **{whole.precision:.3f}** | **{whole.recall:.3f}** |"
+    )
+    return "\n".join(lines) + "\n"
