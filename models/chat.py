@@ -109,11 +109,12 @@ class InternVLChat(nn.Module):
         """Return the mean loss over all learned tokens of the step, and the share that was right.
 
         Args:
-            batch: `input_ids`, `attention_mask`, `labels` (IGNORE where nothing is learned) of shape
-                (batch, tokens), and `pixel_values` where there are pictures.
+            batch: `input_ids` and `labels` (IGNORE where nothing is learned) of shape (batch, tokens),
+                padded on the right, and `pixel_values` where there are pictures.
         """
         embedded = self.embed(batch["input_ids"], batch.get("pixel_values"), batch.get("image_flags"))
-        hidden, _ = self.language_model.model(embedded, causal_mask(batch["attention_mask"]))
+        # Nothing looks ahead, so padding on the right needs no mask, and flash attention can run.
+        hidden, _ = self.language_model.model(embedded)
         wanted = batch["labels"][:, 1:]
         learned = wanted != IGNORE
         # Answers are a small share of the tokens: the head works on their places alone.
