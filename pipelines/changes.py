@@ -2,33 +2,15 @@
 
 import json
 from collections.abc import Sequence
-from enum import StrEnum
 from typing import Any
 
 from pydantic import ValidationError
 
 from pipelines.graph import Step, everything_after, with_version
-from pipelines.plan import FlowName, steps_of
-from pipelines.recipes import OwnData, RecipeName
+from pipelines.names import FlowName, RecipeName
+from pipelines.plan import steps_of
+from pipelines.recipes import OwnData
 from stages.materialize import StageSpec, module_of
-
-
-class StageName(StrEnum):
-    """The stages, in the order of the road."""
-
-    LIST_URLS = "list_urls"
-    DOWNLOAD = "download"
-    FILTERING_NETWORK = "filtering_network"
-    SCORE = "score"
-    FILTER = "filter"
-    WRITE_SHARDS = "write_shards"
-    LANGUAGE = "language"
-    CONTRASTIVE = "contrastive"
-    GENERATIVE = "generative"
-    CONVERSATIONS = "conversations"
-    INSTRUCT = "instruct"
-    EVALUATE = "evaluate"
-    EXPORT = "export"
 
 
 def rerun_steps(

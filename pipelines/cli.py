@@ -8,7 +8,7 @@ import typer
 from infra.settings import settings
 from infra.storage import Store
 from pipelines import reading
-from pipelines.changes import StageName, rerun_steps
+from pipelines.names import FlowName, RecipeName, SourceName, StageName
 from pipelines.options import (
     AllowHost,
     CaptionColumn,
@@ -22,8 +22,7 @@ from pipelines.options import (
     app,
     own_data,
 )
-from pipelines.plan import FlowName, preflight, steps_of
-from pipelines.recipes import OwnData, RecipeName, SourceName
+from pipelines.recipes import OwnData
 from pipelines.terminal import clear_errors, console, links, run_flow
 from stages.ref import Ref
 
@@ -85,6 +84,7 @@ def demo() -> None:
 
 
 def _run(what: FlowName, recipe: RecipeName, version: str | None, own: OwnData, force: bool) -> None:
+    from pipelines.plan import preflight, steps_of
     from pipelines.summary import summary
 
     here = settings()
@@ -129,10 +129,12 @@ def rerun(
 ) -> None:
     """Run one stage again, with other parameters if wanted; without, what stands is made again."""
     with clear_errors():
+        from pipelines.changes import rerun_steps
+        from pipelines.plan import preflight
         from pipelines.summary import summary
 
         here = settings()
-        steps = rerun_steps(stage, recipe, source or (), change or (), version, new_version, after)
+        steps = rerun_steps(stage, recipe, [str(each) for each in source or ()], change or (), version, new_version, after)
         preflight(steps, Store(here.store_root), force or not (change or new_version))
 
         def begin() -> list[str]:

@@ -143,7 +143,6 @@ def _up(here: Settings, say: Callable[[str], None]) -> None:
         "ray": bool(os.environ.get("INTERNVL_RAY_JOBS")),
         "reports": bool(os.environ.get("INTERNVL_REPORT_URL")),
     }
-    os.environ.update(quiet_environment(here))
     if swept := services.sweep():
         say(f"ended what {', '.join(swept)} had left running")
     commands = {name: each for name, each in _commands(here).items() if not outside.get(name)}

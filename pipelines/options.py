@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from pipelines.plan import FlowName
-from pipelines.recipes import OwnData, RecipeName
+from pipelines.names import FlowName, RecipeName
+from pipelines.recipes import OwnData
 
 app = typer.Typer(
     add_completion=False,

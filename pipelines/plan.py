@@ -1,22 +1,14 @@
 """Which steps a flow has: a recipe's graph, with a user's data in it."""
 
 from collections.abc import Sequence
-from enum import StrEnum
 
 from infra.settings import settings
 from infra.storage import Store
 from pipelines.graph import Step, data_steps, remembered, train_steps
-from pipelines.recipes import OwnData, RecipeName, make
+from pipelines.names import FlowName, RecipeName
+from pipelines.recipes import OwnData, make
 from stages.manifest import find, load
 from stages.materialize import Drift, standing
-
-
-class FlowName(StrEnum):
-    """The flows that follow a recipe."""
-
-    DATA = "data"
-    TRAIN = "train"
-    INTERNVL = "internvl"
 
 
 def steps_of(

@@ -7,9 +7,8 @@ from rich.table import Table
 
 from infra.settings import settings
 from infra.storage import Store
+from pipelines.names import FlowName, RecipeName
 from pipelines.options import CaptionColumn, Images, Recipe, UrlColumn, Urls, Version, What, app, own_data
-from pipelines.plan import FlowName, steps_of
-from pipelines.recipes import RecipeName
 from pipelines.terminal import Refusal, clear_errors, console
 from stages.manifest import ManifestError, load, verify
 from stages.materialize import Drift, standing
@@ -28,6 +27,8 @@ def plan(
 ) -> None:
     """Show the steps of a recipe: which stand, which are missing, which were made differently."""
     with clear_errors():
+        from pipelines.plan import steps_of
+
         store = Store(settings().store_root)
         table = Table("step", "artifact", "state")
         for step in steps_of(what, recipe, version, own_data(urls, url_column, caption_column, images, None)):

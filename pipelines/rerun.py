@@ -2,8 +2,9 @@
 
 from prefect import flow
 
-from pipelines.changes import StageName, rerun_steps
-from pipelines.recipes import OwnData, RecipeName, SourceName
+from pipelines.changes import rerun_steps
+from pipelines.names import RecipeName, SourceName, StageName
+from pipelines.recipes import OwnData
 from pipelines.schedule import RUNNER, run_steps
 from pipelines.steps import stop_jobs
 

@@ -2,8 +2,8 @@
 
 from prefect import flow
 
-from pipelines.plan import FlowName, steps_of
-from pipelines.recipes import RecipeName
+from pipelines.names import FlowName, RecipeName
+from pipelines.plan import steps_of
 from pipelines.schedule import RUNNER, run_steps
 from pipelines.steps import stop_jobs
 

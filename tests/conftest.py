@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from installation import Installation
 
 from infra.cluster import Cluster, InlineCluster, RayCluster
 from infra.storage import Store
@@ -101,3 +102,14 @@ def any_cluster(request: pytest.FixtureRequest) -> Cluster:
         return InlineCluster()
     found: RayCluster = request.getfixturevalue("ray_cluster")
     return found
+
+
+@pytest.fixture(scope="session")
+def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    """Start Prefect, Ray, the report server and the tiny web once for all tests that need them."""
+    here = Installation(tmp_path_factory.mktemp("installation"), [free_port() for _ in range(5)])
+    here.internvl("up", timeout=900)
+    yield here
+    here.internvl("down")
+    left = here.processes()
+    assert not left, f"`internvl down` left running: {left}"

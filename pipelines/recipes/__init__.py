@@ -3,32 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from pipelines.names import RecipeName
+
 if TYPE_CHECKING:  # the recipes themselves import torch, which a command that only shows something can spare
     from pipelines.recipes.recipe import Recipe
-
-
-class RecipeName(StrEnum):
-    """The recipes that can be chosen."""
-
-    TINY = "tiny"
-    SMOKE = "smoke"
-    PHOTOS = "photos"
-
-
-class SourceName(StrEnum):
-    """The sources of all recipes; `own` is yours, in the photos recipe."""
-
-    LAION_EN = "laion_en"
-    LAION_MULTI = "laion_multi"
-    COYO = "coyo"
-    CC3M = "cc3m"
-    WUKONG = "wukong"
-    OWN = "own"
 
 
 class OwnData(BaseModel):

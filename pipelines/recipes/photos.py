@@ -1,7 +1,8 @@
 """The photos recipe: your own pictures and captions, from a url list, a folder or a tar."""
 
 from filters.policies import caption_quality, clean
-from pipelines.recipes import OwnData, RecipeName
+from pipelines.names import RecipeName
+from pipelines.recipes import OwnData
 from pipelines.recipes.recipe import Recipe, SourceRecipe
 from stages import (
     contrastive,

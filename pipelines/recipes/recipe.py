@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from filters.policies import Policy
-from pipelines.recipes import RecipeName
+from pipelines.names import RecipeName
 from stages import (
     contrastive,
     conversations,

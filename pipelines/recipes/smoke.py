@@ -3,7 +3,7 @@
 from typing import Any
 
 from filters.policies import clean
-from pipelines.recipes import RecipeName
+from pipelines.names import RecipeName
 from pipelines.recipes.recipe import Recipe
 from pipelines.recipes.tiny import tiny
 

@@ -1,7 +1,7 @@
 """The tiny recipe: a drawn world on a loopback web, minutes on two cores."""
 
 from filters.policies import caption_quality, clean
-from pipelines.recipes import RecipeName
+from pipelines.names import RecipeName
 from pipelines.recipes.recipe import Recipe, SourceRecipe
 from stages import (
     contrastive,

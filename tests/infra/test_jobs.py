@@ -29,6 +29,8 @@ def test_a_cluster_that_does_not_answer_is_named_with_the_next_move() -> None:
         ("STOPPED", None, True, False),
     ],
 )
-def test_a_killed_job_is_told_from_one_that_failed(status: str, exit_code: int | None, over: bool, lost: bool) -> None:
+def test_a_killed_job_is_told_from_one_that_failed(
+    status: str, exit_code: int | None, over: bool, lost: bool
+) -> None:
     job = Job("name", status, "", {}, exit_code)
     assert (job.over, job.lost) == (over, lost)

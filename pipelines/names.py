@@ -1,0 +1,48 @@
+"""What can be chosen, as forms and commands offer it; light to import."""
+
+from enum import StrEnum
+
+
+class FlowName(StrEnum):
+    """The flows that follow a recipe."""
+
+    DATA = "data"
+    TRAIN = "train"
+    INTERNVL = "internvl"
+
+
+class RecipeName(StrEnum):
+    """The recipes that can be chosen."""
+
+    TINY = "tiny"
+    SMOKE = "smoke"
+    PHOTOS = "photos"
+
+
+class SourceName(StrEnum):
+    """The sources of all recipes; `own` is yours, in the photos recipe."""
+
+    LAION_EN = "laion_en"
+    LAION_MULTI = "laion_multi"
+    COYO = "coyo"
+    CC3M = "cc3m"
+    WUKONG = "wukong"
+    OWN = "own"
+
+
+class StageName(StrEnum):
+    """The stages, in the order of the road."""
+
+    LIST_URLS = "list_urls"
+    DOWNLOAD = "download"
+    FILTERING_NETWORK = "filtering_network"
+    SCORE = "score"
+    FILTER = "filter"
+    WRITE_SHARDS = "write_shards"
+    LANGUAGE = "language"
+    CONTRASTIVE = "contrastive"
+    GENERATIVE = "generative"
+    CONVERSATIONS = "conversations"
+    INSTRUCT = "instruct"
+    EVALUATE = "evaluate"
+    EXPORT = "export"

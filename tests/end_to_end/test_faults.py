@@ -1,0 +1,85 @@
+"""What happens when a part of the system dies, or a person changes their mind, in the middle of a stage."""
+
+import os
+import signal
+from typing import Any
+
+import pytest
+from installation import Installation, wait_for
+
+pytestmark = pytest.mark.timeout(1800)
+
+
+def files_of(here: Installation, ref: str) -> dict[str, str]:
+    """Return a hash per published part, the same for the same work whatever its version's name."""
+    return {f"{part.key}/{role}": f.sha256 for part in here.manifest(ref).parts for role, f in part.files.items()}
+
+
+def test_a_killed_flow_and_a_killed_worker_change_nothing_in_the_result(smoke: Installation) -> None:
+    words = ("rerun", "score", "--recipe", "smoke", "--source", "cc3m", "--new-version", "killed")
+    flow = smoke.begin(*words)
+    job = wait_for("the job", lambda: smoke.job("signals/cc3m@killed"))
+    os.kill(flow.pid, signal.SIGKILL)
+    flow.communicate()
+    worker = wait_for("a worker that scores", smoke.workers)[0]
+    os.kill(worker, signal.SIGKILL)
+    assert smoke.job("signals/cc3m@killed") == job, "the job outlives the flow process"
+    smoke.internvl(*words)
+    assert files_of(smoke, "signals/cc3m@killed") == files_of(smoke, "signals/cc3m@smoke")
+    ended = [j for j in smoke.jobs() if j["metadata"]["artifact"] == "signals/cc3m@killed"]
+    assert [(j["submission_id"], j["status"]) for j in ended] == [(job["submission_id"], "SUCCEEDED")]
+
+
+def test_a_killed_job_is_started_once_more(smoke: Installation) -> None:
+    flow = smoke.begin("rerun", "score", "--recipe", "smoke", "--source", "cc3m", "--new-version", "driver")
+    wait_for("the job", lambda: smoke.job("signals/cc3m@driver"))
+    (driver,) = wait_for("its process", lambda: drivers(smoke))
+    os.kill(driver, signal.SIGKILL)
+    text, _ = flow.communicate(timeout=600)
+    assert flow.returncode == 0, text[-3000:]
+    assert files_of(smoke, "signals/cc3m@driver") == files_of(smoke, "signals/cc3m@smoke")
+    ended = [j["status"] for j in smoke.jobs() if j["metadata"]["artifact"] == "signals/cc3m@driver"]
+    assert sorted(ended) == ["FAILED", "SUCCEEDED"]
+
+
+def drivers(here: Installation) -> list[int]:
+    from infra.processes import drivers_of
+
+    return drivers_of(here.home)
+
+
+def test_cancelling_in_the_ui_stops_the_job(smoke: Installation) -> None:
+    deployment = smoke.api("GET", "/deployments/name/rerun/rerun")
+    parameters = {"stage": "score", "recipe": "smoke", "sources": ["laion_en"], "new_version": "cancelled"}
+    run = smoke.api("POST", f"/deployments/{deployment['id']}/create_flow_run", {"parameters": parameters})
+    job = wait_for("the job", lambda: smoke.job("signals/laion_en@cancelled"))
+    assert job["metadata"]["flow_run_id"] == run["id"]
+    smoke.api("POST", f"/flow_runs/{run['id']}/set_state", {"state": {"type": "CANCELLING"}})
+    wait_for("the job to stop", lambda: smoke.job("signals/laion_en@cancelled", "STOPPED"))
+
+    def state() -> Any:
+        return smoke.api("GET", f"/flow_runs/{run['id']}")["state_type"]
+
+    wait_for("the run to be cancelled", lambda: state() == "CANCELLED")
+    assert not smoke.store.exists("signals/laion_en/cancelled/manifest.json")
+
+
+def test_wrong_parameters_of_a_form_start_no_run(installation: Installation) -> None:
+    import urllib.error
+
+    deployment = installation.api("GET", "/deployments/name/rerun/rerun")
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        body = {"parameters": {"stage": "scoring"}}
+        installation.api("POST", f"/deployments/{deployment['id']}/create_flow_run", body)
+    assert refused.value.code in (409, 422)
+
+
+def test_ctrl_c_stops_our_jobs_and_says_what_is_kept(smoke: Installation) -> None:
+    flow = smoke.begin("rerun", "score", "--recipe", "smoke", "--source", "cc3m", "--new-version", "interrupted")
+    wait_for("the job", lambda: smoke.job("signals/cc3m@interrupted"))
+    os.kill(flow.pid, signal.SIGINT)
+    text, _ = flow.communicate(timeout=120)
+    assert flow.returncode == 130, text[-3000:]
+    assert "finished parts are kept: run the same command to go on" in text
+    assert "Traceback" not in text
+    wait_for("the job to stop", lambda: smoke.job("signals/cc3m@interrupted", "STOPPED"))

@@ -1,0 +1,101 @@
+"""The whole road on real Prefect and real Ray, at the size of the smoke recipe."""
+
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+from installation import Installation
+
+from pipelines.graph import data_steps, train_steps
+from pipelines.names import RecipeName
+from pipelines.recipes import make
+from stages.manifest import verify
+from stages.sources.scenes import Split, draw, sample_scene
+
+pytestmark = pytest.mark.timeout(1800)
+
+
+def test_every_artifact_stands_whole_and_its_ledger_closes(smoke: Installation) -> None:
+    recipe = make(RecipeName.SMOKE)
+    for step in [*data_steps(recipe, "smoke"), *train_steps(recipe, "smoke")]:
+        manifest = smoke.manifest(str(step.spec.artifact))
+        assert verify(smoke.store, manifest) == []
+        assert manifest.ledger.kept > 0, manifest.ref
+    pool = smoke.manifest("pool/cc3m@smoke").ledger
+    assert pool.listed == smoke.manifest("listing/cc3m@smoke").ledger.kept
+    assert 0 < pool.failed < pool.listed
+
+
+def test_one_job_made_each_artifact(smoke: Installation) -> None:
+    made = [job["metadata"]["artifact"] for job in smoke.jobs() if "@smoke" in job["metadata"]["artifact"]]
+    assert sorted(made) == sorted(set(made))
+
+
+def test_a_second_run_finds_everything_and_starts_no_job(smoke: Installation) -> None:
+    before, started = len(smoke.jobs()), time.monotonic()
+    text = smoke.internvl("run", "internvl", "--recipe", "smoke")
+    assert len(smoke.jobs()) == before
+    assert "done " not in text and text.count("stands ") >= 22
+    assert time.monotonic() - started < 60
+
+
+def test_a_second_up_starts_nothing(smoke: Installation) -> None:
+    before = smoke.services()
+    assert "started" not in smoke.internvl("up")
+    assert smoke.services() == before
+
+
+def test_the_summary_holds_the_counts_of_the_manifests(smoke: Installation) -> None:
+    text = smoke.internvl("run", "data", "--recipe", "smoke")
+    rows = [[cell.strip() for cell in line.split("│")[1:6]] for line in text.splitlines() if "│ cc3m" in line]
+    ledgers = [
+        smoke.manifest(f"{kind}/cc3m@smoke").ledger for kind in ("pool", "verdicts/clean", "verdicts/caption_quality")
+    ]
+    assert rows == [["cc3m", str(ledgers[0].listed), *(str(ledger.kept) for ledger in ledgers)]]
+
+
+def test_the_chat_model_answers(smoke: Installation, tmp_path: Path) -> None:
+    draw(sample_scene(0, 3, Split.IID), 48).save(tmp_path / "scene.png")
+    words = ("chat", "checkpoints/instruct@smoke", "--question", "How many objects are there?")
+    assert smoke.internvl(*words, "--image", str(tmp_path / "scene.png")) is not None
+
+
+def test_a_rule_moved_gives_a_new_version_beside_the_old_one(smoke: Installation) -> None:
+    old = smoke.manifest("verdicts/clean/laion_en@smoke")
+    change = "policy.min_side.min_pixels=97"
+    words = ("rerun", "filter", "--recipe", "smoke", "--source", "laion_en", "--set", change)
+    refused = smoke.internvl(*words, code=2)
+    assert "stands and was made differently" in refused and "--new-version NAME" in refused
+    smoke.internvl(*words, "--new-version", "large")
+    new = smoke.manifest("verdicts/clean/laion_en@large")
+    # Pictures of the site are 96 pixels wide: the rule that asks for 97 drops them all.
+    assert old.ledger.kept > 0 and new.ledger.kept == 0
+    assert smoke.manifest("verdicts/clean/laion_en@smoke") == old
+    strict = smoke.manifest("verdicts/caption_quality/laion_en@large")
+    assert strict.identity["inputs"]["verdicts/clean/laion_en"] == new.digest
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(f"{smoke.reports}/verdicts/clean/laion_en/large/", timeout=60) as page:
+        assert "verdicts/clean/laion_en@large" in page.read().decode()
+
+
+def test_a_stage_that_refuses_its_input_is_shown_as_that(installation: Installation, tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text("link,text\nhttp://127.0.0.1:1/a.jpg,a picture of a cat\n")
+    words = ("run", "data", "--recipe", "photos", "--urls", str(tmp_path / "list.csv"), "--version", "column")
+    text = installation.internvl(*words, code=2)
+    (line,) = (line for line in text.splitlines() if line.startswith("error:"))
+    assert "'url'" in line and "link" in line
+    assert "Traceback" not in text and "job" not in line.lower()
+
+
+def test_the_api_gives_other_sites_nothing(installation: Installation) -> None:
+    address = f"{installation.prefect}/api/flow_runs/filter"
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    headers = {"Content-Type": "application/json", "Origin": "http://elsewhere.example"}
+    request = urllib.request.Request(address, b"{}", headers, method="POST")
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        opener.open(request, timeout=60)
+    assert refused.value.code == 403
+    request = urllib.request.Request(f"{installation.prefect}/api/health", headers=headers)
+    with opener.open(request, timeout=60) as response:
+        assert response.headers.get("Access-Control-Allow-Origin") not in ("*", "http://elsewhere.example")

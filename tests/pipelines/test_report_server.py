@@ -1,0 +1,103 @@
+import html.parser
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+
+import pytest
+
+from infra.storage import Store
+from pipelines.report_server import make_server
+from stages.manifest import Ledger
+from stages.ref import Ref
+from stages.workspace import Output
+
+EVIL = '<script>alert(1)</script><img src=x onerror="alert(2)">'
+
+
+@pytest.fixture
+def address(store: Store) -> Iterator[str]:
+    output = Output(
+        store=store,
+        ref=Ref(name="verdicts/clean/coyo", version="v1"),
+        stage="filter",
+        identity={"inputs": {EVIL: EVIL}},
+    )
+    part = output.part("000", "abc", Ledger(listed=3, kept=2, rejected=1), {"rows": ("rows.bin", b"secret rows")})
+    output.commit(
+        [part], totals={EVIL: EVIL, "kept_share": 0.5}, reports={"report": ("report.html", b"<p>the report</p>")}
+    )
+    store.write("elsewhere/secret.txt", b"not in any manifest")
+    server = make_server("127.0.0.1", 0, store)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+
+
+def get(url: str) -> tuple[int, dict[str, str], str]:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(url, timeout=20) as response:
+            return response.status, dict(response.headers), response.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, dict(error.headers), error.read().decode()
+
+
+class Found(html.parser.HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += attrs
+
+
+def test_the_list_leads_to_the_artifact_and_its_report(address: str) -> None:
+    status, _, page = get(f"{address}/")
+    assert status == 200
+    assert "verdicts/clean/coyo@v1" in page
+    (report,) = (value for name, value in parsed(page).attributes if name == "href" and "reports/" in str(value))
+    assert get(f"{address}{report}")[2] == "<p>the report</p>"
+    status, _, page = get(f"{address}/verdicts/clean/coyo/v1/")
+    assert status == 200 and "listed 3 = kept 2 + rejected 1 + failed 0" in page
+
+
+def parsed(page: str) -> Found:
+    found = Found()
+    found.feed(page)
+    return found
+
+
+@pytest.mark.parametrize("path", ["/", "/verdicts/clean/coyo/v1/"])
+def test_nothing_hostile_is_shown_alive(address: str, path: str) -> None:
+    _, headers, page = get(address + path)
+    found = parsed(page)
+    assert not {"script", "img", "iframe"} & set(found.tags)
+    assert not any(name.startswith("on") or str(value).startswith("javascript:") for name, value in found.attributes)
+    assert headers["Content-Security-Policy"].startswith("default-src 'none'")
+    assert headers["X-Content-Type-Options"] == "nosniff"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/elsewhere/secret.txt",
+        "/verdicts/clean/coyo/v1/manifest.json",
+        "/verdicts/clean/coyo/v1/../../../../elsewhere/secret.txt",
+        "/verdicts/clean/coyo/v1/%2e%2e/%2e%2e/%2e%2e/%2e%2e/elsewhere/secret.txt",
+        "//etc/passwd",
+        "/%00",
+        "/verdicts/clean/coyo/v2/",
+    ],
+)
+def test_only_what_a_manifest_names_as_a_report_is_served(address: str, path: str) -> None:
+    status, _, page = get(address + path)
+    assert status == 404
+    assert "secret" not in page.replace("secret.txt", "") and "root:" not in page
+
+
+def test_rows_are_not_served(address: str, store: Store) -> None:
+    (rows,) = (key for key in store.keys("verdicts") if key.endswith(".bin"))
+    assert get(f"{address}/{rows}")[0] == 404
