@@ -183,11 +183,17 @@ def native_vision_config(config: VisionConfig) -> dict[str, Any]:
     }
 
 
-def llama_config(config: TextConfig, **ids: int | None) -> dict[str, Any]:
-    """Return the `config.json` of a LLaMA; `ids` are token ids such as `eos_token_id`."""
-    return {
+def decoder_config(config: TextConfig, **ids: int | None) -> dict[str, Any]:
+    """Return the `config.json` of a LLaMA or, with biases, of a Qwen2; `ids` are token ids such as `eos_token_id`."""
+    llama = {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
+        "attention_bias": False,
+        "mlp_bias": False,
+    }
+    qwen2 = {"architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "use_sliding_window": False}
+    return {
+        **(qwen2 if config.qkv_bias else llama),
         "vocab_size": config.vocab_size,
         "hidden_size": config.hidden_size,
         "intermediate_size": config.intermediate_size,
@@ -198,8 +204,6 @@ def llama_config(config: TextConfig, **ids: int | None) -> dict[str, Any]:
         "rms_norm_eps": config.rms_norm_eps,
         "rope_parameters": {"rope_type": "default", "rope_theta": config.rope_theta},
         "hidden_act": "silu",
-        "attention_bias": False,
-        "mlp_bias": False,
         "tie_word_embeddings": False,
         **ids,
     }
@@ -231,13 +235,18 @@ def native_chat_config(
     """
     if ps_version != "v2":
         raise ValueError(f"transformers orders visual tokens by ps_version v2 only, not {ps_version!r}")
+    if vision.grid % downsample_ratio:
+        raise ValueError(
+            f"transformers takes {vision.grid} patches modulo downsample_ratio {downsample_ratio:g}, which rounding "
+            "keeps from 0; only ratios that are powers of two work there"
+        )
     return {
         "architectures": ["InternVLForConditionalGeneration"],
         "model_type": "internvl",
         "vision_config": native_vision_config(vision),
-        "text_config": llama_config(text, **ids),
+        "text_config": decoder_config(text, **ids),
         "image_token_id": image_token_id,
-        "image_seq_length": int(vision.grid * downsample_ratio) ** 2,
+        "image_seq_length": round(vision.grid * downsample_ratio) ** 2,
         "downsample_ratio": downsample_ratio,
         "projector_hidden_act": "gelu",
         "vision_feature_layer": select_layer,
@@ -277,7 +286,7 @@ def official_config(config: InternVLConfig) -> dict[str, Any]:
         "model_type": "internvl",
         "vision_config": official_vision_config(config.vision),
         "qllama_config": {
-            **llama_config(config.text, bos_token_id=1, eos_token_id=2, pad_token_id=0),
+            **decoder_config(config.text, bos_token_id=1, eos_token_id=2, pad_token_id=0),
             "architectures": None,
             "cross_attention_frequency": config.cross_attention_frequency,
             "num_query_token": config.num_query_token,

@@ -112,6 +112,9 @@ def test_what_transformers_cannot_compute_is_refused() -> None:
         native_vision_config(INTERN_VIT_6B_224.model_copy(update={"layer_norm_eps": 1e-5}))
     with pytest.raises(ValueError, match="ps_version v2 only, not 'v1'"):
         native_chat_config(INTERN_VIT_6B_224, TEXT, image_token_id=7, downsample_ratio=0.5, ps_version="v1")
+    six = INTERN_VIT_6B_224.model_copy(update={"image_size": 84})
+    with pytest.raises(ValueError, match="only ratios that are powers of two"):
+        native_chat_config(six, TEXT, image_token_id=7, downsample_ratio=1 / 3)
 
 
 @pytest.mark.parametrize(

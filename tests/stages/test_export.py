@@ -64,14 +64,14 @@ def commit(store: Store, name: str, config: str, weights: dict[str, torch.Tensor
 def randomised(model: torch.nn.Module) -> torch.nn.Module:
     torch.manual_seed(3)
     for name, parameter in model.named_parameters():
-        if parameter.ndim > 1:
+        if parameter.ndim > 1 or name.endswith("proj.bias"):
             torch.nn.init.normal_(parameter, std=0.2)
         elif "norm" in name or ".ls" in name:
             torch.nn.init.uniform_(parameter, 0.5, 1.5)
     return model.eval()
 
 
-def make_chat(store: Store, **changes: Any) -> tuple[InternVLChat, Tokenizer, Manifest]:
+def make_chat(store: Store, qkv_bias: bool = False, **changes: Any) -> tuple[InternVLChat, Tokenizer, Manifest]:
     tokenizer = tiny_tokenizer()
     tokenizer.add_special_tokens([*CHAT_TOKENS, IMG_START, IMG_END, IMG_CONTEXT])
     text = TextConfig(
@@ -82,6 +82,7 @@ def make_chat(store: Store, **changes: Any) -> tuple[InternVLChat, Tokenizer, Ma
         num_attention_heads=4,
         num_key_value_heads=2,
         rope_theta=5000.0,
+        qkv_bias=qkv_bias,
     )
     config = ChatConfig(
         vision=VISION,
@@ -105,8 +106,11 @@ def exported(store: Store, tmp_path: Path, checkpoint: Manifest, kind: Any, vers
     return export.run(export.Parameters(kind=kind), output, here)
 
 
-def test_a_chat_model_loads_natively_and_says_the_same(store: Store, tmp_path: Path) -> None:
-    model, tokenizer, checkpoint = make_chat(store)
+@pytest.mark.parametrize(("qkv_bias", "select_layer"), [(False, -1), (True, -2)])
+def test_a_chat_model_loads_natively_and_says_the_same(
+    store: Store, tmp_path: Path, qkv_bias: bool, select_layer: int
+) -> None:
+    model, tokenizer, checkpoint = make_chat(store, qkv_bias, select_layer=select_layer)
     manifest = exported(store, tmp_path, checkpoint, "instruct")
     folder = export.unpack(store, manifest, tmp_path / "out")
     native, loading = InternVLForConditionalGeneration.from_pretrained(folder, output_loading_info=True)

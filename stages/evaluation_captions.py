@@ -1,0 +1,93 @@
+"""Captions that a model writes, scored by what they say: never by shared words, which guessing has too."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.losses import caption_loss
+from stages.evaluation_metrics import Measure, majority, measure
+from stages.evaluation_retrieval import Judge
+from stages.evaluation_world import SLOTS, World, elsewhere, read_slots
+from stages.sources.scenes import Scene
+from stages.tokenizer import EOS_ID
+
+SPARE_TOKENS = 2
+"""Room for captions a little longer than the right ones, their end token included."""
+
+
+@torch.no_grad()
+def write(judge: Judge, vision: Tensor, language: str | None, max_new_tokens: int) -> list[str]:
+    """Return the caption that InternVL-G writes for each picture, its likeliest, token by token."""
+    prompt = torch.tensor([judge.texts.prompt(language)], device=judge.device)
+    found = []
+    for piece in vision.split(judge.batch_size):
+        chosen = judge.model.caption(piece, prompt.expand(len(piece), -1), max_new_tokens, EOS_ID)
+        for row in chosen.tolist():
+            end = row.index(EOS_ID) if EOS_ID in row else len(row)
+            found.append(str(judge.texts.tokenizer.decode(row[:end])).strip())
+    return found
+
+
+def longest(judge: Judge, captions: Sequence[str]) -> int:
+    """Return how many tokens a caption may have, from the right ones."""
+    return max(len(judge.texts.ids(caption)) for caption in captions) + SPARE_TOKENS
+
+
+def score_slots(split: str, language: str, written: Sequence[str], scenes: Sequence[Scene]) -> list[Measure]:
+    """Return for each slot how often the caption says the right value, and how often it says all of them.
+
+    Blind is the caption written for the next scene's picture; chance is always saying the
+    commonest value.
+    """
+    said = [read_slots(text, language) for text in written]
+    blind = elsewhere(said)
+    found = []
+    for slot in SLOTS:
+        right = [getattr(scene, slot) for scene in scenes]
+        hits = [each[slot] == value for each, value in zip(said, right, strict=True)]
+        guessed = [each[slot] == value for each, value in zip(blind, right, strict=True)]
+        chance = majority([str(value) for value in right])
+        found.append(measure(split, language, f"caption_{slot}", hits, chance=chance, blind=guessed))
+    truth = [{slot: getattr(scene, slot) for slot in SLOTS} for scene in scenes]
+    whole = [each == right for each, right in zip(said, truth, strict=True)]
+    guessed = [each == right for each, right in zip(blind, truth, strict=True)]
+    chance = majority([str(sorted(each.items())) for each in truth])
+    found.append(measure(split, language, "caption_all_slots", whole, chance=chance, blind=guessed))
+    return found
+
+
+def captions(judge: Judge, world: World, vision: Tensor, language: str) -> tuple[list[Measure], list[str]]:
+    """Return how well InternVL-G describes scenes, and what it wrote."""
+    written = write(judge, vision, language, longest(judge, world.captions(language)))
+    return score_slots(world.split, language, written, world.scenes), written
+
+
+@torch.no_grad()
+def losses(
+    judge: Judge, vision: Tensor, texts: Sequence[str], languages: Sequence[str | None]
+) -> tuple[list[float], list[float]]:
+    """Return each caption's loss per token after its own picture, and after the next one's."""
+    own: list[float] = []
+    blind: list[float] = []
+    other = torch.roll(vision, -1, dims=0)
+    for number in range(0, len(texts), judge.batch_size):
+        piece = slice(number, number + judge.batch_size)
+        ids, mask, labels = (part.to(judge.device) for part in judge.texts.prompted(texts[piece], languages[piece]))
+        for seen, found in ((vision, own), (other, blind)):
+            _, cache = judge.model.ask(seen[piece])
+            logits = judge.model.describe(cache, ids, mask)
+            # One caption at a time, so that long ones do not weigh more than short ones.
+            pairs = zip(logits.split(1), labels.split(1), strict=True)
+            found += [float(caption_loss(logit, label)) for logit, label in pairs]
+    return own, blind
+
+
+def loss_measure(split: str, language: str, own: Sequence[float], blind: Sequence[float]) -> list[Measure]:
+    """Return the loss of captions as a row, and how often the own picture makes a caption likelier."""
+    helps = np.asarray(own) < np.asarray(blind)
+    return [
+        measure(split, language, "caption_loss", own, blind=blind, unit="nats"),
+        measure(split, language, "own_picture_helps_the_caption", helps, chance=0.5),
+    ]

@@ -1,0 +1,85 @@
+"""What is measured on samples that training kept aside: a user's own pictures, captions and conversations."""
+
+import json
+
+from models.preprocess import decode
+from stages.batches import ShardedSamples
+from stages.chat import ChatSession
+from stages.chat_data import Conversations
+from stages.chat_template import IMAGE, TemplateError
+from stages.evaluation_captions import longest, loss_measure, losses, write
+from stages.evaluation_dialogue import held_out
+from stages.evaluation_metrics import auc_measure
+from stages.evaluation_report import Example, Findings
+from stages.evaluation_retrieval import Judge, nearest, other_captions, retrieval
+from stages.manifest import Manifest, ManifestError
+from stages.workspace import Workspace
+
+SPLIT, LANGUAGE = "held_out", "all"
+PICTURED = 12
+
+
+def last_samples(here: Workspace, data: Manifest, count: int) -> tuple[ShardedSamples, list[int]]:
+    """Return the samples of shards and the numbers of the last ones.
+
+    Raises:
+        ManifestError: There are fewer.
+    """
+    samples = ShardedSamples(here.store, data, here.scratch / "data")
+    if len(samples) < count:
+        raise ManifestError(
+            f"{data.ref} holds {len(samples)} samples and evaluate.held_out is {count}; lower it to that"
+        )
+    return samples, list(range(len(samples) - count, len(samples)))
+
+
+def towers_held_out(judge: Judge, here: Workspace, data: Manifest, count: int, found: Findings) -> None:
+    """Measure InternVL-C or -G on captioned pictures: retrieval and, with queries, matching and captioning."""
+    samples, rows = last_samples(here, data, count)
+    pictures = [decode(samples.read(row, "jpg")) for row in rows]
+    captions = [samples.read(row, "txt").decode() for row in rows]
+    spoken = [samples.facts(row).get("language") for row in rows]
+    vision = judge.see(pictures)
+    towers = judge.picture_vectors(vision)
+    found.judged += count
+    generative = judge.model.generative
+    found.measures += retrieval(judge, SPLIT, LANGUAGE, towers, captions, "c_" if generative else "")
+    best = nearest(towers, judge.text_vectors(captions), captions, PICTURED)
+    shown = [[("caption", own), ("nearest caption", near)] for own, near in zip(captions, best, strict=False)]
+    if generative:
+        both = judge.picture_vectors(vision, queries=True)
+        found.measures += retrieval(judge, SPLIT, LANGUAGE, both, captions, "g_")
+        scores = judge.match(vision, captions), judge.match(vision, other_captions(captions))
+        found.measures.append(auc_measure(SPLIT, LANGUAGE, "matching_auc_random", *scores))
+        languages = [str(language) if language else None for language in spoken]
+        own, blind = losses(judge, vision, captions, languages)
+        found.measures += loss_measure(SPLIT, LANGUAGE, own, blind)
+        room = min(longest(judge, captions), judge.texts.context_length)
+        for lines, seen, language in zip(shown, vision[:PICTURED].split(1), languages, strict=False):
+            lines.append(("written", write(judge, seen, language, room)[0]))
+    found.examples += [Example("kept aside", picture, lines) for picture, lines in zip(pictures, shown, strict=False)]
+
+
+def dialogue_held_out(
+    session: ChatSession, here: Workspace, data: Manifest, count: int, batch_size: int, found: Findings
+) -> None:
+    """Measure a chat model on conversations: how likely the right answers are, and what it says itself."""
+    samples = ShardedSamples(here.store, data, here.scratch / "data")
+    conversations = Conversations(samples, session.tokenizer, session.config)
+    if len(conversations) < count:
+        raise ManifestError(
+            f"{data.ref} holds {len(conversations)} conversations that fit and evaluate.held_out is {count}; lower it"
+        )
+    numbers = list(range(len(conversations) - count, len(conversations)))
+    found.measures += held_out(session, conversations, numbers, batch_size, SPLIT, LANGUAGE)
+    found.judged += count
+    for number in range(len(samples) - min(count, PICTURED), len(samples)):
+        turns = [turn["value"] for turn in json.loads(samples.read(number, "json"))["conversations"]]
+        picture = decode(samples.read(number, "jpg"))
+        question = turns[0].replace(IMAGE, "").strip()
+        try:
+            said = session.ask(question, picture)
+        except TemplateError as error:
+            said = f"could not be asked: {error}"
+        lines = [("question", question), ("answer", turns[1]), ("the model", said)]
+        found.examples.append(Example("kept aside", picture, lines))

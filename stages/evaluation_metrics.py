@@ -1,0 +1,162 @@
+"""Numbers that say how well a model does, each with what guessing gives and how sure it is."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from stages.batches import generator_of
+
+RESAMPLES = 1000
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One row of a report.
+
+    `chance` is what guessing without learning gives (for questions: always the commonest answer),
+    `blind` what the model itself gives when it sees the picture of another sample. `low` and
+    `high` bound the 95 % interval over samples; other seeds of training are not in it.
+    """
+
+    split: str
+    language: str
+    name: str
+    value: float
+    n: int
+    low: float
+    high: float
+    chance: float | None = None
+    blind: float | None = None
+    unit: str = "%"
+
+    @property
+    def key(self) -> str:
+        """Return the name of this number among the totals of a manifest."""
+        return f"{self.split}_{self.language}_{self.name}"
+
+    def row(self) -> dict[str, Any]:
+        """Return all fields, numbers rounded to what they are worth."""
+        return {name: round(value, 4) if isinstance(value, float) else value for name, value in asdict(self).items()}
+
+
+@lru_cache(maxsize=8)
+def _resampled(n: int) -> Floats:
+    """Return how often each of n samples is drawn, shape (RESAMPLES, n); the same for every measure."""
+    return generator_of("bootstrap", n).multinomial(n, np.full(n, 1 / n), size=RESAMPLES).astype(np.float64)
+
+
+def _bounds(values: Floats) -> tuple[float, float]:
+    low, high = np.percentile(values, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def interval(values: npt.ArrayLike) -> tuple[float, float]:
+    """Return the bootstrap's 95 % interval of a mean."""
+    array = np.asarray(values, dtype=np.float64)
+    return _bounds(_resampled(len(array)) @ array / len(array))
+
+
+def measure(
+    split: str,
+    language: str,
+    name: str,
+    values: npt.ArrayLike,
+    *,
+    chance: float | None = None,
+    blind: npt.ArrayLike | None = None,
+    unit: str = "%",
+) -> Measure:
+    """Return the mean of one value per sample (a hit is 1) as a row."""
+    array = np.asarray(values, dtype=np.float64)
+    low, high = interval(array)
+    return Measure(
+        split=split,
+        language=language,
+        name=name,
+        value=float(array.mean()),
+        n=len(array),
+        low=low,
+        high=high,
+        chance=chance,
+        blind=float(np.asarray(blind, dtype=np.float64).mean()) if blind is not None else None,
+        unit=unit,
+    )
+
+
+def recall(scores: Floats, right: Bools, k: int) -> Bools:
+    """Return for each query whether a right candidate is among its k best.
+
+    A wrong candidate that scores as high as the best right one stands before it, so that equal
+    scores never count as knowledge.
+
+    Args:
+        scores: Shape (queries, candidates).
+        right: Which candidates are right, same shape; at least one per query.
+        k: How many are looked at.
+
+    Returns:
+        Shape (queries,).
+    """
+    best = np.where(right, scores, -np.inf).max(axis=1, keepdims=True)
+    before = (~right & (scores >= best)).sum(axis=1)
+    return np.asarray(before < k)
+
+
+def recall_chance(right: Bools, k: int) -> float:
+    """Return the recall that a random order of the candidates has on average."""
+    candidates = right.shape[1]
+    wrong = candidates - right.sum(axis=1)
+    missed = np.ones(len(right))
+    for drawn in range(min(k, candidates)):
+        missed *= np.clip(wrong - drawn, 0, None) / (candidates - drawn)
+    return float((1 - missed).mean())
+
+
+def retrieval_measures(
+    split: str, language: str, scores: Floats, captions: Sequence[str], prefix: str = ""
+) -> list[Measure]:
+    """Return recall at 1 and 5 in both directions; a caption that several pictures share is right for all of them.
+
+    Args:
+        split: Where the pictures are from.
+        language: Of the captions.
+        scores: Similarities of shape (pictures, captions).
+        captions: One per picture.
+        prefix: Put before each name.
+    """
+    numbers = {caption: number for number, caption in enumerate(dict.fromkeys(captions))}
+    ids = np.array([numbers[caption] for caption in captions])
+    right = ids[:, None] == ids[None]
+    found = []
+    for k in (1, 5):
+        for direction, table in (("image_to_text", scores), ("text_to_image", scores.T)):
+            name = f"{prefix}recall_at_{k}_{direction}"
+            hits = recall(table, right, k)
+            found.append(measure(split, language, name, hits, chance=recall_chance(right, k)))
+    return found
+
+
+def auc_measure(split: str, language: str, name: str, right: Floats, wrong: Floats) -> Measure:
+    """Return the area under the curve as a row; `right` and `wrong` hold one score per picture."""
+    above = (right[:, None] > wrong[None]) + 0.5 * (right[:, None] == wrong[None])
+    drawn = _resampled(len(right))
+    low, high = _bounds(((drawn @ above) * drawn).sum(axis=1) / len(right) ** 2)
+    return Measure(split, language, name, float(above.mean()), len(right), low, high, chance=0.5, unit="AUC")
+
+
+def winners(scores: Floats) -> npt.NDArray[np.int64]:
+    """Return the best column of each row, -1 where two are equally good: a tie is no answer."""
+    best = scores.max(axis=1, keepdims=True)
+    alone = (scores == best).sum(axis=1) == 1
+    return np.where(alone, scores.argmax(axis=1), -1)
+
+
+def majority(answers: Sequence[str]) -> float:
+    """Return the share of the commonest answer: what one gets by always giving it."""
+    return max(answers.count(answer) for answer in set(answers)) / len(answers)
