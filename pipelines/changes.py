@@ -9,7 +9,6 @@ from pydantic import ValidationError
 from pipelines.graph import Step, everything_after, with_version
 from pipelines.names import FlowName, RecipeName
 from pipelines.plan import steps_of
-from pipelines.recipes import OwnData
 from stages.materialize import StageSpec, module_of
 
 
@@ -18,17 +17,16 @@ def rerun_steps(
     recipe: RecipeName,
     sources: Sequence[str],
     changes: Sequence[str],
-    version: str | None = None,
-    new_version: str | None = None,
+    version: str = "",
+    new_version: str = "",
     and_everything_after: bool = False,
-    own: OwnData | None = None,
 ) -> list[Step]:
     """Return the steps that a rerun runs.
 
     Raises:
         ValueError: The recipe has no such stage or source, or a change fits nothing.
     """
-    steps = steps_of(FlowName.INTERNVL, recipe, version, own)
+    steps = steps_of(FlowName.INTERNVL, recipe, version)
     steps, wanted = select(steps, stage, sources, parse(changes))
     if and_everything_after:
         wanted = everything_after(steps, wanted)

@@ -22,7 +22,7 @@ from pipelines.options import (
     app,
     own_data,
 )
-from pipelines.recipes import OwnData
+from pipelines.recipes import NO_DATA, OwnData
 from pipelines.terminal import clear_errors, console, links, run_flow
 from stages.ref import Ref
 
@@ -54,7 +54,7 @@ def down() -> None:
 def run(
     what: What = FlowName.INTERNVL,
     recipe: Recipe = RecipeName.TINY,
-    version: Version = None,
+    version: Version = "",
     urls: Urls = None,
     url_column: UrlColumn = "url",
     caption_column: CaptionColumn = "text",
@@ -75,7 +75,7 @@ def demo() -> None:
 
     with clear_errors():
         try:
-            _run(FlowName.INTERNVL, RecipeName.TINY, None, OwnData(), force=False)
+            _run(FlowName.INTERNVL, RecipeName.TINY, "", NO_DATA, force=False)
         finally:
             if os.environ.get("CI") == "true":
                 launcher.down(settings(), console.print)
@@ -83,7 +83,7 @@ def demo() -> None:
         console.print("the services stay up so that the links work; stop them with: make down (or internvl down)")
 
 
-def _run(what: FlowName, recipe: RecipeName, version: str | None, own: OwnData, force: bool) -> None:
+def _run(what: FlowName, recipe: RecipeName, version: str, own: OwnData, force: bool) -> None:
     from pipelines.plan import preflight, steps_of
     from pipelines.summary import summary
 
@@ -121,10 +121,8 @@ def rerun(
         typer.Option("--set", help="path=value, as policy.clip_similarity.min_similarity=0.6; may be given again."),
     ] = None,
     after: Annotated[bool, typer.Option("--after", help="Also run everything that depends on it.")] = False,
-    version: Annotated[str | None, typer.Option("--version", help="The version to start from.")] = None,
-    new_version: Annotated[
-        str | None, typer.Option("--new-version", help="Name of the result, beside the old one.")
-    ] = None,
+    version: Annotated[str, typer.Option("--version", help="The version to start from.")] = "",
+    new_version: Annotated[str, typer.Option("--new-version", help="Name of the result, beside the old one.")] = "",
     force: Annotated[bool, typer.Option("--force", help="Replace what stands with other parameters.")] = False,
 ) -> None:
     """Run one stage again, with other parameters if wanted; without, what stands is made again."""
@@ -134,14 +132,16 @@ def rerun(
         from pipelines.summary import summary
 
         here = settings()
-        steps = rerun_steps(stage, recipe, [str(each) for each in source or ()], change or (), version, new_version, after)
+        steps = rerun_steps(
+            stage, recipe, [str(each) for each in source or ()], change or (), version, new_version, after
+        )
         preflight(steps, Store(here.store_root), force or not (change or new_version))
 
         def begin() -> list[str]:
             from pipelines.rerun import rerun as flow
 
             return flow(
-                stage=stage, recipe=recipe, sources=source, changes=change, version=version,
+                stage=stage, recipe=recipe, sources=tuple(source or ()), changes=tuple(change or ()), version=version,
                 new_version=new_version, and_everything_after=after, force=force,
             )  # fmt: skip
 

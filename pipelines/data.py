@@ -4,7 +4,7 @@ from prefect import flow
 
 from pipelines.names import FlowName, RecipeName
 from pipelines.plan import steps_of
-from pipelines.recipes import OwnData
+from pipelines.recipes import NO_DATA, OwnData
 from pipelines.schedule import RUNNER, run_steps
 from pipelines.steps import stop_jobs
 
@@ -12,15 +12,15 @@ from pipelines.steps import stop_jobs
 @flow(name="data", flow_run_name="data-{recipe}", task_runner=RUNNER, on_cancellation=[stop_jobs])
 def build_data(
     recipe: RecipeName = RecipeName.TINY,
-    version: str | None = None,
-    own: OwnData | None = None,
+    version: str = "",
+    own: OwnData = NO_DATA,
     force: bool = False,
 ) -> list[str]:
     """Build a recipe's training shards; work that stands is found and skipped.
 
     Args:
         recipe: Which recipe to follow.
-        version: Name of the result; the recipe's name when left out.
+        version: Name of the result; the recipe's name when left empty.
         own: Your data, for the photos recipe.
         force: Make everything again, also what stands.
     """

@@ -7,8 +7,8 @@ from pydantic import BaseModel
 
 from infra.storage import Store
 from pipelines.recipes.recipe import Recipe
-from stages import export, write_shards
 from stages import filter as filter_stage
+from stages import write_shards
 from stages.manifest import find
 from stages.materialize import StageSpec
 from stages.ref import Ref
@@ -95,9 +95,19 @@ def train_steps(recipe: Recipe, version: str) -> list[Step]:
     captions = ["shards/caption_quality"] if recipe.conversations.captions else []
     build.add("conversations", "conversations", recipe.conversations, captions)
     build.add("instruct", INSTRUCT, recipe.instruct, ["conversations", CONTRASTIVE, "checkpoints/language"])
-    for checkpoint in (CONTRASTIVE, INSTRUCT):
-        kind = checkpoint.partition("/")[2]
-        build.add("export", f"exports/{kind}", export.Parameters.model_validate({"kind": kind}), [checkpoint])
+    trained_on = {
+        "contrastive": recipe.contrastive.shards,
+        "generative": recipe.generative.shards,
+        "instruct": "conversations",
+    }
+    for judge in recipe.evaluations:
+        data = [trained_on[judge.kind]] if judge.held_out else []
+        build.add("evaluate", f"evaluations/{judge.kind}", judge, [f"checkpoints/{judge.kind}", *data])
+    judged = {judge.kind for judge in recipe.evaluations}
+    for each in recipe.exports:
+        # The numbers of the evaluation go into the model card.
+        numbers = [f"evaluations/{each.kind}"] if each.kind in judged else []
+        build.add("export", f"exports/{each.kind}", each, [f"checkpoints/{each.kind}", *numbers])
     return build.steps
 
 

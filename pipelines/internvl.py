@@ -4,7 +4,7 @@ from prefect import flow
 
 from pipelines.names import FlowName, RecipeName
 from pipelines.plan import steps_of
-from pipelines.recipes import OwnData
+from pipelines.recipes import NO_DATA, OwnData
 from pipelines.schedule import RUNNER, run_steps
 from pipelines.steps import stop_jobs
 
@@ -12,8 +12,8 @@ from pipelines.steps import stop_jobs
 @flow(name="internvl", flow_run_name="internvl-{recipe}", task_runner=RUNNER, on_cancellation=[stop_jobs])
 def build_everything(
     recipe: RecipeName = RecipeName.TINY,
-    version: str | None = None,
-    own: OwnData | None = None,
+    version: str = "",
+    own: OwnData = NO_DATA,
     force: bool = False,
 ) -> list[str]:
     """Follow a recipe from url lists to evaluated and exported models; work that stands is found and skipped.
@@ -22,7 +22,7 @@ def build_everything(
 
     Args:
         recipe: Which recipe to follow.
-        version: Name of the result; the recipe's name when left out.
+        version: Name of the result; the recipe's name when left empty.
         own: Your data, for the photos recipe.
         force: Make everything again, also what stands.
     """

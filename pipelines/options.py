@@ -16,9 +16,7 @@ app = typer.Typer(
 )
 
 Recipe = Annotated[RecipeName, typer.Option("--recipe", help="Which recipe to follow.")]
-Version = Annotated[
-    str | None, typer.Option("--version", help="Name of the result; the recipe's name when left out.")
-]
+Version = Annotated[str, typer.Option("--version", help="Name of the result; the recipe's name when left out.")]
 Urls = Annotated[list[str] | None, typer.Option("--urls", help="Url lists: parquet, csv, tsv, jsonl; file or glob.")]
 UrlColumn = Annotated[str, typer.Option("--url-column", help="Column that holds addresses.")]
 CaptionColumn = Annotated[str, typer.Option("--caption-column", help="Column that holds captions.")]

@@ -6,14 +6,12 @@ from infra.settings import settings
 from infra.storage import Store
 from pipelines.graph import Step, data_steps, remembered, train_steps
 from pipelines.names import FlowName, RecipeName
-from pipelines.recipes import OwnData, make
+from pipelines.recipes import NO_DATA, OwnData, make
 from stages.manifest import find, load
 from stages.materialize import Drift, standing
 
 
-def steps_of(
-    flow: FlowName, recipe: RecipeName, version: str | None = None, own: OwnData | None = None
-) -> list[Step]:
+def steps_of(flow: FlowName, recipe: RecipeName, version: str = "", own: OwnData = NO_DATA) -> list[Step]:
     """Return the steps of a flow, in an order that can be run.
 
     The photos recipe needs its data named once: later runs read it from what the first left behind.
@@ -25,7 +23,7 @@ def steps_of(
     name = version or str(recipe)
     made = make(recipe, own, here.web_url)
     data, train = data_steps(made, name), train_steps(made, name)
-    if recipe is RecipeName.PHOTOS and not (own and own.given):
+    if recipe is RecipeName.PHOTOS and not own.given:
         data = remembered(data, Store(here.store_root))
         listing = next(step for step in data if step.spec.stage == "list_urls").spec.parameters
         if flow is not FlowName.TRAIN and not (listing["paths"] or listing["images"]):

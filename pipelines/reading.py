@@ -10,7 +10,7 @@ from infra.storage import Store
 from pipelines.names import FlowName, RecipeName
 from pipelines.options import CaptionColumn, Images, Recipe, UrlColumn, Urls, Version, What, app, own_data
 from pipelines.terminal import Refusal, clear_errors, console
-from stages.manifest import ManifestError, load, verify
+from stages.manifest import find, load, verify
 from stages.materialize import Drift, standing
 from stages.ref import Ref
 
@@ -19,7 +19,7 @@ from stages.ref import Ref
 def plan(
     what: What = FlowName.INTERNVL,
     recipe: Recipe = RecipeName.TINY,
-    version: Version = None,
+    version: Version = "",
     urls: Urls = None,
     url_column: UrlColumn = "url",
     caption_column: CaptionColumn = "text",
@@ -32,12 +32,13 @@ def plan(
         store = Store(settings().store_root)
         table = Table("step", "artifact", "state")
         for step in steps_of(what, recipe, version, own_data(urls, url_column, caption_column, images, None)):
-            try:
-                state = "stands" if standing(step.spec, store) else "missing"
-            except Drift:
-                state = "stands with other parameters"
-            except ManifestError:
+            if not all(find(store, ref) for ref in step.spec.inputs):
                 state = "waits for its inputs"
+            else:
+                try:
+                    state = "stands" if standing(step.spec, store) else "missing"
+                except Drift:
+                    state = "stands with other parameters"
             table.add_row(step.label, str(step.spec.artifact), state)
         console.print(table)
 

@@ -4,7 +4,6 @@ from prefect import flow
 
 from pipelines.changes import rerun_steps
 from pipelines.names import RecipeName, SourceName, StageName
-from pipelines.recipes import OwnData
 from pipelines.schedule import RUNNER, run_steps
 from pipelines.steps import stop_jobs
 
@@ -13,12 +12,11 @@ from pipelines.steps import stop_jobs
 def rerun(
     stage: StageName,
     recipe: RecipeName = RecipeName.TINY,
-    sources: list[SourceName] | None = None,
-    changes: list[str] | None = None,
-    version: str | None = None,
-    new_version: str | None = None,
+    sources: tuple[SourceName, ...] = (),
+    changes: tuple[str, ...] = (),
+    version: str = "",
+    new_version: str = "",
     and_everything_after: bool = False,
-    own: OwnData | None = None,
     force: bool = False,
 ) -> list[str]:
     """Run one stage again, for all sources or some, and if wanted everything that depends on it.
@@ -28,15 +26,14 @@ def rerun(
     Args:
         stage: Which stage.
         recipe: Which recipe to follow.
-        sources: Only these sources; all when left out.
+        sources: Only these sources; all when left empty.
         changes: Parameters to change, each as path=value, such as policy.clip_similarity.min_similarity=0.6.
             The paths are those of the artifact's recipe.json; a rule of a policy is addressed by its name.
-        version: The version to start from; the recipe's name when left out.
-        new_version: Name of the new result, beside the old one; the old one's name when left out.
+        version: The version to start from; the recipe's name when left empty.
+        new_version: Name of the new result, beside the old one; the old one's name when left empty.
         and_everything_after: Whether to run what depends on the stage too.
-        own: Your data, for the photos recipe; remembered from its data run when left out.
         force: Replace what stands, also where it was made with other parameters.
     """
-    names = [str(source) for source in sources or ()]
-    steps = rerun_steps(stage, recipe, names, changes or (), version, new_version, and_everything_after, own)
-    return run_steps(steps, force or not (changes or new_version))
+    names = [str(source) for source in sources]
+    steps = rerun_steps(stage, recipe, names, changes, version, new_version, and_everything_after)
+    return run_steps(steps, force or not bool(changes or new_version))

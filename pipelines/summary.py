@@ -1,5 +1,6 @@
 """What a run came to: counts beside the paper's, metrics beside chance and blind, minutes per stage."""
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,7 +18,7 @@ def summary(console: Console, store: Store, refs: Sequence[str], seconds: dict[s
     manifests = [m for ref in refs if (m := find(store, Ref.model_validate(ref)))]
     standing = {manifest.ref.name: manifest for manifest in manifests}
     funnel(console, standing)
-    metrics(console, standing)
+    metrics(console, store, standing)
     minutes(console, standing, seconds)
 
 
@@ -60,8 +61,11 @@ def _shares(row: list[int], paper: tuple[float, float, float] | None) -> list[st
     ]
 
 
-def metrics(console: Console, standing: dict[str, Manifest]) -> None:
-    """Print what the models can do on held-out data, each number beside chance."""
+def metrics(console: Console, store: Store, standing: dict[str, Manifest]) -> None:
+    """Print what the models can do on data that they never saw, beside chance and their blind twins.
+
+    One language of several is shown; the pages that the reports link to hold all of them.
+    """
     network = standing.get("checkpoints/filtering_network")
     if network and "image_to_text_r1" in network.totals:
         totals: dict[str, Any] = network.totals
@@ -69,6 +73,23 @@ def metrics(console: Console, standing: dict[str, Manifest]) -> None:
             f"filtering network: image-to-text R@1 {totals['image_to_text_r1']:.3f} "
             f"(chance {totals.get('chance_r1', 0):.3f}, {totals.get('held_out', '?')} held-out rows)"
         )
+    table = Table("model", "split", "measure", "value", "chance", "blind", "n", title="held-out measures")
+    for name, manifest in standing.items():
+        if name.startswith("evaluations/"):
+            (file,) = (part.files["measures"] for part in manifest.parts)
+            rows = json.loads(store.read(manifest.key(file)))["measures"]
+            for row in (row for row in rows if row["language"] == rows[0]["language"]):
+                cells = [_measure(row[column], row["unit"]) for column in ("value", "chance", "blind")]
+                what = f"{row['name'].replace('_', ' ')} ({row['language']})"
+                table.add_row(name.partition("/")[2], row["split"], what, *cells, f"{row['n']:,}")
+    if table.row_count:
+        console.print(table)
+
+
+def _measure(value: float | None, unit: str) -> str:
+    if value is None:
+        return "-"
+    return f"{100 * value:.1f} %" if unit == "%" else f"{value:.3f}"
 
 
 def minutes(console: Console, standing: dict[str, Manifest], seconds: dict[str, float]) -> None:

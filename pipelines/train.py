@@ -9,12 +9,12 @@ from pipelines.steps import stop_jobs
 
 
 @flow(name="train", flow_run_name="train-{recipe}", task_runner=RUNNER, on_cancellation=[stop_jobs])
-def train_models(recipe: RecipeName = RecipeName.TINY, version: str | None = None, force: bool = False) -> list[str]:
+def train_models(recipe: RecipeName = RecipeName.TINY, version: str = "", force: bool = False) -> list[str]:
     """Train, evaluate and export a recipe's models on the shards that its data run left.
 
     Args:
         recipe: Which recipe to follow.
-        version: Name of the shards to train on and of the result; the recipe's name when left out.
+        version: Name of the shards to train on and of the result; the recipe's name when left empty.
         force: Make everything again, also what stands.
     """
     return run_steps(steps_of(FlowName.TRAIN, recipe, version), force)

@@ -30,6 +30,9 @@ class OwnData(BaseModel):
         return bool(self.urls or self.images)
 
 
+NO_DATA = OwnData()
+
+
 def make(name: RecipeName, own: OwnData | None = None, web_url: str = "http://127.0.0.1:18080") -> Recipe:
     """Return a recipe by name; photos without data too, for what comes after its data.
 

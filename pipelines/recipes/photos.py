@@ -8,6 +8,7 @@ from stages import (
     contrastive,
     conversations,
     download,
+    evaluate,
     filtering_network,
     generative,
     instruct,
@@ -47,7 +48,13 @@ def photos(own: OwnData) -> Recipe:
         name=RecipeName.PHOTOS,
         sources=(source,),
         filtering_network=filtering_network.Parameters(
-            image_size=IMAGE_SIZE, held_out=64, global_batch_size=64, steps=60
+            image_size=IMAGE_SIZE,
+            patch_size=16,
+            hidden_size=64,
+            num_hidden_layers=2,
+            held_out=32,
+            global_batch_size=32,
+            steps=40,
         ),
         score=score.Parameters(image_size=IMAGE_SIZE),
         language=language.Parameters(documents=0, held_out=16, schedule=schedule(200)),
@@ -55,5 +62,9 @@ def photos(own: OwnData) -> Recipe:
         generative=generative.Parameters(held_out=32, mining_group=16, schedule=schedule(150)),
         conversations=conversations.Parameters(captions=True, image_size=IMAGE_SIZE),
         instruct=instruct.Parameters(held_out=32, schedule=schedule(200)),
+        evaluations=tuple(
+            evaluate.Parameters(kind=kind, held_out=32, image_size=IMAGE_SIZE)
+            for kind in ("contrastive", "generative", "instruct")
+        ),
         rows_per_shard=500,
     )

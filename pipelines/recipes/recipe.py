@@ -10,6 +10,8 @@ from stages import (
     contrastive,
     conversations,
     download,
+    evaluate,
+    export,
     filtering_network,
     generative,
     instruct,
@@ -51,6 +53,11 @@ class Recipe(BaseModel):
     generative: generative.Parameters
     conversations: conversations.Parameters
     instruct: instruct.Parameters
+    evaluations: tuple[evaluate.Parameters, ...] = Field(description="Which checkpoints are measured, and on what.")
+    exports: tuple[export.Parameters, ...] = (
+        export.Parameters(kind="contrastive"),
+        export.Parameters(kind="instruct"),
+    )
     truth: SiteSpec | None = None
     rows_per_shard: int = 2000
     seed: int = 0

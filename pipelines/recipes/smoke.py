@@ -35,5 +35,6 @@ def smoke(web_url: str) -> Recipe:
             "generative": _short(whole.generative, held_out=32, mining_group=8),
             "conversations": whole.conversations.model_copy(update={"scenes": 96}),
             "instruct": _short(whole.instruct, held_out=16),
+            "evaluations": tuple(each.model_copy(update={"scenes": 8}) for each in whole.evaluations),
         }
     )

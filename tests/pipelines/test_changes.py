@@ -68,7 +68,7 @@ def test_a_nested_field_of_a_model() -> None:
         (("language", RecipeName.TINY, [], ["schedule.steps"]), "write it as path=value"),
         (("language", RecipeName.TINY, [], ["schedule.steps=-3"]), r"schedule.steps: .*greater than or equal to 1"),
         (("language", RecipeName.TINY, [], ["schedule.steps=many"]), r"schedule.steps: .*valid integer"),
-        (("score", RecipeName.TINY, [], [], None, "../up"), "version '../up'"),
+        (("score", RecipeName.TINY, [], [], "", "../up"), "version '../up'"),
     ],
 )
 def test_what_fits_nothing_is_refused_with_what_there_is(arguments: tuple[object, ...], message: str) -> None:

@@ -7,7 +7,7 @@ from infra.storage import Store
 from pipelines.graph import Step, everything_after, with_version
 from pipelines.names import FlowName, RecipeName, SourceName
 from pipelines.plan import preflight, steps_of
-from pipelines.recipes import OwnData, make
+from pipelines.recipes import NO_DATA, OwnData, make
 from pipelines.schedule import ready
 from stages.manifest import ManifestError
 from stages.materialize import STAGES, Drift, materialize, module_of
@@ -30,7 +30,7 @@ def own(tmp_path: Path) -> OwnData:
 
 
 def steps(recipe: RecipeName, own: OwnData) -> list[Step]:
-    return steps_of(FlowName.INTERNVL, recipe, None, own if recipe is RecipeName.PHOTOS else None)
+    return steps_of(FlowName.INTERNVL, recipe, "", own if recipe is RecipeName.PHOTOS else NO_DATA)
 
 
 def inputs_of(step: Step) -> set[str]:
@@ -124,12 +124,12 @@ def test_photos_needs_its_data_named_once(own: OwnData) -> None:
     with pytest.raises(ValueError, match="--urls FILE_OR_GLOB or --images"):
         steps_of(FlowName.DATA, RecipeName.PHOTOS)
     store = Store(str(Path(own.urls[0]).parent / "store"))
-    listing = steps_of(FlowName.DATA, RecipeName.PHOTOS, None, own)[0]
+    listing = steps_of(FlowName.DATA, RecipeName.PHOTOS, "", own)[0]
     materialize(listing.spec, store, InlineCluster(), progress=False)
     again = steps_of(FlowName.INTERNVL, RecipeName.PHOTOS)[0]
     assert again.spec == listing.spec
     with pytest.raises(ValueError, match="brings its own data"):
-        steps_of(FlowName.DATA, RecipeName.TINY, None, own)
+        steps_of(FlowName.DATA, RecipeName.TINY, "", own)
 
 
 def test_training_does_not_ask_for_the_data_again() -> None:
@@ -140,12 +140,12 @@ def test_what_would_be_refused_later_is_refused_before_anything_starts(tmp_path:
     store = Store(str(tmp_path / "store"))
     with pytest.raises(ManifestError, match=r"shards/clean@photos is not in .* run"):
         preflight(steps_of(FlowName.TRAIN, RecipeName.PHOTOS), store)
-    found = steps_of(FlowName.DATA, RecipeName.PHOTOS, None, own)
+    found = steps_of(FlowName.DATA, RecipeName.PHOTOS, "", own)
     preflight(found, store)
     materialize(found[0].spec, store, InlineCluster(), progress=False)
     preflight(found, store)
     Path(own.urls[0]).write_text("url,text\nhttp://127.0.0.1:1/b.jpg,a picture of a dog\n")
-    changed = steps_of(FlowName.DATA, RecipeName.PHOTOS, None, own)
+    changed = steps_of(FlowName.DATA, RecipeName.PHOTOS, "", own)
     with pytest.raises(Drift, match="content_digest"):
         preflight(changed, store)
     preflight(changed, store, force=True)
