@@ -17,6 +17,7 @@ from stages.planted import Counts, pooled
 
 TEMPLATES = Path(__file__).parent / "templates"
 MAX_CAPTION = 200
+BAR = 400
 _NAMED = {0x202A: "LRE", 0x202B: "RLE", 0x202C: "PDF", 0x202D: "LRO", 0x202E: "RLO", 0x2066: "LRI", 0x2067: "RLI"}
 
 
@@ -74,21 +75,54 @@ def share(part: float, whole: float) -> str:
 def ladder(source: str, policy: Policy, funnel: Funnel, listed: int, fetched: int) -> list[dict[str, Any]]:
     """Return the steps from listed to kept, each with the paper's share beside ours where it gives one."""
     paper = PAPER.get(source)
-    steps: list[dict[str, Any]] = [
-        {"name": "listed", "rows": listed, "paper": "100.0 %" if paper else "–"},
-        {"name": "fetched", "rows": fetched, "paper": "–"},
-    ]
+    named: list[tuple[str, int, int | None]] = [("listed", listed, 0), ("fetched", fetched, None)]
     if policy.name == "clean":
-        steps.append({"name": "clean", "rows": funnel.kept, "paper": share(paper[1], paper[0]) if paper else "–"})
+        named.append(("clean", funnel.kept, 1))
     else:
-        steps.append({"name": "clean", "rows": funnel.samples, "paper": share(paper[1], paper[0]) if paper else "–"})
-        steps.append({"name": policy.name, "rows": funnel.kept, "paper": share(paper[2], paper[0]) if paper else "–"})
-    before = listed
-    for step in steps:
-        step["of_listed"], step["of_before"] = share(step["rows"], listed), share(step["rows"], before)
-        step["width"] = round(400 * step["rows"] / max(listed, 1), 1)
-        before = step["rows"]
+        named += [("clean", funnel.samples, 1), (policy.name, funnel.kept, 2)]
+    steps, before = [], listed
+    for name, rows, column in named:
+        theirs = paper[column] / paper[0] if paper and column is not None else None
+        steps.append(
+            {
+                "name": name,
+                "rows": rows,
+                "lost": before - rows,
+                "of_listed": share(rows, listed),
+                "of_before": share(rows, before),
+                "paper": share(theirs, 1) if theirs is not None else "–",
+                "width": round(BAR * rows / max(listed, 1), 1),
+                "loss": round(BAR * before / max(listed, 1), 1),
+                "mark": round(BAR * theirs, 1) if theirs is not None and name != "listed" else None,
+            }
+        )
+        before = rows
     return steps
+
+
+def headline(source: str, policy: Policy, funnel: Funnel, fetched: int) -> str:
+    """Return one sentence that says how the step compares with the paper's.
+
+    The light step is held against a bound and not a point: the paper's loss includes failed
+    downloads, so of what was fetched it kept at least what it kept of what was listed.
+    """
+    paper = PAPER.get(source)
+    if not policy.filters:
+        return "The source passes this step whole, as in the paper."
+    kept = funnel.kept / max(funnel.samples, 1)
+    if paper is None:
+        return f"The rules keep {share(kept, 1)} of the rows judged; the paper has no such source to compare with."
+    if policy.name == "clean":
+        least = paper[1] / paper[0]
+        found = funnel.kept / max(fetched, 1)
+        word = "as" if found >= least else "fewer than"
+        bound = f"{share(least, 1)} or more"
+        return f"clean keeps {share(found, 1)} of what was fetched, {word} the paper implies ({bound})."
+    theirs = paper[2] / paper[1]
+    return (
+        f"{policy.name} keeps {share(kept, 1)} of clean rows; the paper keeps {share(theirs, 1)}: "
+        f"{100 * (kept - theirs):+.1f} points."
+    )
 
 
 def rules(policy: Policy, funnel: Funnel) -> list[dict[str, Any]]:
@@ -150,6 +184,8 @@ def render(
         policy=policy.name,
         style=Markup(style),
         style_hash=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
+        bar=BAR,
+        headline=headline(source, policy, funnel, fetched),
         steps=ladder(source, policy, funnel, listed, fetched),
         samples=funnel.samples,
         kept=funnel.kept,
@@ -176,6 +212,7 @@ def render(
 def summary(source: str, policy: Policy, funnel: Funnel, listed: int, fetched: int) -> str:
     """Return the same story as markdown for an artifact: numbers and closed-list words only."""
     lines = [f"### {source}: {policy.name}", "", "| step | rows | of listed | paper |", "| :-- | --: | --: | --: |"]
+    lines[2:2] = [headline(source, policy, funnel, fetched), ""]
     for step in ladder(source, policy, funnel, listed, fetched):
         lines.append(f"| {step['name']} | {step['rows']:,} | {step['of_listed']} | {step['paper']} |")
     lines += ["", "| rule | threshold | total | alone | not scored |", "| :-- | :-- | --: | --: | --: |"]

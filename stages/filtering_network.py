@@ -99,7 +99,7 @@ def _train(_: str, parameters: Parameters, pools: list[Manifest], listings: list
     if len(samples) < parameters.held_out + parameters.global_batch_size:
         raise ManifestError(
             f"the trusted sources hold {len(samples)} pictures; a filtering network needs at least "
-            f"{parameters.held_out + parameters.global_batch_size}: trust more sources or lower the batch size"
+            f"{parameters.held_out + parameters.global_batch_size}: bring more pictures or trust more sources"
         )
     config = model_config(parameters)
     model = open_clip.CLIP(**config)
