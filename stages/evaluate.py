@@ -183,5 +183,6 @@ def run(parameters: Parameters, output: Output, here: Workspace) -> Manifest:
             "parameters": parameters.model_dump_json(),
         },
     )
-    numbers = {**totals(found.measures), "judged": found.judged, "markdown": markdown(found.measures)}
+    text = "\n\n".join([markdown(found.measures), *notes])
+    numbers = {**totals(found.measures), "judged": found.judged, "markdown": text}
     return output.commit([part], totals=numbers, reports={"page": ("evaluation.html", page.encode())})

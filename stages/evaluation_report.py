@@ -97,7 +97,7 @@ def _source(picture: Image.Image) -> str:
     small = picture.convert("RGB")
     if max(small.size) > SHOWN_SIDE:
         small.thumbnail((SHOWN_SIDE, SHOWN_SIDE))
-    small.save(out, "JPEG", quality=88)
+    small.save(out, "JPEG", quality=90, subsampling=0)
     return "data:image/jpeg;base64," + base64.b64encode(out.getvalue()).decode()
 
 

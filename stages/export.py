@@ -52,11 +52,15 @@ inputs = processor.apply_chat_template(
 )
 answer = model.generate(**inputs)[0, inputs["input_ids"].shape[1] :]
 print(processor.decode(answer, skip_special_tokens=True))
-```"""
+```
+
+The processor resizes with torchvision, whose pixels differ from those of training by one grey level at most;
+`GotOcr2ImageProcessorPil` gives the very same."""
 TOWERS_USAGE = """`model.safetensors` and `config.json` hold the whole model under the weight names and configuration
 fields of the official InternVL-14B-224px. transformers has no class of its own for it, and its
 `model_type` `internvl` means the chat model there: load it with the official code, or with ours.
-Without queries (InternVL-C) the official class is to be loaded with `strict=False`.
+Without queries (InternVL-C) the official class is to be loaded with `strict=False`. A text whose vector
+is asked for begins with `<s>summarize:` and ends with `</s>`.
 
 The vision tower loads without remote code:
 

@@ -270,6 +270,7 @@ def test_towers_that_know_nothing_are_near_chance_and_twice_the_same(store: Stor
             assert 0 <= manifest.totals[key] <= 0.7 and f"{key}_blind" in manifest.totals
     assert manifest.totals["held_out_all_recall_at_1_image_to_text_chance"] >= 1 / 6 - 1e-4
     assert "| iid | en | recall at 1 image to text |" in manifest.totals["markdown"]
+    assert "Chance is guessing without learning" in manifest.totals["markdown"]
     rows = json.loads(store.read(manifest.key(manifest.parts[0].files["measures"])))["measures"]
     assert len(rows) == 2 * 2 * (4 + 6) + 4 and all(row["low"] <= row["value"] <= row["high"] for row in rows)
     page = page_of(store, manifest)

@@ -13,6 +13,7 @@ from training_data import tiny_tokenizer
 from transformers import (
     AutoProcessor,
     AutoTokenizer,
+    GotOcr2ImageProcessorPil,
     InternVLForConditionalGeneration,
     InternVLVisionModel,
 )
@@ -169,6 +170,32 @@ def test_a_chat_export_is_whole_repeatable_and_can_come_back(store: Store, tmp_p
     assert checkpoint.digest in card and "c" * 64 in card and str(checkpoint.ref) in card
     assert "Not evaluated when it was exported." in card
     assert len(AutoTokenizer.from_pretrained(folder)) == model.config.text.vocab_size
+
+
+def test_pixels_of_a_photo_differ_by_a_grey_level_at_most(store: Store, tmp_path: Path) -> None:
+    _, _, checkpoint = make_chat(store)
+    folder = export.unpack(store, exported(store, tmp_path, checkpoint, "instruct"), tmp_path / "out")
+    noise = torch.randint(0, 256, (90, 140, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    photo = Image.fromarray(noise.numpy())
+    wanted = pixel_values(photo, 48)
+    found = AutoProcessor.from_pretrained(folder).image_processor(images=photo, return_tensors="pt")["pixel_values"]
+    assert found.shape == (1, 3, 48, 48)
+    assert (found[0] - wanted).abs().max() < 1.01 / 255 / 0.224
+    exact = GotOcr2ImageProcessorPil.from_pretrained(folder)(images=photo, return_tensors="pt")["pixel_values"]
+    assert torch.allclose(exact[0], wanted, atol=1e-5)
+
+
+def test_the_card_carries_the_evaluation(store: Store, tmp_path: Path) -> None:
+    _, _, checkpoint = make_chat(store)
+    measured = Output(store, Ref(name="evaluations/instruct", version="t"), "evaluate", {}).commit(
+        [], totals={"markdown": "| 42.0 % | chance 20.0 % |"}
+    )
+    inputs = {manifest.ref.name: manifest for manifest in (checkpoint, measured)}
+    here = Workspace(store, InlineCluster(), tmp_path / "scratch", inputs)
+    output = Output(store, Ref(name="exports/instruct", version="t"), "export", {})
+    manifest = export.run(export.Parameters(kind="instruct"), output, here)
+    card = (export.unpack(store, manifest, tmp_path / "out") / "README.md").read_text()
+    assert measured.digest in card and "| 42.0 % | chance 20.0 % |" in card and "Not evaluated" not in card
 
 
 def chat_names(folder: Path) -> set[str]:
