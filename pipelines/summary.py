@@ -73,17 +73,25 @@ def metrics(console: Console, store: Store, standing: dict[str, Manifest]) -> No
             f"filtering network: image-to-text R@1 {totals['image_to_text_r1']:.3f} "
             f"(chance {totals.get('chance_r1', 0):.3f}, {totals.get('held_out', '?')} held-out rows)"
         )
-    table = Table("model", "split", "measure", "value", "chance", "blind", "n", title="held-out measures")
     for name, manifest in standing.items():
         if name.startswith("evaluations/"):
             (file,) = (part.files["measures"] for part in manifest.parts)
-            rows = json.loads(store.read(manifest.key(file)))["measures"]
-            for row in (row for row in rows if row["language"] == rows[0]["language"]):
-                cells = [_measure(row[column], row["unit"]) for column in ("value", "chance", "blind")]
-                what = f"{row['name'].replace('_', ' ')} ({row['language']})"
-                table.add_row(name.partition("/")[2], row["split"], what, *cells, f"{row['n']:,}")
-    if table.row_count:
-        console.print(table)
+            console.print(_measures(name, json.loads(store.read(manifest.key(file)))["measures"]))
+
+
+def _measures(name: str, rows: Sequence[dict[str, Any]]) -> Table:
+    """Return one language's measures, a row each, with value, chance and blind for each split."""
+    language, splits = rows[0]["language"], list(dict.fromkeys(row["split"] for row in rows))
+    columns = [column for split in splits for column in (split, "chance", "blind")]
+    table = Table(f"{name} ({language}, n {rows[0]['n']:,})", *columns)
+    shown: dict[str, dict[str, list[str]]] = {}
+    for row in rows:
+        if row["language"] == language and "recall_at_5" not in row["name"]:
+            cells = [_measure(row[column], row["unit"]) for column in ("value", "chance", "blind")]
+            shown.setdefault(row["name"].replace("_", " "), {})[row["split"]] = cells
+    for measure, by_split in shown.items():
+        table.add_row(measure, *(cell for split in splits for cell in by_split.get(split, ["-"] * 3)))
+    return table
 
 
 def _measure(value: float | None, unit: str) -> str:

@@ -18,7 +18,8 @@ from infra.storage import StorageError
 from stages.manifest import ManifestError
 from stages.materialize import Drift
 
-console = Console()
+# A log has no width of its own; the summary's tables need this much.
+console = Console(width=None if sys.stdout.isatty() or os.environ.get("COLUMNS") else 120)
 
 
 class Refusal(RuntimeError):
