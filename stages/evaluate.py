@@ -68,7 +68,7 @@ class Parameters(BaseModel):
 
     @model_validator(mode="after")
     def _something_to_measure(self) -> "Parameters":
-        if self.scenes < 2 and self.held_out < 2:
+        if 1 in (self.scenes, self.held_out) or not self.scenes + self.held_out:
             raise ValueError("give scenes >= 2 (drawn world) or held_out >= 2 (own pictures), or both")
         if unknown := [each for each in self.languages if each not in LANGUAGES]:
             raise ValueError(f"the drawn world is not described in {unknown[0]!r}; known are {', '.join(LANGUAGES)}")

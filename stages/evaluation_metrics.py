@@ -57,8 +57,17 @@ def _bounds(values: Floats) -> tuple[float, float]:
 
 
 def interval(values: npt.ArrayLike) -> tuple[float, float]:
-    """Return the bootstrap's 95 % interval of a mean."""
+    """Return the bootstrap's 95 % interval of a mean.
+
+    Where all hit or all miss, resampling sees no spread at all; the exact binomial bound (Clopper
+    and Pearson, 1934) says what may hide behind that.
+    """
     array = np.asarray(values, dtype=np.float64)
+    bound = 0.025 ** (1 / len(array))
+    if (array == 1).all():
+        return bound, 1.0
+    if (array == 0).all():
+        return 0.0, 1 - bound
     return _bounds(_resampled(len(array)) @ array / len(array))
 
 

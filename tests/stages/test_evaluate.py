@@ -88,7 +88,10 @@ def test_the_interval_holds_the_truth_about_95_times_in_100() -> None:
     rng = np.random.default_rng(1)
     held = [low <= 0.3 <= high for low, high in (interval(rng.random(200) < 0.3) for _ in range(300))]
     assert 0.90 <= np.mean(held) <= 0.985
-    assert interval([1.0] * 50) == (1.0, 1.0)
+    low, high = interval([1.0] * 50)
+    # So many hits in a row still happen once in forty times at this rate.
+    assert high == 1.0 and low**50 == pytest.approx(0.025)
+    assert interval([0.0] * 50) == (0.0, pytest.approx(1 - low))
     assert interval([0, 1] * 20) == interval([0, 1] * 20)
 
 
@@ -371,6 +374,7 @@ def test_a_checkpoint_of_another_kind_is_refused(store: Store, tmp_path: Path) -
     ("given", "message"),
     [
         ({"kind": "contrastive"}, "give scenes >= 2"),
+        ({"kind": "contrastive", "scenes": 1, "held_out": 8}, "give scenes >= 2"),
         ({"kind": "contrastive", "scenes": 8, "languages": ("en", "fr")}, "not described in 'fr'"),
         ({"kind": "other", "scenes": 8}, "kind"),
     ],
