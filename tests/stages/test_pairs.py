@@ -1,0 +1,107 @@
+"""Pictures and captions as tokens and numbers: what the towers are trained to expect."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from training_data import make_shards, members, tiny_tokenizer
+
+from infra.storage import Store
+from models.preprocess import pixel_values
+from stages.batches import ShardedSamples, generator_of
+from stages.manifest import Ledger, ManifestError
+from stages.pairs import (
+    IGNORE,
+    SUMMARIZE,
+    Captions,
+    Pictures,
+    Texts,
+    caption_ids,
+    caption_prompt,
+    padded,
+    random_box,
+    training_rows,
+)
+from stages.ref import Ref
+from stages.tars import tar_bytes
+from stages.workspace import Output
+
+BOS, EOS = 1, 2
+
+
+def test_texts_are_begun_ended_and_padded_on_the_right() -> None:
+    texts = Texts(tiny_tokenizer(), 20)
+    ids, mask = texts.summaries(["two red circles", "three blue squares above a green ring in this drawing"])
+    assert ids.shape[1] == 20 and ids[:, 0].tolist() == [BOS, BOS]
+    for row, seen in zip(ids, mask, strict=True):
+        length = int(seen.sum())
+        assert row[length - 1] == EOS, "also a text that was cut ends"
+        assert seen.tolist() == [1] * length + [0] * (20 - length)
+        assert not row[length:].any()
+    whole = Texts(tiny_tokenizer(), 80)
+    (ids, mask) = whole.summaries(["图片里有两个红色的圆形"])
+    assert whole.tokenizer.decode(ids[0].tolist()[1:-1]) == SUMMARIZE + "图片里有两个红色的圆形"
+
+
+def test_a_prompt_is_seen_and_never_learned() -> None:
+    texts = Texts(tiny_tokenizer(), 80)
+    captions, languages = ["two red circles", "zwei rote Kreise"], ["en", None]
+    ids, mask, labels = texts.prompted(captions, languages)
+    for row, caption, language in zip(range(2), captions, languages, strict=True):
+        prompt = texts.prompt(language)
+        assert ids[row, : len(prompt)].tolist() == prompt
+        learned = labels[row][labels[row] != IGNORE].tolist()
+        assert texts.tokenizer.decode(learned[:-1]) == caption and learned[-1] == EOS
+        assert int(mask[row].sum()) == len(prompt) + len(learned)
+    assert caption_prompt("en") == "English caption:" and caption_prompt(None) == "Caption:"
+
+
+def test_padding_and_numbers_of_captions() -> None:
+    ids, mask = padded([[5], [6, 7, 8]])
+    assert ids.tolist() == [[5, 0, 0], [6, 7, 8]] and mask.tolist() == [[1, 0, 0], [1, 1, 1]]
+    numbers = caption_ids(["a", "b", "a"])
+    assert numbers[0] == numbers[2] != numbers[1]
+
+
+def test_pictures_are_those_of_the_published_preprocessing(store: Store, tmp_path: Path) -> None:
+    samples = ShardedSamples(store, make_shards(store, samples=3), tmp_path)
+    kept, forgetful = Pictures(samples, 32), Pictures(samples, 32, decoded_bytes=0)
+    expected = torch.stack([pixel_values(Image.open(io.BytesIO(members(row)[1]["jpg"])), 32) for row in (2, 0)])
+    for pictures in (kept, forgetful, kept):
+        assert torch.allclose(pictures.batch([2, 0]), expected, atol=1e-6)
+    corner = {0: (0.0, 0.0, 0.5, 0.5)}
+    assert not torch.equal(kept.batch([0], corner), kept.batch([0]))
+    assert torch.equal(kept.batch([0], {0: (0.0, 0.0, 1.0, 1.0)}), kept.batch([0]))
+
+
+def test_a_broken_picture_is_named(store: Store, tmp_path: Path) -> None:
+    key, found = members(0)
+    output = Output(store, Ref(name="shards/clean", version="t"), "write_shards", {})
+    tar = tar_bytes([(key, {**found, "jpg": found["jpg"][:300]})])
+    part = output.part("000000", "x", Ledger(listed=1, kept=1), {"tar": ("000000.tar", tar)})
+    samples = ShardedSamples(store, output.commit([part]), tmp_path)
+    with pytest.raises(ManifestError, match=f"{key} cannot be decoded .*make the shards again"):
+        Pictures(samples, 32).read(0)
+
+
+def test_captions_and_what_is_kept_aside(store: Store, tmp_path: Path) -> None:
+    shards = make_shards(store, samples=5, rows_per_shard=2)
+    samples = ShardedSamples(store, shards, tmp_path)
+    captions = Captions(samples)
+    assert captions.read([4, 0]) == [members(row)[1]["txt"].decode() for row in (4, 0)]
+    assert captions.languages([0, 1, 2]) == ["en", "de", "zh"]
+    assert training_rows(samples, 2, shards) == 3
+    with pytest.raises(ManifestError, match="lower held_out"):
+        training_rows(samples, 5, shards)
+
+
+def test_random_boxes_lie_inside_and_keep_their_share() -> None:
+    boxes = np.array([random_box(generator_of("box", number), 0.5) for number in range(500)])
+    assert boxes.min() >= 0 and boxes.max() <= 1 + 1e-9
+    sides = boxes[:, 2:] - boxes[:, :2]
+    areas = sides.prod(axis=1)
+    assert areas.min() > 0.4 and areas.max() <= 1 + 1e-9
+    assert len(np.unique(boxes.round(6), axis=0)) == 500
