@@ -69,6 +69,8 @@ def tile(
 
     The thumbnail is left out where there is only one tile (InternVL 1.5, arXiv:2404.16821, section 3.2).
     """
+    # Before resizing: Pillow would pick among a palette's entries instead of mixing colours.
+    image = image.convert("RGB")
     columns, rows = best_grid(*image.size, image_size, min_tiles, max_tiles)
     large = image.resize((columns * image_size, rows * image_size), Image.Resampling.BICUBIC)
     places = [(x * image_size, y * image_size) for y in range(rows) for x in range(columns)]

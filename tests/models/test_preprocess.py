@@ -95,3 +95,11 @@ def test_any_mode_decodes_to_rgb_and_a_torn_picture_is_refused() -> None:
     for data in (b"", b"no picture", out.getvalue()[:200]):
         with pytest.raises(OSError):
             decode(data)
+
+
+def test_a_palette_is_turned_into_colours_before_it_is_resized() -> None:
+    image = gradient(60, 30).quantize(8)
+    tiles = tile(image, 28, 1, 2)
+    assert len(tiles) == 3
+    for ours, theirs in zip(tiles, tile(image.convert("RGB"), 28, 1, 2), strict=True):
+        assert ours.mode == "RGB" and np.array_equal(np.asarray(ours), np.asarray(theirs))
