@@ -22,7 +22,7 @@ _FUNCTION_WORDS = (
     "het een van op met voor te zijn is en bij",
     # Russian, Vietnamese
     "и в на с по из для от у это за",
-    "là một của và trên trong với đang các những",
+    "là một của và trên trong với đang các những có để cho không này bên đến từ",
 )
 _WORDS = frozenset(" ".join(_FUNCTION_WORDS).split())
 # Particles that sentences of these languages hardly do without.

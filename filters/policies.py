@@ -121,15 +121,22 @@ def clean(
     )
 
 
-def caption_quality(source: str, min_units: float = 6) -> Policy:
-    """Return the strict caption policy for a source; empty where the paper's second step changes nothing."""
+def caption_quality(source: str, min_units: float = 6, min_function_words: int = 2) -> Policy:
+    """Return the strict caption policy for a source; empty where the paper's second step changes nothing.
+
+    Args:
+        source: Name of the source.
+        min_units: Fewest words; web captions below six are mostly names of things.
+        min_function_words: Two tell sentences from titles on the web; captions that people wrote to
+            describe a picture often hold one.
+    """
     if source in EXEMPT:
         return Policy(name="caption_quality", filters=())
     return Policy(
         name="caption_quality",
         filters=(
             LengthUnits(min_units=min_units, max_units=80),
-            Completeness(min_function_words=2),
+            Completeness(min_function_words=min_function_words),
             Gibberish(),
             Boilerplate(max_coverage=0.4),
             Placeholder(),

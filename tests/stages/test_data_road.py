@@ -73,7 +73,13 @@ def pool(store: Store, cluster: Cluster, site: SiteSpec, source: str) -> Manifes
 @pytest.fixture(scope="module")
 def road(site: SiteSpec, tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, SiteSpec]:
     """Run the whole data road once, in this process."""
-    store, here = Store(str(tmp_path_factory.mktemp("store"))), InlineCluster()
+    store = Store(str(tmp_path_factory.mktemp("store")))
+    build(store, site)
+    return store, site
+
+
+def build(store: Store, site: SiteSpec) -> None:
+    here = InlineCluster()
     for source in ROWS:
         listing(store, here, site, source)
         pool(store, here, site, source)
@@ -100,7 +106,6 @@ def road(site: SiteSpec, tmp_path_factory: pytest.TempPathFactory) -> tuple[Stor
     for policy in ("clean", "caption_quality"):
         needs = tuple(f"{kind}/{source}" for kind in (f"verdicts/{policy}", "pool", "signals") for source in ROWS)
         make(store, here, "write_shards", f"shards/{policy}", needs, policy=policy, rows_per_shard=150)
-    return store, site
 
 
 def get(store: Store, name: str) -> Manifest:
@@ -174,12 +179,62 @@ def test_shards_hold_what_was_kept_and_nothing_else(road: tuple[Store, SiteSpec]
         assert facts["uid"] == samples[0][0] and facts["caption"].encode() == samples[0][1]["txt"]
 
 
+def names(store: Store) -> list[str]:
+    return [key.removesuffix("/v1/manifest.json") for key in sorted(store.keys()) if key.endswith("manifest.json")]
+
+
 def test_every_artifact_verifies(road: tuple[Store, SiteSpec]) -> None:
     store, _ = road
-    names = [key.removesuffix("/v1/manifest.json") for key in sorted(store.keys()) if key.endswith("manifest.json")]
-    assert len(names) == 13
-    for name in names:
+    assert len(names(store)) == 13
+    for name in names(store):
         assert verify(store, get(store, name)) == []
+
+
+ONE_OF_EACH = (
+    "listing/cc3m",
+    "pool/cc3m",
+    "checkpoints/filtering_network",
+    "signals/cc3m",
+    "verdicts/clean/cc3m",
+    "shards/clean",
+)
+
+
+@pytest.mark.parametrize("name", ONE_OF_EACH)
+def test_one_flipped_byte_is_found_and_its_file_named(road: tuple[Store, SiteSpec], name: str) -> None:
+    store, _ = road
+    manifest = get(store, name)
+    for file in {**manifest.parts[-1].files, **manifest.reports}.values():
+        key = manifest.key(file)
+        good = store.read(key)
+        middle = len(good) // 2
+        store.write(key, good[:middle] + bytes([good[middle] ^ 1]) + good[middle + 1 :])
+        try:
+            found = verify(store, manifest)
+        finally:
+            store.write(key, good)
+        assert len(found) == 1 and found[0].startswith(f"{key} differs"), found
+    assert verify(store, manifest) == []
+
+
+def test_a_damaged_part_is_refused_by_the_stage_that_reads_it(road: tuple[Store, SiteSpec], tmp_path: Path) -> None:
+    _, site = road
+    other = Store(str(tmp_path / "other"))
+    made = listing(other, InlineCluster(), site, "cc3m")
+    key = made.key(made.parts[0].files["rows"])
+    other.write(key, other.read(key)[:-1] + b"?")
+    with pytest.raises(ManifestError, match=r"listing/cc3m/v1/parts/.* differs from its manifest; `internvl verify"):
+        pool(other, InlineCluster(), site, "cc3m")
+    assert not other.exists("pool/cc3m/v1/manifest.json")
+
+
+def test_an_object_store_holds_the_same_artifacts(road: tuple[Store, SiteSpec], s3_store: Store) -> None:
+    store, site = road
+    build(s3_store, site)
+    assert names(s3_store) == names(store)
+    for name in names(store):
+        assert get(s3_store, name).digest == get(store, name).digest, name
+        assert verify(s3_store, get(s3_store, name)) == []
 
 
 def test_other_thresholds_are_refused_under_the_same_version(road: tuple[Store, SiteSpec]) -> None:
@@ -242,6 +297,46 @@ def test_bad_lists_are_named_with_the_next_move(
         make(store, InlineCluster(), "list_urls", "listing/x", source="x", paths=[str(tmp_path / name)])
     with pytest.raises(ManifestError, match="no file matches"):
         make(store, InlineCluster(), "list_urls", "listing/x", source="x", paths=[str(tmp_path / "absent*.csv")])
+
+
+def test_a_list_without_one_usable_row_is_refused(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text("url,caption\n,One.\nhttp://a/2,\n")
+    with pytest.raises(ManifestError, match=r"source x: all 2 rows were rejected .*'no_url': 1, 'no_caption': 1"):
+        make(store, InlineCluster(), "list_urls", "listing/x", source="x", paths=[str(tmp_path / "list.csv")])
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("http://127.0.0.1:9/1.jpg", r"2 ended as 'refused_address': .*--allow-host HOST:PORT"),
+        ("file:///etc/hostname?1", r"2 ended as 'refused_scheme': .*--images"),
+    ],
+)
+def test_when_no_picture_arrives_the_reason_and_the_next_move_are_said(
+    store: Store, tmp_path: Path, url: str, says: str
+) -> None:
+    (tmp_path / "list.csv").write_text(f"url,caption\n{url},One.\n{url},Two.\n")
+    make(store, InlineCluster(), "list_urls", "listing/x", source="x", paths=[str(tmp_path / "list.csv")])
+    with pytest.raises(ManifestError, match=r"none of the 2 rows of listing/x@v1 gave a picture; " + says):
+        make(store, InlineCluster(), "download", "pool/x", ("listing/x",), image_size=32)
+    assert not store.exists("pool/x/v1/manifest.json")
+
+
+def test_too_few_pictures_and_too_strict_rules_are_refused(road: tuple[Store, SiteSpec]) -> None:
+    store, _ = road
+    with pytest.raises(
+        ManifestError, match=r"hold \d+ pictures; a filtering network needs at least 1032: bring more"
+    ):
+        make(store, InlineCluster(), "filtering_network", "checkpoints/few", ("pool/cc3m",), held_out=1000, steps=1,
+             global_batch_size=32)  # fmt: skip
+    strict = clean(min_similarity=1).model_dump(mode="json")
+    needs = ("signals/cc3m", "pool/cc3m")
+    make(store, InlineCluster(), "filter", "verdicts/strict/cc3m", needs, source="cc3m", policy=strict)
+    with pytest.raises(ManifestError, match=r"policy strict kept no row of \d+; loosen its thresholds"):
+        make(
+            store, InlineCluster(), "write_shards", "shards/strict", ("verdicts/strict/cc3m", *needs), policy="strict"
+        )
+    store.remove("verdicts/strict")
 
 
 def test_pictures_that_are_already_there_need_no_network(store: Store, tmp_path: Path) -> None:
