@@ -1,0 +1,207 @@
+"""The generative stage on drawn pictures: frozen towers, constants, wrong captions, and what it leaves behind."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from training_data import make_language, make_shards
+
+from infra.cluster import InlineCluster
+from infra.storage import Store
+from models.config import InternVLConfig
+from models.internvl import InternVL
+from stages.batches import rows_of
+from stages.checkpoints import fetch
+from stages.generative import GenerativeTask, Parameters, _build, area_under_curve, is_trained
+from stages.manifest import Manifest, ManifestError, load
+from stages.materialize import StageSpec, materialize
+from stages.ref import Ref
+from stages.workspace import Workspace
+
+CONTRASTIVE = {
+    "patch_size": 12,
+    "hidden_size": 24,
+    "intermediate_size": 48,
+    "num_hidden_layers": 1,
+    "embed_dim": 16,
+    "held_out": 16,
+    "schedule": {"global_batch_size": 16, "steps": 2, "learning_rate": 0.01},
+}
+GIVEN = {
+    "num_query_token": 4,
+    "mining_group": 8,
+    "held_out": 16,
+    "schedule": {"global_batch_size": 16, "steps": 12, "learning_rate": 0.01, "warmup_steps": 2},
+}
+INPUTS = ("shards/caption_quality", "checkpoints/contrastive")
+
+
+def make(store: Store, stage: str, parameters: dict[str, object], inputs: tuple[str, ...]) -> Manifest:
+    refs = tuple(Ref(name=name, version="t") for name in inputs)
+    ref = Ref(name=f"checkpoints/{stage}", version="t")
+    return materialize(
+        StageSpec(stage=stage, artifact=ref, parameters=parameters, inputs=refs), store, InlineCluster()
+    )
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    store = Store(str(tmp_path_factory.mktemp("store")))
+    make_shards(store, samples=48)
+    make_shards(store, "shards/caption_quality", samples=48)
+    make_language(store)
+    make(store, "contrastive", CONTRASTIVE, ("shards/clean", "checkpoints/language"))
+    yield store
+
+
+@pytest.fixture(scope="module")
+def trained(made: Store) -> Manifest:
+    return make(made, "generative", GIVEN, INPUTS)
+
+
+def task_of(store: Store, folder: Path, **given: object) -> GenerativeTask:
+    inputs = {name: load(store, Ref(name=name, version="t")) for name in INPUTS}
+    torch.manual_seed(0)
+    task = _build(Parameters.model_validate({**GIVEN, **given}), Workspace(store, InlineCluster(), folder, inputs))
+    assert isinstance(task, GenerativeTask)
+    return task
+
+
+def rows_at(task: GenerativeTask, step: int) -> list[int]:
+    schedule = task.parameters.schedule
+    return rows_of(step, seed=schedule.seed, samples=task.samples, global_batch_size=schedule.global_batch_size)
+
+
+def test_only_what_looks_at_pictures_has_learned(made: Store, trained: Manifest, tmp_path: Path) -> None:
+    files = fetch(made, trained, tmp_path / "g")
+    config = InternVLConfig.model_validate_json((files / "config.json").read_text())
+    weights = load_file(files / "model.safetensors")
+    model = InternVL.from_state(config, weights)
+    assert model.generative and model.query_tokens.shape == (1, 4, 32)
+    before = fetch(made, load(made, Ref(name="checkpoints/contrastive", version="t")), tmp_path / "c")
+    start = load_file(before / "model.safetensors")
+    changed = {name for name in start if not torch.equal(weights[name], start[name])}
+    assert changed == {"logit_scale"}
+    assert {name for name in weights if name not in start} == {n for n in weights if is_trained(n)} - {"logit_scale"}
+    assert (before / "tokenizer.json").read_bytes() == (files / "tokenizer.json").read_bytes()
+
+
+def test_every_trained_weight_is_in_the_optimizer_and_moves(made: Store, trained: Manifest, tmp_path: Path) -> None:
+    task = task_of(made, tmp_path)
+    held = {id(p) for group in task.groups(0.1) for p in group["params"]}
+    assert held == {id(p) for name, p in task.model.named_parameters() if is_trained(name)}
+    task.module(task.batch(rows_at(task, 3), 3))["loss"].backward()
+    for name, parameter in task.model.named_parameters():
+        moved = parameter.grad is not None and bool(parameter.grad.any())
+        # Of the pooling, a shift of all keys changes no softmax: its gradient is nought but for rounding.
+        assert moved == is_trained(name) or name.endswith("k_bias"), name
+
+
+def test_it_says_what_guessing_gives(made: Store, trained: Manifest, tmp_path: Path) -> None:
+    files = fetch(made, trained, tmp_path)
+    assert (files / "history.jsonl").read_text().count("\n") == 12
+    metrics = trained.totals
+    assert metrics["held_out"] == 16 and metrics["matching_auc_chance"] == 0.5
+    assert 0 <= metrics["matching_auc"] <= 1 and metrics["recall_at_1_chance"] >= 1 / 16
+    assert metrics["caption_loss"] > 0 and metrics["caption_loss_of_another_picture"] > 0
+    assert {"itc", "itm", "itg", "loss"} <= trained.parts[0].facts["curve"][0].keys()
+
+
+def test_one_batch_is_learned_by_heart(made: Store, tmp_path: Path) -> None:
+    task = task_of(made, tmp_path)
+    batch = task.batch(rows_at(task, 0), 0)
+    optimizer = torch.optim.AdamW(task.groups(0.0), lr=0.02)
+    losses = []
+    for _ in range(40):
+        found = task.module(batch)
+        optimizer.zero_grad()
+        found["loss"].backward()
+        optimizer.step()
+        losses.append({name: value.item() for name, value in found.items()})
+    assert losses[-1]["itm"] < 0.8 * losses[0]["itm"]
+    # The towers here have hardly learned: their text vectors are all but equal, their words all but random.
+    assert losses[-1]["itc"] < losses[0]["itc"] - 0.02 and losses[-1]["itg"] < losses[0]["itg"]
+
+
+def test_constants_do_not_depend_on_who_asks_when(made: Store, tmp_path: Path) -> None:
+    one, other = task_of(made, tmp_path / "1").constants, task_of(made, tmp_path / "2").constants
+    rows = [3, 30, 17, 8, 3]
+    other.of([9, 30])
+    found, again, split = one.of(rows), other.of(rows), [other.of(rows[:2]), other.of(rows[2:])]
+    for place in range(3):
+        assert torch.equal(found[place], again[place])
+        assert torch.equal(found[place], torch.cat([split[0][place], split[1][place]]))
+    fresh = one.compute(rows)
+    assert all(torch.allclose(one_of, fresh_of, atol=1e-5) for one_of, fresh_of in zip(found, fresh, strict=True))
+
+
+def test_constants_that_do_not_fit_are_computed_anew(
+    made: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = task_of(made, tmp_path / "kept").constants
+    monkeypatch.setattr("stages.generative.FEATURE_BYTES", 1000)
+    fresh = task_of(made, tmp_path / "fresh").constants
+    for one, other in zip(kept.of([4, 2]), fresh.of([4, 2]), strict=True):
+        assert torch.allclose(one, other, atol=1e-5)
+    assert kept._known and not fresh._known
+
+
+def test_a_batch_after_a_restart_is_the_batch_before_it(made: Store, tmp_path: Path) -> None:
+    running, restarted = task_of(made, tmp_path / "1"), task_of(made, tmp_path / "2")
+    for step in range(5):
+        whole = running.batch(rows_at(running, step), step)
+    again = restarted.batch(rows_at(restarted, 4), 4)
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
+
+
+def test_captions_to_judge_are_half_right_and_the_same_on_any_number_of_processes(
+    made: Store, tmp_path: Path
+) -> None:
+    task = task_of(made, tmp_path)
+    right = 0
+    for step in range(12):
+        rows = rows_at(task, step)
+        judged, labels = task._to_judge(rows, step)
+        own = task.captions.read(rows)
+        assert labels == [int(one == other) for one, other in zip(judged, own, strict=True)]
+        right += sum(labels)
+        halves = [task._to_judge(rows[:8], step), task._to_judge(rows[8:], step)]
+        assert judged == halves[0][0] + halves[1][0]
+    assert 0.35 < right / (12 * 16) < 0.65
+
+
+def test_likely_wrong_captions_follow_the_towers(made: Store, tmp_path: Path) -> None:
+    task = task_of(made, tmp_path)
+    near = list(range(1, 9))
+    task._scale = 1e4
+    drawn = {task._likely(0, near, np.random.default_rng(n)) for n in range(9)}
+    scores = task.constants.of(near)[2] @ task.constants.of([0])[1][0]
+    assert drawn == {task.captions.one(near[int(scores.argmax())])}
+    task._scale = 0.0
+    many = {task._likely(0, near, np.random.default_rng(n)) for n in range(60)}
+    assert len(many) == len(near), "without any preference all come up"
+    assert task._likely(0, [0], np.random.default_rng(0)) is None
+
+
+def test_queries_begin_as_words(made: Store, tmp_path: Path) -> None:
+    task = task_of(made, tmp_path / "captions")
+    english = [row for row in range(task.samples) if row % 3 == 0]
+    first = [task.texts.ids(caption)[1] for caption in task.captions.read(english)]
+    words = task.model.qllama.model.embed_tokens.weight
+    assert torch.allclose(task.model.query_tokens[0, 0], words[first].mean(dim=0), atol=1e-6)
+    other = task_of(made, tmp_path / "random", query_start="random")
+    assert not torch.allclose(other.model.query_tokens, task.model.query_tokens)
+
+
+def test_too_few_samples_are_refused(made: Store, tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match="lower held_out"):
+        task_of(made, tmp_path, held_out=50)
+
+
+def test_the_area_under_the_curve() -> None:
+    assert area_under_curve(torch.tensor([3.0, 2.0]), torch.tensor([1.0, 0.0])) == 1
+    assert area_under_curve(torch.tensor([1.0]), torch.tensor([1.0])) == 0.5
+    assert area_under_curve(torch.tensor([0.0, 2.0]), torch.tensor([1.0])) == 0.5
