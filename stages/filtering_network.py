@@ -20,6 +20,8 @@ from stages.tars import read_tar
 from stages.workspace import Output, Workspace, read_file, read_table
 
 VERSION = 1
+# Fixed, because how many threads share a sum decides its last bits.
+THREADS = 2
 MODEL_NAME = "internvl_filtering_network"
 
 
@@ -93,7 +95,7 @@ def _train(_: str, parameters: Parameters, pools: list[Manifest], listings: list
     from accelerate import Accelerator
     from open_clip.loss import ClipLoss
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(THREADS)
     torch.manual_seed(parameters.seed)
     samples = _samples(output, pools, listings, parameters.min_source_similarity)
     if len(samples) < parameters.held_out + parameters.global_batch_size:
@@ -178,5 +180,5 @@ def run(parameters: Parameters, output: Output, here: Workspace) -> Manifest:
     pools, listings = here.all("pool"), here.all("listing")
     digest = _input_digest(pools)
     work = partial(_train, parameters=parameters, pools=pools, listings=listings, output=output)
-    parts = here.map_parts(output, work, [("final", digest, "final")], unit="models")
+    parts = here.map_parts(output, work, [("final", digest, "final")], unit="models", light=True)
     return output.commit(parts, totals=parts[0].facts["metrics"])

@@ -41,7 +41,8 @@ def photos(own: OwnData) -> Recipe:
             image_size=IMAGE_SIZE, resize_mode="border", images=own.images, allow_hosts=own.allow_hosts
         ),
         clean=clean(min_similarity=-1, min_bytes=512),
-        caption_quality=caption_quality("own", min_units=4),
+        # Captions of people who describe pictures: "Kids ride outside in red car ." is one worth keeping.
+        caption_quality=caption_quality("own", min_units=4, min_function_words=1),
         trusted=True,
     )
     return Recipe(
