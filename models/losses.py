@@ -25,21 +25,16 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(context: Any, local: torch.Tensor) -> torch.Tensor:
         context.rows = local.shape[0]
-        found = [torch.empty_like(local) for _ in range(dist.get_world_size())]
-        dist.all_gather(found, local.contiguous())
-        return torch.cat(found)
+        whole = local.new_empty(dist.get_world_size() * local.shape[0], *local.shape[1:])
+        dist.all_gather_into_tensor(whole, local.contiguous())
+        return whole
 
     @staticmethod
     def backward(context: Any, *gradients: torch.Tensor) -> torch.Tensor:
-        gradient, rows = gradients[0].contiguous(), context.rows
-        if dist.get_backend() == "nccl":
-            # Each process needs only its own rows: a world's size fewer bytes than a full sum.
-            own = torch.empty_like(gradient[:rows])
-            dist.reduce_scatter_tensor(own, gradient)
-            return own
-        dist.all_reduce(gradient)
-        first = dist.get_rank() * rows
-        return gradient[first : first + rows]
+        # Each process needs the sum for its own rows alone: a world's size fewer bytes than all of it.
+        own = gradients[0].new_empty(context.rows, *gradients[0].shape[1:])
+        dist.reduce_scatter_tensor(own, gradients[0].contiguous())
+        return own
 
 
 def gather(local: torch.Tensor) -> torch.Tensor:
