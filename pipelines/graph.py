@@ -1,17 +1,22 @@
 """The DAG of a recipe: which artifact is made from which, in an order that can be run."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
 
 from infra.storage import Store
-from pipelines.recipes.recipe import Recipe
 from stages import filter as filter_stage
 from stages import write_shards
 from stages.manifest import find
 from stages.materialize import StageSpec
 from stages.ref import Ref
+
+if TYPE_CHECKING:  # recipes import torch, which serving the flows can spare
+    from pipelines.recipes.recipe import Recipe
 
 NETWORK = "checkpoints/filtering_network"
 CONTRASTIVE, GENERATIVE, INSTRUCT = "checkpoints/contrastive", "checkpoints/generative", "checkpoints/instruct"

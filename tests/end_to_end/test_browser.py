@@ -1,13 +1,14 @@
 """What a person does in the browser: start a rerun from its form, see it complete, read the filter report."""
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from installation import Installation
+from installation import Installation, wait_for
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(1800)]
 QUIET = [
@@ -37,12 +38,58 @@ def page() -> Iterator[Any]:
 def picture(page: Any, name: str) -> None:
     """Keep a screenshot where SCREENSHOTS names a folder."""
     if folder := os.environ.get("SCREENSHOTS"):
-        page.wait_for_timeout(1500)
+        page.wait_for_timeout(2000)
         page.screenshot(path=str(Path(folder) / f"{name}.png"), full_page=True)
+
+
+def choose(page: Any, parameter: str, value: str) -> None:
+    """Choose from the drop-down of a parameter, with the keyboard to open it."""
+    button = page.locator(".p-label", has=page.get_by_text(parameter, exact=False)).locator(".p-select button")
+    button.first.focus()
+    page.keyboard.press("Space")
+    page.locator(".p-select-option", has_text=re.compile(f"^{value}$")).click()
 
 
 def test_a_rerun_from_its_form_ends_in_a_filter_report(smoke: Installation, page: Any) -> None:
     deployment = smoke.api("GET", "/deployments/name/rerun/rerun")
     page.goto(f"{smoke.prefect}/deployments/deployment/{deployment['id']}/run")
-    page.get_by_text("Which stage", exact=False).first.wait_for()
+    page.get_by_text("Which stage.").first.wait_for()
+    choose(page, "stage", "filter")
+    choose(page, "recipe", "smoke")
+    choose(page, "sources", "cc3m")
+    page.keyboard.press("Escape")
+    page.locator(".p-label", has_text="new_version").locator("textarea").fill("browser")
     picture(page, "form")
+    page.get_by_role("button", name="Submit").click()
+
+    def run() -> Any:
+        body = {"flow_runs": {"deployment_id": {"any_": [deployment["id"]]}}, "sort": "EXPECTED_START_TIME_DESC", "limit": 1}
+        found = smoke.api("POST", "/flow_runs/filter", body)
+        return found[0] if found and found[0]["parameters"].get("new_version") == "browser" else None
+
+    started = wait_for("the run", run, 60)
+    assert started["parameters"]["stage"] == "filter"
+    assert started["parameters"]["sources"] == ["cc3m"]
+    page.goto(f"{smoke.prefect}/runs/flow-run/{started['id']}")
+    wait_for("the run to end", lambda: smoke.api("GET", f"/flow_runs/{started['id']}")["state_type"] == "COMPLETED")
+    page.get_by_text("filter clean/cc3m").first.wait_for()
+    picture(page, "run")
+    assert smoke.manifest("verdicts/clean/cc3m@browser").ledger == smoke.manifest("verdicts/clean/cc3m@smoke").ledger
+    key = {"artifacts": {"key": {"any_": ["verdicts-clean-cc3m"]}}, "sort": "CREATED_DESC", "limit": 1}
+    (artifact,) = smoke.api("POST", "/artifacts/filter", key)
+    assert artifact["flow_run_id"] == started["id"]
+    page.goto(f"{smoke.prefect}/artifacts/artifact/{artifact['id']}")
+    link = page.get_by_role("link", name="Open the", exact=False).first
+    link.wait_for()
+    picture(page, "artifact")
+    report = link.get_attribute("href")
+    assert report.startswith(smoke.reports)
+    errors: list[str] = []
+    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    page.goto(report)
+    page.get_by_text("cc3m").first.wait_for()
+    picture(page, "report")
+    page.goto(f"{smoke.reports}/")
+    page.get_by_role("link", name="verdicts/clean/cc3m@browser").first.wait_for()
+    picture(page, "list")
+    assert [text for text in errors if "favicon" not in text] == []
