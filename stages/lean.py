@@ -1,9 +1,12 @@
 """Import one module of a large package without all that the package itself would import."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from types import ModuleType
+from typing import Any
 
 
 def lean_package(name: str) -> None:
@@ -26,3 +29,23 @@ def lean_package(name: str) -> None:
     module.__spec__ = ModuleSpec(name, None, is_package=True)
     module.__spec__.submodule_search_locations = module.__path__
     sys.modules[name] = module
+
+
+@contextmanager
+def without(name: str, **names: Any) -> Iterator[None]:
+    """Stand in for a package while modules are imported that name it at the top and never call it here.
+
+    Args:
+        name: The package to leave out; one that is already imported is left as it is.
+        names: What the modules import from it.
+    """
+    if name in sys.modules:
+        yield
+        return
+    stub = ModuleType(name)
+    vars(stub).update(names)
+    sys.modules[name] = stub
+    try:
+        yield
+    finally:
+        del sys.modules[name]

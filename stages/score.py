@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from infra.storage import sha256_file
 from stages.checkpoints import fetch
 from stages.filtering_network import MODEL_NAME
-from stages.lean import lean_package
+from stages.lean import lean_package, without
 from stages.manifest import File, Ledger, Manifest, ManifestError, Part, digest_of
 from stages.outcome import Outcome
 from stages.sources.scenes import Split, evaluation_pictures
@@ -81,7 +81,9 @@ def embed(tar: bytes, clip_model: str, batch_size: int, text: bool) -> tuple[lis
 
     lean_package("clip_retrieval")
     lean_package("clip_retrieval.clip_inference")
-    from clip_retrieval.clip_inference.mapper import ClipMapper
+    # Only its multilingual text models come from there, and they are not used.
+    with without("sentence_transformers", SentenceTransformer=None):
+        from clip_retrieval.clip_inference.mapper import ClipMapper
     from clip_retrieval.clip_inference.reader import WebdatasetReader
     from clip_retrieval.clip_inference.runner import Runner
     from clip_retrieval.clip_inference.writer import NumpyWriter

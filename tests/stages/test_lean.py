@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from stages.lean import lean_package
+from stages.lean import lean_package, without
 
 SCRIPT = """
 import sys
@@ -29,3 +29,11 @@ def test_packages_that_stand_stay_and_absent_ones_are_named() -> None:
     assert sys.modules["pytest"] is before
     with pytest.raises(ModuleNotFoundError, match="no_such_package is not installed"):
         lean_package("no_such_package")
+
+
+def test_a_package_is_left_out_only_while_others_are_imported() -> None:
+    with without("no_such_package", Thing=7):
+        from no_such_package import Thing  # type: ignore[import-not-found]
+    assert Thing == 7 and "no_such_package" not in sys.modules
+    with without("pytest", raises=None):
+        assert sys.modules["pytest"].raises is pytest.raises
