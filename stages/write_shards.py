@@ -87,7 +87,7 @@ def _source(manifest: Manifest) -> str:
     return manifest.ref.name.rpartition("/")[2]
 
 
-def _blocks(rows: list[Row], parameters: Parameters) -> Iterator[list[Row]]:
+def blocks(rows: list[Row], parameters: Parameters) -> Iterator[list[Row]]:
     """Yield the rows of each shard: parts are dealt into blocks by hash, and rows are shuffled inside a block."""
     parts = sorted({(row[1], row[2]) for row in rows}, key=lambda part: place(parameters.seed, "/".join(part)))
     block = {part: number // parameters.parts_per_block for number, part in enumerate(parts)}
@@ -114,7 +114,7 @@ def run(parameters: Parameters, output: Output, here: Workspace) -> Manifest:
     languages = {row["uid"]: row["language"] for row in kept}
     tables = {source: {part.key: part.files["pictures"] for part in pool.parts} for source, pool in pools.items()}
     items = []
-    for number, piece in enumerate(_blocks(rows, parameters)):
+    for number, piece in enumerate(blocks(rows, parameters)):
         digest = digest_of([list(row) for row in piece])
         items.append((f"{number:06d}", digest, (f"{number:06d}", digest, piece)))
     work = partial(shard_part, output=output, pools=pools, tables=tables, languages=languages)
