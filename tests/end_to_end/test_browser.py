@@ -63,7 +63,11 @@ def test_a_rerun_from_its_form_ends_in_a_filter_report(smoke: Installation, page
     page.get_by_role("button", name="Submit").click()
 
     def run() -> Any:
-        body = {"flow_runs": {"deployment_id": {"any_": [deployment["id"]]}}, "sort": "EXPECTED_START_TIME_DESC", "limit": 1}
+        body = {
+            "flow_runs": {"deployment_id": {"any_": [deployment["id"]]}},
+            "sort": "EXPECTED_START_TIME_DESC",
+            "limit": 1,
+        }
         found = smoke.api("POST", "/flow_runs/filter", body)
         return found[0] if found and found[0]["parameters"].get("new_version") == "browser" else None
 
@@ -71,7 +75,12 @@ def test_a_rerun_from_its_form_ends_in_a_filter_report(smoke: Installation, page
     assert started["parameters"]["stage"] == "filter"
     assert started["parameters"]["sources"] == ["cc3m"]
     page.goto(f"{smoke.prefect}/runs/flow-run/{started['id']}")
-    wait_for("the run to end", lambda: smoke.api("GET", f"/flow_runs/{started['id']}")["state_type"] == "COMPLETED")
+
+    def ended() -> Any:
+        state = smoke.api("GET", f"/flow_runs/{started['id']}")["state_type"]
+        return state if state in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED") else None
+
+    assert wait_for("the run to end", ended) == "COMPLETED"
     page.get_by_text("filter clean/cc3m").first.wait_for()
     picture(page, "run")
     assert smoke.manifest("verdicts/clean/cc3m@browser").ledger == smoke.manifest("verdicts/clean/cc3m@smoke").ledger

@@ -2,12 +2,16 @@
 
 import os
 import signal
+import urllib.error
 from typing import Any
 
 import pytest
 from installation import Installation, wait_for
 
+from infra.processes import drivers_of
+
 pytestmark = pytest.mark.timeout(1800)
+ENDLESS = "schedule.steps=1000000"
 
 
 def files_of(here: Installation, ref: str) -> dict[str, str]:
@@ -16,57 +20,49 @@ def files_of(here: Installation, ref: str) -> dict[str, str]:
 
 
 def test_a_killed_flow_and_a_killed_worker_change_nothing_in_the_result(smoke: Installation) -> None:
-    words = ("rerun", "score", "--recipe", "smoke", "--source", "cc3m", "--new-version", "killed")
+    words = ("rerun", "download", "--recipe", "smoke", "--source", "cc3m", "--new-version", "killed")
     flow = smoke.begin(*words)
-    job = wait_for("the job", lambda: smoke.job("signals/cc3m@killed"))
+    job = wait_for("the job", lambda: smoke.job("pool/cc3m@killed"))
     os.kill(flow.pid, signal.SIGKILL)
     flow.communicate()
-    worker = wait_for("a worker that scores", smoke.workers)[0]
+    worker = wait_for("a worker that fetches", smoke.workers, 60)[0]
     os.kill(worker, signal.SIGKILL)
-    assert smoke.job("signals/cc3m@killed") == job, "the job outlives the flow process"
+    assert smoke.job("pool/cc3m@killed")["submission_id"] == job["submission_id"], "the job outlives the flow process"
     smoke.internvl(*words)
-    assert files_of(smoke, "signals/cc3m@killed") == files_of(smoke, "signals/cc3m@smoke")
-    ended = [j for j in smoke.jobs() if j["metadata"]["artifact"] == "signals/cc3m@killed"]
+    assert files_of(smoke, "pool/cc3m@killed") == files_of(smoke, "pool/cc3m@smoke")
+    ended = [j for j in smoke.jobs() if j["metadata"]["artifact"] == "pool/cc3m@killed"]
     assert [(j["submission_id"], j["status"]) for j in ended] == [(job["submission_id"], "SUCCEEDED")]
 
 
 def test_a_killed_job_is_started_once_more(smoke: Installation) -> None:
-    flow = smoke.begin("rerun", "score", "--recipe", "smoke", "--source", "cc3m", "--new-version", "driver")
-    wait_for("the job", lambda: smoke.job("signals/cc3m@driver"))
-    (driver,) = wait_for("its process", lambda: drivers(smoke))
+    flow = smoke.begin("rerun", "download", "--recipe", "smoke", "--source", "cc3m", "--new-version", "driver")
+    wait_for("the job", lambda: smoke.job("pool/cc3m@driver"))
+    (driver,) = wait_for("its process", lambda: drivers_of(smoke.home), 60)
     os.kill(driver, signal.SIGKILL)
     text, _ = flow.communicate(timeout=600)
     assert flow.returncode == 0, text[-3000:]
-    assert files_of(smoke, "signals/cc3m@driver") == files_of(smoke, "signals/cc3m@smoke")
-    ended = [j["status"] for j in smoke.jobs() if j["metadata"]["artifact"] == "signals/cc3m@driver"]
+    assert files_of(smoke, "pool/cc3m@driver") == files_of(smoke, "pool/cc3m@smoke")
+    ended = [j["status"] for j in smoke.jobs() if j["metadata"]["artifact"] == "pool/cc3m@driver"]
     assert sorted(ended) == ["FAILED", "SUCCEEDED"]
-
-
-def drivers(here: Installation) -> list[int]:
-    from infra.processes import drivers_of
-
-    return drivers_of(here.home)
 
 
 def test_cancelling_in_the_ui_stops_the_job(smoke: Installation) -> None:
     deployment = smoke.api("GET", "/deployments/name/rerun/rerun")
-    parameters = {"stage": "score", "recipe": "smoke", "sources": ["laion_en"], "new_version": "cancelled"}
+    parameters = {"stage": "language", "recipe": "smoke", "changes": [ENDLESS], "new_version": "cancelled"}
     run = smoke.api("POST", f"/deployments/{deployment['id']}/create_flow_run", {"parameters": parameters})
-    job = wait_for("the job", lambda: smoke.job("signals/laion_en@cancelled"))
+    job = wait_for("the job", lambda: smoke.job("checkpoints/language@cancelled"))
     assert job["metadata"]["flow_run_id"] == run["id"]
     smoke.api("POST", f"/flow_runs/{run['id']}/set_state", {"state": {"type": "CANCELLING"}})
-    wait_for("the job to stop", lambda: smoke.job("signals/laion_en@cancelled", "STOPPED"))
+    wait_for("the job to stop", lambda: smoke.job("checkpoints/language@cancelled", "STOPPED"))
 
     def state() -> Any:
         return smoke.api("GET", f"/flow_runs/{run['id']}")["state_type"]
 
     wait_for("the run to be cancelled", lambda: state() == "CANCELLED")
-    assert not smoke.store.exists("signals/laion_en/cancelled/manifest.json")
+    assert not smoke.store.exists("checkpoints/language/cancelled/manifest.json")
 
 
 def test_wrong_parameters_of_a_form_start_no_run(installation: Installation) -> None:
-    import urllib.error
-
     deployment = installation.api("GET", "/deployments/name/rerun/rerun")
     with pytest.raises(urllib.error.HTTPError) as refused:
         body = {"parameters": {"stage": "scoring"}}
@@ -75,11 +71,12 @@ def test_wrong_parameters_of_a_form_start_no_run(installation: Installation) -> 
 
 
 def test_ctrl_c_stops_our_jobs_and_says_what_is_kept(smoke: Installation) -> None:
-    flow = smoke.begin("rerun", "score", "--recipe", "smoke", "--source", "cc3m", "--new-version", "interrupted")
-    wait_for("the job", lambda: smoke.job("signals/cc3m@interrupted"))
+    words = ("rerun", "language", "--recipe", "smoke", "--set", ENDLESS, "--new-version", "interrupted")
+    flow = smoke.begin(*words)
+    wait_for("the job", lambda: smoke.job("checkpoints/language@interrupted"))
     os.kill(flow.pid, signal.SIGINT)
     text, _ = flow.communicate(timeout=120)
     assert flow.returncode == 130, text[-3000:]
     assert "finished parts are kept: run the same command to go on" in text
     assert "Traceback" not in text
-    wait_for("the job to stop", lambda: smoke.job("signals/cc3m@interrupted", "STOPPED"))
+    wait_for("the job to stop", lambda: smoke.job("checkpoints/language@interrupted", "STOPPED"))
