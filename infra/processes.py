@@ -147,10 +147,17 @@ class Services:
         self._write([*[s for s in self.all() if s.name != name], service])
         return service
 
+    def stop_all(self, names: Sequence[str]) -> list[str]:
+        """End services together, none waiting for another; return those that were running."""
+        for name in names:
+            if service := self.find(name):
+                _signal(-service.pid, signal.SIGTERM)
+        return [service.name for service in self._remembered() if service.name in names and self.stop(service.name)]
+
     def stop(self, name: str, grace_seconds: float = 15) -> bool:
         """End a service and its session; return whether it was running."""
-        service = self.find(name)
-        if service is None:
+        service = next((s for s in self._remembered() if s.name == name), None)
+        if service is None or not session_of(service):
             return False
         _signal(-service.pid, signal.SIGTERM)
         stop = time.monotonic() + grace_seconds

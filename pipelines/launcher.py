@@ -209,7 +209,7 @@ def down(here: Settings, say: Callable[[str], None] = print) -> None:
         return
     services = Services(here.home)
     with services.lock():
-        stopped = [name for name in ("deployments", "web", "reports", "ray", "prefect") if services.stop(name)]
+        stopped = services.stop_all(("deployments", "web", "reports", "ray", "prefect"))
         services.sweep()
         end(drivers_of(here.home))
         shutil.rmtree(ray_folder(here), ignore_errors=True)

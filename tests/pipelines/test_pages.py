@@ -1,0 +1,65 @@
+import io
+
+import pytest
+from rich.console import Console
+
+from infra.storage import Store
+from pipelines.pages import markdown
+from pipelines.summary import summary
+from pipelines.terminal import explain
+from stages.list_urls import Parameters
+from stages.manifest import Ledger, Manifest
+from stages.ref import Ref
+from stages.workspace import Output
+
+
+def commit(store: Store, name: str, kept: int, **totals: object) -> Manifest:
+    output = Output(
+        store=store, ref=Ref(name=name, version="v1"), stage=name.partition("/")[0], identity={"inputs": {}}
+    )
+    part = output.part("000", "abc", Ledger(listed=10, kept=kept, failed=10 - kept), {})
+    return output.commit([part], totals=totals, reports={"filter_report": ("report.html", b"<p>")})
+
+
+def test_a_page_holds_the_ledger_the_numbers_and_links(store: Store) -> None:
+    manifest = commit(
+        store, "pool/coyo", 7, outcomes={"fetched": 7, "not_found": 3}, share=0.123456, markdown="| a |"
+    )
+    page = markdown("download coyo", manifest, "http://reports")
+    assert "listed 10 = kept 7 + rejected 0 + failed 3" in page
+    assert "(http://reports/pool/coyo/v1/)" in page
+    assert "[Open the filter report](http://reports/pool/coyo/v1/reports/report-" in page
+    assert "| not found | 3 |" in page and "| share | 0.1235 |" in page and "| a |" in page
+
+
+def text_of(store: Store, refs: list[str]) -> str:
+    out = io.StringIO()
+    summary(Console(file=out, width=150), store, refs, {"pool/coyo": 90.0})
+    return out.getvalue()
+
+
+def test_the_summary_leaves_out_what_is_not_finished(store: Store) -> None:
+    refs = [
+        f"{name}@v1" for name in ("pool/coyo", "verdicts/clean/coyo", "verdicts/caption_quality/coyo", "pool/cc3m")
+    ]
+    assert text_of(store, refs) == ""
+    commit(store, "pool/coyo", 8)
+    assert "coyo" not in text_of(store, refs).replace("minutes", "")
+    commit(store, "verdicts/clean/coyo", 6)
+    commit(store, "verdicts/caption_quality/coyo", 4)
+    commit(store, "pool/cc3m", 8)
+    text = text_of(store, refs)
+    (row,) = (line for line in text.splitlines() if "│ coyo" in line)
+    assert [cell.strip() for cell in row.split("│")[1:6]] == ["coyo", "10", "8", "6", "4"]
+    assert "60.0 %" in row and "cc3m" not in text
+    assert "ledger: listed 10 = kept 4 + rejected 4 + failed 2" in text
+    assert "pool 1.5" in text
+
+
+def test_what_pydantic_found_is_named_field_by_field() -> None:
+    with pytest.raises(ValueError) as wrong:
+        Parameters.model_validate({"source": "No Spaces", "rows_per_part": 0})
+    text = explain(wrong.value)
+    assert "source: String should match pattern" in text
+    assert "rows_per_part: Input should be greater than or equal to 1" in text
+    assert "https://" not in text
