@@ -21,7 +21,7 @@ from stages.workspace import Output, Workspace, read_file, read_table
 
 VERSION = 1
 # Fixed, because how many threads share a sum decides its last bits.
-THREADS = 2
+THREADS = 1
 MODEL_NAME = "internvl_filtering_network"
 
 
