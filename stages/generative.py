@@ -55,7 +55,7 @@ class Parameters(BaseModel):
         ge=0,
         le=1,
         description="Share of the wrong captions, by the last step, that the towers find likely; it rises from 0, "
-        "and the others are any caption. With 0.7 and twice the learning rate matching was not learned at the tiny size.",
+        "and the others are any caption. With 0.7 and twice the learning rate matching was not learned here.",
     )
     mining_group: int = Field(
         default=48, ge=2, description="Samples of a global batch among which a likely wrong caption is sought."
