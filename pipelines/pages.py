@@ -18,7 +18,8 @@ def markdown(label: str, manifest: Manifest, report_url: str) -> str:
         f"[{manifest.ref}]({report_url}/{manifest.ref.folder}/), digest `{manifest.digest[:16]}`",
     ]
     for role, file in manifest.reports.items():
-        lines += ["", f"[Open the {role.replace('_', ' ')}]({report_url}/{manifest.key(file)})"]
+        what = "full report" if role == "page" else role.replace("_", " ")
+        lines += ["", f"[Open the {what}]({report_url}/{manifest.key(file)})"]
     if text := manifest.totals.get("markdown"):
         lines += ["", str(text)]
     plain = {k: v for k, v in manifest.totals.items() if isinstance(v, int | float | str) and k not in HIDDEN}

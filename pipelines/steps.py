@@ -133,7 +133,8 @@ def _attach_or_submit(step: Step, store: Store, jobs: Jobs, force: bool, log: An
 
 def _follow(step: Step, store: Store, jobs: Jobs, job: Job, log: Any) -> Job:
     progress_id: Any = create_progress_artifact(progress=0.0, description=step.label)
-    key, last = step.spec.artifact.key("progress.json"), b""
+    key = step.spec.artifact.key("progress.json")
+    last = store.read(key) if store.exists(key) else b""  # an earlier run's, so not shown
     while not job.over:
         time.sleep(POLL_SECONDS)
         if store.exists(key) and (data := store.read(key)) != last:
