@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from stages.chat_template import IMAGE, control_token_in
 from stages.manifest import File, Ledger, Manifest, ManifestError, Part, digest_of
+from stages.prompts import DESCRIBE
 from stages.sources.captions import LANGUAGES, caption, questions
 from stages.sources.identity import uid_of
 from stages.sources.scenes import Split, draw, sample_scene
@@ -24,10 +25,8 @@ from stages.tars import read_tar, tar_bytes
 from stages.workspace import Output, Workspace, read_file
 
 VERSION = 1
-QUESTIONS_PER_SCENE = 3
 CAPTION_FIRST = 0.25
 """Share of scenes that are described before they are asked about: most answers must be seen, not copied."""
-DESCRIBE = {"en": "Describe the picture.", "de": "Beschreibe das Bild.", "zh": "描述这幅图片。"}
 
 Reason = Literal["no_turns", "roles", "empty_turn", "placeholders", "control_token", "picture"]
 Members = dict[str, bytes]
@@ -40,6 +39,13 @@ class Parameters(BaseModel):
 
     scenes: int = Field(default=0, ge=0, description="Drawn training scenes that are asked about.")
     captions: bool = Field(default=False, description="Ask for the captions of shards/caption_quality.")
+    questions_per_scene: int = Field(default=3, ge=1, le=5, description="Questions of different kinds per scene.")
+    described: float = Field(
+        default=1.0,
+        ge=0,
+        le=1,
+        description="Share of scenes that are described too; long answers outweigh short ones.",
+    )
     image_size: int = Field(default=48, ge=16, description="Side of a drawn picture in pixels.")
     rows_per_shard: int = Field(default=2000, ge=1)
     seed: int = Field(default=0, description="Seed of the drawn world and of what is asked.")
@@ -90,26 +96,28 @@ def _members(row: dict[str, Any], picture: bytes) -> Members:
     return {"jpg": picture, "json": json.dumps(row, sort_keys=True, ensure_ascii=False).encode()}
 
 
-def scene_row(seed: int, index: int, image_size: int) -> tuple[str, dict[str, Any], bytes]:
-    """Return (uid, row, picture) of a training scene: a description and three questions, in one language."""
+def scene_row(parameters: Parameters, index: int) -> tuple[str, dict[str, Any], bytes]:
+    """Return (uid, row, picture) of a training scene: questions and often a description, in one language."""
+    seed = parameters.seed
     scene = sample_scene(seed, index, Split.TRAIN)
     rng = random.Random(f"conversation/{seed}/{index}")
     language = LANGUAGES[index % len(LANGUAGES)]
-    asked = rng.sample(questions(scene, language), QUESTIONS_PER_SCENE)
+    asked = rng.sample(questions(scene, language), parameters.questions_per_scene)
     turns = [(each.question, each.answer) for each in asked]
     described = (DESCRIBE[language], caption(scene, language, 0))
-    turns.insert(0 if rng.random() < CAPTION_FIRST else len(turns), described)
+    if rng.random() < parameters.described:
+        turns.insert(0 if rng.random() < CAPTION_FIRST else len(turns), described)
     uid = uid_of("scenes", f"scene:{seed}/{Split.TRAIN}/{index}", described[1]).hex()
     row = {"id": uid, "source": "scenes", "language": language, "conversations": conversation(turns)}
     out = io.BytesIO()
     # Full colour resolution: at 48 pixels an object is as small as what a JPEG averages over.
-    draw(scene, image_size).save(out, "JPEG", quality=95, subsampling=0)
+    draw(scene, parameters.image_size).save(out, "JPEG", quality=95, subsampling=0)
     return uid, row, out.getvalue()
 
 
 def _scene_rows(parameters: Parameters, indices: range) -> Iterator[tuple[str, dict[str, Any], bytes]]:
     for index in indices:
-        yield scene_row(parameters.seed, index, parameters.image_size)
+        yield scene_row(parameters, index)
 
 
 def _caption_rows(output: Output, shards: Manifest, file: File) -> Iterator[tuple[str, dict[str, Any], bytes]]:

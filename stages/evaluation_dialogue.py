@@ -12,10 +12,10 @@ from torch import Tensor
 from stages.chat import Ask, ChatSession
 from stages.chat_data import Conversations, collate
 from stages.chat_template import IGNORE
-from stages.conversations import DESCRIBE
 from stages.evaluation_captions import SPARE_TOKENS, score_slots
 from stages.evaluation_metrics import Measure, majority, measure
 from stages.evaluation_world import World
+from stages.prompts import DESCRIBE
 from stages.sources.captions import Question, questions
 
 

@@ -20,7 +20,8 @@ from stages.evaluation_metrics import (
     winners,
 )
 from stages.evaluation_world import SLOTS, World, swapped, variants
-from stages.pairs import SUMMARIZE, Texts, normalise, resize
+from stages.pairs import Texts, normalise, resize
+from stages.prompts import SUMMARIZE
 
 
 class Judge:

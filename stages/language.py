@@ -21,6 +21,7 @@ from models.losses import IGNORE, caption_loss
 from models.qllama import LlamaForCausalLM
 from stages.batches import ShardedSamples
 from stages.manifest import Manifest, ManifestError
+from stages.prompts import all_prompts
 from stages.sources.captions import document
 from stages.sources.scenes import Split, sample_scene
 from stages.tokenizer import BOS_ID, EOS_ID, train_tokenizer
@@ -28,6 +29,7 @@ from stages.train_loop import Finished, Schedule, Task, parameter_groups, train
 from stages.workspace import Output, Workspace
 
 VERSION = 1
+TOKENIZER_TEXTS = 4000
 
 
 class Parameters(BaseModel):
@@ -98,10 +100,10 @@ class LanguageTask:
     def __init__(self, parameters: Parameters, texts: list[Text], held_out: list[Text]) -> None:
         """Train the tokenizer and allocate the decoder."""
         self.parameters = parameters
-        # Learned from the first texts alone: more change nothing but the time it takes.
-        self.tokenizer: Tokenizer = train_tokenizer(
-            (piece for text in texts[:4000] for piece in text), parameters.vocab_size
-        )
+        # Learned from the first texts alone, more change nothing but the time it takes; and from what
+        # the later stages say again and again, which would else be spelt letter by letter.
+        pieces = [piece for text in texts[:TOKENIZER_TEXTS] for piece in text]
+        self.tokenizer: Tokenizer = train_tokenizer(pieces + all_prompts() * len(pieces), parameters.vocab_size)
         self.config = TextConfig(
             vocab_size=self.tokenizer.get_vocab_size(),
             hidden_size=parameters.hidden_size,

@@ -15,28 +15,18 @@ from torch import Tensor
 from models.preprocess import IMAGENET_MEAN, IMAGENET_STD
 from stages.batches import ShardedSamples
 from stages.manifest import Manifest, ManifestError
+from stages.prompts import SUMMARIZE, caption_prompt
 from stages.tokenizer import BOS_ID, EOS_ID, load_tokenizer
 from stages.workspace import Workspace
 
 PAD_ID = 0
 """As in the official text tower; the attention mask says what is padding, so no token is lost to it."""
 IGNORE = -100
-SUMMARIZE = "summarize:"
-"""Stands before a text whose vector is asked for: part of the trained interface of InternVL-C and -G."""
 DECODED_BYTES = 512 << 20
 """Decoded pictures kept in memory per process; what does not fit is decoded each time."""
-_PROMPTS = {"en": "English caption:", "zh": "Chinese caption:", "de": "German caption:", "ja": "Japanese caption:"}
 
 Pixels = npt.NDArray[np.uint8]
 Box = tuple[float, float, float, float]
-
-
-def caption_prompt(language: str | None) -> str:
-    """Return what stands before a caption that is to be written.
-
-    The official code knows only the English one; one per language is our own choice.
-    """
-    return _PROMPTS.get(language or "", "Caption:")
 
 
 def resize(picture: Image.Image, image_size: int, box: Box | None = None) -> Pixels:

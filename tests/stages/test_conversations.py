@@ -15,8 +15,9 @@ from infra.cluster import Cluster, InlineCluster
 from infra.storage import Store
 from stages import conversations
 from stages.batches import ShardedSamples
-from stages.conversations import DESCRIBE, Parameters, problem, scene_row
+from stages.conversations import Parameters, problem, scene_row
 from stages.manifest import Ledger, Manifest, ManifestError, digest_of
+from stages.prompts import DESCRIBE
 from stages.ref import Ref
 from stages.sources.captions import LANGUAGES, caption, questions
 from stages.sources.scenes import UNSEEN_PAIRS, Split, sample_scene
@@ -144,7 +145,7 @@ def test_bad_rows_are_counted_with_their_reasons(store: Store, tmp_path: Path) -
     ],
 )
 def test_each_reason_and_the_edge_beside_it(turns: list[tuple[str, str]], reason: str | None) -> None:
-    _, _, picture = scene_row(0, 0, 48)
+    _, _, picture = scene_row(Parameters(scenes=1), 0)
     assert problem({"conversations": [{"from": who, "value": text} for who, text in turns]}, picture) == reason
 
 

@@ -15,16 +15,15 @@ from stages.batches import ShardedSamples, generator_of
 from stages.manifest import Ledger, ManifestError
 from stages.pairs import (
     IGNORE,
-    SUMMARIZE,
     Captions,
     Pictures,
     Texts,
     caption_ids,
-    caption_prompt,
     padded,
     random_box,
     training_rows,
 )
+from stages.prompts import SUMMARIZE, caption_prompt
 from stages.ref import Ref
 from stages.tars import tar_bytes
 from stages.workspace import Output
