@@ -53,7 +53,7 @@ def test_training_teaches_and_the_checkpoint_reads_back(store: Store, tmp_path: 
     spec = StageSpec(stage="language", artifact="checkpoints/language@t", parameters=SMALL.model_dump())
     made = materialize(spec, store, InlineCluster())
     curve = made.parts[0].facts["curve"]
-    assert curve[-1]["loss"] < 0.5 * curve[0]["loss"]
+    assert curve[-1]["loss"] < 0.6 * curve[0]["loss"]
     folder = fetch(store, made, tmp_path / "checkpoint")
     config = json.loads((folder / "config.json").read_text())["text"]
     assert load_tokenizer(folder / "tokenizer.json").get_vocab_size() == config["vocab_size"]
