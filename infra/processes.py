@@ -73,7 +73,7 @@ def drivers_of(home: Path, command: str = "stages.run") -> list[int]:
     return found
 
 
-def end(pids: Sequence[int], grace_seconds: float = 5) -> None:
+def end(pids: Sequence[int], grace_seconds: float = 3) -> None:
     """Ask processes to end, and after a while make them."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         for pid in pids:
@@ -154,8 +154,12 @@ class Services:
                 _signal(-service.pid, signal.SIGTERM)
         return [service.name for service in self._remembered() if service.name in names and self.stop(service.name)]
 
-    def stop(self, name: str, grace_seconds: float = 15) -> bool:
-        """End a service and its session; return whether it was running."""
+    def stop(self, name: str, grace_seconds: float = 4) -> bool:
+        """End a service and its session; return whether it was running.
+
+        Ray would take half a minute to end by itself. None of our services loses anything when it is
+        made to end: what counts is in the store and in Prefect's database.
+        """
         service = next((s for s in self._remembered() if s.name == name), None)
         if service is None or not session_of(service):
             return False

@@ -23,7 +23,7 @@ IMAGE_SIZE = 64
 
 def schedule(steps: int, learning_rate: float = 2e-3) -> Schedule:
     """Return a schedule for a few hundred pictures: small batches, each seen many times."""
-    return Schedule(global_batch_size=48, steps=steps, learning_rate=learning_rate, warmup_steps=20)
+    return Schedule(global_batch_size=32, steps=steps, learning_rate=learning_rate, warmup_steps=20)
 
 
 def photos(own: OwnData) -> Recipe:
