@@ -149,10 +149,13 @@ class Services:
 
     def stop_all(self, names: Sequence[str]) -> list[str]:
         """End services together, none waiting for another; return those that were running."""
-        for name in names:
-            if service := self.find(name):
-                _signal(-service.pid, signal.SIGTERM)
-        return [service.name for service in self._remembered() if service.name in names and self.stop(service.name)]
+        running = [service for service in self._remembered() if service.name in names and session_of(service)]
+        for service in running:
+            _signal(-service.pid, signal.SIGTERM)
+        for service in running:
+            self.stop(service.name)
+        self._write([service for service in self.all() if service not in running])
+        return [service.name for service in running]
 
     def stop(self, name: str, grace_seconds: float = 4) -> bool:
         """End a service and its session; return whether it was running.
