@@ -60,6 +60,7 @@ def test_a_rerun_from_its_form_ends_in_a_filter_report(smoke: Installation, page
     page.keyboard.press("Escape")
     page.locator(".p-label", has_text="new_version").locator("textarea").fill("browser")
     picture(page, "form")
+    page.wait_for_timeout(2000)  # the form takes over what was typed only after a moment
     page.get_by_role("button", name="Submit").click()
 
     def run() -> Any:
