@@ -10,7 +10,10 @@ from rich.table import Table
 from filters.funnel import PAPER, PAPER_TOTAL
 from infra.storage import Store
 from stages.manifest import Manifest, find
+from stages.planted import fraction, planted_summary
 from stages.ref import Ref
+
+VERDICTS = ("verdicts/clean", "verdicts/caption_quality")
 
 
 def summary(console: Console, store: Store, refs: Sequence[str], seconds: dict[str, float]) -> None:
@@ -18,6 +21,7 @@ def summary(console: Console, store: Store, refs: Sequence[str], seconds: dict[s
     manifests = [m for ref in refs if (m := find(store, Ref.model_validate(ref)))]
     standing = {manifest.ref.name: manifest for manifest in manifests}
     funnel(console, standing)
+    planted(console, standing)
     metrics(console, store, standing)
     minutes(console, standing, seconds)
 
@@ -27,37 +31,55 @@ def funnel(console: Console, standing: dict[str, Manifest]) -> None:
     table = Table(
         "source", "listed", "fetched", "clean", "caption quality", "clean kept", "paper", "quality kept", "paper"
     )
-    sums = [0, 0, 0, 0]
+    sums, refused = [0, 0, 0, 0], 0
     names = [name.removeprefix("pool/") for name in standing if name.startswith("pool/")]
     for name in names:
-        made = [standing.get(f"{kind}/{name}") for kind in ("pool", "verdicts/clean", "verdicts/caption_quality")]
+        made = [standing.get(f"{kind}/{name}") for kind in ("listing", "pool", *VERDICTS)]
         ledgers = [each.ledger for each in made if each is not None]
-        if len(ledgers) < 3:
+        if len(ledgers) < len(made):
             continue
-        row = [ledgers[0].listed, *(ledger.kept for ledger in ledgers)]
+        refused += ledgers[0].rejected
+        row = [ledgers[0].listed, *(ledger.kept for ledger in ledgers[1:])]
         sums = [a + b for a, b in zip(sums, row, strict=True)]
         table.add_row(name, *_shares(row, PAPER.get(name)))
     if not table.row_count:
         return
-    table.add_row("total", *_shares(sums, PAPER_TOTAL), style="bold")
+    known = any(name in PAPER for name in names)
+    table.add_row("total", *_shares(sums, PAPER_TOTAL if known else None), style="bold")
     console.print(table)
-    console.print("shares are of listed rows; paper: arXiv 2312.14238, Table 2", style="dim")
+    source = "; paper: arXiv 2312.14238, Table 2" if known else ""
+    console.print(f"shares are of listed rows{source}", style="dim")
     listed, fetched, _, quality = sums
+    # What the listing refuses (no url, no caption, a repetition) is rejected; what did not arrive, failed.
+    failed = listed - refused - fetched
     console.print(
-        f"ledger: listed {listed:,} = kept {quality:,} + rejected {fetched - quality:,} + failed {listed - fetched:,}"
+        f"ledger: listed {listed:,} = kept {quality:,} + rejected {listed - quality - failed:,} + failed {failed:,}"
     )
 
 
+def planted(console: Console, standing: dict[str, Manifest]) -> None:
+    """Print how well downloads and rules found what the source had planted, where it tells."""
+    lines = planted_summary(standing.values())
+    if not lines:
+        return
+    table = Table("against what was planted", "planted", "found", "precision", "recall")
+    for line in lines:
+        table.add_row(
+            line.artifact, f"{line.planted:,}", f"{line.hits:,}", fraction(line.precision), fraction(line.recall)
+        )
+    console.print(table)
+
+
 def _shares(row: list[int], paper: tuple[float, float, float] | None) -> list[str]:
-    def share(part: float, whole: float) -> str:
+    def of(part: float, whole: float) -> str:
         return f"{100 * part / whole:.1f} %" if whole else "-"
 
     return [
         *(f"{count:,}" for count in row),
-        share(row[2], row[0]),
-        share(paper[1], paper[0]) if paper else "-",
-        share(row[3], row[0]),
-        share(paper[2], paper[0]) if paper else "-",
+        of(row[2], row[0]),
+        of(paper[1], paper[0]) if paper else "-",
+        of(row[3], row[0]),
+        of(paper[2], paper[0]) if paper else "-",
     ]
 
 

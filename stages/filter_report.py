@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from filters.funnel import PAPER, Funnel, Histogram
 from filters.policies import Policy
-from stages.planted import Counts, pooled
+from stages.planted import Counts, fraction, pooled
 
 TEMPLATES = Path(__file__).parent / "templates"
 MAX_CAPTION = 200
@@ -165,6 +165,7 @@ def render(
 ) -> str:
     """Return one self-contained page without scripts; captions are hostile text and are escaped."""
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
+    environment.filters["fraction"] = fraction
     style = (TEMPLATES / "report.css").read_text(encoding="utf-8")
     groups: dict[str, list[dict[str, str]]] = {}
     for sample in sorted(pictured, key=lambda s: (s.label != "kept", s.label)):

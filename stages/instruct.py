@@ -56,7 +56,7 @@ class Parameters(BaseModel):
     context_length: int = Field(default=512, ge=16, description="Most tokens; the right end is cut off.")
     held_out: int = Field(default=256, ge=1, description="Last samples of the shards, never trained on.")
     schedule: Schedule = Schedule(
-        global_batch_size=64, steps=200, learning_rate=2e-3, warmup_steps=30, weight_decay=0.05
+        global_batch_size=64, steps=400, learning_rate=2e-3, warmup_steps=30, weight_decay=0.05
     )
 
 

@@ -1,14 +1,15 @@
 """Precision and recall against what a source planted: it knows the truth about each of its rows."""
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from stages.manifest import Manifest
 from stages.sources.identity import uid_of
 from stages.sources.web_site import SiteSpec, plan_site
 
-Counts = dict[str, float]
-"""planted, hits, right (hits that are deserved), found (planted rows that were hit), precision, recall."""
+Counts = dict[str, Any]
+"""planted, hits, right (hits that are deserved), found (planted rows that were hit); precision and recall,
+None where there was nothing to be right or wrong about."""
 
 
 class Line(NamedTuple):
@@ -17,20 +18,25 @@ class Line(NamedTuple):
     artifact: str
     planted: int
     hits: int
-    precision: float
-    recall: float
+    precision: float | None
+    recall: float | None
 
 
 def counts(planted: int, hits: int, right: int, found: int) -> Counts:
-    """Return one label's counts with its precision and recall; where there is nothing to miss, both are 1."""
+    """Return one label's counts with its precision and recall."""
     return {
         "planted": planted,
         "hits": hits,
         "right": right,
         "found": found,
-        "precision": round(right / hits, 4) if hits else 1.0,
-        "recall": round(found / planted, 4) if planted else 1.0,
+        "precision": round(right / hits, 4) if hits else None,
+        "recall": round(found / planted, 4) if planted else None,
     }
+
+
+def fraction(value: float | None) -> str:
+    """Return a precision or recall as text, a dash where there is none."""
+    return "–" if value is None else f"{value:.3f}"
 
 
 def planted_outcomes(truth: SiteSpec, source: str) -> dict[bytes, str]:
@@ -91,11 +97,9 @@ def markdown(labels: Mapping[str, Counts]) -> str:
     """Return the comparison as a markdown table, pooled line last."""
     lines = ["| planted | rows | seen | precision | recall |", "| :-- | --: | --: | --: | --: |"]
     for name, each in labels.items():
-        lines.append(
-            f"| {name} | {each['planted']:,} | {each['hits']:,} | {each['precision']:.3f} | {each['recall']:.3f} |"
-        )
+        shares = f"{fraction(each['precision'])} | {fraction(each['recall'])}"
+        lines.append(f"| {name} | {each['planted']:,} | {each['hits']:,} | {shares} |")
     whole = pooled("", labels)
-    lines.append(
-        f"| **pooled** | {whole.planted:,} | {whole.hits:,} | **{whole.precision:.3f}** | **{whole.recall:.3f}** |"
-    )
+    shares = f"**{fraction(whole.precision)}** | **{fraction(whole.recall)}**"
+    lines.append(f"| **pooled** | {whole.planted:,} | {whole.hits:,} | {shares} |")
     return "\n".join(lines) + "\n"

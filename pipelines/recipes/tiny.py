@@ -54,7 +54,13 @@ def tiny(web_url: str, rows: dict[str, int] | None = None) -> Recipe:
         language=language.Parameters(),
         contrastive=contrastive.Parameters(image_size=IMAGE_SIZE),
         generative=generative.Parameters(),
-        conversations=conversations.Parameters(scenes=8000, image_size=IMAGE_SIZE),
+        conversations=conversations.Parameters(
+            # One question a picture: many pictures teach more than many questions about few.
+            scenes=16000,
+            questions_per_scene=1,
+            described=0.3,
+            image_size=IMAGE_SIZE,
+        ),
         instruct=instruct.Parameters(),
         evaluations=tuple(
             evaluate.Parameters(kind=kind, scenes=256, image_size=IMAGE_SIZE)

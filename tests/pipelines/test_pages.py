@@ -9,6 +9,7 @@ from pipelines.summary import summary
 from pipelines.terminal import explain
 from stages.list_urls import Parameters
 from stages.manifest import Ledger, Manifest
+from stages.planted import counts
 from stages.ref import Ref
 from stages.workspace import Output
 
@@ -39,11 +40,11 @@ def text_of(store: Store, refs: list[str]) -> str:
 
 
 def test_the_summary_leaves_out_what_is_not_finished(store: Store) -> None:
-    refs = [
-        f"{name}@v1" for name in ("pool/coyo", "verdicts/clean/coyo", "verdicts/caption_quality/coyo", "pool/cc3m")
-    ]
+    names = ("listing/coyo", "pool/coyo", "verdicts/clean/coyo", "verdicts/caption_quality/coyo", "pool/cc3m")
+    refs = [f"{name}@v1" for name in names]
     assert text_of(store, refs) == ""
-    commit(store, "pool/coyo", 8)
+    commit(store, "listing/coyo", 10)
+    commit(store, "pool/coyo", 8, planted={"fetched": counts(8, 8, 8, 8), "gone": counts(4, 2, 2, 1)})
     assert "coyo" not in text_of(store, refs).replace("minutes", "")
     commit(store, "verdicts/clean/coyo", 6)
     commit(store, "verdicts/caption_quality/coyo", 4)
@@ -54,6 +55,8 @@ def test_the_summary_leaves_out_what_is_not_finished(store: Store) -> None:
     assert "60.0 %" in row and "cc3m" not in text
     assert "ledger: listed 10 = kept 4 + rejected 4 + failed 2" in text
     assert "pool 1.5" in text
+    (row,) = (line for line in text.splitlines() if "│ pool/coyo" in line)
+    assert [cell.strip() for cell in row.split("│")[1:6]] == ["pool/coyo", "4", "2", "1.000", "0.250"]
 
 
 def test_what_pydantic_found_is_named_field_by_field() -> None:
