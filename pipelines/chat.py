@@ -11,6 +11,8 @@ from stages.chat import ChatSession
 from stages.chat_template import TemplateError
 from stages.manifest import ManifestError, load
 from stages.ref import Ref
+from stages.sources.captions import caption
+from stages.sources.scenes import Split, draw, sample_scene
 
 
 def open_picture(path: str | None) -> Image.Image | None:
@@ -28,6 +30,12 @@ def open_picture(path: str | None) -> Image.Image | None:
         raise ManifestError(f"there is no picture {path}; name one that exists with --image") from None
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
         raise ManifestError(f"{path} cannot be read as a picture: {error}; name another with --image") from None
+
+
+def drawn_picture(number: int) -> tuple[Image.Image, str]:
+    """Return a picture of the drawn world that no model is trained on, and what it shows."""
+    scene = sample_scene(0, number, Split.IID)
+    return draw(scene), caption(scene, "en")
 
 
 def session_of(store: Store, ref: str) -> ChatSession:

@@ -105,7 +105,7 @@ def _run(what: FlowName, recipe: RecipeName, version: str, own: OwnData, force: 
 
     made, seconds, total = run_flow(here, begin)
     summary(console, Store(here.store_root), made, seconds)
-    console.print(f"{total / 60:.1f} minutes in all")
+    console.print(f"{total / 60:.1f} minutes in all" if total >= 60 else f"{total:.0f} seconds in all")
     links(here)
 
 
