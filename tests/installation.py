@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -31,6 +32,13 @@ def wait_for(what: str, met: Callable[[], Any], seconds: float = 300) -> Any:
             return answer
         time.sleep(0.3)
     raise TimeoutError(f"waited {seconds:.0f} s for {what}")
+
+
+def free_port() -> int:
+    """Return a port that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 class Installation:

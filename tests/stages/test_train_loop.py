@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import free_port
+from installation import free_port
 from pydantic import BaseModel, ConfigDict
 from safetensors.torch import load, save
 from torch import Tensor, nn
