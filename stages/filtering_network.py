@@ -143,7 +143,7 @@ def _train(_: str, parameters: Parameters, pools: list[Manifest], listings: list
         optimizer.step()
         schedule.step()
         optimizer.zero_grad(set_to_none=True)
-        history.append({"step": step + 1, "loss": round(float(loss), 5)})
+        history.append({"step": step + 1, "loss": round(float(loss.detach()), 5)})
     plain = accelerator.unwrap_model(model).eval()
     with torch.no_grad():
         image = torch.nn.functional.normalize(plain.encode_image(pixels[held].to(accelerator.device)), dim=-1)
