@@ -79,11 +79,13 @@ def quiet_environment(here: Settings) -> dict[str, str]:
 
     The Prefect server refuses pages of other sites that are open in the same browser: they get neither
     its answers (CORS) nor a token to change anything (CSRF). A cluster of your own, named by
-    `INTERNVL_RAY_JOBS`, keeps the Ray token that your environment names.
+    `INTERNVL_RAY_JOBS`, keeps its addresses and the Ray token that your environment names.
     """
-    ray_token = {
+    own_ray = {
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(here.ray_token_path),
+        # Without it Ray takes the machine's outer address for 127.0.0.1 and listens on all interfaces.
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     }
     return {
         "INTERNVL_HOME": str(here.home),
@@ -103,7 +105,7 @@ def quiet_environment(here: Settings) -> dict[str, str]:
         "PREFECT_CLI_PROMPT": "false",
         "DO_NOT_TRACK": "1",
         "RAY_USAGE_STATS_ENABLED": "0",
-        **({} if os.environ.get("INTERNVL_RAY_JOBS") else ray_token),
+        **({} if os.environ.get("INTERNVL_RAY_JOBS") else own_ray),
         "RAY_raylet_start_wait_time_s": "180",
         "NO_ALBUMENTATIONS_UPDATE": "1",
         "HF_HUB_OFFLINE": "1",

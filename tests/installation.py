@@ -8,8 +8,11 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from infra.processes import Service as ServiceRecord
 from infra.processes import drivers_of, session_of
@@ -48,6 +51,7 @@ class Installation:
         self.home = home
         self.ports = dict(zip(PORTS, ports, strict=True))
         self.store = Store(str(home / "store"))
+        self.outer: set[tuple[str, str]] = set()
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "PREFECT_", "INTERNVL_", "AWS_"))}
         kept.pop("CI", None)
         self.environment = {
@@ -133,6 +137,20 @@ class Installation:
     def processes(self) -> list[int]:
         """Return all living processes of this installation's services and jobs."""
         return [pid for service in self._ever for pid in session_of(service)] + drivers_of(self.home)
+
+    def open_to_others(self) -> set[tuple[str, str]]:
+        """Return (process, address) of each of our processes that listens or talks beyond this machine."""
+        found = set()
+        for pid in self.processes():
+            try:
+                process = psutil.Process(pid)
+                for each in process.net_connections(kind="inet"):
+                    address = each.raddr or each.laddr
+                    if not ip_address(address.ip.removeprefix("::ffff:")).is_loopback:
+                        found.add((process.name(), f"{address.ip}:{address.port} {each.status}"))
+            except psutil.NoSuchProcess:
+                continue
+        return found
 
     @property
     def _ever(self) -> list[ServiceRecord]:

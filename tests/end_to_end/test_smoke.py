@@ -1,6 +1,5 @@
 """The whole road on real Prefect and real Ray, at the size of the smoke recipe."""
 
-import time
 import urllib.request
 from pathlib import Path
 
@@ -27,17 +26,21 @@ def test_every_artifact_stands_whole_and_its_ledger_closes(smoke: Installation) 
     assert 0 < pool.failed < pool.listed
 
 
+def test_nothing_of_ours_listens_or_talks_beyond_this_machine(smoke: Installation) -> None:
+    assert len(smoke.processes()) > 5, "nothing was watched"
+    assert smoke.outer | smoke.open_to_others() == set()
+
+
 def test_one_job_made_each_artifact(smoke: Installation) -> None:
     made = [job["metadata"]["artifact"] for job in smoke.jobs() if "@smoke" in job["metadata"]["artifact"]]
     assert sorted(made) == sorted(set(made))
 
 
 def test_a_second_run_finds_everything_and_starts_no_job(smoke: Installation) -> None:
-    before, started = len(smoke.jobs()), time.monotonic()
+    before = len(smoke.jobs())
     text = smoke.internvl("run", "internvl", "--recipe", "smoke")
     assert len(smoke.jobs()) == before
     assert "done " not in text and text.count("stands ") >= 22
-    assert time.monotonic() - started < 60
     # The summary's counts are those of the manifests.
     rows = [[cell.strip() for cell in line.split("│")[1:6]] for line in text.splitlines() if "│ cc3m" in line]
     ledgers = [
