@@ -64,6 +64,9 @@ EXACT = {
     "InternVL2-4B": 4_146_855_936,
     "InternVL2-8B": 8_075_365_376,
     "InternVL2-26B": 25_514_186_112,
+    # Their vocabularies are assumed (64,011 and 128,265): published sums are too round to tell.
+    "InternVL2-40B": 40_068_741_504,
+    "InternVL2-Llama3-76B": 76_262_358_400,
 }
 
 
