@@ -13,7 +13,7 @@ from pipelines.terminal import clear_errors, console
 
 if TYPE_CHECKING:
     from models.cost import Work
-    from models.shapes import Shapes
+    from models.counting import Shapes
     from models.sizes import Size
 
 
@@ -38,7 +38,7 @@ def inspect(
     """Count a model: parameters by part, FLOPs per picture, token and pair, memory by precision."""
     with clear_errors():
         from models.cost import forward_work
-        from models.shapes import shapes
+        from models.counting import shapes
 
         if model is None:
             console.print(_sizes())
@@ -62,7 +62,7 @@ def _table(title: str, first: str, *others: str) -> Table:
 
 
 def _sizes() -> Table:
-    from models.shapes import count, shapes
+    from models.counting import count, shapes
     from models.sizes import SIZES
 
     table = _table("Published sizes", "model", "kind", "parameters")
@@ -85,7 +85,7 @@ def _describe(size: "Size") -> None:
 
 
 def _parameters(counted: "Shapes") -> Table:
-    from models.shapes import count, parts
+    from models.counting import count, parts
 
     whole = count(counted)
     table = _table(f"Parameters in {len(counted):,} tensors", "part", "parameters", "share")
@@ -98,7 +98,7 @@ def _parameters(counted: "Shapes") -> Table:
 
 def _beside(counted: "Shapes", stored: "Shapes") -> str:
     """Say how what is stored differs from what the configuration asks for."""
-    from models.shapes import count
+    from models.counting import count
 
     said = f"stored: {count(stored):,} parameters in {len(stored):,} tensors"
     if stored == counted:
@@ -133,7 +133,7 @@ def _rounded(number: int) -> str:
 
 def _memory(size: "Size", counted: "Shapes") -> Table:
     from models.cost import PRECISIONS, checkpointed_bytes, memory
-    from models.shapes import STAGE_2, count, parts
+    from models.counting import STAGE_2, count, parts
 
     whole, by_part = count(counted), parts(counted)
     rows = [(str(each), memory(whole, each)) for each in PRECISIONS]

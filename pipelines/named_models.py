@@ -11,7 +11,7 @@ from stages.ref import Ref
 from stages.workspace import read_file
 
 if TYPE_CHECKING:
-    from models.shapes import Shapes
+    from models.counting import Shapes
     from models.sizes import Size
 
 MAX_HEADER_BYTES = 100_000_000

@@ -21,10 +21,10 @@ from models.cost import (
     token_macs,
     vision_macs,
 )
+from models.counting import build, count, shapes
 from models.intern_vit import InternVisionModel
 from models.internvl import InternVL
 from models.qllama import LlamaForCausalLM
-from models.shapes import build, count, shapes
 from models.sizes import INTERNVL_14B, LLAMA_7B_TEXT, SIZES, VARIANTS, VIT_6B_448, ChatPart, Language, Size
 
 SMALL = VisionConfig(

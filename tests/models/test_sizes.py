@@ -10,13 +10,13 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from models.chat import InternVLChat
 from models.config import ChatConfig
+from models.counting import STAGE_2, build, count, digest, in_layout, parts, shapes
 from models.internlm2 import llama_from_internlm2
 from models.recognise import recognise
-from models.shapes import STAGE_2, build, count, digest, in_layout, parts, shapes
 from models.sizes import INTERNVL_14B, SIZES, VARIANTS, Language, find_size, variant
 from models.weights import decoder_config, native_chat_config, official_config, official_vision_config
 
-# Recorded from the official code: tensors, parameters, and the digest of all names and shapes (models.shapes.digest).
+# Recorded from the official code: tensors, parameters, and the digest of all names and shapes (models.counting.digest).
 RECORDED = {
     "InternViT-6B-224px": (628, 5_902_793_600, "a15f0285f79ca765dafc1cc2f0c27eff494260ddb66814aa3b7b73d190bf40ab"),
     "InternVL-14B-224px": (1048, 13_834_975_747, "7ddfbb9cfe4f8179cb099582346e552b72d3c1132c3e36ee6bfa8dd4470cbc61"),

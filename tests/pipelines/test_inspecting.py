@@ -10,8 +10,8 @@ from typer.testing import CliRunner, Result
 
 from infra.storage import Store
 from models.config import ChatConfig, InternVLConfig, TextConfig, VisionConfig
+from models.counting import count, shapes
 from models.internvl import InternVL
-from models.shapes import count, shapes
 from models.sizes import SIZES
 from models.weights import official_config
 from pipelines.cli import app
