@@ -9,14 +9,13 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from models.chat import InternVLChat
-from models.config import ChatConfig
+from models.config import ChatConfig, TextConfig, VisionConfig
 from models.counting import STAGE_2, build, count, digest, in_layout, parts, shapes
 from models.internlm2 import llama_from_internlm2
 from models.recognise import recognise
 from models.sizes import INTERNVL_14B, SIZES, VARIANTS, Language, find_size, variant
-from models.weights import decoder_config, native_chat_config, official_config, official_vision_config
 
-# Recorded from the official code: tensors, parameters, and the digest of all names and shapes (models.counting.digest).
+# Recorded from the official code: tensors, parameters, and the digest of all names and shapes (`digest`).
 RECORDED = {
     "InternViT-6B-224px": (628, 5_902_793_600, "a15f0285f79ca765dafc1cc2f0c27eff494260ddb66814aa3b7b73d190bf40ab"),
     "InternVL-14B-224px": (1048, 13_834_975_747, "7ddfbb9cfe4f8179cb099582346e552b72d3c1132c3e36ee6bfa8dd4470cbc61"),
@@ -165,15 +164,25 @@ def test_the_rule_for_other_scales() -> None:
     assert (size.vision.hidden_size, size.vision.num_attention_heads) == (1024, 16)
 
 
+def decoder(shape: TextConfig) -> dict[str, Any]:
+    """Return a language model's fields as the config.json of others has them."""
+    fields = shape.model_dump(exclude={"qkv_bias"})
+    return {**fields, "tie_word_embeddings": False}
+
+
+def official_vision(shape: VisionConfig) -> dict[str, Any]:
+    """Return an encoder's fields as the official config.json has them; a class without norm types leaves it out."""
+    fields = shape.model_dump(exclude={"drop_path_schedule"})
+    if shape.norm_type == "rms_norm":
+        del fields["norm_type"]
+    return {**fields, "model_type": "intern_vit_6b", "hidden_act": "gelu", "initializer_range": 1e-10}
+
+
 @pytest.mark.parametrize("name", ["InternVL2-4B", "InternVL2-1B", "InternVL2-40B"])
 def test_language_models_have_the_names_and_shapes_of_transformers(name: str) -> None:
     language = SIZES[name].language
     assert language is not None
-    text = language.shape
-    config = decoder_config(text)
-    if language.layout == "phi3":
-        fields = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size")
-        config = {"model_type": "phi3", "pad_token_id": 0, **{field: config[field] for field in fields}}
+    config = {**decoder(language.shape), "model_type": language.layout, "pad_token_id": 0}
     with torch.device("meta"):
         theirs = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config))
     wanted = {f"language_model.{name}": tuple(value.shape) for name, value in theirs.state_dict().items()}
@@ -252,20 +261,36 @@ def without_names(size: Any) -> tuple[Any, ...]:
 
 
 def official_chat(name: str, architecture: str) -> dict[str, Any]:
+    """Return what matters of a published config.json of the chat models."""
     size = SIZES[name]
     assert size.vision is not None and size.language is not None and size.chat is not None
-    language = {**decoder_config(size.language.shape), "architectures": [architecture]}
     return {
         "model_type": "internvl_chat",
-        "vision_config": official_vision_config(size.vision),
-        "llm_config": language,
+        "architectures": ["InternVLChatModel"],
+        "vision_config": official_vision(size.vision),
+        "llm_config": {**decoder(size.language.shape), "architectures": [architecture]},
         "downsample_ratio": 0.5,
         "ps_version": "v2",
         "select_layer": -1,
         "force_image_size": 448,
         "dynamic_image_size": True,
+        "use_thumbnail": True,
         "max_dynamic_patch": 12,
         "template": size.chat.template,
+    }
+
+
+def official_towers() -> dict[str, Any]:
+    """Return what matters of the config.json of InternVL-14B-224px."""
+    return {
+        "model_type": "internvl",
+        "architectures": ["InternVLModel"],
+        "vision_config": official_vision(INTERNVL_14B.vision),
+        "qllama_config": {**decoder(INTERNVL_14B.text), "architectures": None, "cross_attention_frequency": 2},
+        "clip_embed_dim": 768,
+        "attn_pool_num_heads": 16,
+        "num_query_token": 96,
+        "force_image_size": None,
     }
 
 
@@ -295,14 +320,29 @@ def test_an_old_official_chat_config_means_its_class_defaults() -> None:
 
 
 def test_the_name_collision_is_settled_by_the_qllama_config() -> None:
-    towers = recognise("it", official_config(INTERNVL_14B))
+    towers = recognise("it", official_towers())
     assert shapes(towers) == shapes(SIZES["InternVL-14B-224px"])
-    contrastive = recognise("it", official_config(INTERNVL_14B), weights=["logit_scale"])
+    contrastive = recognise("it", official_towers(), weights=["logit_scale"])
     assert shapes(contrastive) == shapes(SIZES["InternVL-C"])
     size = SIZES["InternVL2-1B"]
     assert size.vision is not None and size.language is not None
-    native = native_chat_config(size.vision, size.language.shape, image_token_id=7, downsample_ratio=0.5)
-    assert native["model_type"] == official_config(INTERNVL_14B)["model_type"] == "internvl"
+    vision = size.vision.model_dump(include={"hidden_size", "num_hidden_layers", "num_attention_heads"})
+    native = {
+        "model_type": "internvl",
+        "vision_config": {
+            **vision,
+            "model_type": "internvl_vision",
+            "intermediate_size": 4096,
+            "image_size": [448, 448],
+            "patch_size": [14, 14],
+            "norm_type": "layer_norm",
+            "use_qk_norm": False,
+            "attention_bias": True,
+        },
+        "text_config": {**decoder(size.language.shape), "model_type": "qwen2"},
+        "downsample_ratio": 0.5,
+    }
+    assert native["model_type"] == official_towers()["model_type"]
     assert shapes(recognise("it", native)) == shapes(size)
 
 
@@ -312,10 +352,10 @@ def test_our_own_configs_are_recognised() -> None:
     assert found.chat == SIZES["InternVL2-40B"].chat and isinstance(chat, ChatConfig)
     assert recognise("it", json.loads(INTERNVL_14B.model_dump_json())).kind == "generative"
     assert recognise("it", {"text": chat.text.model_dump()}).kind == "language"
-    assert recognise("it", decoder_config(chat.text)).kind == "language"
+    assert recognise("it", {**decoder(chat.text), "model_type": "llama"}).kind == "language"
     vision = SIZES["InternViT-300M-448px"].vision
     assert vision is not None
-    assert recognise("it", official_vision_config(vision)).vision == vision
+    assert recognise("it", official_vision(vision)).vision == vision
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,6 @@ from models.config import ChatConfig, InternVLConfig, TextConfig, VisionConfig
 from models.counting import count, shapes
 from models.internvl import InternVL
 from models.sizes import SIZES
-from models.weights import official_config
 from pipelines.cli import app
 from pipelines.named_models import find_model
 from stages.checkpoints import publish
@@ -104,7 +103,7 @@ def test_a_model_that_was_never_released_is_marked() -> None:
 
 def test_a_folder_is_told_apart_by_its_weights(tmp_path: Path, store: Store) -> None:
     for generative in (True, False):
-        folder = put(tmp_path / f"model{generative}", official_config(TOWERS), generative=generative)
+        folder = put(tmp_path / f"model{generative}", TOWERS.model_dump(mode="json"), generative=generative)
         size, stored = find_model(str(folder), store)
         assert size.kind == ("generative" if generative else "contrastive")
         assert stored is not None and len(stored) == len(InternVL(TOWERS, generative=generative).state_dict())
