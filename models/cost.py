@@ -1,0 +1,212 @@
+"""What a model costs: multiply-accumulates of a forward pass, and bytes of weights, gradients and AdamW's state.
+
+Matrix products are counted and nothing else, as `torch.utils.flop_counter` does. Attention counts all pairs of
+tokens: a kernel that leaves out the masked half of a causal one does up to half of that part less. One
+multiply-accumulate is two FLOPs; a training step is three forward passes, four where every block is computed again.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from models.config import InternVLConfig, TextConfig, VisionConfig
+from models.sizes import Size
+
+Precision = Literal["float32", "bfloat16 mixed", "bfloat16"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+
+
+@dataclass(frozen=True)
+class Work:
+    """One forward pass of something, in multiply-accumulates; `trained` where training does just this too."""
+
+    label: str
+    macs: int
+    trained: bool = True
+
+
+def vision_macs(config: VisionConfig, image_size: int | None = None, kept: int | None = None) -> int:
+    """Return the cost of one picture.
+
+    Args:
+        config: Shape of the encoder.
+        image_size: Side in pixels; the trained one when left out.
+        kept: Patches that are seen where others are masked; all when left out.
+    """
+    width, patches = config.hidden_size, kept or ((image_size or config.image_size) // config.patch_size) ** 2
+    tokens = patches + 1
+    block = tokens * (4 * width**2 + 2 * width * config.intermediate_size) + 2 * tokens**2 * width
+    return config.num_hidden_layers * block + patches * config.num_channels * config.patch_size**2 * width
+
+
+def token_macs(config: TextConfig) -> int:
+    """Return the cost of one token in the decoder's blocks, attention to other tokens aside."""
+    width = config.hidden_size
+    key_heads = config.num_key_value_heads or config.num_attention_heads
+    keys = width // config.num_attention_heads * key_heads
+    return config.num_hidden_layers * (2 * width**2 + 2 * width * keys + 3 * width * config.intermediate_size)
+
+
+def decoder_macs(config: TextConfig, tokens: int, *, past: int = 0, head: bool = False) -> int:
+    """Return the cost of a text in the decoder.
+
+    Args:
+        config: Shape of the decoder.
+        tokens: How many are computed.
+        past: How many before them are cached and only looked at.
+        head: Whether next-token logits are computed for each.
+    """
+    looks = config.num_hidden_layers * 2 * tokens * (past + tokens) * config.hidden_size
+    logits = tokens * config.vocab_size * config.hidden_size if head else 0
+    return tokens * token_macs(config) + looks + logits
+
+
+def pooling_macs(width: int, tokens: int, embed_dim: int) -> int:
+    """Return the cost of pooling tokens into one vector of the shared space."""
+    return (2 * tokens + 1) * width**2 + 2 * tokens * width + width * embed_dim
+
+
+def query_macs(config: InternVLConfig, seen: int) -> int:
+    """Return the cost of QLLaMA's queries looking at `seen` vision tokens, the class token among them."""
+    width, queries = config.text.hidden_size, config.num_query_token
+    layers = -(-config.text.num_hidden_layers // config.cross_attention_frequency)
+    look = 2 * queries * width**2 + 2 * seen * config.vision.hidden_size * width + 2 * queries * seen * width
+    return decoder_macs(config.text, queries) + layers * look
+
+
+def connector_macs(size: Size, image_size: int | None = None) -> int:
+    """Return the cost of one tile in a chat model's connector.
+
+    Raises:
+        ValueError: It is no chat model.
+    """
+    if size.chat is None or size.vision is None or size.language is None:
+        raise ValueError(f"{size.name} is no chat model: it has no connector")
+    width, seen = size.language.shape.hidden_size, size.vision.hidden_size
+    grid = (image_size or size.vision.image_size) // size.vision.patch_size
+    if size.chat.connector == "unshuffle_mlp":
+        cell = int(1 / size.chat.downsample_ratio)
+        return (grid // cell) ** 2 * (seen * cell**2 * width + width**2)
+    macs = grid**2 * (seen * width + width**2)
+    if size.chat.connector == "two_mlp" and size.towers is not None:
+        macs += size.towers.num_query_token * (size.towers.text.hidden_size * width + width**2)
+    return macs
+
+
+def forward_work(
+    size: Size, *, image_size: int | None = None, text_tokens: int | None = None, tiles: int = 1
+) -> list[Work]:
+    """Return what one picture, one token, one text and one pair cost.
+
+    Args:
+        size: Which model.
+        image_size: Side of a picture or tile in pixels; the trained one when left out.
+        text_tokens: Length of a text; the towers' context or 128 when left out.
+        tiles: Tiles of a picture in a chat, the thumbnail counted.
+
+    Raises:
+        ValueError: A picture does not divide into patches.
+    """
+    found: list[Work] = []
+    if size.vision is not None:
+        side = image_size or size.vision.image_size
+        if side % (size.vision.patch_size * (_cell(size))):
+            raise ValueError(f"{size.name}: a picture of {side} pixels does not divide into its patches or tokens")
+        patches = (side // size.vision.patch_size) ** 2
+        what = "tile" if size.chat else "image"
+        found.append(Work(f"per {what}, encoder, {side} px, {patches + 1} tokens", vision_macs(size.vision, side)))
+        if size.kind in ("vision", "contrastive"):
+            half = vision_macs(size.vision, side, max(1, patches // 2))
+            found.append(Work(f"per image, encoder, half masked, {max(1, patches // 2) + 1} tokens", half))
+    if size.kind in ("contrastive", "generative") and size.towers is not None:
+        found += _tower_work(size, size.towers, side, text_tokens or size.towers.context_length)
+    elif size.language is not None:
+        found += _language_work(size, image_size, text_tokens or 128, tiles)
+    return found
+
+
+def _cell(size: Size) -> int:
+    return int(1 / size.chat.downsample_ratio) if size.chat is not None else 1
+
+
+def _tower_work(size: Size, config: InternVLConfig, side: int, tokens: int) -> list[Work]:
+    seen = (side // config.vision.patch_size) ** 2 + 1
+    image = vision_macs(config.vision, side) + pooling_macs(config.vision.hidden_size, seen, config.embed_dim)
+    text = decoder_macs(config.text, tokens) + config.text.hidden_size * config.embed_dim
+    found = [
+        Work("per image, with pooling (C)", image),
+        Work("per text token, weights alone", token_macs(config.text)),
+        Work(f"per text of {tokens} tokens", text),
+        Work(f"per pair (C), text of {tokens} tokens", image + text),
+    ]
+    if size.kind == "generative":
+        queries = query_macs(config, seen)
+        pooling = pooling_macs(config.text.hidden_size, config.num_query_token, config.embed_dim)
+        both = image + queries + pooling
+        found += [
+            Work(f"per image, {config.num_query_token} queries alone", queries),
+            Work("per image, both views (G)", both),
+            Work(f"per pair (G), text of {tokens} tokens", both + text),
+        ]
+    return found
+
+
+def _language_work(size: Size, image_size: int | None, text_tokens: int, tiles: int) -> list[Work]:
+    assert size.language is not None
+    shape = size.language.shape
+    one = token_macs(shape) + shape.vocab_size * shape.hidden_size
+    if size.chat is None or size.vision is None:
+        text = decoder_macs(shape, text_tokens, head=True)
+        return [Work("per token, weights alone", one), Work(f"per text of {text_tokens} tokens", text)]
+    side = image_size or size.vision.image_size
+    vision = size.vision.model_copy(update={"image_size": side})
+    tile = vision_macs(vision) + connector_macs(size, side)
+    found = [Work("per tile, connector", connector_macs(size, side))]
+    if size.chat.connector == "two_mlp" and size.towers is not None:
+        queries = query_macs(size.towers, vision.grid**2 + 1)
+        found.append(Work("per tile, queries", queries))
+        tile += queries
+    seen = tiles * size.model_copy(update={"vision": vision}).image_tokens
+    whole = seen + text_tokens
+    written = decoder_macs(shape, 1, past=whole, head=True)
+    pair = tiles * tile + decoder_macs(shape, whole, head=True)
+    return [
+        *found,
+        Work("per token, weights alone", one),
+        Work(f"per token written after {whole:,} others", written, trained=False),
+        Work(f"per pair, {tiles} tile{'s' * (tiles > 1)} = {seen:,} tokens, and {text_tokens} of text", pair),
+    ]
+
+
+_BYTES: Mapping[Precision, tuple[int, int, int]] = {
+    "float32": (4, 4, 8),
+    # AdamW keeps a float32 copy of the weights beside its two moments.
+    "bfloat16 mixed": (2, 2, 12),
+    "bfloat16": (2, 2, 4),
+}
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes of a model in training, spread over no devices and without activations."""
+
+    weights: int
+    gradients: int
+    adamw: int
+
+    @property
+    def training(self) -> int:
+        """All three."""
+        return self.weights + self.gradients + self.adamw
+
+
+def memory(parameters: int, precision: Precision, trained: int | None = None) -> Memory:
+    """Return what parameters take; only `trained` of them have gradients and AdamW's state where it is given."""
+    weights, gradients, adamw = _BYTES[precision]
+    learning = parameters if trained is None else trained
+    return Memory(weights * parameters, gradients * learning, adamw * learning)
+
+
+def checkpointed_bytes(config: VisionConfig, tokens: int, bytes_per_number: int = 2) -> int:
+    """Return the bytes of activations that one picture keeps where each block keeps its input alone."""
+    return config.num_hidden_layers * tokens * config.hidden_size * bytes_per_number

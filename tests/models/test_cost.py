@@ -1,0 +1,235 @@
+"""The formulas against PyTorch's own counter, and against what was published."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from models.chat import InternVLChat
+from models.config import INTERN_VIT_6B_224, INTERN_VIT_300M_448, ChatConfig, InternVLConfig, TextConfig, VisionConfig
+from models.cost import (
+    PRECISIONS,
+    checkpointed_bytes,
+    connector_macs,
+    decoder_macs,
+    forward_work,
+    memory,
+    pooling_macs,
+    query_macs,
+    token_macs,
+    vision_macs,
+)
+from models.counting import build, count, shapes
+from models.intern_vit import InternVisionModel
+from models.internvl import InternVL
+from models.qllama import LlamaForCausalLM
+from models.sizes import INTERNVL_14B, LLAMA_7B_TEXT, SIZES, VARIANTS, VIT_6B_448, ChatPart, Language, Size
+
+SMALL = VisionConfig(
+    image_size=48, patch_size=8, hidden_size=32, num_hidden_layers=3, num_attention_heads=4, intermediate_size=80
+)
+GROUPED = TextConfig(
+    vocab_size=120, hidden_size=48, intermediate_size=112, num_hidden_layers=3, num_attention_heads=4,
+    num_key_value_heads=2, qkv_bias=True,
+)  # fmt: skip
+TOWERS = InternVLConfig(
+    vision=SMALL, text=GROUPED, embed_dim=24, attn_pool_num_heads=4, num_query_token=6, cross_attention_frequency=2
+)
+
+
+def counted(work: Callable[[], Any]) -> int:
+    """Return multiply-accumulates on the meta device, where attention is two products over all pairs of tokens."""
+    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        work()
+    assert counter.get_total_flops() % 2 == 0
+    return int(counter.get_total_flops()) // 2
+
+
+def meta(make: Callable[[], Any]) -> Any:
+    """Return a frozen model without memory; the counter cannot follow views of parameters that want gradients."""
+    with torch.device("meta"):
+        return make().requires_grad_(False)
+
+
+@pytest.mark.parametrize("size", [48, 32, 64])
+def test_a_picture(size: int) -> None:
+    model = meta(lambda: InternVisionModel(SMALL))
+    assert vision_macs(SMALL, size) == counted(lambda: model(torch.empty(1, 3, size, size)))
+    assert 5 * vision_macs(SMALL, size) == counted(lambda: model(torch.empty(5, 3, size, size)))
+
+
+def test_a_masked_picture_costs_its_kept_patches_alone() -> None:
+    model = meta(lambda: InternVisionModel(SMALL))
+    kept = torch.arange(12, device="meta")[None]
+    assert vision_macs(SMALL, kept=12) == counted(lambda: model(torch.empty(1, 3, 48, 48), kept))
+
+
+@pytest.mark.parametrize("config", [INTERN_VIT_6B_224, VIT_6B_448, INTERN_VIT_300M_448])
+def test_a_picture_at_full_size(config: VisionConfig) -> None:
+    model = meta(lambda: InternVisionModel(config))
+    side = config.image_size
+    assert vision_macs(config) == counted(lambda: model(torch.empty(1, 3, side, side)))
+
+
+@pytest.mark.parametrize("config", [GROUPED, GROUPED.model_copy(update={"num_key_value_heads": None}), LLAMA_7B_TEXT])
+def test_a_text(config: TextConfig) -> None:
+    model = meta(lambda: LlamaForCausalLM(config))
+    ids = torch.zeros(1, 20, dtype=torch.long, device="meta")
+    assert decoder_macs(config, 20, head=True) == counted(lambda: model(ids))
+    assert decoder_macs(config, 20) == counted(lambda: model.model(model.model.embed_tokens(ids)))
+    _, cache = model.model(model.model.embed_tokens(ids))
+    assert decoder_macs(config, 1, past=20) == counted(
+        lambda: model.model(model.model.embed_tokens(ids[:, :1]), past=cache)
+    )
+
+
+@pytest.mark.parametrize("config", [TOWERS, INTERNVL_14B])
+def test_towers_and_queries(config: InternVLConfig) -> None:
+    model = meta(lambda: InternVL(config))
+    side, width = config.vision.image_size, config.text.hidden_size
+    seen = config.vision.grid**2 + 1
+    pixels = torch.empty(1, 3, side, side, device="meta")
+    vision = torch.empty(1, seen, config.vision.hidden_size, device="meta")
+    ids = torch.zeros(1, 9, dtype=torch.long, device="meta")
+    pooling = pooling_macs(config.vision.hidden_size, seen, config.embed_dim)
+    queries = query_macs(config, seen)
+    second = pooling_macs(width, config.num_query_token, config.embed_dim)
+    assert pooling == counted(lambda: model.pool_image(vision))
+    assert queries == counted(lambda: model.ask(vision))
+    size = Size(name="it", kind="generative", vision=config.vision, towers=config)
+    work = {each.label: each.macs for each in forward_work(size, text_tokens=9)}
+    image = counted(lambda: model.encode_image(pixels))
+    text = counted(lambda: model.encode_text(ids, torch.ones_like(ids)))
+    both = counted(lambda: model.encode_image_g(pixels))
+    assert both == image + queries + second
+    assert work["per image, with pooling (C)"] == image and work["per image, both views (G)"] == both
+    assert work["per text of 9 tokens"] == text
+    assert work["per pair (C), text of 9 tokens"] == image + text
+    assert work["per pair (G), text of 9 tokens"] == both + text
+
+
+def chat_of(vision: VisionConfig, text: TextConfig, ratio: float) -> Size:
+    part = ChatPart(downsample_ratio=ratio, template="Hermes-2")
+    return Size(name="it", kind="chat", vision=vision, language=Language(source="", shape=text), chat=part)
+
+
+@pytest.mark.parametrize("ratio", [0.5, 1 / 3, 1.0])
+@pytest.mark.parametrize("tiles", [1, 3])
+def test_a_chat(ratio: float, tiles: int) -> None:
+    size = chat_of(SMALL, GROUPED, ratio)
+    model: InternVLChat = build(size)  # type: ignore[assignment]
+    work = {each.label: each.macs for each in forward_work(size, text_tokens=11, tiles=tiles)}
+    pixels = torch.empty(tiles, 3, 48, 48, device="meta")
+    picture = counted(lambda: model.image_features(pixels))
+    assert picture == tiles * (vision_macs(SMALL) + connector_macs(size))
+    whole = tiles * model.config.num_image_token + 11
+    assert size.image_tokens == model.config.num_image_token
+    embedded = torch.empty(1, whole, 48, device="meta")
+    text = counted(lambda: model.language_model.lm_head(model.language_model.model(embedded)[0]))
+    (pair,) = (macs for label, macs in work.items() if label.startswith("per pair"))
+    assert pair == picture + text
+    assert work["per token, weights alone"] == token_macs(GROUPED) + 120 * 48
+
+
+def test_the_chat_model_of_the_paper() -> None:
+    """Its parts are built only to be counted, so each connector's two products are called by themselves."""
+    size = SIZES["InternVL-Chat-QLLaMA-7B"]
+    model = build(size)
+    tokens, queries = torch.empty(1, 256, 3200, device="meta"), torch.empty(1, 96, 4096, device="meta")
+    found = counted(lambda: (model.mlp1(tokens), model.mlp2(queries)))  # type: ignore[operator]
+    assert connector_macs(size) == found
+    first = SIZES["InternVL-Chat-V1-0-7B"]
+    tokens = torch.empty(1, 576, 3200, device="meta")
+    assert connector_macs(first) == counted(lambda: build(first).mm_projector(tokens))  # type: ignore[operator]
+
+
+def test_training_is_three_forward_passes() -> None:
+    model = meta(lambda: LlamaForCausalLM(GROUPED)).requires_grad_()
+    ids = torch.zeros(2, 20, dtype=torch.long, device="meta")
+    with FlopCounterMode(display=False) as counter:
+        model(ids).sum().backward()
+    assert counter.get_total_flops() == 3 * 2 * 2 * decoder_macs(GROUPED, 20, head=True)
+
+
+def giga(macs: int) -> float:
+    return round(macs / 1e9, 1)
+
+
+def test_published_compute() -> None:
+    sides = (196, 224, 336, 364, 448, 504)
+    found = [giga(vision_macs(INTERN_VIT_6B_224, side)) for side in sides]
+    assert found == [1174.2, 1536.6, 3506.6, 4135.2, 6370.4, 8169.2]
+    # The published sum projects the masked patches too.
+    projected = 98 * 588 * 3200
+    assert giga(vision_macs(INTERN_VIT_6B_224, 196, kept=98) + projected) == 587.3
+    assert giga(vision_macs(VIT_6B_448)) == 5972.3 and giga(vision_macs(INTERN_VIT_300M_448)) == 361.8
+    assert [giga(decoder_macs(LLAMA_7B_TEXT, tokens)) for tokens in (32, 64, 80)] == [207.5, 415.5, 519.8]
+    assert [giga(query_macs(INTERNVL_14B, seen)) for seen in (257, 577, 1025)] == [786.7, 924.9, 1118.5]
+
+
+def test_table_11() -> None:
+    found = [vision_macs(size.vision) / 1e9 for size in VARIANTS if size.vision is not None]
+    for ours, published in zip(found, [1571, 1536, 1536, 1553, 1589, 1564], strict=True):
+        assert abs(ours - published) < 1
+
+
+def test_published_memory() -> None:
+    def trained(name: str) -> int:
+        return memory(count(shapes(SIZES[name])), "bfloat16 mixed").training
+
+    assert round(trained("InternVL-C") / 1e9) == 202 and round(trained("InternVL-Chat-V1-5") / 1e9) == 408
+    whole, new = count(shapes(SIZES["InternVL-14B-224px"])), 1_010_334_467
+    stage_2 = memory(whole, "bfloat16 mixed", new)
+    assert stage_2.training == 2 * whole + 14 * new
+    assert round((stage_2.training - 16 * new) / 1e9, 1) == 25.6
+    weights = {
+        "InternViT-6B-224px": 11.8, "InternVL-C": 25.2, "InternVL-14B-224px": 27.7, "InternVL-Chat-V1-5": 51.0,
+        "InternVL2-40B": 80.1,
+    }  # fmt: skip
+    for name, wanted in weights.items():
+        assert round(memory(count(shapes(SIZES[name])), "bfloat16").weights / 1e9, 1) == wanted
+    kept = [round(checkpointed_bytes(INTERN_VIT_6B_224, tokens) / 1e6) for tokens in (99, 257, 1025)]
+    assert kept == [30, 79, 315]
+
+
+def test_adamw_keeps_as_many_bytes_as_counted() -> None:
+    config = SMALL.model_copy(update={"num_hidden_layers": 1})
+    for precision, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
+        model = InternVisionModel(config).to(dtype)
+        optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3)
+        model(torch.zeros(1, 3, 48, 48, dtype=dtype)).last_hidden_state.float().sum().backward()
+        optimiser.step()
+        parameters = [parameter for parameter in model.parameters() if parameter.grad is not None]
+        moments = sum(
+            each.numel() * each.element_size()
+            for state in optimiser.state.values()
+            for name, each in state.items()
+            if name != "step"
+        )
+        need = memory(sum(parameter.numel() for parameter in parameters), precision)  # type: ignore[arg-type]
+        assert moments == need.adamw
+        assert sum(each.numel() * each.element_size() for each in parameters) == need.weights == need.gradients
+    assert PRECISIONS == ("float32", "bfloat16 mixed", "bfloat16")
+
+
+def test_every_size_has_a_cost() -> None:
+    for size in SIZES.values():
+        work = forward_work(size)
+        assert work and all(each.macs > 0 for each in work), size.name
+
+
+@pytest.mark.parametrize(("name", "side"), [("InternViT-6B-224px", 225), ("InternVL2-1B", 14 * 31)])
+def test_a_picture_that_does_not_divide_is_refused(name: str, side: int) -> None:
+    with pytest.raises(ValueError, match=f"a picture of {side} pixels does not divide"):
+        forward_work(SIZES[name], image_size=side)
+
+
+def test_only_a_chat_model_has_a_connector() -> None:
+    with pytest.raises(ValueError, match="has no connector"):
+        connector_macs(SIZES["InternVL-C"])
+
+
+def test_chat_config_matches() -> None:
+    assert isinstance(build(chat_of(SMALL, GROUPED, 0.5)).config, ChatConfig)
