@@ -12,16 +12,10 @@ from transformers import AutoConfig, InternVLForConditionalGeneration, InternVLV
 from models.config import INTERN_VIT_6B_224, ChatConfig, InternVLConfig, TextConfig, VisionConfig
 from models.intern_vit import InternVisionModel
 from models.internvl import InternVL
-from models.weights import (
-    below,
-    chat_from_native,
-    chat_to_native,
-    native_chat_config,
-    native_vision_config,
-    official_config,
-    vision_from_native,
-    vision_to_native,
-)
+from models.native_config import native_chat_config, native_vision_config
+from models.official_config import official_config
+from models.renaming import below
+from models.weights import chat_from_native, chat_to_native, vision_from_native, vision_to_native
 
 PARITY = Path(__file__).parents[1] / "parity"
 TEXT = TextConfig(
