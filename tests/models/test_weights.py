@@ -1,6 +1,5 @@
 """Our weights under transformers' names, against numbers recorded from the official code."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,10 @@ from models.config import INTERN_VIT_6B_224, ChatConfig, InternVLConfig, TextCon
 from models.intern_vit import InternVisionModel
 from models.internvl import InternVL
 from models.native_config import native_chat_config, native_vision_config
-from models.official_config import official_config
+from models.official_config import official_config, text_of, vision_of
 from models.renaming import below
 from models.weights import chat_from_native, chat_to_native, vision_from_native, vision_to_native
+from stages.parity import read_recording
 
 PARITY = Path(__file__).parents[1] / "parity"
 TEXT = TextConfig(
@@ -28,20 +28,13 @@ TEXT = TextConfig(
 )
 
 
-def fields(model: Any, given: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in given.items() if name in model.model_fields}
-
-
 @pytest.mark.parametrize("layer", [-1, -2])
 def test_transformers_computes_what_the_official_code_computed(layer: int) -> None:
     stem = f"internvl_chat_llama_psv2_layer{layer}"
-    facts = json.loads((PARITY / f"{stem}.json").read_text())
-    # Both were recorded with the same weights, which the second does not repeat.
-    data = load_file(PARITY / "internvl_chat_llama_psv2_layer-1.safetensors")
-    data |= load_file(PARITY / f"{stem}.safetensors")
+    facts, data = read_recording(PARITY, stem)
     config = native_chat_config(
-        VisionConfig(**fields(VisionConfig, facts["vision_config"])),
-        TextConfig(**fields(TextConfig, facts["llm_config"])),
+        vision_of(facts["vision_config"]),
+        text_of(facts["llm_config"]),
         image_token_id=facts["img_context_token_id"],
         downsample_ratio=facts["downsample_ratio"],
         select_layer=facts["select_layer"],
