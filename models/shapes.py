@@ -87,7 +87,7 @@ def text_from_shapes(shapes: Shapes) -> tuple[TextConfig, str]:
         key_width, wide = (_at(shapes, f"{first}self_attn.qkv_proj.weight", 0) - width) // 2, wide // 2
     else:
         key_width = _at(shapes, f"{first}self_attn.k_proj.weight", 0)
-    if key_width < 1 or math.gcd(width, key_width) < 1:
+    if not 1 <= key_width <= width:
         raise ValueError(f"keys of width {key_width} beside queries of width {width} cannot be")
     head_dim = math.gcd(width, key_width)  # the true heads may be smaller: shapes do not tell
     return TextConfig(

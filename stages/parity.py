@@ -22,7 +22,7 @@ from models.preprocess import tile, tile_count
 from models.recording import TOLERANCE, Line, equal, relative_error
 from models.renaming import State
 from models.shapes import check_shapes
-from stages.chat_template import render, template_named
+from stages.chat_template import TEMPLATES, render
 
 _SYSTEM = "You are a careful assistant."
 _TILE = 28  # pixels along one side of the recorded tiles
@@ -119,22 +119,21 @@ def check_tiling(facts: dict[str, Any]) -> list[Line]:
 
 
 def check_prompts(facts: dict[str, Any]) -> list[Line]:
-    """Compare rendered conversations, one open for an answer and one complete, for each template.
-
-    Raises:
-        ValueError: A template is not known.
-    """
+    """Compare roles, separators and two rendered conversations of each template, one open and one complete."""
     questions = ["<image>\nWhat colour is the circle?", "And the square?"]
     lines = []
     for name, recorded in facts.items():
-        ask = render(name, _SYSTEM, questions, ["Red."])
-        template = template_named(name)
-        lines.append(equal(f"{name} roles", [template.human, template.assistant], recorded["roles"]))
-        lines.append(equal(f"{name} sep", template.end + template.gap, recorded["sep"]))
-        lines.append(equal(f"{name} prompt_for_generation", ask, recorded["prompt_for_generation"]))
-        lines.append(
-            equal(f"{name} prompt_complete", render(name, _SYSTEM, ["Q1"], ["A1"]), recorded["prompt_complete"])
-        )
+        if name not in TEMPLATES:
+            lines.append(Line(name, float("inf"), 0.0, "no template of ours has this name"))
+            continue
+        template = TEMPLATES[name]
+        ours = {
+            "roles": [template.human, template.assistant],
+            "sep": template.end + template.gap,
+            "prompt_for_generation": render(name, _SYSTEM, questions, ["Red."]),
+            "prompt_complete": render(name, _SYSTEM, ["Q1"], ["A1"]),
+        }
+        lines += [equal(f"{name} {what}", value, recorded[what]) for what, value in ours.items()]
     return lines
 
 
@@ -158,9 +157,9 @@ def _lines(path: Path) -> list[Line]:
     if path.suffix == ".json" and path.name.startswith("shapes_"):
         facts = read_json(path)
         return check_shapes(facts["parameters"], facts["tensors"])
-    if path.name == "dynamic_tiling.json":
+    if path.suffix == ".json" and path.name.startswith("dynamic_tiling"):
         return check_tiling(read_json(path))
-    if path.name == "chat_prompts.json":
+    if path.suffix == ".json" and path.name.startswith("chat_prompts"):
         return check_prompts(read_json(path))
     if path.suffix == ".safetensors" and kind is not None:
         raise ValueError(f"{path.stem}.json, which says what was recorded, is missing")
