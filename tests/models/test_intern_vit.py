@@ -1,11 +1,35 @@
-"""InternViT: what a trainer relies on. Its numbers are held against the official ones in stages/test_parity.py."""
+"""InternViT against numbers recorded from the official code, and what a trainer relies on."""
+
+import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from models.attention import attention
 from models.config import INTERN_VIT_6B_224, INTERN_VIT_300M_448, VisionConfig
 from models.intern_vit import InternVisionModel, drop_path, parameter_count
+
+PARITY = Path(__file__).parents[1] / "parity"
+
+
+def load(style: str) -> tuple[InternVisionModel, dict[str, torch.Tensor], dict[str, Any]]:
+    facts = json.loads((PARITY / f"intern_vit_{style}_style.json").read_text())
+    given = facts["config"]
+    config = VisionConfig(
+        **{k: given[k] for k in VisionConfig.model_fields if k in given},
+        **({} if "norm_type" in given else {"norm_type": "rms_norm" if style == "6b" else "layer_norm"}),
+    )
+    data = load_file(PARITY / f"intern_vit_{style}_style.safetensors")
+    model = InternVisionModel(config).eval()
+    model.load_state_dict({k.removeprefix("w."): v for k, v in data.items() if k.startswith("w.")}, strict=True)
+    return model, data, facts
+
+
+def close(ours: torch.Tensor, theirs: torch.Tensor, tolerance: float) -> bool:
+    return bool((ours - theirs).abs().max() <= tolerance * theirs.abs().max())
 
 
 def test_sizes_are_the_published_ones() -> None:

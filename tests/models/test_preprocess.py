@@ -1,6 +1,8 @@
-"""Tiles, and the numbers of one picture; the recorded counts and colours are compared in stages/test_parity.py."""
+"""Tiles against counts and colours recorded from the official code, and the numbers of one picture."""
 
 import io
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +18,10 @@ from models.preprocess import (
     pixel_values,
     stack,
     tile,
+    tile_count,
 )
+
+GOLDEN = json.loads((Path(__file__).parents[1] / "parity" / "dynamic_tiling.json").read_text())
 
 
 def gradient(width: int, height: int) -> Image.Image:
@@ -24,6 +29,24 @@ def gradient(width: int, height: int) -> Image.Image:
     pixels[..., 0] = np.linspace(0, 255, width).astype(np.uint8)[None, :]
     pixels[..., 1] = np.linspace(0, 255, height).astype(np.uint8)[:, None]
     return Image.fromarray(pixels)
+
+
+def test_tile_counts_are_the_official_ones() -> None:
+    wrong = [row for row in GOLDEN["tiles"] if tile_count(row[0], row[1], 28, row[2], row[3], row[4]) != row[5]]
+    assert len(GOLDEN["tiles"]) > 1000
+    assert not wrong
+
+
+def test_grid_order_and_thumbnail_are_the_official_ones() -> None:
+    checked = 0
+    for width, height, colours in GOLDEN["grids"]:
+        if width * height > 1_500_000:
+            continue  # counts are checked above; large pictures cost time only
+        tiles = tile(gradient(width, height), 28, 1, 12, True)
+        found = [np.asarray(each, np.float32)[..., :2].mean(axis=(0, 1)) for each in tiles]
+        assert np.allclose(found, colours, atol=1.0), (width, height)
+        checked += 1
+    assert checked >= 10
 
 
 def test_a_tie_is_won_by_the_larger_grid_only_for_large_pictures() -> None:
