@@ -1,10 +1,10 @@
-"""InternLM2's weights under LLaMA's names: the two decoders compute the same, only their layouts differ."""
+"""InternLM2's weights under LLaMA's names and back: the two compute the same, only their layouts differ."""
 
-from collections.abc import Mapping
-
+import torch
 from torch import Tensor
 
 from models.config import TextConfig
+from models.renaming import Origin, Renamed, State, passing, same
 
 _NAMES = {
     "tok_embeddings": "embed_tokens",
@@ -15,9 +15,17 @@ _NAMES = {
     "attention_norm": "input_layernorm",
     "ffn_norm": "post_attention_layernorm",
 }
+_FUSED = "attention.wqkv.weight"
+_SPLIT = ("q_proj", "k_proj", "v_proj")
 
 
-def llama_from_internlm2(weights: Mapping[str, Tensor], config: TextConfig) -> dict[str, Tensor]:
+def _heads(config: TextConfig) -> tuple[int, int, int]:
+    """Return (key heads, queries per key head, width of a head)."""
+    key_heads = config.num_key_value_heads or config.num_attention_heads
+    return key_heads, config.num_attention_heads // key_heads, config.hidden_size // config.num_attention_heads
+
+
+def llama_from_internlm2(weights: State, config: TextConfig) -> Renamed:
     """Return the weights of an InternLM2ForCausalLM as those of a LlamaForCausalLM.
 
     Its fused projection holds, for each key head in turn, the rows of that head's queries, then
@@ -27,21 +35,48 @@ def llama_from_internlm2(weights: Mapping[str, Tensor], config: TextConfig) -> d
         weights: Names without a prefix, such as `model.layers.0.attention.wqkv.weight`.
         config: Shape of the decoder.
     """
-    head_dim = config.hidden_size // config.num_attention_heads
-    key_heads = config.num_key_value_heads or config.num_attention_heads
-    groups = config.num_attention_heads // key_heads
-    found: dict[str, Tensor] = {}
-    for name, value in weights.items():
+    key_heads, groups, head_dim = _heads(config)
+
+    def part(number: int, value: Tensor) -> Tensor:
+        heads = value.reshape(key_heads, groups + 2, head_dim, -1)
+        chosen = (heads[:, :groups], heads[:, groups : groups + 1], heads[:, groups + 1 :])[number]
+        return chosen.flatten(0, 2).clone()
+
+    found: dict[str, Origin] = {}
+    for name in [each for each in weights if not passing(each)]:
         if name == "output.weight":
-            found["lm_head.weight"] = value
-        elif name.endswith("attention.wqkv.weight"):
-            stem = name.removesuffix("attention.wqkv.weight") + "self_attn"
-            rows = value.view(key_heads, groups + 2, head_dim, -1)
-            found[f"{stem}.q_proj.weight"] = rows[:, :groups].flatten(0, 2)
-            found[f"{stem}.k_proj.weight"] = rows[:, groups].flatten(0, 1)
-            found[f"{stem}.v_proj.weight"] = rows[:, groups + 1].flatten(0, 1)
+            found["lm_head.weight"] = same(name)
+        elif name.endswith(_FUSED):
+            stem = name.removesuffix(_FUSED) + "self_attn"
+            for number, each in enumerate(_SPLIT):
+                found[f"{stem}.{each}.weight"] = Origin((name,), lambda value, n=number: part(n, value))
         else:
-            for old, new in _NAMES.items():
-                name = name.replace(f"{old}.weight", f"{new}.weight")
-            found[name] = value
-    return found
+            new = name
+            for old, ours in _NAMES.items():
+                new = new.replace(f"{old}.weight", f"{ours}.weight")
+            found[new] = same(name)
+    return Renamed.whole(weights, found, "InternLM2")
+
+
+def internlm2_from_llama(weights: State, config: TextConfig) -> Renamed:
+    """Return the weights of a LlamaForCausalLM as those of an InternLM2ForCausalLM; undoes `llama_from_internlm2`."""
+    key_heads, groups, head_dim = _heads(config)
+
+    def fuse(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        heads = (query.reshape(key_heads, groups, head_dim, -1), key.reshape(key_heads, 1, head_dim, -1))
+        return torch.cat([*heads, value.reshape(key_heads, 1, head_dim, -1)], dim=1).flatten(0, 2)
+
+    found: dict[str, Origin] = {}
+    for name in [each for each in weights if not passing(each)]:
+        stem, _, last = name.partition("self_attn.")
+        if name == "lm_head.weight":
+            found["output.weight"] = same(name)
+        elif last == f"{_SPLIT[0]}.weight":
+            names = tuple(f"{stem}self_attn.{each}.weight" for each in _SPLIT)
+            found[stem + _FUSED] = Origin(names, fuse)
+        elif last not in [f"{each}.weight" for each in _SPLIT]:
+            old = name
+            for theirs, ours in _NAMES.items():
+                old = old.replace(f"{ours}.weight", f"{theirs}.weight")
+            found[old] = same(name)
+    return Renamed.whole(weights, found, "a LLaMA")

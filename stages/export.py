@@ -16,15 +16,10 @@ from tokenizers import Tokenizer
 
 from infra.storage import Store
 from models.config import ChatConfig, InternVLConfig
-from models.weights import (
-    Weights,
-    below,
-    chat_to_native,
-    native_chat_config,
-    native_vision_config,
-    official_config,
-    vision_to_native,
-)
+from models.native_config import native_chat_config, native_vision_config
+from models.official_config import official_config
+from models.renaming import State, below
+from models.weights import chat_to_native, vision_to_native
 from stages.chat_template import IMG_CONTEXT, template_named
 from stages.checkpoints import FINAL, fetch
 from stages.export_native import (
@@ -84,7 +79,7 @@ class Parameters(BaseModel):
     )
 
 
-def tensors(weights: Weights) -> bytes:
+def tensors(weights: State) -> bytes:
     """Return a safetensors file that transformers accepts; the same weights give the same bytes."""
     return bytes(save({name: value.contiguous() for name, value in weights.items()}, metadata={"format": "pt"}))
 

@@ -1,37 +1,24 @@
-"""InternVL-C and -G against numbers recorded from the official code, and who may see whom in QLLaMA."""
+"""InternVL-C and -G: who may see whom in QLLaMA, and what training relies on; with recorded weights and inputs."""
 
-import json
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
 
-from models.config import InternVLConfig, TextConfig, VisionConfig
-from models.internvl import MAX_LOGIT_SCALE, ContrastiveObjective, GenerativeObjective, InternVL
+from models.internvl import MAX_LOGIT_SCALE, ContrastiveObjective, InternVL
 from models.losses import caption_loss
+from models.official_config import internvl_of
+from models.renaming import below
+from stages.parity import read_recording
 
 PARITY = Path(__file__).parents[1] / "parity"
 Tensors = dict[str, torch.Tensor]
 
 
 def load() -> tuple[InternVL, Tensors]:
-    facts = json.loads((PARITY / "internvl_stage2.json").read_text())
-    vision = {k: v for k, v in facts["vision_config"].items() if k in VisionConfig.model_fields}
-    text = {k: v for k, v in facts["qllama_config"].items() if k in TextConfig.model_fields}
-    config = InternVLConfig(
-        vision=VisionConfig(**vision),
-        text=TextConfig(**text),
-        embed_dim=facts["clip_embed_dim"],
-        attn_pool_num_heads=facts["attn_pool_num_heads"],
-        num_query_token=facts["num_query_token"],
-        cross_attention_frequency=facts["cross_attention_frequency"],
-        label_smoothing=facts["label_smoothing"],
-    )
-    data = load_file(PARITY / "internvl_stage2.safetensors")
-    weights = {k.removeprefix("w."): v for k, v in data.items() if k.startswith("w.")}
-    return InternVL.from_state(config, weights).eval(), data
+    facts, data = read_recording(PARITY, "internvl_stage2")
+    return InternVL.from_state(internvl_of(facts), below(data, "w.")).eval(), data
 
 
 def close(ours: torch.Tensor, theirs: torch.Tensor, tolerance: float = 1e-5) -> bool:
@@ -58,60 +45,6 @@ def stage2_batch(model: InternVL, data: Tensors) -> Tensors:
         "itg_attention_mask": data["attention_mask"],
         "itg_labels": data["labels"],
     }
-
-
-def test_stage_two_losses_and_gradients_equal_the_official_ones() -> None:
-    model, data = load()
-    losses = GenerativeObjective(model)(stage2_batch(model, data))
-    for name, recorded in (("loss", "loss"), ("itc", "loss_itc"), ("itm", "loss_itm"), ("itg", "loss_itg")):
-        assert close(losses[name], data[recorded]), name
-    losses["loss"].backward()
-    gradients = [name for name in data if name.startswith("grad.")]
-    assert len(gradients) == 8
-    for name in gradients:
-        gradient = model.get_parameter(name.removeprefix("grad.")).grad
-        assert gradient is not None and close(gradient, data[name], 1e-4), name
-
-
-def test_retrieval_vectors_equal_the_official_ones() -> None:
-    model, data = load()
-    with torch.no_grad():
-        vision = model.see(data["pixel_values"])
-        text = model.project_text(data["summarize_input_ids"], data["summarize_attention_mask"])
-        hidden, _ = model.ask(vision)
-        pooled = F.normalize(model.clip_projector(vision), dim=-1)
-        both = pooled + F.normalize(model.clip_projector2(hidden), dim=-1)
-        assert close(model.clip_projector(vision), data["c.image_features"])
-        assert close(text, data["c.text_features"]) and close(text, data["g.text_features"])
-        assert close(both, data["g.image_features"])
-        units = model.encode_text(data["summarize_input_ids"], data["summarize_attention_mask"])
-        seen_c, seen_g = model.encode_image(data["pixel_values"]), model.encode_image_g(data["pixel_values"])
-        assert close(model.similarity(seen_c, units), data["c.logits_per_image"])
-        assert close(model.similarity(seen_g, units), data["g.logits_per_image"])
-
-
-def test_greedy_captions_equal_the_official_ones() -> None:
-    model, data = load()
-    prompt, expected = data["generate.input_ids"], data["generate.output_ids"]
-    vision = model.see(data["pixel_values"][: len(prompt)])
-    written = model.caption(vision, prompt, expected.shape[1] - prompt.shape[1])
-    assert torch.equal(torch.cat([prompt, written], dim=1), expected)
-
-
-@pytest.mark.parametrize(
-    ("weight", "loss"),
-    [
-        ("qllama.model.layers.2.cross_attn.v_proj.weight", "itc"),
-        ("itm_head.weight", "itm"),
-        ("qllama.lm_head.weight", "itg"),
-    ],
-)
-def test_the_parity_check_fails_when_a_weight_is_off(weight: str, loss: str) -> None:
-    model, data = load()
-    with torch.no_grad():
-        model.get_parameter(weight)[0, 0] += 0.5
-        losses = GenerativeObjective(model)(stage2_batch(model, data))
-    assert not close(losses[loss], data[f"loss_{loss}"])
 
 
 def test_the_shared_query_pass_equals_a_pass_of_its_own() -> None:

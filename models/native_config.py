@@ -1,0 +1,113 @@
+"""Configurations of transformers' own InternVL, which needs no remote code, as `config.json` holds them."""
+
+from typing import Any
+
+from models.config import TextConfig, VisionConfig
+
+NATIVE_QK_NORM_EPS = 1e-6  # transformers gives the norms of queries and keys no setting of their own
+
+
+def native_vision_config(config: VisionConfig) -> dict[str, Any]:
+    """Return the `config.json` of a `transformers.InternVLVisionModel`.
+
+    Raises:
+        ValueError: That model cannot compute the same.
+    """
+    if config.qk_normalization and config.layer_norm_eps != NATIVE_QK_NORM_EPS:
+        raise ValueError(
+            f"transformers normalises queries and keys with eps {NATIVE_QK_NORM_EPS:g} only, "
+            f"not layer_norm_eps {config.layer_norm_eps:g}"
+        )
+    return {
+        "architectures": ["InternVLVisionModel"],
+        "model_type": "internvl_vision",
+        "hidden_size": config.hidden_size,
+        "num_hidden_layers": config.num_hidden_layers,
+        "num_attention_heads": config.num_attention_heads,
+        "intermediate_size": config.intermediate_size,
+        "image_size": [config.image_size, config.image_size],
+        "patch_size": [config.patch_size, config.patch_size],
+        "num_channels": config.num_channels,
+        "norm_type": config.norm_type,
+        "layer_norm_eps": config.layer_norm_eps,
+        "use_qk_norm": config.qk_normalization,
+        "attention_bias": config.qkv_bias,
+        "hidden_act": "gelu",
+        "layer_scale_init_value": config.initializer_factor,
+        # Without it the native model puts a norm of its own behind the last block; ours has none.
+        "use_mean_pooling": True,
+        "dtype": "float32",
+    }
+
+
+def decoder_config(config: TextConfig, **ids: int | None) -> dict[str, Any]:
+    """Return the `config.json` of a LLaMA or, with biases, of a Qwen2; `ids` are token ids such as `eos_token_id`."""
+    llama = {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "attention_bias": False,
+        "mlp_bias": False,
+    }
+    qwen2 = {"architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "use_sliding_window": False}
+    return {
+        **(qwen2 if config.qkv_bias else llama),
+        "vocab_size": config.vocab_size,
+        "hidden_size": config.hidden_size,
+        "intermediate_size": config.intermediate_size,
+        "num_hidden_layers": config.num_hidden_layers,
+        "num_attention_heads": config.num_attention_heads,
+        "num_key_value_heads": config.num_key_value_heads or config.num_attention_heads,
+        "max_position_embeddings": config.max_position_embeddings,
+        "rms_norm_eps": config.rms_norm_eps,
+        "rope_parameters": {"rope_type": "default", "rope_theta": config.rope_theta},
+        "hidden_act": "silu",
+        "tie_word_embeddings": False,
+        **ids,
+    }
+
+
+def native_chat_config(
+    vision: VisionConfig,
+    text: TextConfig,
+    *,
+    image_token_id: int,
+    downsample_ratio: float,
+    ps_version: str = "v2",
+    select_layer: int = -1,
+    **ids: int | None,
+) -> dict[str, Any]:
+    """Return the `config.json` of a `transformers.InternVLForConditionalGeneration`.
+
+    Args:
+        vision: Shape of the vision model.
+        text: Shape of the language model.
+        image_token_id: Id of `<IMG_CONTEXT>`.
+        downsample_ratio: One over how many patches per side become one visual token.
+        ps_version: Order of the visual tokens; transformers knows `v2` only.
+        select_layer: Whose hidden state the connector reads.
+        ids: Token ids of the language model.
+
+    Raises:
+        ValueError: That model cannot compute the same.
+    """
+    if ps_version != "v2":
+        raise ValueError(f"transformers orders visual tokens by ps_version v2 only, not {ps_version!r}")
+    if vision.grid % downsample_ratio:
+        raise ValueError(
+            f"transformers takes {vision.grid} patches modulo downsample_ratio {downsample_ratio:g}, which rounding "
+            "keeps from 0; only ratios that are powers of two work there"
+        )
+    return {
+        "architectures": ["InternVLForConditionalGeneration"],
+        "model_type": "internvl",
+        "vision_config": native_vision_config(vision),
+        "text_config": decoder_config(text, **ids),
+        "image_token_id": image_token_id,
+        "image_seq_length": round(vision.grid * downsample_ratio) ** 2,
+        "downsample_ratio": downsample_ratio,
+        "projector_hidden_act": "gelu",
+        "vision_feature_layer": select_layer,
+        "vision_feature_select_strategy": "default",
+        "tie_word_embeddings": False,
+        "dtype": "float32",
+    }
