@@ -11,7 +11,7 @@ from torch import nn
 
 from models.attention import attention
 from models.config import TextConfig
-from models.intern_vit import RMSNorm
+from models.layers import Linear, RMSNorm
 
 Cache = list[tuple[torch.Tensor, torch.Tensor]]
 
@@ -40,10 +40,10 @@ class LlamaAttention(nn.Module):
             raise ValueError(f"hidden_size {width} does not divide into {heads} heads")
         self.head_dim, self.heads = width // heads, heads
         self.key_heads = config.num_key_value_heads or heads
-        self.q_proj = nn.Linear(width, width, bias=config.qkv_bias)
-        self.k_proj = nn.Linear(width, self.key_heads * self.head_dim, bias=config.qkv_bias)
-        self.v_proj = nn.Linear(width, self.key_heads * self.head_dim, bias=config.qkv_bias)
-        self.o_proj = nn.Linear(width, width, bias=False)
+        self.q_proj = Linear(width, width, bias=config.qkv_bias)
+        self.k_proj = Linear(width, self.key_heads * self.head_dim, bias=config.qkv_bias)
+        self.v_proj = Linear(width, self.key_heads * self.head_dim, bias=config.qkv_bias)
+        self.o_proj = Linear(width, width, bias=False)
 
     def forward(
         self,
@@ -74,9 +74,9 @@ class LlamaMLP(nn.Module):
     def __init__(self, config: TextConfig) -> None:
         """Allocate without biases."""
         super().__init__()
-        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
-        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
-        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+        self.gate_proj = Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.up_proj = Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.down_proj = Linear(config.intermediate_size, config.hidden_size, bias=False)
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         """Return (batch, tokens, width)."""
@@ -93,10 +93,10 @@ class QueryCrossAttention(nn.Module):
         self.heads = config.num_attention_heads
         self.norm1 = RMSNorm(width, config.rms_norm_eps)
         self.norm2 = RMSNorm(vision_width, config.rms_norm_eps)
-        self.q_proj = nn.Linear(width, width, bias=False)
-        self.k_proj = nn.Linear(vision_width, width, bias=False)
-        self.v_proj = nn.Linear(vision_width, width, bias=False)
-        self.o_proj = nn.Linear(width, width, bias=False)
+        self.q_proj = Linear(width, width, bias=False)
+        self.k_proj = Linear(vision_width, width, bias=False)
+        self.v_proj = Linear(vision_width, width, bias=False)
+        self.o_proj = Linear(width, width, bias=False)
 
     def forward(self, queries: torch.Tensor, vision: torch.Tensor) -> torch.Tensor:
         """Return queries with what they saw added, shape (batch, queries, width)."""
@@ -210,7 +210,7 @@ class LlamaForCausalLM(nn.Module):
         super().__init__()
         self.config = config
         self.model = LlamaModel(config, vision_width, cross_attention_frequency)
-        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.lm_head = Linear(config.hidden_size, config.vocab_size, bias=False)
         nn.init.normal_(self.lm_head.weight, std=0.02)
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
