@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from models.attention import attention
 from models.config import VisionConfig
@@ -163,7 +164,8 @@ class VisionOutput:
 class InternVisionModel(nn.Module):
     """The encoder with the official weight names.
 
-    Pictures of another size than the trained one are seen through interpolated positions.
+    Pictures of another size than the trained one are seen through interpolated positions. With
+    `gradient_checkpointing` a block's inside is computed again for the backward pass instead of kept.
     """
 
     def __init__(self, config: VisionConfig) -> None:
@@ -172,6 +174,7 @@ class InternVisionModel(nn.Module):
         self.config = config
         self.embeddings = InternVisionEmbeddings(config)
         self.encoder = InternVisionEncoder(config)
+        self.gradient_checkpointing = False
         self.apply(self._initialise)
         for number, layer in enumerate(self.encoder.layers, start=1):
             assert isinstance(layer, InternVisionEncoderLayer)
@@ -207,7 +210,10 @@ class InternVisionModel(nn.Module):
         hidden = self.embeddings(pixel_values, keep_patches)
         states = [hidden]
         for layer in self.encoder.layers:
-            hidden = layer(hidden)
+            if self.gradient_checkpointing and torch.is_grad_enabled():
+                hidden = torch.as_tensor(checkpoint(layer, hidden, use_reentrant=False))
+            else:
+                hidden = layer(hidden)
             states.append(hidden)
         return VisionOutput(last_hidden_state=hidden, hidden_states=tuple(states))
 

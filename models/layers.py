@@ -46,9 +46,7 @@ class _Linear(torch.autograd.Function):
     """A linear layer whose three products all go to oneDNN."""
 
     @staticmethod
-    def forward(
-        ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
-    ) -> torch.Tensor:
+    def forward(ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         ctx.save_for_backward(hidden, weight)
         return _times_transposed(hidden, weight, bias)
 
@@ -67,7 +65,7 @@ def linear(hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
     large = hidden.numel() * weight.shape[0] >= SMALL_PRODUCT and hidden.ndim > 1
     if large and _product is not None and _plain_fp32(hidden, weight, bias):
         return torch.as_tensor(_Linear.apply(hidden, weight, bias))
-    return F.linear(hidden, weight, bias)
+    return torch.as_tensor(F.linear(hidden, weight, bias))
 
 
 class Linear(nn.Linear):
