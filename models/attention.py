@@ -10,6 +10,11 @@ import torch.nn.functional as F
 
 from models.packing import Packing
 
+try:  # at import, because a compiler cannot look for packages while it traces
+    import flash_attn
+except ImportError:
+    flash_attn = None
+
 Implementation = Literal["auto", "flash", "varlen", "sdpa", "reference"]
 
 _default: Implementation = "auto"
@@ -26,13 +31,8 @@ def using(implementation: Implementation) -> Iterator[None]:
         _default = before
 
 
-@cache
 def _flash() -> Any:
     """Return flash-attn's package, None where the extra `[gpu]` is not installed."""
-    try:
-        import flash_attn
-    except ImportError:
-        return None
     return flash_attn
 
 

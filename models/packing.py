@@ -1,4 +1,4 @@
-"""Several samples in one row: where each begins, and that none sees another, as InternVL 2.5 trains (arXiv:2412.05271)."""
+"""Several samples in one row, none of which sees another, as InternVL 2.5 trains (arXiv:2412.05271)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
