@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import open_clip
 import torch
 from torch import nn
@@ -102,7 +103,7 @@ def measure(size: VisionConfig = SIZE, batch_size: int = BATCH_SIZE, rounds: int
     finally:
         torch.set_num_threads(threads)
     pairs = [tuple(name.split(" / ")) for name in [*GOALS, "open_clip, half masked / ours, half masked"]]
-    medians = {name: float(torch.tensor(each).median()) for name, each in seconds.items()}
+    medians = {name: float(np.median(each)) for name, each in seconds.items()}
     ratios = {}
     for slow, fast in pairs:
         ratio, low, high = ratio_of_medians(seconds[slow], seconds[fast])
