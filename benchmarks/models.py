@@ -86,7 +86,7 @@ def candidates(size: VisionConfig, batch_size: int) -> dict[str, Callable[[], No
 
     def ours_half() -> torch.Tensor:
         keep = torch.rand(batch_size, size.grid**2).topk(kept, dim=1).indices
-        return ours_masked(pixels, keep).pooler_output
+        return torch.as_tensor(ours_masked(pixels, keep).pooler_output)
 
     steps["open_clip"] = clip_step(0.0)
     steps["ours, half masked"] = train_step(ours_masked, ours_half)

@@ -160,7 +160,7 @@ def _end_to_end(
         # One split: with several, the order of sums would depend on the other samples' lengths.
         window = (-1, 0) if causal else (-1, -1)
         found = _varlen()(*flat, *borders, window_size=window, enable_gqa=True, num_splits=1)
-    return torch.as_tensor(found).unflatten(0, (batch, tokens)).transpose(1, 2)
+    return torch.as_tensor(found.unflatten(0, (batch, tokens)).transpose(1, 2))
 
 
 def _sample_by_sample(

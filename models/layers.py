@@ -84,7 +84,7 @@ class _RMSNorm(torch.autograd.Function):
         norm = torch.linalg.vector_norm(hidden, dim=-1, keepdim=True)
         scale = norm.square_().div_(hidden.shape[-1]).add_(eps).rsqrt_()
         ctx.save_for_backward(hidden, weight, scale)
-        return (hidden * scale).mul_(weight)
+        return torch.as_tensor((hidden * scale).mul_(weight))
 
     @staticmethod
     @once_differentiable

@@ -70,6 +70,17 @@ TEMPLATES = {
         assistant="<|assistant|>\n",
         end="<|end|>",
     ),
+    # Vicuna's, whose LLaMA tokenizer puts one bos in front.
+    "vicuna_v1": Template(
+        system="{system_message}",
+        system_end=" ",
+        human="USER",
+        human_end=" ",
+        assistant="ASSISTANT",
+        end="</s>",
+        opener=": ",
+        bos=True,
+    ),
     "internvl_zh": Template(
         system="{system_message}",
         system_end=" ",

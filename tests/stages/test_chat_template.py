@@ -36,7 +36,13 @@ def learned(name: str, questions: list[str], answers: list[str]) -> str:
 
 
 def test_every_recorded_template_is_known() -> None:
-    assert set(GOLDEN) == set(TEMPLATES)
+    assert set(GOLDEN) == set(TEMPLATES) - {"vicuna_v1"}
+
+
+def test_vicunas_template_is_that_of_fastchat() -> None:
+    asked = ["<image>\nWhat colour is the circle?", "And the square?"]
+    written = f"{SYSTEM} USER: <image>\nWhat colour is the circle? ASSISTANT: Red.</s>USER: And the square? ASSISTANT:"
+    assert render("vicuna_v1", SYSTEM, asked, ["Red."]) == written
 
 
 @pytest.mark.parametrize("name", sorted(GOLDEN))
@@ -54,6 +60,7 @@ def test_prompts_are_the_official_ones(name: str) -> None:
         ("internvl2_5", "A1<|im_end|>A2<|im_end|>"),
         ("phi3-chat", "A1<|end|>A2<|end|>"),
         ("internvl_zh", " A1</s> A2</s>"),
+        ("vicuna_v1", " A1</s> A2</s>"),
     ],
 )
 def test_only_answers_and_their_ends_are_learned(name: str, expected: str) -> None:
