@@ -9,6 +9,8 @@ from torch import nn
 
 from models.config import ChatConfig
 from models.intern_vit import InternVisionModel
+from models.layers import Linear
+from models.packing import Packing, learned_places
 from models.qllama import LlamaForCausalLM, causal_mask
 
 IGNORE = -100
@@ -52,7 +54,7 @@ class InternVLChat(nn.Module):
         self.config = config
         wide, width = config.vision.hidden_size * config.cell**2, config.text.hidden_size
         self.vision_model = InternVisionModel(config.vision)
-        self.mlp1 = nn.Sequential(nn.LayerNorm(wide), nn.Linear(wide, width), nn.GELU(), nn.Linear(width, width))
+        self.mlp1 = nn.Sequential(nn.LayerNorm(wide), Linear(wide, width), nn.GELU(), Linear(width, width))
         self.language_model = LlamaForCausalLM(config.text)
 
     def image_features(self, pixel_values: torch.Tensor) -> torch.Tensor:
@@ -99,10 +101,17 @@ class InternVLChat(nn.Module):
         attention_mask: torch.Tensor,
         pixel_values: torch.Tensor | None = None,
         image_flags: torch.Tensor | None = None,
+        sample_index: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Return next-token logits of shape (batch, tokens, vocabulary); see `embed` for the arguments."""
+        """Return next-token logits of shape (batch, tokens, vocabulary); see `embed` and `forward`.
+
+        In packed rows (`sample_index`) padding is a sample of its own, and `attention_mask` is not needed.
+        """
         embedded = self.embed(input_ids, pixel_values, image_flags)
-        hidden, _ = self.language_model.model(embedded, causal_mask(attention_mask))
+        if sample_index is not None:
+            hidden, _ = self.language_model.model(embedded, packing=Packing.of(sample_index))
+        else:
+            hidden, _ = self.language_model.model(embedded, causal_mask(attention_mask))
         return torch.as_tensor(self.language_model.lm_head(hidden))
 
     def forward(self, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -110,18 +119,28 @@ class InternVLChat(nn.Module):
 
         Args:
             batch: `input_ids` and `labels` (IGNORE where nothing is learned) of shape (batch, tokens),
-                padded on the right, and `pixel_values` where there are pictures.
+                padded on the right, and `pixel_values` where there are pictures. Where several samples
+                share a row: `sample_index`, the number of each token's sample in its row, padding with
+                a number of its own, shape (batch, tokens); and `loss_weights` of shape (batch, tokens - 1)
+                where learned tokens do not weigh the same.
         """
         embedded = self.embed(batch["input_ids"], batch.get("pixel_values"), batch.get("image_flags"))
+        index = batch.get("sample_index")
         # Nothing looks ahead, so padding on the right needs no mask, and flash attention can run.
-        hidden, _ = self.language_model.model(embedded)
+        hidden, _ = self.language_model.model(embedded, packing=None if index is None else Packing.of(index))
+        learned = learned_places(batch["labels"], index, IGNORE)
         wanted = batch["labels"][:, 1:]
-        learned = wanted != IGNORE
         # Answers are a small share of the tokens: the head works on their places alone.
         logits = self.language_model.lm_head(hidden[:, :-1][learned]).float()
         wanted = wanted[learned]
         count = _mean_over_processes(learned.sum().float()).clamp(min=1)
-        loss = F.cross_entropy(logits, wanted, reduction="sum") / count
+        if "loss_weights" in batch:
+            weights = batch["loss_weights"][learned].float()
+            each = F.cross_entropy(logits, wanted, reduction="none")
+            total = _mean_over_processes(weights.sum())
+            loss = (each * weights).sum() / total.clamp(min=torch.finfo(torch.float32).tiny)
+        else:
+            loss = F.cross_entropy(logits, wanted, reduction="sum") / count
         right = (logits.argmax(dim=-1) == wanted).sum() / count
         return {"loss": loss, "token_accuracy": right}
 

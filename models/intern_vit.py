@@ -6,25 +6,11 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from models.attention import attention
 from models.config import VisionConfig
-
-
-class RMSNorm(nn.Module):
-    """Normalise by the root mean square in float32, then scale in the input's precision."""
-
-    def __init__(self, hidden_size: int, eps: float) -> None:
-        """Start with a scale of one."""
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(hidden_size))
-        self.eps = eps
-
-    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Return the same shape."""
-        wide = hidden.float()
-        wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.eps)
-        return self.weight * wide.to(hidden.dtype)
+from models.layers import Linear, RMSNorm, linear
 
 
 def make_norm(config: VisionConfig) -> nn.Module:
@@ -84,7 +70,7 @@ class InternVisionEmbeddings(nn.Module):
             index = keep_patches[..., None]
             patches = patches.gather(1, index.expand(-1, -1, patches.shape[-1]))
             places = places.gather(1, index.expand(-1, -1, places.shape[-1]))
-        tokens = F.linear(patches, self.patch_embedding.weight.flatten(1), self.patch_embedding.bias) + places
+        tokens = linear(patches, self.patch_embedding.weight.flatten(1), self.patch_embedding.bias) + places
         first = (self.class_embedding + positions[:, :1]).expand(batch, -1, -1)
         return torch.cat([first.to(tokens.dtype), tokens], dim=1)
 
@@ -99,8 +85,8 @@ class InternAttention(nn.Module):
         if width % config.num_attention_heads:
             raise ValueError(f"hidden_size {width} does not divide into {config.num_attention_heads} heads")
         self.num_heads = config.num_attention_heads
-        self.qkv = nn.Linear(width, 3 * width, bias=config.qkv_bias)
-        self.proj = nn.Linear(width, width)
+        self.qkv = Linear(width, 3 * width, bias=config.qkv_bias)
+        self.proj = Linear(width, width)
         self.qk_normalization = config.qk_normalization
         if config.qk_normalization:
             self.q_norm = RMSNorm(width, config.layer_norm_eps)
@@ -123,8 +109,8 @@ class InternMLP(nn.Module):
     def __init__(self, config: VisionConfig) -> None:
         """Allocate both layers."""
         super().__init__()
-        self.fc1 = nn.Linear(config.hidden_size, config.intermediate_size)
-        self.fc2 = nn.Linear(config.intermediate_size, config.hidden_size)
+        self.fc1 = Linear(config.hidden_size, config.intermediate_size)
+        self.fc2 = Linear(config.intermediate_size, config.hidden_size)
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         """Return (batch, tokens, width)."""
@@ -178,7 +164,8 @@ class VisionOutput:
 class InternVisionModel(nn.Module):
     """The encoder with the official weight names.
 
-    Pictures of another size than the trained one are seen through interpolated positions.
+    Pictures of another size than the trained one are seen through interpolated positions. With
+    `gradient_checkpointing` a block's inside is computed again for the backward pass instead of kept.
     """
 
     def __init__(self, config: VisionConfig) -> None:
@@ -187,6 +174,7 @@ class InternVisionModel(nn.Module):
         self.config = config
         self.embeddings = InternVisionEmbeddings(config)
         self.encoder = InternVisionEncoder(config)
+        self.gradient_checkpointing = False
         self.apply(self._initialise)
         for number, layer in enumerate(self.encoder.layers, start=1):
             assert isinstance(layer, InternVisionEncoderLayer)
@@ -222,7 +210,10 @@ class InternVisionModel(nn.Module):
         hidden = self.embeddings(pixel_values, keep_patches)
         states = [hidden]
         for layer in self.encoder.layers:
-            hidden = layer(hidden)
+            if self.gradient_checkpointing and torch.is_grad_enabled():
+                hidden = torch.as_tensor(checkpoint(layer, hidden, use_reentrant=False))
+            else:
+                hidden = layer(hidden)
             states.append(hidden)
         return VisionOutput(last_hidden_state=hidden, hidden_states=tuple(states))
 

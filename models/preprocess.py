@@ -1,4 +1,8 @@
-"""Pictures as the numbers a model sees: squash-resize as Pillow does it, ImageNet's mean, and tiles."""
+"""Pictures and videos as the numbers a model sees, resized as Pillow does it.
+
+`pixel_values` is for retrieval, captions and single tiles of a chat, `classification_values` for zero-shot
+classification, `tile` with `stack` for a chat at high resolution, `frame_indices` for videos.
+"""
 
 import io
 from collections.abc import Sequence
@@ -28,6 +32,52 @@ def pixel_values(image: Image.Image, image_size: int) -> torch.Tensor:
     numbers = np.asarray(small, dtype=np.float32) / 255
     numbers = (numbers - np.array(IMAGENET_MEAN, np.float32)) / np.array(IMAGENET_STD, np.float32)
     return torch.from_numpy(np.ascontiguousarray(numbers.transpose(2, 0, 1)))
+
+
+def classification_values(image: Image.Image, image_size: int) -> torch.Tensor:
+    """Return the middle of a picture whose short side was resized, shape (3, image_size, image_size).
+
+    Classification alone is judged so; retrieval squashes (`pixel_values`). Rounding is torchvision's:
+    the long side is cut down to whole pixels, the crop's corner rounded to even.
+    """
+    image = image.convert("RGB")
+    width, height = image.size
+    short = min(width, height)
+    size = (int(image_size * width / short), int(image_size * height / short))
+    large = image.resize(size, Image.Resampling.BICUBIC)
+    left, top = round((size[0] - image_size) / 2), round((size[1] - image_size) / 2)
+    return pixel_values(large.crop((left, top, left + image_size, top + image_size)), image_size)
+
+
+def pad_to_square(image: Image.Image) -> Image.Image:
+    """Return a picture in the middle of a square of ImageNet's mean colour; released models squash instead."""
+    image = image.convert("RGB")
+    width, height = image.size
+    side = max(width, height)
+    square = Image.new("RGB", (side, side), tuple(int(mean * 255) for mean in IMAGENET_MEAN))
+    square.paste(image, ((side - width) // 2, (side - height) // 2))
+    return square
+
+
+def encode_again(image: Image.Image, quality: int) -> Image.Image:
+    """Return a picture as it looks after JPEG; training on degraded pictures draws `quality` from 75 to 100.
+
+    Raises:
+        ValueError: `quality` is not between 1 and 100.
+    """
+    if not 1 <= quality <= 100:
+        raise ValueError(f"JPEG quality {quality} is not between 1 and 100")
+    out = io.BytesIO()
+    image.convert("RGB").save(out, "JPEG", quality=quality)
+    return decode(out.getvalue())
+
+
+def blank_values(image_size: int) -> torch.Tensor:
+    """Return the white tile that a conversation without pictures carries, shape (1, 3, image_size, image_size).
+
+    Its image flag is 0: nothing of it is read, but the vision encoder runs on every process.
+    """
+    return pixel_values(Image.new("RGB", (image_size, image_size), (255, 255, 255)), image_size)[None]
 
 
 @lru_cache(maxsize=64)
@@ -91,3 +141,27 @@ def tile_count(
 def stack(tiles: Sequence[Image.Image], image_size: int) -> torch.Tensor:
     """Return the numbers of several tiles, shape (tiles, 3, image_size, image_size)."""
     return torch.stack([pixel_values(each, image_size) for each in tiles])
+
+
+def tiles_for_each(max_tiles: int, pictures: int) -> int:
+    """Return the most tiles of each picture where several share a conversation."""
+    return max(1, max_tiles // pictures)
+
+
+def frame_indices(total: int, frames: int, generator: np.random.Generator | None = None) -> list[int]:
+    """Return which frames of a video are shown: one from each of `frames` equal segments, in order.
+
+    Args:
+        total: Frames of the video.
+        frames: Most frames shown; training draws 8 to 32. A shorter video is shown whole.
+        generator: Draws the frame within its segment, for training; the middle one when left out.
+
+    Raises:
+        ValueError: There is no frame to show.
+    """
+    if total < 1 or frames < 1:
+        raise ValueError(f"cannot show {frames} of {total} frames; both must be at least one")
+    borders = np.linspace(0, total, min(frames, total) + 1).astype(int)
+    if generator is not None:
+        return [int(each) for each in generator.integers(borders[:-1], borders[1:])]
+    return [int(each) for each in (borders[:-1] + borders[1:] - 1) // 2]

@@ -8,10 +8,12 @@ vision model is given.
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from models.attention import attention
 from models.config import TextConfig
-from models.intern_vit import RMSNorm
+from models.layers import Linear, RMSNorm
+from models.packing import Packing
 
 Cache = list[tuple[torch.Tensor, torch.Tensor]]
 
@@ -40,10 +42,10 @@ class LlamaAttention(nn.Module):
             raise ValueError(f"hidden_size {width} does not divide into {heads} heads")
         self.head_dim, self.heads = width // heads, heads
         self.key_heads = config.num_key_value_heads or heads
-        self.q_proj = nn.Linear(width, width, bias=config.qkv_bias)
-        self.k_proj = nn.Linear(width, self.key_heads * self.head_dim, bias=config.qkv_bias)
-        self.v_proj = nn.Linear(width, self.key_heads * self.head_dim, bias=config.qkv_bias)
-        self.o_proj = nn.Linear(width, width, bias=False)
+        self.q_proj = Linear(width, width, bias=config.qkv_bias)
+        self.k_proj = Linear(width, self.key_heads * self.head_dim, bias=config.qkv_bias)
+        self.v_proj = Linear(width, self.key_heads * self.head_dim, bias=config.qkv_bias)
+        self.o_proj = Linear(width, width, bias=False)
 
     def forward(
         self,
@@ -51,6 +53,7 @@ class LlamaAttention(nn.Module):
         turn: tuple[torch.Tensor, torch.Tensor],
         mask: torch.Tensor | None,
         past: tuple[torch.Tensor, torch.Tensor] | None,
+        packing: Packing | None = None,
     ) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
         """Return (batch, tokens, width) and the keys and values so far."""
         batch, tokens, _ = hidden.shape
@@ -60,11 +63,8 @@ class LlamaAttention(nn.Module):
         query, key = _rotate(query, *turn), _rotate(key, *turn)
         if past is not None:
             key, value = torch.cat([past[0], key], dim=2), torch.cat([past[1], value], dim=2)
-        groups = self.heads // self.key_heads
-        wide_key = key.repeat_interleave(groups, dim=1) if groups > 1 else key
-        wide_value = value.repeat_interleave(groups, dim=1) if groups > 1 else value
         causal = mask is None and tokens > 1 and past is None
-        mixed = attention(query, wide_key, wide_value, mask=mask, causal=causal)
+        mixed = attention(query, key, value, mask=mask, causal=causal, packing=packing)
         return torch.as_tensor(self.o_proj(mixed.transpose(1, 2).flatten(2))), (key, value)
 
 
@@ -74,9 +74,9 @@ class LlamaMLP(nn.Module):
     def __init__(self, config: TextConfig) -> None:
         """Allocate without biases."""
         super().__init__()
-        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
-        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
-        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+        self.gate_proj = Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.up_proj = Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.down_proj = Linear(config.intermediate_size, config.hidden_size, bias=False)
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         """Return (batch, tokens, width)."""
@@ -93,10 +93,10 @@ class QueryCrossAttention(nn.Module):
         self.heads = config.num_attention_heads
         self.norm1 = RMSNorm(width, config.rms_norm_eps)
         self.norm2 = RMSNorm(vision_width, config.rms_norm_eps)
-        self.q_proj = nn.Linear(width, width, bias=False)
-        self.k_proj = nn.Linear(vision_width, width, bias=False)
-        self.v_proj = nn.Linear(vision_width, width, bias=False)
-        self.o_proj = nn.Linear(width, width, bias=False)
+        self.q_proj = Linear(width, width, bias=False)
+        self.k_proj = Linear(vision_width, width, bias=False)
+        self.v_proj = Linear(vision_width, width, bias=False)
+        self.o_proj = Linear(width, width, bias=False)
 
     def forward(self, queries: torch.Tensor, vision: torch.Tensor) -> torch.Tensor:
         """Return queries with what they saw added, shape (batch, queries, width)."""
@@ -128,9 +128,10 @@ class LlamaDecoderLayer(nn.Module):
         past: tuple[torch.Tensor, torch.Tensor] | None,
         vision: torch.Tensor | None,
         queries: int,
+        packing: Packing | None = None,
     ) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
         """Return (batch, tokens, width) and the layer's cache."""
-        mixed, kept = self.self_attn(self.input_layernorm(hidden), turn, mask, past)
+        mixed, kept = self.self_attn(self.input_layernorm(hidden), turn, mask, past, packing)
         hidden = hidden + mixed
         if self.cross_attn is not None and vision is not None and queries:
             hidden = torch.cat([self.cross_attn(hidden[:, :queries], vision), hidden[:, queries:]], dim=1)
@@ -138,7 +139,10 @@ class LlamaDecoderLayer(nn.Module):
 
 
 class LlamaModel(nn.Module):
-    """The decoder without its head."""
+    """The decoder without its head.
+
+    With `gradient_checkpointing` a layer's inside is computed again for the backward pass instead of kept.
+    """
 
     def __init__(
         self, config: TextConfig, vision_width: int | None = None, cross_attention_frequency: int = 2
@@ -152,6 +156,7 @@ class LlamaModel(nn.Module):
             for number in range(config.num_hidden_layers)
         )
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.gradient_checkpointing = False
         self.apply(_initialise)
 
     def forward(
@@ -162,6 +167,7 @@ class LlamaModel(nn.Module):
         past: Cache | None = None,
         vision: torch.Tensor | None = None,
         queries: int = 0,
+        packing: Packing | None = None,
     ) -> tuple[torch.Tensor, Cache]:
         """Run the decoder.
 
@@ -171,16 +177,29 @@ class LlamaModel(nn.Module):
             past: What an earlier call returned, to go on from there.
             vision: Hidden states of the vision encoder, shape (batch, patches + 1, vision width).
             queries: How many of the first positions are queries.
+            packing: Samples that share rows: positions begin anew with each, and none sees another.
+                Not together with `mask`, `past` or `queries`.
 
         Returns:
             Normed hidden states of shape (batch, tokens, width), and the cache.
+
+        Raises:
+            ValueError: Packed rows are to be gone on from, or hold queries.
         """
+        if packing is not None and (past is not None or queries):
+            raise ValueError("packed rows have neither a cache nor queries; give each sample a row of its own")
         start = past[0][0].shape[2] if past else 0
         positions = torch.arange(start, start + embedded.shape[1], device=embedded.device)[None]
+        if packing is not None:
+            positions = packing.positions
         turn = rotary(positions, self.config.hidden_size // self.config.num_attention_heads, self.config.rope_theta)
         hidden, cache = embedded, Cache()
         for number, layer in enumerate(self.layers):
-            hidden, kept = layer(hidden, turn, mask, past[number] if past else None, vision, queries)
+            given = (hidden, turn, mask, past[number] if past else None, vision, queries, packing)
+            if self.gradient_checkpointing and torch.is_grad_enabled():
+                hidden, kept = checkpoint(layer, *given, use_reentrant=False)
+            else:
+                hidden, kept = layer(*given)
             cache.append(kept)
         return self.norm(hidden), cache
 
@@ -210,7 +229,7 @@ class LlamaForCausalLM(nn.Module):
         super().__init__()
         self.config = config
         self.model = LlamaModel(config, vision_width, cross_attention_frequency)
-        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.lm_head = Linear(config.hidden_size, config.vocab_size, bias=False)
         nn.init.normal_(self.lm_head.weight, std=0.02)
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:

@@ -3,15 +3,17 @@
 import io
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 
 import torch
 from PIL import Image
 from tokenizers import Tokenizer
 
 from models.config import ChatConfig
+from models.packing import first_fit
 from models.preprocess import decode, stack, tile, tile_count
 from stages.batches import ShardedSamples
 from stages.chat_template import IGNORE, Encode, TemplateError, encode_conversation
@@ -67,6 +69,39 @@ def collate(examples: Sequence[Example], filler: int, left: bool = False) -> dic
         "labels": torch.tensor([filled(each.labels, IGNORE) for each in examples]),
     }
     tiles = [each.pixel_values for each in examples if each.pixel_values is not None]
+    return {**batch, "pixel_values": torch.cat(tiles)} if tiles else batch
+
+
+def collate_packed(examples: Sequence[Example], filler: int, tokens: int) -> dict[str, torch.Tensor]:
+    """Return a batch whose rows hold several conversations each, as many as fit into `tokens`.
+
+    Args:
+        examples: Conversations, each of at most `tokens` tokens.
+        filler: Token in places that nothing reads.
+        tokens: Most tokens of a row.
+
+    Returns:
+        `input_ids`, `labels` and `sample_index` (-1 where padded) of shape (rows, longest row), and
+        `pixel_values` in reading order where there are pictures; `InternVLChat` reads it as it is.
+
+    Raises:
+        ValueError: A conversation is longer than a row.
+    """
+    rows = first_fit([len(example.input_ids) for example in examples], tokens)
+    longest = max(sum(len(examples[number].input_ids) for number in row) for row in rows)
+
+    def filled(values: Iterable[Sequence[int]], value: int) -> list[int]:
+        flat = list(chain.from_iterable(values))
+        return flat + [value] * (longest - len(flat))
+
+    index = [filled(([number] * len(examples[number].input_ids) for number in row), -1) for row in rows]
+    batch = {
+        "input_ids": torch.tensor([filled((examples[n].input_ids for n in row), filler) for row in rows]),
+        "labels": torch.tensor([filled((examples[n].labels for n in row), IGNORE) for row in rows]),
+        "sample_index": torch.tensor(index),
+    }
+    shown = (examples[number].pixel_values for row in rows for number in row)
+    tiles = [each for each in shown if each is not None]
     return {**batch, "pixel_values": torch.cat(tiles)} if tiles else batch
 
 

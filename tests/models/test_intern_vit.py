@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file
 
-from models.attention import attention
 from models.config import INTERN_VIT_6B_224, INTERN_VIT_300M_448, VisionConfig
 from models.intern_vit import InternVisionModel, drop_path, parameter_count
 
@@ -85,22 +85,90 @@ def test_drop_path_keeps_the_mean_and_is_off_in_evaluation() -> None:
     assert rates == [0.2, 0.2]
 
 
-@pytest.mark.parametrize("causal", [False, True])
-def test_every_attention_is_the_same_attention(causal: bool) -> None:
+def test_linear_drop_path_rises_from_nothing_and_drops_whole_branches() -> None:
+    deep = TINY.model_copy(update={"num_hidden_layers": 5, "drop_path_rate": 0.4})
+    model = InternVisionModel(deep)
+    assert [layer.drop_path_rate for layer in model.encoder.layers] == pytest.approx([0, 0.1, 0.2, 0.3, 0.4])
     torch.manual_seed(0)
-    query, key, value = (torch.randn(2, 3, 5, 8) for _ in range(3))
-    fast = attention(query, key, value, causal=causal)
-    assert torch.allclose(fast, attention(query, key, value, causal=causal, implementation="reference"), atol=1e-6)
+    layer, hidden = model.encoder.layers[4].train(), torch.randn(64, 3, 24)
+    out = layer(hidden)
+    untouched = sum(torch.equal(out[number], hidden[number]) for number in range(64))
+    assert 3 <= untouched <= 20, "0.4 * 0.4 of the pictures lose both branches"
+    assert torch.equal(layer.eval()(hidden), layer(hidden))
 
 
-def test_masks_of_both_kinds_agree_and_misuse_is_refused() -> None:
+@pytest.mark.parametrize("style", ["6b", "300m"])
+def test_checkpointing_changes_memory_alone(style: str) -> None:
+    model, data, _ = load(style)
+    for layer in model.train().encoder.layers:
+        layer.drop_path_rate = 0.3
+    found = []
+    for model.gradient_checkpointing in (False, True):
+        model.zero_grad()
+        torch.manual_seed(0)
+        saved: list[int] = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda t, s=saved: s.append(t.numel()) or t, lambda t: t):
+            out = model(data["pixel_values"]).last_hidden_state
+        out.pow(2).mean().backward()
+        found.append((out.detach(), {n: p.grad for n, p in model.named_parameters()}, sum(saved)))
+    (plain, gradients, kept), (again, same, kept_less) = found
+    assert torch.equal(plain, again)
+    for name, gradient in gradients.items():
+        other = same[name]
+        assert gradient is not None and other is not None and torch.equal(gradient, other), name
+    assert kept_less < kept / 3, (kept_less, kept)
+
+
+@pytest.mark.parametrize("style", ["6b", "300m"])
+def test_a_compiled_block_says_the_same(style: str) -> None:
+    model, data, _ = load(style)
+    block, hidden = model.encoder.layers[0], model.embeddings(data["pixel_values"]).detach()
+    # A backend without code generation, so that no C++ compiler is needed; fullgraph: no part falls out.
+    compiled = torch.compile(block, backend="aot_eager", fullgraph=True)
+    found = []
+    for function in (block, compiled):
+        block.zero_grad()
+        given = hidden.clone().requires_grad_()
+        out = function(given)
+        out.square().mean().backward()
+        found.append([out.detach(), given.grad, *(parameter.grad for parameter in block.parameters())])
+    for ours, theirs in zip(*found, strict=True):
+        assert ours is not None and theirs is not None and close(ours, theirs, 1e-5)
+
+
+@pytest.mark.parametrize("style", ["6b", "300m"])
+def test_half_precision_is_close_to_fp32(style: str) -> None:
+    model, data, _ = load(style)
+    wanted = model(data["pixel_values"]).last_hidden_state
+    half = model.to(torch.bfloat16)
+    found = half(data["pixel_values"].bfloat16()).last_hidden_state
+    assert found.dtype == torch.bfloat16
+    assert close(found.float(), wanted, 0.03) and not close(found.float(), wanted, 1e-5)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = load(style)[0](data["pixel_values"]).last_hidden_state
+    assert close(mixed.float(), wanted, 0.03)
+
+
+def test_positions_interpolated_per_call_are_those_interpolated_once() -> None:
     torch.manual_seed(0)
-    query, key, value = (torch.randn(1, 2, 4, 8) for _ in range(3))
-    seen = torch.tensor([[True, True, False, True]]).expand(4, 4)
-    added = torch.zeros(4, 4).masked_fill(~seen, float("-inf"))
-    one = attention(query, key, value, mask=seen)
-    assert torch.allclose(one, attention(query, key, value, mask=added, implementation="reference"), atol=1e-6)
-    with pytest.raises(ValueError, match="either a mask or"):
-        attention(query, key, value, mask=seen, causal=True)
-    with pytest.raises(ValueError, match="extra"):
-        attention(query, key, value, implementation="flash")
+    model, pixels = InternVisionModel(TINY).eval(), torch.randn(2, 3, 48, 48)
+    per_call = model(pixels).last_hidden_state
+    square = model.embeddings.position_embedding[:, 1:].detach().reshape(1, 4, 4, 24).permute(0, 3, 1, 2)
+    wanted = F.interpolate(square, size=(6, 6), mode="bicubic", align_corners=False).flatten(2).transpose(1, 2)
+    model.resize_position_embedding(48)
+    assert torch.equal(model.embeddings.position_embedding[:, 1:], wanted)
+    assert model.config.image_size == model.embeddings.image_size == 48
+    assert torch.equal(model(pixels).last_hidden_state, per_call)
+    # From now on 48 is the trained size: 32 is interpolated from the new grid, not given back.
+    assert model(torch.randn(1, 3, 32, 32)).last_hidden_state.shape == (1, 17, 24)
+    assert model.embeddings.position_embedding.requires_grad
+
+
+def test_positions_of_half_precision_are_interpolated_in_fp32() -> None:
+    torch.manual_seed(0)
+    model = InternVisionModel(TINY).to(torch.bfloat16)
+    found = model.embeddings.positions(6, 5)
+    wide = InternVisionModel(TINY)
+    wide.load_state_dict({name: value.float() for name, value in model.state_dict().items()})
+    assert found.dtype == torch.bfloat16
+    assert torch.equal(found, wide.embeddings.positions(6, 5).bfloat16())

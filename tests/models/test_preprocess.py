@@ -8,17 +8,24 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision import transforms
 
 from models.preprocess import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     best_grid,
+    blank_values,
+    classification_values,
     decode,
+    encode_again,
+    frame_indices,
     grids,
+    pad_to_square,
     pixel_values,
     stack,
     tile,
     tile_count,
+    tiles_for_each,
 )
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "parity" / "dynamic_tiling.json").read_text())
@@ -103,3 +110,104 @@ def test_a_palette_is_turned_into_colours_before_it_is_resized() -> None:
     assert len(tiles) == 3
     for ours, theirs in zip(tiles, tile(image.convert("RGB"), 28, 1, 2), strict=True):
         assert ours.mode == "RGB" and np.array_equal(np.asarray(ours), np.asarray(theirs))
+
+
+def noise(width: int, height: int, mode: str = "RGB") -> Image.Image:
+    pixels = np.random.default_rng(width * 1000 + height).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(pixels).convert(mode)
+
+
+SIZES = [(100, 37), (37, 100), (64, 64), (31, 33), (33, 31), (20, 201), (224, 225), (10, 9)]
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA"])
+def test_classification_and_retrieval_are_torchvisions_transforms_of_pillow_pictures(mode: str) -> None:
+    bicubic = transforms.InterpolationMode.BICUBIC
+    numbers = [transforms.ToTensor(), transforms.Normalize(IMAGENET_MEAN, IMAGENET_STD)]
+    rgb = transforms.Lambda(lambda image: image.convert("RGB"))
+    for image_size in (28, 33):
+        middle = transforms.Compose(
+            [rgb, transforms.Resize(image_size, bicubic), transforms.CenterCrop(image_size), *numbers]
+        )
+        squashed = transforms.Compose([rgb, transforms.Resize((image_size, image_size), bicubic), *numbers])
+        for size in SIZES:
+            image = noise(*size, mode)
+            assert torch.allclose(classification_values(image, image_size), middle(image), atol=1e-6), size
+            assert torch.allclose(pixel_values(image, image_size), squashed(image), atol=1e-6), size
+    assert not torch.allclose(classification_values(noise(100, 37), 28), pixel_values(noise(100, 37), 28), atol=0.1)
+
+
+def test_padding_to_a_square_puts_the_picture_in_the_middle() -> None:
+    for width, height, corner in ((9, 4, (0, 2)), (4, 9, (2, 0)), (5, 5, (0, 0))):
+        image = noise(width, height)
+        square = pad_to_square(image)
+        side = max(width, height)
+        assert square.size == (side, side)
+        x, y = corner
+        assert np.array_equal(np.asarray(square.crop((x, y, x + width, y + height))), np.asarray(image))
+        assert (np.asarray(square) == (123, 116, 103)).all(-1).sum() >= side * side - width * height
+
+
+def test_jpeg_again_is_pillows_and_worse_at_lower_quality() -> None:
+    image = noise(40, 30)
+    off = []
+    for quality in (75, 90, 100):
+        out = io.BytesIO()
+        image.save(out, "JPEG", quality=quality)
+        again = encode_again(image, quality)
+        assert np.array_equal(np.asarray(again), np.asarray(Image.open(out)))
+        off.append(np.abs(np.asarray(again, np.float32) - np.asarray(image, np.float32)).mean())
+    assert off[0] > off[1] > off[2] > 0
+    for quality in (0, 101):
+        with pytest.raises(ValueError, match="not between"):
+            encode_again(image, quality)
+
+
+def test_a_conversation_without_pictures_carries_a_white_tile() -> None:
+    white = torch.tensor([(1 - m) / s for m, s in zip(IMAGENET_MEAN, IMAGENET_STD, strict=True)])
+    found = blank_values(28)
+    assert found.shape == (1, 3, 28, 28)
+    assert torch.allclose(found, white[None, :, None, None].expand_as(found), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "counts"),
+    [
+        (448, 448, (1, 1, 1)),
+        (633, 633, (1, 1, 1)),
+        (896, 896, (5, 5, 5)),
+        (1000, 1000, (5, 10, 10)),
+        (640, 480, (7, 13, 13)),
+        (4000, 3000, (7, 13, 13)),
+        (800, 1300, (7, 7, 41)),
+        (1920, 1080, (3, 9, 29)),
+        (2480, 3508, (7, 7, 36)),
+        (3000, 1000, (4, 13, 28)),
+        (224, 2240, (7, 11, 11)),
+    ],
+)
+def test_tiles_of_common_sizes(width: int, height: int, counts: tuple[int, ...]) -> None:
+    found = tuple(tile_count(width, height, 448, max_tiles=most) for most in (6, 12, 40))
+    assert found == counts
+
+
+def test_several_pictures_share_the_tiles() -> None:
+    assert [tiles_for_each(12, pictures) for pictures in (1, 2, 5, 12, 13)] == [12, 6, 2, 1, 1]
+
+
+def test_frames_are_the_middles_of_equal_segments() -> None:
+    assert frame_indices(80, 8) == [4, 14, 24, 34, 44, 54, 64, 74]
+    assert frame_indices(10, 3) == [1, 4, 7]  # segments 0-2, 3-5, 6-9
+    assert frame_indices(5, 1) == [2]
+    assert frame_indices(3, 8) == [0, 1, 2]
+    for total, frames in ((0, 8), (8, 0)):
+        with pytest.raises(ValueError, match="at least one"):
+            frame_indices(total, frames)
+
+
+def test_training_draws_a_frame_from_each_segment() -> None:
+    generator = np.random.default_rng(0)
+    drawn = np.array([frame_indices(10, 3, generator) for _ in range(400)])
+    assert [set(column.tolist()) for column in drawn.T] == [{0, 1, 2}, {3, 4, 5}, {6, 7, 8, 9}]
+    assert frame_indices(100, 8, np.random.default_rng(5)) == frame_indices(100, 8, np.random.default_rng(5))
+    assert frame_indices(4, 8, generator) == [0, 1, 2, 3]

@@ -12,6 +12,7 @@ from stages.chat_template import (
     control_token_in,
     encode_conversation,
     place_images,
+    place_video,
     render,
 )
 
@@ -35,7 +36,13 @@ def learned(name: str, questions: list[str], answers: list[str]) -> str:
 
 
 def test_every_recorded_template_is_known() -> None:
-    assert set(GOLDEN) == set(TEMPLATES)
+    assert set(GOLDEN) == set(TEMPLATES) - {"vicuna_v1"}
+
+
+def test_vicunas_template_is_that_of_fastchat() -> None:
+    asked = ["<image>\nWhat colour is the circle?", "And the square?"]
+    written = f"{SYSTEM} USER: <image>\nWhat colour is the circle? ASSISTANT: Red.</s>USER: And the square? ASSISTANT:"
+    assert render("vicuna_v1", SYSTEM, asked, ["Red."]) == written
 
 
 @pytest.mark.parametrize(
@@ -46,6 +53,7 @@ def test_every_recorded_template_is_known() -> None:
         ("internvl2_5", "A1<|im_end|>A2<|im_end|>"),
         ("phi3-chat", "A1<|end|>A2<|end|>"),
         ("internvl_zh", " A1</s> A2</s>"),
+        ("vicuna_v1", " A1</s> A2</s>"),
     ],
 )
 def test_only_answers_and_their_ends_are_learned(name: str, expected: str) -> None:
@@ -102,3 +110,11 @@ def test_misuse_is_refused_by_name() -> None:
 def test_control_tokens_are_seen() -> None:
     assert control_token_in("ends <|im_end|> here") == "<|im_end|>"
     assert control_token_in("two < three and <b>bold</b>") is None
+
+
+def test_a_video_becomes_numbered_pictures() -> None:
+    assert place_video("<video>\nWhat happens?", 2) == "Frame-1: <image>\nFrame-2: <image>\nWhat happens?"
+    assert place_video("What happens? <video>", 1) == "What happens? Frame-1: <image>\n"
+    for question in ("What happens?", "<video>\n<video>\nWhich is longer?"):
+        with pytest.raises(TemplateError, match="placeholders for one video"):
+            place_video(question, 2)

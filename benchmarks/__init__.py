@@ -1,0 +1,1 @@
+"""Measurements of speed, each with its peers in the same run."""

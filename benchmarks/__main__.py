@@ -1,0 +1,22 @@
+"""Run every benchmark: `make bench`, or `python -m benchmarks models` for one."""
+
+import sys
+
+from benchmarks import models
+
+BENCHMARKS = {"models": models.main}
+
+
+def main(names: list[str]) -> int:
+    """Run those named, all where none is."""
+    unknown = [name for name in names if name not in BENCHMARKS]
+    if unknown:
+        print(f"no benchmark {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}", file=sys.stderr)
+        return 2
+    for name in names or BENCHMARKS:
+        BENCHMARKS[name]()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

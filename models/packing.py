@@ -1,0 +1,116 @@
+"""Several samples in one row, none of which sees another, as InternVL 2.5 trains (arXiv:2412.05271)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate, groupby
+from typing import Literal
+
+import torch
+
+Reduction = Literal["token", "sample", "square"]
+
+
+@dataclass(frozen=True)
+class Packing:
+    """The samples of a batch of rows, in reading order; padding counts as a sample that nobody reads.
+
+    Attributes:
+        lengths: Tokens of each sample, row after row.
+        starts: Where each begins when rows are laid end to end, and the end, int32, shape (samples + 1,).
+        positions: Each token's place within its sample, shape (batch, tokens).
+    """
+
+    lengths: tuple[int, ...]
+    starts: torch.Tensor
+    positions: torch.Tensor
+
+    @classmethod
+    def of(cls, sample_index: torch.Tensor) -> "Packing":
+        """Read a packing off the number of each token's sample, shape (batch, tokens).
+
+        Numbers may be any; they name a sample within its row only.
+
+        Raises:
+            ValueError: A sample lies in two places of a row, or the index is no (batch, tokens).
+        """
+        if sample_index.ndim != 2:
+            raise ValueError(f"sample_index has the shape {tuple(sample_index.shape)}, not (batch, tokens)")
+        lengths: list[int] = []
+        places: list[list[int]] = []
+        for number, row in enumerate(sample_index.tolist()):
+            runs = [(name, len(list(run))) for name, run in groupby(row)]
+            if len({name for name, _ in runs}) < len(runs):
+                raise ValueError(f"a sample of row {number} lies in two places; its tokens must follow each other")
+            lengths += [length for _, length in runs]
+            places.append([place for _, length in runs for place in range(length)])
+        device = sample_index.device
+        starts = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=device)
+        return cls(tuple(lengths), starts, torch.tensor(places, device=device))
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest sample."""
+        return max(self.lengths)
+
+
+def first_fit(lengths: Sequence[int], tokens: int, tiles: Sequence[int] = (), most_tiles: int = 0) -> list[list[int]]:
+    """Return which samples share a row: each goes to the first row with room for its tokens and its tiles.
+
+    Args:
+        lengths: Tokens of each sample.
+        tokens: Most tokens of a row.
+        tiles: Tiles of each sample, where rows are limited in them too.
+        most_tiles: Most tiles of a row.
+
+    Returns:
+        Rows of places in `lengths`; every sample is in exactly one.
+
+    Raises:
+        ValueError: A sample is larger than a row.
+    """
+    rows: list[list[int]] = []
+    room: list[tuple[int, int]] = []
+    shown = tiles or [0] * len(lengths)
+    for number, (length, pictures) in enumerate(zip(lengths, shown, strict=True)):
+        if length > tokens or pictures > most_tiles:
+            raise ValueError(
+                f"sample {number} has {length} tokens and {pictures} tiles; a row holds {tokens} and {most_tiles}"
+            )
+        fits = (place for place, (free, cells) in enumerate(room) if length <= free and pictures <= cells)
+        place = next(fits, len(rows))
+        if place == len(rows):
+            rows.append([])
+            room.append((tokens, most_tiles))
+        rows[place].append(number)
+        room[place] = (room[place][0] - length, room[place][1] - pictures)
+    return rows
+
+
+def learned_places(labels: torch.Tensor, sample_index: torch.Tensor | None, ignore: int) -> torch.Tensor:
+    """Return which places predict a token that is learned, booleans of shape (batch, tokens - 1).
+
+    The last token of a sample predicts nothing: what follows is another sample's first.
+    """
+    learned = labels[:, 1:] != ignore
+    if sample_index is None:
+        return learned
+    return learned & (sample_index[:, 1:] == sample_index[:, :-1])
+
+
+def loss_weights(learned: torch.Tensor, sample_index: torch.Tensor, reduction: Reduction) -> torch.Tensor:
+    """Return the weight of each learned place, shape (batch, tokens - 1).
+
+    With x learned tokens in a sample each weighs 1 (`token`), 1/x (`sample`) or 1/sqrt(x) (`square`,
+    between both, the choice of InternVL 2.5, arXiv:2412.05271).
+
+    Args:
+        learned: As `learned_places` gives it.
+        sample_index: The number of each token's sample, shape (batch, tokens).
+        reduction: Which of the three.
+    """
+    if reduction == "token":
+        return learned.float()
+    index = sample_index[:, 1:]
+    same = index[:, :, None] == index[:, None, :]
+    count = (same & learned[:, None, :]).sum(-1).clamp(min=1).float()
+    return learned * (1 / count if reduction == "sample" else count.rsqrt())
