@@ -21,6 +21,17 @@ def _only(fields: Mapping[str, Any], allowed: Mapping[str, tuple[Any, ...]], wha
         raise ValueError(f"{what} with {', '.join(wrong)} is not computed here")
 
 
+def _need(fields: Mapping[str, Any], name: str) -> Any:
+    """Return a field.
+
+    Raises:
+        ValueError: It is not there.
+    """
+    if name not in fields:
+        raise ValueError(f"the configuration lacks {name!r}")
+    return fields[name]
+
+
 def vision_of(fields: Mapping[str, Any]) -> VisionConfig:
     """Return the shape of an official InternViT; fields that change no number are passed over.
 
@@ -51,13 +62,15 @@ def text_of(fields: Mapping[str, Any]) -> TextConfig:
         ValueError: Ours cannot compute the same, or a field is missing.
     """
     kind = decoder_of(fields)
-    plain = {"hidden_act": ("silu",), "bias": (False,), "attention_bias": (False,), "mlp_bias": (False,)}
+    plain: dict[str, tuple[Any, ...]] = {"hidden_act": ("silu",), "bias": (False,), "mlp_bias": (False,)}
+    if kind != "Qwen2ForCausalLM":  # which has these biases whatever is said
+        plain["attention_bias"] = (False,)
     _only(fields, {**plain, "use_sliding_window": (False,)}, kind)
     scaling = fields.get("rope_scaling") or {}
     # Dynamic scaling begins where a text is longer than any that the model was trained for.
     if scaling.get("type", scaling.get("rope_type", "default")) not in ("default", "dynamic"):
         raise ValueError(f"{kind} with rope_scaling {scaling!r} is not computed here")
-    width = fields["hidden_size"] // fields["num_attention_heads"]
+    width = _need(fields, "hidden_size") // _need(fields, "num_attention_heads")
     _only(fields, {"head_dim": (width, None)}, kind)
     # Newer configurations hold the base of the rotation one level below.
     known = {**(fields.get("rope_parameters") or {}), **fields}
@@ -71,13 +84,13 @@ def internvl_of(fields: Mapping[str, Any]) -> InternVLConfig:
     Raises:
         ValueError: Ours cannot compute the same, or a field is missing.
     """
-    qllama = fields["qllama_config"]
+    qllama = _need(fields, "qllama_config")
     shared = {**qllama, **fields}
     names = ("attn_pool_num_heads", "num_query_token", "cross_attention_frequency", "label_smoothing")
     return InternVLConfig(
-        vision=vision_of(fields["vision_config"]),
+        vision=vision_of(_need(fields, "vision_config")),
         text=text_of({**qllama, "architectures": None}),
-        embed_dim=fields["clip_embed_dim"],
+        embed_dim=_need(fields, "clip_embed_dim"),
         **{name: shared[name] for name in names if name in shared},
     )
 
@@ -92,9 +105,9 @@ def chat_of(fields: Mapping[str, Any], **ours: Any) -> ChatConfig:
     Raises:
         ValueError: Ours cannot compute the same, or a field is missing.
     """
-    text = fields["llm_config"]
+    text = _need(fields, "llm_config")
     return ChatConfig(
-        vision=vision_of(fields["vision_config"]),
+        vision=vision_of(_need(fields, "vision_config")),
         text=text_of(text),
         downsample_ratio=fields.get("downsample_ratio", 0.5),
         ps_version=fields.get("ps_version", "v1"),

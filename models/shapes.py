@@ -114,6 +114,7 @@ def _towers(shapes: Shapes) -> nn.Module:
         embed_dim=_at(shapes, "text_projection", 1),
         attn_pool_num_heads=1,
         num_query_token=_at(shapes, "query_tokens", 1) if "query_tokens" in shapes else 1,
+        # The first layer always sees the picture; where no second one does, there is one stride over all layers.
         cross_attention_frequency=seeing[1] if len(seeing) > 1 else text.num_hidden_layers,
     )
     return InternVL(config, generative="query_tokens" in shapes)

@@ -9,14 +9,14 @@ import torch
 from torch import nn
 
 from models.chat import InternVLChat
-from models.config import InternVLConfig
 from models.intern_vit import InternVisionModel
-from models.internvl import InternVL
 from models.native_config import native_chat_config, native_vision_config
 from models.official_config import chat_of, decoder_of, vision_of
 from models.pth_names import encoder_from_pth, towers_from_pth
 from models.renaming import State, differences, refuse, shapes
+from models.shapes import build
 from models.weights import chat_from_official, chat_to_native, layout_of, vision_to_native
+from stages.chat_template import IMG_CONTEXT
 from stages.weight_files import SHARD_BYTES, on_meta, open_weights, write_weights
 
 HEAD = "qllama.lm_head.weight"
@@ -46,11 +46,26 @@ def convert(
     return described
 
 
-def _fits(build: Callable[[], nn.Module], weights: State, what: str, optional: tuple[str, ...] = ()) -> None:
+def _fits(make: Callable[[], nn.Module], weights: State, what: str) -> None:
     """Refuse weights that are not a model's, all differences named; the model is built on the meta device."""
     with torch.device("meta"):
-        expected = shapes(build().state_dict())
-    refuse(differences(expected, shapes(weights), optional), what)
+        expected = shapes(make().state_dict())
+    refuse(differences(expected, shapes(weights)), what)
+
+
+def _image_token(source: Path) -> int:
+    """Return the id of `<IMG_CONTEXT>` from the tokenizer's list of added tokens.
+
+    Raises:
+        ValueError: It is not there.
+    """
+    path = source / "added_tokens.json"
+    found = json.loads(path.read_bytes()).get(IMG_CONTEXT) if path.is_file() else None
+    if not isinstance(found, int):
+        raise ValueError(
+            f"{path} does not tell the id of {IMG_CONTEXT}, and config.json cannot; give --image-token-id"
+        )
+    return found
 
 
 def to_native(source: Path, target: Path, image_token_id: int | None = None, shard_bytes: int = SHARD_BYTES) -> None:
@@ -59,7 +74,8 @@ def to_native(source: Path, target: Path, image_token_id: int | None = None, sha
     Args:
         source: A folder with `config.json` and weights.
         target: The folder to write `config.json` and weights to; a tokenizer is not among them.
-        image_token_id: Id of `<IMG_CONTEXT>` in the chat model's tokenizer; its configuration does not hold it.
+        image_token_id: Id of `<IMG_CONTEXT>` in a chat model's tokenizer, as its configuration does not hold it;
+            looked up in `added_tokens.json` when left out.
         shard_bytes: Most bytes of one file.
 
     Raises:
@@ -74,11 +90,8 @@ def to_native(source: Path, target: Path, image_token_id: int | None = None, sha
         native = native_vision_config(shape)
         described = convert(source, target, vision_to_native, shard_bytes)
     elif layout == "official_chat":
-        if image_token_id is None:
-            raise ValueError(
-                "a chat model's configuration does not hold the id of <IMG_CONTEXT>; give image_token_id"
-            )
-        native, change = _chat(config, image_token_id, weights)
+        given = _image_token(source) if image_token_id is None else image_token_id
+        native, change = _chat(config, given, weights)
         described = convert(source, target, change, shard_bytes)
     else:
         raise ValueError(
@@ -93,8 +106,8 @@ def _chat(
     config: Mapping[str, Any], image_token_id: int, weights: State
 ) -> tuple[dict[str, Any], Callable[[State], State]]:
     """Return the native configuration of an official chat model, and the conversion of its weights."""
-    decoder = decoder_of(config["llm_config"])
     shape = chat_of(config, image_context_token_id=image_token_id)
+    decoder = decoder_of(config["llm_config"])
     native = native_chat_config(
         shape.vision,
         shape.text,
@@ -108,25 +121,20 @@ def _chat(
     return native, lambda given: chat_to_native(chat_from_official(given, decoder, shape.text))
 
 
-def encoder_from_first_release(source: Path, target: Path, shard_bytes: int = SHARD_BYTES) -> None:
-    """Write `intern_vit_6b_224px.pth` as safetensors under InternViT's official names.
+def from_first_release(source: Path, target: Path, shard_bytes: int = SHARD_BYTES) -> None:
+    """Write `intern_vit_6b_224px.pth` or `internvl_c_13b_224px.pth` as safetensors under the official names.
+
+    The text tower's head is not in the second file, and not in what is written: nothing of InternVL-C uses it.
+    A configuration is not in either of them, and none is written.
 
     Raises:
-        WeightsError: The file holds other weights.
+        WeightsError: The file holds other weights, or not all of a model's; all that differ are named.
+        ValueError: A tensor that tells the model's shape is missing.
     """
-    convert(source, target, encoder_from_pth, shard_bytes)
-
-
-def towers_from_first_release(
-    source: Path, target: Path, config: InternVLConfig, shard_bytes: int = SHARD_BYTES
-) -> None:
-    """Write `internvl_c_13b_224px.pth` as safetensors under InternVL-C's official names.
-
-    The text tower's head is not in the file, and not in what is written: nothing of InternVL-C uses it.
-
-    Raises:
-        WeightsError: The file holds other weights than those of a model of this shape.
-    """
-    weights = towers_from_pth(on_meta(open_weights(source)))
-    _fits(lambda: InternVL(config, generative=False), weights, "InternVL-C", optional=(HEAD,))
-    convert(source, target, towers_from_pth, shard_bytes)
+    names = on_meta(open_weights(source))
+    towers = any(name.startswith("transformer.") for name in names)
+    change = towers_from_pth if towers else encoder_from_pth
+    found = shapes(change(names))
+    what = "InternVL-C" if towers else "InternViT"
+    refuse(differences(shapes(build(found)), found, optional=(HEAD,)), what)
+    convert(source, target, change, shard_bytes)

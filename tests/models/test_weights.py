@@ -288,3 +288,5 @@ def test_official_configurations_are_read_as_they_were_written() -> None:
     assert internvl_of(official_config(config)) == config
     with pytest.raises(ValueError, match="hidden_act 'relu'"):
         vision_of({**official_vision_config(TINY_VISION), "hidden_act": "relu"})
+    with pytest.raises(ValueError, match="lacks 'vision_config'"):
+        internvl_of({"qllama_config": {}})

@@ -19,7 +19,7 @@ from models.official_config import official_vision_config
 from models.pth_names import encoder_to_pth, towers_to_pth
 from models.renaming import State, WeightsError, fill
 from models.weights import chat_from_official, chat_to_native, chat_to_official
-from stages.convert import HEAD, convert, encoder_from_first_release, to_native, towers_from_first_release
+from stages.convert import HEAD, convert, from_first_release, to_native
 from stages.weight_files import INDEX, ONE_FILE, on_meta, open_weights, write_weights
 
 VISION = VisionConfig(
@@ -172,9 +172,11 @@ def test_an_official_chat_model_becomes_one_that_transformers_loads(tmp_path: Pa
         "select_layer": -1,
     }  # fmt: skip
     (source / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ValueError, match="give image_token_id"):
+    with pytest.raises(ValueError, match="give --image-token-id"):
         to_native(source, target)
-    to_native(source, target, image_token_id=4, shard_bytes=40_000)
+    (source / "added_tokens.json").write_text('{"<img>": 2, "<IMG_CONTEXT>": 4}')
+    to_native(source, target, shard_bytes=40_000)
+    assert json.loads((target / "config.json").read_text())["image_token_id"] == 4
     theirs = InternVLForConditionalGeneration.from_pretrained(target).eval()
     ids, mask = torch.tensor([[1, 4, 4, 4, 4, 9, 8]]), torch.ones(1, 7, dtype=torch.long)
     pixels = torch.randn(1, 3, 16, 16)
@@ -215,21 +217,22 @@ def test_the_first_releases_files_are_read_and_a_wrong_one_is_named(tmp_path: Pa
     assert {"cls_token", "blocks.1.ls2.gamma", "transformer.norm.weight", "patch_embed.proj.bias"} < set(weights)
     path = tmp_path / "internvl_c.pth"
     torch.save({"module": weights} if nested else weights, path)
-    towers_from_first_release(path, tmp_path / "c", config, shard_bytes=20_000)
+    from_first_release(path, tmp_path / "c", shard_bytes=20_000)
     assert equal(dict(open_weights(tmp_path / "c")), state)
     other = shaken(InternVL(config, generative=False))
     fill(other, open_weights(tmp_path / "c"), "InternVL-C", optional=(HEAD,))
-    with pytest.raises(WeightsError, match=r"'transformer.norm.weight' is not known"):
-        encoder_from_first_release(path, tmp_path / "wrong")
+    torch.save({**weights, "head.bias": torch.zeros(2)}, path)
+    with pytest.raises(WeightsError, match=r"'head.bias' is not known"):
+        from_first_release(path, tmp_path / "wrong")
 
     vision = {**encoder_to_pth(model.vision_model.state_dict()), "clip_projector.norm1_q.bias": torch.zeros(2)}
     torch.save(vision, tmp_path / "vit.pth", _use_new_zipfile_serialization=not nested)
-    encoder_from_first_release(tmp_path / "vit.pth", tmp_path / "vit")
+    from_first_release(tmp_path / "vit.pth", tmp_path / "vit")
     assert equal(dict(open_weights(tmp_path / "vit")), model.vision_model.state_dict())
     weights.pop("transformer.norm.weight")
     torch.save(weights, path)
     with pytest.raises(WeightsError, match=r"'qllama.model.norm.weight' is missing"):
-        towers_from_first_release(path, tmp_path / "wrong", config)
+        from_first_release(path, tmp_path / "wrong")
 
 
 class Harm:
