@@ -24,7 +24,7 @@ from models.weights import native_vision_config, vision_to_native
 SIZE = VisionConfig(
     image_size=224, patch_size=14, hidden_size=192, num_hidden_layers=4, num_attention_heads=3, intermediate_size=768
 )
-BATCH_SIZE, ROUNDS, MASKED = 8, 15, 0.5
+BATCH_SIZE, ROUNDS, MASKED = 8, 20, 0.5
 RESULTS = Path(__file__).parent / "results" / "models.json"
 GOALS = {
     "transformers / ours": 1.3,

@@ -62,8 +62,9 @@ class _Linear(torch.autograd.Function):
 
 def linear(hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
     """Return hidden weight^T + bias, shapes (..., inputs) and (outputs, inputs) to (..., outputs)."""
+    wanted = _product is not None and torch.backends.mkldnn.enabled
     large = hidden.numel() * weight.shape[0] >= SMALL_PRODUCT and hidden.ndim > 1
-    if large and _product is not None and _plain_fp32(hidden, weight, bias):
+    if large and wanted and _plain_fp32(hidden, weight, bias):
         return torch.as_tensor(_Linear.apply(hidden, weight, bias))
     return torch.as_tensor(F.linear(hidden, weight, bias))
 

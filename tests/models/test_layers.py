@@ -72,6 +72,19 @@ def test_frozen_weights_get_no_gradient_and_half_precision_stays_half() -> None:
         assert Linear(10, 7)(hidden).dtype == torch.bfloat16
 
 
+def test_onednn_is_for_large_products_and_can_be_turned_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[int] = []
+    plain = layers._times_transposed
+    monkeypatch.setattr(layers, "_times_transposed", lambda *given: taken.append(1) or plain(*given))
+    large, small = torch.randn(256, 128), torch.randn(2, 128)
+    layer = Linear(128, 128)
+    with torch.backends.mkldnn.flags(enabled=False):
+        off = layer(large)
+    layer(small)
+    assert not taken
+    assert close(layer(large), off) and taken == [1]
+
+
 @pytest.mark.usefixtures("every_size")
 def test_the_flop_counter_sees_every_product() -> None:
     hidden, layer = torch.randn(2, 3, 10, requires_grad=True), Linear(10, 7)

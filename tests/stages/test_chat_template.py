@@ -41,7 +41,9 @@ def test_every_recorded_template_is_known() -> None:
 
 def test_vicunas_template_is_that_of_fastchat() -> None:
     asked = ["<image>\nWhat colour is the circle?", "And the square?"]
-    written = f"{SYSTEM} USER: <image>\nWhat colour is the circle? ASSISTANT: Red.</s>USER: And the square? ASSISTANT:"
+    written = (
+        f"{SYSTEM} USER: <image>\nWhat colour is the circle? ASSISTANT: Red.</s>USER: And the square? ASSISTANT:"
+    )
     assert render("vicuna_v1", SYSTEM, asked, ["Red."]) == written
 
 

@@ -113,9 +113,9 @@ def test_it_says_what_guessing_gives(made: Store, trained: Manifest, tmp_path: P
 def test_one_batch_is_learned_by_heart(made: Store, tmp_path: Path) -> None:
     task = task_of(made, tmp_path)
     batch = task.batch(rows_at(task, 0), 0)
-    optimizer = torch.optim.AdamW(task.groups(0.0), lr=0.02)
+    optimizer = torch.optim.AdamW(task.groups(0.0), lr=0.01)  # at 0.02 rounding decides how far it comes
     losses = []
-    for _ in range(40):
+    for _ in range(60):
         found = task.module(batch)
         optimizer.zero_grad()
         found["loss"].backward()
