@@ -51,7 +51,7 @@ check: setup ## Lint, types, import contract, spelling
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
-	@$(BIN)/codespell pipelines stages filters models infra tests docs README.md CHANGELOG.md
+	@$(BIN)/codespell pipelines stages filters models infra benchmarks tests docs README.md CHANGELOG.md
 
 bench: setup ## Run the benchmarks; results are JSON in benchmarks/results
 	@$(BIN)/python -m benchmarks
