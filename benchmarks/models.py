@@ -19,7 +19,8 @@ from transformers import InternVLVisionConfig, InternVLVisionModel
 from benchmarks.timing import interleaved, ratio_of_medians, surroundings
 from models.config import VisionConfig
 from models.intern_vit import InternVisionModel
-from models.native_config import native_vision_config, vision_to_native
+from models.native_config import native_vision_config
+from models.weights import vision_to_native
 
 SIZE = VisionConfig(
     image_size=224, patch_size=14, hidden_size=192, num_hidden_layers=4, num_attention_heads=3, intermediate_size=768
