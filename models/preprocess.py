@@ -10,7 +10,9 @@ from functools import lru_cache
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from PIL import Image
+from torch import Tensor
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -26,7 +28,7 @@ def decode(data: bytes) -> Image.Image:
         return image.convert("RGB")
 
 
-def pixel_values(image: Image.Image, image_size: int) -> torch.Tensor:
+def pixel_values(image: Image.Image, image_size: int) -> Float[Tensor, "3 {image_size} {image_size}"]:
     """Return a picture squashed to a square by Pillow's bicubic filter, shape (3, image_size, image_size)."""
     small = image.convert("RGB").resize((image_size, image_size), Image.Resampling.BICUBIC)
     numbers = np.asarray(small, dtype=np.float32) / 255
@@ -34,7 +36,7 @@ def pixel_values(image: Image.Image, image_size: int) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(numbers.transpose(2, 0, 1)))
 
 
-def classification_values(image: Image.Image, image_size: int) -> torch.Tensor:
+def classification_values(image: Image.Image, image_size: int) -> Float[Tensor, "3 {image_size} {image_size}"]:
     """Return the middle of a picture whose short side was resized, shape (3, image_size, image_size).
 
     Classification alone is judged so; retrieval squashes (`pixel_values`). Rounding is torchvision's:
@@ -72,7 +74,7 @@ def encode_again(image: Image.Image, quality: int) -> Image.Image:
     return decode(out.getvalue())
 
 
-def blank_values(image_size: int) -> torch.Tensor:
+def blank_values(image_size: int) -> Float[Tensor, "1 3 {image_size} {image_size}"]:
     """Return the white tile that a conversation without pictures carries, shape (1, 3, image_size, image_size).
 
     Its image flag is 0: nothing of it is read, but the vision encoder runs on every process.
@@ -138,7 +140,7 @@ def tile_count(
     return columns * rows + int(use_thumbnail and columns * rows > 1)
 
 
-def stack(tiles: Sequence[Image.Image], image_size: int) -> torch.Tensor:
+def stack(tiles: Sequence[Image.Image], image_size: int) -> Float[Tensor, "tiles 3 {image_size} {image_size}"]:
     """Return the numbers of several tiles, shape (tiles, 3, image_size, image_size)."""
     return torch.stack([pixel_values(each, image_size) for each in tiles])
 
