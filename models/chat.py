@@ -108,7 +108,7 @@ class InternVLChat(nn.Module):
         image_flags: Int[Tensor, " tiles"] | Int[Tensor, "tiles 1"] | None = None,
         sample_index: Int[Tensor, "batch tokens"] | None = None,
     ) -> Float[Tensor, "batch tokens vocabulary"]:
-        """Return next-token logits of shape (batch, tokens, vocabulary); see `embed` and `forward`.
+        """Return next-token logits; see `embed` and `forward`.
 
         In packed rows (`sample_index`) padding is a sample of its own, and `attention_mask` is not needed.
         """
@@ -162,7 +162,7 @@ class InternVLChat(nn.Module):
         """Return greedily chosen tokens of shape (batch, up to max_new_tokens), each row ended by a stop token.
 
         Args:
-            input_ids: Prompts, padded on the left, shape (batch, tokens).
+            input_ids: Prompts, padded on the left.
             attention_mask: 0 where padded. Rotary positions are relative, so padding shifts nothing.
             pixel_values: As for `embed`.
             max_new_tokens: Most tokens to add.

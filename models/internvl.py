@@ -70,7 +70,7 @@ class InternVL(nn.Module):
         pixel_values: Float[Tensor, "batch channels height width"],
         keep_patches: Int[Tensor, "batch kept"] | None = None,
     ) -> Float[Tensor, "batch embed_dim"]:
-        """Return InternVL-C's picture vectors, of unit length, shape (batch, embed_dim)."""
+        """Return InternVL-C's picture vectors, of unit length."""
         return self.pool_image(self.see(pixel_values, keep_patches))
 
     def pool_image(
@@ -82,10 +82,10 @@ class InternVL(nn.Module):
     def encode_text(
         self, input_ids: Int[Tensor, "batch tokens"], attention_mask: Int[Tensor, "batch tokens"]
     ) -> Float[Tensor, "batch embed_dim"]:
-        """Return text vectors of unit length, shape (batch, embed_dim), the same for C and G.
+        """Return text vectors of unit length, the same for C and G.
 
         Args:
-            input_ids: `summarize:` and the caption, begun and ended, padded on the right; (batch, tokens).
+            input_ids: `summarize:` and the caption, begun and ended, padded on the right.
             attention_mask: 1 for tokens, 0 for padding.
         """
         return F.normalize(self.project_text(input_ids, attention_mask).float(), dim=-1)
@@ -93,7 +93,7 @@ class InternVL(nn.Module):
     def project_text(
         self, input_ids: Int[Tensor, "batch tokens"], attention_mask: Int[Tensor, "batch tokens"]
     ) -> Float[Tensor, "batch embed_dim"]:
-        """Return text vectors as the projection gives them, of any length, shape (batch, embed_dim)."""
+        """Return text vectors as the projection gives them, of any length."""
         # With padding on the right alone, a causal token never sees it: no mask, and the fast kernel.
         hidden, _ = self.qllama.model(self.qllama.model.embed_tokens(input_ids))
         last = attention_mask.sum(dim=1) - 1
@@ -103,7 +103,7 @@ class InternVL(nn.Module):
     def similarity(
         self, image_features: Float[Tensor, "pictures embed_dim"], text_features: Float[Tensor, "texts embed_dim"]
     ) -> Float[Tensor, "pictures texts"]:
-        """Return scaled similarities of shape (pictures, texts)."""
+        """Return scaled similarities."""
         return self.logit_scale.exp() * image_features @ text_features.T
 
     # InternVL-G
@@ -111,7 +111,7 @@ class InternVL(nn.Module):
     def ask(
         self, vision: Float[Tensor, "batch vision_tokens vision_width"]
     ) -> tuple[Float[Tensor, "batch queries width"], Cache]:
-        """Let the queries look: hidden states of shape (batch, queries, width), and keys and values for text.
+        """Let the queries look: their hidden states, and keys and values for text.
 
         Queries see each other but never a text, so retrieval and captioning share this one pass.
         """
@@ -122,13 +122,13 @@ class InternVL(nn.Module):
         return torch.as_tensor(hidden), cache
 
     def pool_queries(self, hidden: Float[Tensor, "batch queries width"]) -> Float[Tensor, "batch embed_dim"]:
-        """Return unit vectors of the queries alone, shape (batch, embed_dim)."""
+        """Return unit vectors of the queries alone."""
         return F.normalize(self.clip_projector2(hidden).float(), dim=-1)
 
     def encode_image_g(
         self, pixel_values: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch embed_dim"]:
-        """Return InternVL-G's picture vectors: both views in equal shares, of unit length, (batch, embed_dim)."""
+        """Return InternVL-G's picture vectors: both views in equal shares, of unit length."""
         return self.mix_views(self.see(pixel_values))
 
     def mix_views(
@@ -158,11 +158,11 @@ class InternVL(nn.Module):
     def describe(
         self, queries: Cache, input_ids: Int[Tensor, "batch tokens"], attention_mask: Int[Tensor, "batch tokens"]
     ) -> Float[Tensor, "batch tokens vocabulary"]:
-        """Return next-token logits of a caption after the queries, shape (batch, tokens, vocabulary).
+        """Return next-token logits of a caption after the queries.
 
         Args:
             queries: The keys and values that `ask` returned.
-            input_ids: Prompt and caption, padded on the right, shape (batch, tokens).
+            input_ids: Prompt and caption, padded on the right.
             attention_mask: 1 for tokens, 0 for padding.
         """
         text = causal_mask(attention_mask)
@@ -182,7 +182,7 @@ class InternVL(nn.Module):
 
         Args:
             vision: What the tower has seen, shape (batch, 1 + patches, vision width).
-            input_ids: The prompt with its beginning and without end or padding, shape (batch, tokens).
+            input_ids: The prompt with its beginning and without end or padding.
             max_new_tokens: Most tokens to write.
             eos_token_id: Ends a row, which is then filled with zeros.
         """

@@ -86,7 +86,7 @@ def info_nce(
 
 
 def matching_loss(logits: Float[Tensor, "rows 2"], labels: Int[Tensor, " rows"]) -> Float[Tensor, ""]:
-    """Return the loss of telling matching pairs (label 1) from others (0); logits of shape (rows, 2)."""
+    """Return the loss of telling matching pairs (label 1) from others (0)."""
     return F.cross_entropy(logits.float(), labels)
 
 

@@ -19,7 +19,7 @@ class Packing:
     Attributes:
         lengths: Tokens of each sample, row after row.
         starts: Where each begins when rows are laid end to end, and the end, int32, shape (samples + 1,).
-        positions: Each token's place within its sample, shape (batch, tokens).
+        positions: Each token's place within its sample.
     """
 
     lengths: tuple[int, ...]
@@ -28,7 +28,7 @@ class Packing:
 
     @classmethod
     def of(cls, sample_index: Int[Tensor, "batch tokens"]) -> "Packing":
-        """Read a packing off the number of each token's sample, shape (batch, tokens).
+        """Read a packing off the number of each token's sample.
 
         Numbers may be any; they name a sample within its row only.
 
@@ -104,14 +104,14 @@ def learned_places(
 def loss_weights(
     learned: Bool[Tensor, "batch places"], sample_index: Int[Tensor, "batch places+1"], reduction: Reduction
 ) -> Float[Tensor, "batch places"]:
-    """Return the weight of each learned place, shape (batch, tokens - 1).
+    """Return the weight of each learned place.
 
     With x learned tokens in a sample each weighs 1 (`token`), 1/x (`sample`) or 1/sqrt(x) (`square`,
     between both, the choice of InternVL 2.5, arXiv:2412.05271).
 
     Args:
         learned: As `learned_places` gives it.
-        sample_index: The number of each token's sample, shape (batch, tokens).
+        sample_index: The number of each token's sample.
         reduction: Which of the three.
     """
     if reduction == "token":

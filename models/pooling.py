@@ -47,7 +47,7 @@ class AttentionPooling(nn.Module):
         self.cross_attn = _CrossAttention(hidden_size, num_heads, embed_dim)
 
     def forward(self, tokens: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch embed_dim"]:
-        """Return (batch, embed_dim) for tokens of shape (batch, tokens, width)."""
+        """Return one vector for all tokens of each sample."""
         mean = tokens.mean(dim=1, keepdim=True)
         pooled = self.cross_attn(self.norm1_q(mean), self.norm1_k(tokens), self.norm1_v(tokens))
         return torch.as_tensor(pooled.squeeze(1))

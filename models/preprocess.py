@@ -29,7 +29,7 @@ def decode(data: bytes) -> Image.Image:
 
 
 def pixel_values(image: Image.Image, image_size: int) -> Float[Tensor, "3 {image_size} {image_size}"]:
-    """Return a picture squashed to a square by Pillow's bicubic filter, shape (3, image_size, image_size)."""
+    """Return a picture squashed to a square by Pillow's bicubic filter."""
     small = image.convert("RGB").resize((image_size, image_size), Image.Resampling.BICUBIC)
     numbers = np.asarray(small, dtype=np.float32) / 255
     numbers = (numbers - np.array(IMAGENET_MEAN, np.float32)) / np.array(IMAGENET_STD, np.float32)
@@ -37,7 +37,7 @@ def pixel_values(image: Image.Image, image_size: int) -> Float[Tensor, "3 {image
 
 
 def classification_values(image: Image.Image, image_size: int) -> Float[Tensor, "3 {image_size} {image_size}"]:
-    """Return the middle of a picture whose short side was resized, shape (3, image_size, image_size).
+    """Return the middle of a picture whose short side was resized.
 
     Classification alone is judged so; retrieval squashes (`pixel_values`). Rounding is torchvision's:
     the long side is cut down to whole pixels, the crop's corner rounded to even.
@@ -75,7 +75,7 @@ def encode_again(image: Image.Image, quality: int) -> Image.Image:
 
 
 def blank_values(image_size: int) -> Float[Tensor, "1 3 {image_size} {image_size}"]:
-    """Return the white tile that a conversation without pictures carries, shape (1, 3, image_size, image_size).
+    """Return the white tile that a conversation without pictures carries.
 
     Its image flag is 0: nothing of it is read, but the vision encoder runs on every process.
     """
@@ -141,7 +141,7 @@ def tile_count(
 
 
 def stack(tiles: Sequence[Image.Image], image_size: int) -> Float[Tensor, "tiles 3 {image_size} {image_size}"]:
-    """Return the numbers of several tiles, shape (tiles, 3, image_size, image_size)."""
+    """Return the numbers of several tiles."""
     return torch.stack([pixel_values(each, image_size) for each in tiles])
 
 

@@ -248,7 +248,7 @@ class LlamaForCausalLM(nn.Module):
     def forward(
         self, input_ids: Int[Tensor, "batch tokens"], attention_mask: Int[Tensor, "batch tokens"] | None = None
     ) -> Float[Tensor, "batch tokens vocabulary"]:
-        """Return logits of shape (batch, tokens, vocabulary)."""
+        """Return logits."""
         mask = causal_mask(attention_mask) if attention_mask is not None else None
         hidden, _ = self.model(self.model.embed_tokens(input_ids), mask)
         return torch.as_tensor(self.lm_head(hidden))
@@ -266,10 +266,10 @@ class LlamaForCausalLM(nn.Module):
         """Return greedily chosen tokens of shape (batch, up to max_new_tokens); ended rows are filled with zeros.
 
         Args:
-            input_ids: Prompt without padding, shape (batch, tokens).
+            input_ids: Prompt without padding.
             max_new_tokens: Most tokens to add.
             eos_token_id: A row ends with it.
-            prefix: Query embeddings in front of the prompt, shape (batch, queries, width).
+            prefix: Query embeddings in front of the prompt.
             vision: What the queries look at.
         """
         embedded = self.model.embed_tokens(input_ids)
