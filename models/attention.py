@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
 
 from models.packing import Packing
 
@@ -16,6 +18,10 @@ except ImportError:
     flash_attn = None
 
 Implementation = Literal["auto", "flash", "varlen", "sdpa", "reference"]
+# Names of shapes say what a call must fit; tests alone check them, a run pays nothing.
+Queries = Float[Tensor, "batch heads queries head_dim"]
+Keys = Float[Tensor, "batch key_heads keys head_dim"]
+Mask = Bool[Tensor, "... #queries #keys"] | Float[Tensor, "... #queries #keys"]
 
 _default: Implementation = "auto"
 
@@ -37,27 +43,27 @@ def _flash() -> Any:
 
 
 @cache
-def _varlen() -> Callable[..., torch.Tensor]:
+def _varlen() -> Callable[..., Tensor]:
     """Return PyTorch's attention over samples of any length; it has CUDA kernels alone."""
     from torch.nn.attention.varlen import varlen_attn
 
     return varlen_attn  # type: ignore[return-value]
 
 
-def _half_on_cuda(tensor: torch.Tensor) -> bool:
+def _half_on_cuda(tensor: Tensor) -> bool:
     return tensor.is_cuda and tensor.dtype in (torch.float16, torch.bfloat16)
 
 
 def attention(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
+    query: Queries,
+    key: Keys,
+    value: Keys,
     *,
-    mask: torch.Tensor | None = None,
+    mask: Mask | None = None,
     causal: bool = False,
     packing: Packing | None = None,
     implementation: Implementation | None = None,
-) -> torch.Tensor:
+) -> Queries:
     """Return softmax(query key^T / sqrt(head_dim) + mask) value.
 
     Args:
@@ -102,9 +108,7 @@ def attention(
     return _sample_by_sample(one, query, key, value, causal, packing)
 
 
-def _check(
-    query: torch.Tensor, key: torch.Tensor, mask: torch.Tensor | None, causal: bool, packing: Packing | None
-) -> None:
+def _check(query: Queries, key: Keys, mask: Mask | None, causal: bool, packing: Packing | None) -> None:
     """Refuse what the implementations would read in different ways, or not at all."""
     if mask is not None and causal:
         raise ValueError("give either a mask or causal=True: a mask can hold the causal part itself")
@@ -127,9 +131,7 @@ def _check(
         )
 
 
-def _cannot(
-    name: Implementation, query: torch.Tensor, mask: torch.Tensor | None, packing: Packing | None
-) -> str | None:
+def _cannot(name: Implementation, query: Queries, mask: Mask | None, packing: Packing | None) -> str | None:
     """Return why an implementation cannot run here, None where it can."""
     if name not in ("flash", "varlen"):
         return None
@@ -144,12 +146,12 @@ def _cannot(
 
 def _end_to_end(
     name: Implementation,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
+    query: Queries,
+    key: Keys,
+    value: Keys,
     causal: bool,
     packing: Packing,
-) -> torch.Tensor:
+) -> Queries:
     """Run a kernel that reads all rows laid end to end, shape (tokens of all, heads, head_dim)."""
     batch, _, tokens, _ = query.shape
     flat = [each.transpose(1, 2).flatten(0, 1) for each in (query, key, value)]
@@ -164,13 +166,13 @@ def _end_to_end(
 
 
 def _sample_by_sample(
-    one: Callable[..., torch.Tensor],
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
+    one: Callable[..., Tensor],
+    query: Queries,
+    key: Keys,
+    value: Keys,
     causal: bool,
     packing: Packing,
-) -> torch.Tensor:
+) -> Queries:
     """Attend within each sample alone.
 
     A block mask over whole rows gives the same, but works on every pair of tokens: five to eight
@@ -183,15 +185,11 @@ def _sample_by_sample(
     return found.reshape(heads, query.shape[0], -1, head_dim).transpose(0, 1)
 
 
-def _sdpa(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None, causal: bool
-) -> torch.Tensor:
+def _sdpa(query: Queries, key: Keys, value: Keys, mask: Mask | None, causal: bool) -> Queries:
     return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=causal)
 
 
-def _reference(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None, causal: bool
-) -> torch.Tensor:
+def _reference(query: Queries, key: Keys, value: Keys, mask: Mask | None, causal: bool) -> Queries:
     """Return attention as the formula says it, for tests."""
     scores = query @ key.transpose(-2, -1) * query.shape[-1] ** -0.5
     if causal:

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from torch import nn
+from jaxtyping import Float, Int
+from torch import Tensor, nn
 
 from models.config import ChatConfig
 from models.intern_vit import InternVisionModel
@@ -16,7 +17,9 @@ from models.qllama import LlamaForCausalLM, causal_mask
 IGNORE = -100
 
 
-def pixel_unshuffle(tokens: torch.Tensor, cell: int, ps_version: str = "v2") -> torch.Tensor:
+def pixel_unshuffle(
+    tokens: Float[Tensor, "tiles tokens width"], cell: int, ps_version: str = "v2"
+) -> Float[Tensor, "tiles cells {cell}*{cell}*width"]:
     """Fold cells of `cell` x `cell` neighbouring tokens into one wide token.
 
     Args:
@@ -57,7 +60,9 @@ class InternVLChat(nn.Module):
         self.mlp1 = nn.Sequential(nn.LayerNorm(wide), Linear(wide, width), nn.GELU(), Linear(width, width))
         self.language_model = LlamaForCausalLM(config.text)
 
-    def image_features(self, pixel_values: torch.Tensor) -> torch.Tensor:
+    def image_features(
+        self, pixel_values: Float[Tensor, "tiles channels height width"]
+    ) -> Float[Tensor, "tiles cells text_width"]:
         """Return what the language model sees of tiles, shape (tiles, tokens per tile, text width)."""
         states = self.vision_model(pixel_values).hidden_states[self.config.select_layer]
         cells = pixel_unshuffle(states[:, 1:], self.config.cell, self.config.ps_version)
@@ -65,10 +70,10 @@ class InternVLChat(nn.Module):
 
     def embed(
         self,
-        input_ids: torch.Tensor,
-        pixel_values: torch.Tensor | None = None,
-        image_flags: torch.Tensor | None = None,
-    ) -> torch.Tensor:
+        input_ids: Int[Tensor, "batch tokens"],
+        pixel_values: Float[Tensor, "tiles channels height width"] | None = None,
+        image_flags: Int[Tensor, " tiles"] | Int[Tensor, "tiles 1"] | None = None,
+    ) -> Float[Tensor, "batch tokens text_width"]:
         """Return token embeddings with pictures in the places of their context tokens.
 
         Args:
@@ -97,13 +102,13 @@ class InternVLChat(nn.Module):
 
     def logits(
         self,
-        input_ids: torch.Tensor,
-        attention_mask: torch.Tensor,
-        pixel_values: torch.Tensor | None = None,
-        image_flags: torch.Tensor | None = None,
-        sample_index: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        """Return next-token logits of shape (batch, tokens, vocabulary); see `embed` and `forward`.
+        input_ids: Int[Tensor, "batch tokens"],
+        attention_mask: Int[Tensor, "batch tokens"],
+        pixel_values: Float[Tensor, "tiles channels height width"] | None = None,
+        image_flags: Int[Tensor, " tiles"] | Int[Tensor, "tiles 1"] | None = None,
+        sample_index: Int[Tensor, "batch tokens"] | None = None,
+    ) -> Float[Tensor, "batch tokens vocabulary"]:
+        """Return next-token logits; see `embed` and `forward`.
 
         In packed rows (`sample_index`) padding is a sample of its own, and `attention_mask` is not needed.
         """
@@ -114,7 +119,7 @@ class InternVLChat(nn.Module):
             hidden, _ = self.language_model.model(embedded, causal_mask(attention_mask))
         return torch.as_tensor(self.language_model.lm_head(hidden))
 
-    def forward(self, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
         """Return the mean loss over all learned tokens of the step, and the share that was right.
 
         Args:
@@ -147,17 +152,17 @@ class InternVLChat(nn.Module):
     @torch.no_grad()
     def generate(
         self,
-        input_ids: torch.Tensor,
-        attention_mask: torch.Tensor,
-        pixel_values: torch.Tensor | None = None,
+        input_ids: Int[Tensor, "batch tokens"],
+        attention_mask: Int[Tensor, "batch tokens"],
+        pixel_values: Float[Tensor, "tiles channels height width"] | None = None,
         *,
         max_new_tokens: int,
         stop: Sequence[int] = (),
-    ) -> torch.Tensor:
+    ) -> Int[Tensor, "batch new"]:
         """Return greedily chosen tokens of shape (batch, up to max_new_tokens), each row ended by a stop token.
 
         Args:
-            input_ids: Prompts, padded on the left, shape (batch, tokens).
+            input_ids: Prompts, padded on the left.
             attention_mask: 0 where padded. Rotary positions are relative, so padding shifts nothing.
             pixel_values: As for `embed`.
             max_new_tokens: Most tokens to add.
@@ -168,7 +173,7 @@ class InternVLChat(nn.Module):
         seen = attention_mask.bool()
         stops = torch.tensor(list(stop), device=input_ids.device)
         ended = torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
-        chosen: list[torch.Tensor] = []
+        chosen: list[Tensor] = []
         for number in range(max_new_tokens):
             token = model.lm_head(hidden[:, -1]).argmax(dim=-1)
             if stop:
@@ -183,7 +188,7 @@ class InternVLChat(nn.Module):
         return torch.stack(chosen, dim=1)
 
 
-def _mean_over_processes(value: torch.Tensor) -> torch.Tensor:
+def _mean_over_processes(value: Float[Tensor, ""]) -> Float[Tensor, ""]:
     """Return the mean of a number over all processes.
 
     Gradients are averaged over processes; dividing by the mean count of tokens then gives the mean

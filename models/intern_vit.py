@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from jaxtyping import Float, Int
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from models.attention import attention
@@ -20,7 +21,9 @@ def make_norm(config: VisionConfig) -> nn.Module:
     return nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
 
-def drop_path(hidden: torch.Tensor, rate: float, training: bool) -> torch.Tensor:
+def drop_path(
+    hidden: Float[Tensor, "batch tokens width"], rate: float, training: bool
+) -> Float[Tensor, "batch tokens width"]:
     """Drop whole samples of a residual branch and scale up the others, shape (batch, tokens, width)."""
     if rate == 0.0 or not training:
         return hidden
@@ -42,7 +45,7 @@ class InternVisionEmbeddings(nn.Module):
         )
         self.position_embedding = nn.Parameter(torch.randn(1, config.grid**2 + 1, config.hidden_size) * 0.02)
 
-    def positions(self, rows: int, columns: int) -> torch.Tensor:
+    def positions(self, rows: int, columns: int) -> Float[Tensor, "1 1+{rows}*{columns} width"]:
         """Return positions for a grid of patches, interpolated where it is not the trained one."""
         grid = self.image_size // self.config.patch_size
         if (rows, columns) == (grid, grid):
@@ -53,7 +56,11 @@ class InternVisionEmbeddings(nn.Module):
         flat = resized.reshape(1, -1, rows * columns).permute(0, 2, 1).to(rest.dtype)
         return torch.cat([first, flat], dim=1)
 
-    def forward(self, pixel_values: torch.Tensor, keep_patches: torch.Tensor | None = None) -> torch.Tensor:
+    def forward(
+        self,
+        pixel_values: Float[Tensor, "batch channels height width"],
+        keep_patches: Int[Tensor, "batch kept"] | None = None,
+    ) -> Float[Tensor, "batch tokens hidden_size"]:
         """Return (batch, tokens, width); only `keep_patches` are projected where given."""
         batch, channels, height, width = pixel_values.shape
         size = self.config.patch_size
@@ -92,14 +99,14 @@ class InternAttention(nn.Module):
             self.q_norm = RMSNorm(width, config.layer_norm_eps)
             self.k_norm = RMSNorm(width, config.layer_norm_eps)
 
-    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+    def forward(self, hidden: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch tokens width"]:
         """Return (batch, tokens, width)."""
         batch, tokens, width = hidden.shape
         query, key, value = self.qkv(hidden).chunk(3, dim=-1)
         if self.qk_normalization:
             query, key = self.q_norm(query), self.k_norm(key)
         heads = (each.view(batch, tokens, self.num_heads, -1).transpose(1, 2) for each in (query, key, value))
-        mixed: torch.Tensor = attention(*heads).transpose(1, 2).reshape(batch, tokens, width)
+        mixed: Tensor = attention(*heads).transpose(1, 2).reshape(batch, tokens, width)
         return torch.as_tensor(self.proj(mixed))
 
 
@@ -112,7 +119,7 @@ class InternMLP(nn.Module):
         self.fc1 = Linear(config.hidden_size, config.intermediate_size)
         self.fc2 = Linear(config.intermediate_size, config.hidden_size)
 
-    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+    def forward(self, hidden: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch tokens width"]:
         """Return (batch, tokens, width)."""
         return torch.as_tensor(self.fc2(F.gelu(self.fc1(hidden))))
 
@@ -129,7 +136,7 @@ class InternVisionEncoderLayer(nn.Module):
         self.ls2 = nn.Parameter(config.initializer_factor * torch.ones(config.hidden_size))
         self.drop_path_rate = drop_path_rate
 
-    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+    def forward(self, hidden: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch tokens width"]:
         """Return (batch, tokens, width)."""
         rate = self.drop_path_rate
         hidden = hidden + drop_path(self.attn(self.norm1(hidden)) * self.ls1, rate, self.training)
@@ -152,11 +159,11 @@ class InternVisionEncoder(nn.Module):
 class VisionOutput:
     """What the encoder gives: no final norm is applied, as in the official model."""
 
-    last_hidden_state: torch.Tensor
-    hidden_states: tuple[torch.Tensor, ...]
+    last_hidden_state: Float[Tensor, "batch tokens width"]
+    hidden_states: tuple[Float[Tensor, "batch tokens width"], ...]
 
     @property
-    def pooler_output(self) -> torch.Tensor:
+    def pooler_output(self) -> Float[Tensor, "batch width"]:
         """The class token of the last block, shape (batch, width)."""
         return self.last_hidden_state[:, 0]
 
@@ -197,7 +204,11 @@ class InternVisionModel(nn.Module):
         self.embeddings.image_size = image_size
         self.config = self.config.model_copy(update={"image_size": image_size})
 
-    def forward(self, pixel_values: torch.Tensor, keep_patches: torch.Tensor | None = None) -> VisionOutput:
+    def forward(
+        self,
+        pixel_values: Float[Tensor, "batch channels height width"],
+        keep_patches: Int[Tensor, "batch kept"] | None = None,
+    ) -> VisionOutput:
         """Encode pictures.
 
         Args:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from models.config import InternVLConfig
@@ -56,43 +57,61 @@ class InternVL(nn.Module):
 
     # InternVL-C
 
-    def see(self, pixel_values: Tensor, keep_patches: Tensor | None = None) -> Tensor:
+    def see(
+        self,
+        pixel_values: Float[Tensor, "batch channels height width"],
+        keep_patches: Int[Tensor, "batch kept"] | None = None,
+    ) -> Float[Tensor, "batch vision_tokens vision_width"]:
         """Return what the vision tower sees, shape (batch, 1 + patches, vision width)."""
         return torch.as_tensor(self.vision_model(pixel_values, keep_patches).last_hidden_state)
 
-    def encode_image(self, pixel_values: Tensor, keep_patches: Tensor | None = None) -> Tensor:
-        """Return InternVL-C's picture vectors, of unit length, shape (batch, embed_dim)."""
+    def encode_image(
+        self,
+        pixel_values: Float[Tensor, "batch channels height width"],
+        keep_patches: Int[Tensor, "batch kept"] | None = None,
+    ) -> Float[Tensor, "batch embed_dim"]:
+        """Return InternVL-C's picture vectors, of unit length."""
         return self.pool_image(self.see(pixel_values, keep_patches))
 
-    def pool_image(self, vision: Tensor) -> Tensor:
+    def pool_image(
+        self, vision: Float[Tensor, "batch vision_tokens vision_width"]
+    ) -> Float[Tensor, "batch embed_dim"]:
         """Return unit vectors for what the tower has seen: all tokens, the class token among them."""
         return F.normalize(self.clip_projector(vision).float(), dim=-1)
 
-    def encode_text(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Return text vectors of unit length, shape (batch, embed_dim), the same for C and G.
+    def encode_text(
+        self, input_ids: Int[Tensor, "batch tokens"], attention_mask: Int[Tensor, "batch tokens"]
+    ) -> Float[Tensor, "batch embed_dim"]:
+        """Return text vectors of unit length, the same for C and G.
 
         Args:
-            input_ids: `summarize:` and the caption, begun and ended, padded on the right; (batch, tokens).
+            input_ids: `summarize:` and the caption, begun and ended, padded on the right.
             attention_mask: 1 for tokens, 0 for padding.
         """
         return F.normalize(self.project_text(input_ids, attention_mask).float(), dim=-1)
 
-    def project_text(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Return text vectors as the projection gives them, of any length, shape (batch, embed_dim)."""
+    def project_text(
+        self, input_ids: Int[Tensor, "batch tokens"], attention_mask: Int[Tensor, "batch tokens"]
+    ) -> Float[Tensor, "batch embed_dim"]:
+        """Return text vectors as the projection gives them, of any length."""
         # With padding on the right alone, a causal token never sees it: no mask, and the fast kernel.
         hidden, _ = self.qllama.model(self.qllama.model.embed_tokens(input_ids))
         last = attention_mask.sum(dim=1) - 1
         ended = hidden[torch.arange(hidden.shape[0], device=hidden.device), last]
         return torch.as_tensor(ended @ self.text_projection)
 
-    def similarity(self, image_features: Tensor, text_features: Tensor) -> Tensor:
-        """Return scaled similarities of shape (pictures, texts)."""
+    def similarity(
+        self, image_features: Float[Tensor, "pictures embed_dim"], text_features: Float[Tensor, "texts embed_dim"]
+    ) -> Float[Tensor, "pictures texts"]:
+        """Return scaled similarities."""
         return self.logit_scale.exp() * image_features @ text_features.T
 
     # InternVL-G
 
-    def ask(self, vision: Tensor) -> tuple[Tensor, Cache]:
-        """Let the queries look: hidden states of shape (batch, queries, width), and keys and values for text.
+    def ask(
+        self, vision: Float[Tensor, "batch vision_tokens vision_width"]
+    ) -> tuple[Float[Tensor, "batch queries width"], Cache]:
+        """Let the queries look: their hidden states, and keys and values for text.
 
         Queries see each other but never a text, so retrieval and captioning share this one pass.
         """
@@ -102,19 +121,28 @@ class InternVL(nn.Module):
         hidden, cache = self.qllama.model(queries, everything, vision=vision, queries=count)
         return torch.as_tensor(hidden), cache
 
-    def pool_queries(self, hidden: Tensor) -> Tensor:
-        """Return unit vectors of the queries alone, shape (batch, embed_dim)."""
+    def pool_queries(self, hidden: Float[Tensor, "batch queries width"]) -> Float[Tensor, "batch embed_dim"]:
+        """Return unit vectors of the queries alone."""
         return F.normalize(self.clip_projector2(hidden).float(), dim=-1)
 
-    def encode_image_g(self, pixel_values: Tensor) -> Tensor:
-        """Return InternVL-G's picture vectors: both views in equal shares, of unit length, (batch, embed_dim)."""
+    def encode_image_g(
+        self, pixel_values: Float[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "batch embed_dim"]:
+        """Return InternVL-G's picture vectors: both views in equal shares, of unit length."""
         return self.mix_views(self.see(pixel_values))
 
-    def mix_views(self, vision: Tensor) -> Tensor:
+    def mix_views(
+        self, vision: Float[Tensor, "batch vision_tokens vision_width"]
+    ) -> Float[Tensor, "batch embed_dim"]:
         """Return InternVL-G's picture vectors for what the tower has seen."""
         return F.normalize(self.pool_image(vision) + self.pool_queries(self.ask(vision)[0]), dim=-1)
 
-    def match(self, vision: Tensor, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+    def match(
+        self,
+        vision: Float[Tensor, "batch vision_tokens vision_width"],
+        input_ids: Int[Tensor, "batch tokens"],
+        attention_mask: Int[Tensor, "batch tokens"],
+    ) -> Float[Tensor, "batch 2"]:
         """Return logits of shape (batch, 2): column 1 says that caption and picture belong together.
 
         Queries and text see each other in both directions; the caption has no prefix here.
@@ -127,12 +155,14 @@ class InternVL(nn.Module):
         hidden, _ = self.qllama.model(embedded, mask, vision=vision, queries=count)
         return torch.as_tensor(self.itm_head(hidden[:, :count]).mean(dim=1))
 
-    def describe(self, queries: Cache, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Return next-token logits of a caption after the queries, shape (batch, tokens, vocabulary).
+    def describe(
+        self, queries: Cache, input_ids: Int[Tensor, "batch tokens"], attention_mask: Int[Tensor, "batch tokens"]
+    ) -> Float[Tensor, "batch tokens vocabulary"]:
+        """Return next-token logits of a caption after the queries.
 
         Args:
             queries: The keys and values that `ask` returned.
-            input_ids: Prompt and caption, padded on the right, shape (batch, tokens).
+            input_ids: Prompt and caption, padded on the right.
             attention_mask: 1 for tokens, 0 for padding.
         """
         text = causal_mask(attention_mask)
@@ -142,13 +172,17 @@ class InternVL(nn.Module):
         return torch.as_tensor(self.qllama.lm_head(hidden))
 
     def caption(
-        self, vision: Tensor, input_ids: Tensor, max_new_tokens: int, eos_token_id: int | None = None
-    ) -> Tensor:
+        self,
+        vision: Float[Tensor, "batch vision_tokens vision_width"],
+        input_ids: Int[Tensor, "batch tokens"],
+        max_new_tokens: int,
+        eos_token_id: int | None = None,
+    ) -> Int[Tensor, "batch new"]:
         """Return greedily written captions, shape (batch, up to max_new_tokens).
 
         Args:
             vision: What the tower has seen, shape (batch, 1 + patches, vision width).
-            input_ids: The prompt with its beginning and without end or padding, shape (batch, tokens).
+            input_ids: The prompt with its beginning and without end or padding.
             max_new_tokens: Most tokens to write.
             eos_token_id: Ends a row, which is then filled with zeros.
         """
@@ -164,7 +198,7 @@ class ContrastiveObjective(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
         """Return the loss of `pixel_values`, `input_ids`, `attention_mask` and, if given, `keep_patches`."""
         clamp_logit_scale(self.model)
         image = self.model.encode_image(batch["pixel_values"], batch.get("keep_patches"))
@@ -183,7 +217,7 @@ class GenerativeObjective(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
         """Return `loss` and its three terms.
 
         Args:

@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.utils.flop_counter import register_flop_formula
 
@@ -29,14 +30,18 @@ if _product is not None:
         return int(2 * rows * left[-1] * right[0])
 
 
-def _plain_fp32(*tensors: torch.Tensor | None) -> bool:
+def _plain_fp32(*tensors: Tensor | None) -> bool:
     """Return whether all are on a CPU in fp32, and neither autocast nor a compiler has its hand on them."""
     given = [each for each in tensors if each is not None]
     fits = all(each.device.type == "cpu" and each.dtype == torch.float32 for each in given)
     return fits and not torch.is_autocast_enabled("cpu") and not torch.compiler.is_compiling()
 
 
-def _times_transposed(left: torch.Tensor, right: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+def _times_transposed(
+    left: Float[Tensor, "*batch inner"],
+    right: Float[Tensor, "outer inner"],
+    bias: Float[Tensor, " outer"] | None = None,
+) -> Float[Tensor, "*batch outer"]:
     """Return left right^T + bias by oneDNN, shapes (..., inner) and (outer, inner) to (..., outer)."""
     assert _product is not None
     return torch.as_tensor(_product(left, right, bias, "none", [], ""))
@@ -46,13 +51,18 @@ class _Linear(torch.autograd.Function):
     """A linear layer whose three products all go to oneDNN."""
 
     @staticmethod
-    def forward(ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    def forward(
+        ctx: Any,
+        hidden: Float[Tensor, "*batch inputs"],
+        weight: Float[Tensor, "outputs inputs"],
+        bias: Float[Tensor, " outputs"] | None,
+    ) -> Float[Tensor, "*batch outputs"]:
         ctx.save_for_backward(hidden, weight)
         return _times_transposed(hidden, weight, bias)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, above: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    def backward(ctx: Any, above: Tensor) -> tuple[Tensor | None, ...]:
         hidden, weight = ctx.saved_tensors
         rows = above.flatten(0, -2)
         below = _times_transposed(above, weight.t()) if ctx.needs_input_grad[0] else None
@@ -60,7 +70,11 @@ class _Linear(torch.autograd.Function):
         return below, by_weight, rows.sum(0) if ctx.needs_input_grad[2] else None
 
 
-def linear(hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+def linear(
+    hidden: Float[Tensor, "*batch inputs"],
+    weight: Float[Tensor, "outputs inputs"],
+    bias: Float[Tensor, " outputs"] | None = None,
+) -> Float[Tensor, "*batch outputs"]:
     """Return hidden weight^T + bias, shapes (..., inputs) and (outputs, inputs) to (..., outputs)."""
     wanted = _product is not None and torch.backends.mkldnn.enabled
     large = hidden.numel() * weight.shape[0] >= SMALL_PRODUCT and hidden.ndim > 1
@@ -72,7 +86,7 @@ def linear(hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
 class Linear(nn.Linear):
     """`nn.Linear` with the same parameters and numbers, through `linear`."""
 
-    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+    def forward(self, hidden: Float[Tensor, "*batch inputs"]) -> Float[Tensor, "*batch outputs"]:
         """Return (..., outputs) for (..., inputs)."""
         return linear(hidden, self.weight, self.bias)
 
@@ -81,7 +95,9 @@ class _RMSNorm(torch.autograd.Function):
     """RMSNorm with its derivative written out: two passes over memory instead of nine."""
 
     @staticmethod
-    def forward(ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
+    def forward(
+        ctx: Any, hidden: Float[Tensor, "*batch width"], weight: Float[Tensor, " width"], eps: float
+    ) -> Float[Tensor, "*batch width"]:
         norm = torch.linalg.vector_norm(hidden, dim=-1, keepdim=True)
         scale = norm.square_().div_(hidden.shape[-1]).add_(eps).rsqrt_()
         ctx.save_for_backward(hidden, weight, scale)
@@ -89,7 +105,7 @@ class _RMSNorm(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, above: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    def backward(ctx: Any, above: Tensor) -> tuple[Tensor | None, ...]:
         hidden, weight, scale = ctx.saved_tensors
         # With n = hidden * scale: d/d hidden = scale * (above * weight - n * mean(above * weight * n)).
         normed = hidden * scale
@@ -108,7 +124,7 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(hidden_size))
         self.eps = eps
 
-    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+    def forward(self, hidden: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
         """Return the same shape; the last dimension is normalised."""
         if hidden.ndim > 1 and _plain_fp32(hidden, self.weight):
             return torch.as_tensor(_RMSNorm.apply(hidden, self.weight, self.eps))

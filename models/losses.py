@@ -10,6 +10,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor
 
 IGNORE = -100
 
@@ -23,28 +25,28 @@ class _Gather(torch.autograd.Function):
     """Stack the rows of all processes; the gradient of a row comes from the losses of all of them."""
 
     @staticmethod
-    def forward(context: Any, local: torch.Tensor) -> torch.Tensor:
+    def forward(context: Any, local: Shaped[Tensor, " rows *row"]) -> Shaped[Tensor, " all_rows *row"]:
         context.rows = local.shape[0]
         whole = local.new_empty(dist.get_world_size() * local.shape[0], *local.shape[1:])
         dist.all_gather_into_tensor(whole, local.contiguous())
         return whole
 
     @staticmethod
-    def backward(context: Any, *gradients: torch.Tensor) -> torch.Tensor:
+    def backward(context: Any, *gradients: Float[Tensor, " all_rows *row"]) -> Float[Tensor, " rows *row"]:
         # Each process needs the sum for its own rows alone: a world's size fewer bytes than all of it.
         own = gradients[0].new_empty(context.rows, *gradients[0].shape[1:])
         dist.reduce_scatter_tensor(own, gradients[0].contiguous())
         return own
 
 
-def gather(local: torch.Tensor) -> torch.Tensor:
+def gather(local: Shaped[Tensor, " rows *row"]) -> Shaped[Tensor, " all_rows *row"]:
     """Return the rows of all processes in the order of their ranks, with gradient; plain on one process.
 
     Args:
-        local: This process's rows, of equal shape on all of them: (rows, width).
+        local: This process's rows, of equal shape on all of them: (rows, ...).
 
     Returns:
-        Shape (processes * rows, width).
+        Shape (processes * rows, ...).
     """
     if processes() == 1:
         return local
@@ -52,12 +54,12 @@ def gather(local: torch.Tensor) -> torch.Tensor:
 
 
 def info_nce(
-    image_features: torch.Tensor,
-    text_features: torch.Tensor,
-    scale: torch.Tensor,
+    image_features: Float[Tensor, "rows embed_dim"],
+    text_features: Float[Tensor, "rows embed_dim"],
+    scale: Float[Tensor, ""],
     *,
     label_smoothing: float = 0.0,
-) -> torch.Tensor:
+) -> Float[Tensor, ""]:
     """Return the symmetric cross-entropy over similarities (CLIP, arXiv:2103.00020, section 2.3).
 
     Each process compares its own rows with the columns of all: no process ever holds the square of
@@ -83,12 +85,14 @@ def info_nce(
     return (losses[0] + losses[1]) / 2
 
 
-def matching_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Return the loss of telling matching pairs (label 1) from others (0); logits of shape (rows, 2)."""
+def matching_loss(logits: Float[Tensor, "rows 2"], labels: Int[Tensor, " rows"]) -> Float[Tensor, ""]:
+    """Return the loss of telling matching pairs (label 1) from others (0)."""
     return F.cross_entropy(logits.float(), labels)
 
 
-def caption_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+def caption_loss(
+    logits: Float[Tensor, "rows tokens vocabulary"], labels: Int[Tensor, "rows tokens"]
+) -> Float[Tensor, ""]:
     """Return the mean loss of next tokens over all processes' labelled tokens.
 
     Args:

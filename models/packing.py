@@ -6,6 +6,8 @@ from itertools import accumulate, groupby
 from typing import Literal
 
 import torch
+from jaxtyping import Bool, Float, Int, Int32
+from torch import Tensor
 
 Reduction = Literal["token", "sample", "square"]
 
@@ -17,16 +19,16 @@ class Packing:
     Attributes:
         lengths: Tokens of each sample, row after row.
         starts: Where each begins when rows are laid end to end, and the end, int32, shape (samples + 1,).
-        positions: Each token's place within its sample, shape (batch, tokens).
+        positions: Each token's place within its sample.
     """
 
     lengths: tuple[int, ...]
-    starts: torch.Tensor
-    positions: torch.Tensor
+    starts: Int32[Tensor, " borders"]
+    positions: Int[Tensor, "batch tokens"]
 
     @classmethod
-    def of(cls, sample_index: torch.Tensor) -> "Packing":
-        """Read a packing off the number of each token's sample, shape (batch, tokens).
+    def of(cls, sample_index: Int[Tensor, "batch tokens"]) -> "Packing":
+        """Read a packing off the number of each token's sample.
 
         Numbers may be any; they name a sample within its row only.
 
@@ -86,7 +88,9 @@ def first_fit(lengths: Sequence[int], tokens: int, tiles: Sequence[int] = (), mo
     return rows
 
 
-def learned_places(labels: torch.Tensor, sample_index: torch.Tensor | None, ignore: int) -> torch.Tensor:
+def learned_places(
+    labels: Int[Tensor, "batch tokens"], sample_index: Int[Tensor, "batch tokens"] | None, ignore: int
+) -> Bool[Tensor, "batch tokens-1"]:
     """Return which places predict a token that is learned, booleans of shape (batch, tokens - 1).
 
     The last token of a sample predicts nothing: what follows is another sample's first.
@@ -97,15 +101,17 @@ def learned_places(labels: torch.Tensor, sample_index: torch.Tensor | None, igno
     return learned & (sample_index[:, 1:] == sample_index[:, :-1])
 
 
-def loss_weights(learned: torch.Tensor, sample_index: torch.Tensor, reduction: Reduction) -> torch.Tensor:
-    """Return the weight of each learned place, shape (batch, tokens - 1).
+def loss_weights(
+    learned: Bool[Tensor, "batch places"], sample_index: Int[Tensor, "batch places+1"], reduction: Reduction
+) -> Float[Tensor, "batch places"]:
+    """Return the weight of each learned place.
 
     With x learned tokens in a sample each weighs 1 (`token`), 1/x (`sample`) or 1/sqrt(x) (`square`,
     between both, the choice of InternVL 2.5, arXiv:2412.05271).
 
     Args:
         learned: As `learned_places` gives it.
-        sample_index: The number of each token's sample, shape (batch, tokens).
+        sample_index: The number of each token's sample.
         reduction: Which of the three.
     """
     if reduction == "token":

@@ -2,7 +2,8 @@
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from models.attention import attention
 
@@ -18,11 +19,18 @@ class _CrossAttention(nn.Module):
             setattr(self, f"{name}_bias", nn.Parameter(torch.zeros(hidden_size)))
         self.proj = nn.Linear(hidden_size, embed_dim)
 
-    def _split(self, name: str, hidden: torch.Tensor) -> torch.Tensor:
+    def _split(
+        self, name: str, hidden: Float[Tensor, "batch tokens width"]
+    ) -> Float[Tensor, "batch heads tokens head_dim"]:
         projected = F.linear(hidden, getattr(self, name).weight, getattr(self, f"{name}_bias"))
         return projected.view(*hidden.shape[:2], self.num_heads, -1).transpose(1, 2)
 
-    def forward(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self,
+        query: Float[Tensor, "batch queries width"],
+        key: Float[Tensor, "batch tokens width"],
+        value: Float[Tensor, "batch tokens width"],
+    ) -> Float[Tensor, "batch queries embed_dim"]:
         mixed = attention(self._split("q", query), self._split("k", key), self._split("v", value))
         return torch.as_tensor(self.proj(mixed.transpose(1, 2).flatten(2)))
 
@@ -38,8 +46,8 @@ class AttentionPooling(nn.Module):
         self.norm1_q, self.norm1_k, self.norm1_v = (nn.LayerNorm(hidden_size) for _ in range(3))
         self.cross_attn = _CrossAttention(hidden_size, num_heads, embed_dim)
 
-    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Return (batch, embed_dim) for tokens of shape (batch, tokens, width)."""
+    def forward(self, tokens: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch embed_dim"]:
+        """Return one vector for all tokens of each sample."""
         mean = tokens.mean(dim=1, keepdim=True)
         pooled = self.cross_attn(self.norm1_q(mean), self.norm1_k(tokens), self.norm1_v(tokens))
         return torch.as_tensor(pooled.squeeze(1))

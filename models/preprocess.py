@@ -10,7 +10,9 @@ from functools import lru_cache
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from PIL import Image
+from torch import Tensor
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -26,16 +28,16 @@ def decode(data: bytes) -> Image.Image:
         return image.convert("RGB")
 
 
-def pixel_values(image: Image.Image, image_size: int) -> torch.Tensor:
-    """Return a picture squashed to a square by Pillow's bicubic filter, shape (3, image_size, image_size)."""
+def pixel_values(image: Image.Image, image_size: int) -> Float[Tensor, "3 {image_size} {image_size}"]:
+    """Return a picture squashed to a square by Pillow's bicubic filter."""
     small = image.convert("RGB").resize((image_size, image_size), Image.Resampling.BICUBIC)
     numbers = np.asarray(small, dtype=np.float32) / 255
     numbers = (numbers - np.array(IMAGENET_MEAN, np.float32)) / np.array(IMAGENET_STD, np.float32)
     return torch.from_numpy(np.ascontiguousarray(numbers.transpose(2, 0, 1)))
 
 
-def classification_values(image: Image.Image, image_size: int) -> torch.Tensor:
-    """Return the middle of a picture whose short side was resized, shape (3, image_size, image_size).
+def classification_values(image: Image.Image, image_size: int) -> Float[Tensor, "3 {image_size} {image_size}"]:
+    """Return the middle of a picture whose short side was resized.
 
     Classification alone is judged so; retrieval squashes (`pixel_values`). Rounding is torchvision's:
     the long side is cut down to whole pixels, the crop's corner rounded to even.
@@ -72,8 +74,8 @@ def encode_again(image: Image.Image, quality: int) -> Image.Image:
     return decode(out.getvalue())
 
 
-def blank_values(image_size: int) -> torch.Tensor:
-    """Return the white tile that a conversation without pictures carries, shape (1, 3, image_size, image_size).
+def blank_values(image_size: int) -> Float[Tensor, "1 3 {image_size} {image_size}"]:
+    """Return the white tile that a conversation without pictures carries.
 
     Its image flag is 0: nothing of it is read, but the vision encoder runs on every process.
     """
@@ -138,8 +140,8 @@ def tile_count(
     return columns * rows + int(use_thumbnail and columns * rows > 1)
 
 
-def stack(tiles: Sequence[Image.Image], image_size: int) -> torch.Tensor:
-    """Return the numbers of several tiles, shape (tiles, 3, image_size, image_size)."""
+def stack(tiles: Sequence[Image.Image], image_size: int) -> Float[Tensor, "tiles 3 {image_size} {image_size}"]:
+    """Return the numbers of several tiles."""
     return torch.stack([pixel_values(each, image_size) for each in tiles])
 
 

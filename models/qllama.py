@@ -7,7 +7,8 @@ vision model is given.
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from models.attention import attention
@@ -15,10 +16,16 @@ from models.config import TextConfig
 from models.layers import Linear, RMSNorm
 from models.packing import Packing
 
-Cache = list[tuple[torch.Tensor, torch.Tensor]]
+_Kept = Float[Tensor, "batch key_heads _ head_dim"]
+_Angles = Float[Tensor, "#batch 1 tokens head_dim"]
+KeysValues = tuple[_Kept, _Kept]
+"""A layer's keys and values of all tokens so far."""
+Turn = tuple[_Angles, _Angles]
+"""Cosines and sines of all positions; one row serves every sample where all count from the same start."""
+Cache = list[KeysValues]
 
 
-def rotary(positions: torch.Tensor, head_dim: int, theta: float) -> tuple[torch.Tensor, torch.Tensor]:
+def rotary(positions: Int[Tensor, "batch tokens"], head_dim: int, theta: float) -> Turn:
     """Return cosines and sines of shape (batch, 1, tokens, head_dim), in the half-rotation convention."""
     frequencies = theta ** (-torch.arange(0, head_dim, 2, device=positions.device).float() / head_dim)
     angles = positions[:, None, :, None].float() * frequencies
@@ -26,7 +33,9 @@ def rotary(positions: torch.Tensor, head_dim: int, theta: float) -> tuple[torch.
     return angles.cos(), angles.sin()
 
 
-def _rotate(hidden: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+def _rotate(
+    hidden: Float[Tensor, "batch heads tokens head_dim"], cos: _Angles, sin: _Angles
+) -> Float[Tensor, "batch heads tokens head_dim"]:
     first, second = hidden.chunk(2, dim=-1)
     return hidden * cos.to(hidden.dtype) + torch.cat([-second, first], dim=-1) * sin.to(hidden.dtype)
 
@@ -49,12 +58,12 @@ class LlamaAttention(nn.Module):
 
     def forward(
         self,
-        hidden: torch.Tensor,
-        turn: tuple[torch.Tensor, torch.Tensor],
-        mask: torch.Tensor | None,
-        past: tuple[torch.Tensor, torch.Tensor] | None,
+        hidden: Float[Tensor, "batch tokens width"],
+        turn: Turn,
+        mask: Bool[Tensor, "#batch 1 #tokens seen"] | None,
+        past: KeysValues | None,
         packing: Packing | None = None,
-    ) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
+    ) -> tuple[Float[Tensor, "batch tokens width"], KeysValues]:
         """Return (batch, tokens, width) and the keys and values so far."""
         batch, tokens, _ = hidden.shape
         query = self.q_proj(hidden).view(batch, tokens, self.heads, -1).transpose(1, 2)
@@ -78,7 +87,7 @@ class LlamaMLP(nn.Module):
         self.up_proj = Linear(config.hidden_size, config.intermediate_size, bias=False)
         self.down_proj = Linear(config.intermediate_size, config.hidden_size, bias=False)
 
-    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+    def forward(self, hidden: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch tokens width"]:
         """Return (batch, tokens, width)."""
         return torch.as_tensor(self.down_proj(F.silu(self.gate_proj(hidden)) * self.up_proj(hidden)))
 
@@ -98,11 +107,15 @@ class QueryCrossAttention(nn.Module):
         self.v_proj = Linear(vision_width, width, bias=False)
         self.o_proj = Linear(width, width, bias=False)
 
-    def forward(self, queries: torch.Tensor, vision: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self,
+        queries: Float[Tensor, "batch queries width"],
+        vision: Float[Tensor, "batch vision_tokens vision_width"],
+    ) -> Float[Tensor, "batch queries width"]:
         """Return queries with what they saw added, shape (batch, queries, width)."""
         seen = self.norm2(vision)
 
-        def split(hidden: torch.Tensor) -> torch.Tensor:
+        def split(hidden: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch heads tokens head_dim"]:
             return hidden.view(*hidden.shape[:2], self.heads, -1).transpose(1, 2)
 
         mixed = attention(split(self.q_proj(self.norm1(queries))), split(self.k_proj(seen)), split(self.v_proj(seen)))
@@ -122,14 +135,14 @@ class LlamaDecoderLayer(nn.Module):
 
     def forward(
         self,
-        hidden: torch.Tensor,
-        turn: tuple[torch.Tensor, torch.Tensor],
-        mask: torch.Tensor | None,
-        past: tuple[torch.Tensor, torch.Tensor] | None,
-        vision: torch.Tensor | None,
+        hidden: Float[Tensor, "batch tokens width"],
+        turn: Turn,
+        mask: Bool[Tensor, "#batch 1 #tokens seen"] | None,
+        past: KeysValues | None,
+        vision: Float[Tensor, "batch vision_tokens vision_width"] | None,
         queries: int,
         packing: Packing | None = None,
-    ) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
+    ) -> tuple[Float[Tensor, "batch tokens width"], KeysValues]:
         """Return (batch, tokens, width) and the layer's cache."""
         mixed, kept = self.self_attn(self.input_layernorm(hidden), turn, mask, past, packing)
         hidden = hidden + mixed
@@ -161,14 +174,14 @@ class LlamaModel(nn.Module):
 
     def forward(
         self,
-        embedded: torch.Tensor,
-        mask: torch.Tensor | None = None,
+        embedded: Float[Tensor, "batch tokens width"],
+        mask: Bool[Tensor, "#batch 1 #tokens seen"] | None = None,
         *,
         past: Cache | None = None,
-        vision: torch.Tensor | None = None,
+        vision: Float[Tensor, "batch vision_tokens vision_width"] | None = None,
         queries: int = 0,
         packing: Packing | None = None,
-    ) -> tuple[torch.Tensor, Cache]:
+    ) -> tuple[Float[Tensor, "batch tokens width"], Cache]:
         """Run the decoder.
 
         Args:
@@ -209,7 +222,7 @@ def _initialise(module: nn.Module) -> None:
         nn.init.normal_(module.weight, std=0.02)
 
 
-def causal_mask(attention_mask: torch.Tensor) -> torch.Tensor:
+def causal_mask(attention_mask: Int[Tensor, "batch tokens"]) -> Bool[Tensor, "batch 1 tokens tokens"]:
     """Return (batch, 1, tokens, tokens): each token sees itself and earlier ones that are not padding."""
     tokens = attention_mask.shape[1]
     below = torch.ones(tokens, tokens, dtype=torch.bool, device=attention_mask.device).tril()
@@ -232,8 +245,10 @@ class LlamaForCausalLM(nn.Module):
         self.lm_head = Linear(config.hidden_size, config.vocab_size, bias=False)
         nn.init.normal_(self.lm_head.weight, std=0.02)
 
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
-        """Return logits of shape (batch, tokens, vocabulary)."""
+    def forward(
+        self, input_ids: Int[Tensor, "batch tokens"], attention_mask: Int[Tensor, "batch tokens"] | None = None
+    ) -> Float[Tensor, "batch tokens vocabulary"]:
+        """Return logits."""
         mask = causal_mask(attention_mask) if attention_mask is not None else None
         hidden, _ = self.model(self.model.embed_tokens(input_ids), mask)
         return torch.as_tensor(self.lm_head(hidden))
@@ -241,20 +256,20 @@ class LlamaForCausalLM(nn.Module):
     @torch.no_grad()
     def generate(
         self,
-        input_ids: torch.Tensor,
+        input_ids: Int[Tensor, "batch tokens"],
         max_new_tokens: int,
         eos_token_id: int | None = None,
         *,
-        prefix: torch.Tensor | None = None,
-        vision: torch.Tensor | None = None,
-    ) -> torch.Tensor:
+        prefix: Float[Tensor, "batch queries width"] | None = None,
+        vision: Float[Tensor, "batch vision_tokens vision_width"] | None = None,
+    ) -> Int[Tensor, "batch new"]:
         """Return greedily chosen tokens of shape (batch, up to max_new_tokens); ended rows are filled with zeros.
 
         Args:
-            input_ids: Prompt without padding, shape (batch, tokens).
+            input_ids: Prompt without padding.
             max_new_tokens: Most tokens to add.
             eos_token_id: A row ends with it.
-            prefix: Query embeddings in front of the prompt, shape (batch, queries, width).
+            prefix: Query embeddings in front of the prompt.
             vision: What the queries look at.
         """
         embedded = self.model.embed_tokens(input_ids)
@@ -268,7 +283,7 @@ class LlamaForCausalLM(nn.Module):
             mask = seen[None, None]
         hidden, cache = self.model(embedded, mask, vision=vision, queries=queries)
         ended = torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
-        chosen: list[torch.Tensor] = []
+        chosen: list[Tensor] = []
         for _ in range(max_new_tokens):
             token = self.lm_head(hidden[:, -1]).argmax(dim=-1).masked_fill(ended, 0)
             chosen.append(token)
