@@ -51,7 +51,10 @@ class Jobs:
 
                     self._client = JobSubmissionClient(self._address)
                 return getattr(self._client, name)(*arguments, **named)
-            except (ConnectionError, OSError) as error:
+            except (OSError, RuntimeError) as error:
+                # A busy cluster answers with a fault of its own (5xx) where a moment later it would do.
+                if isinstance(error, RuntimeError) and "status code 5" not in str(error):
+                    raise
                 if time.monotonic() > stop:
                     raise JobsUnreachable(
                         f"Ray at {self._address} did not answer for {self._patience:.0f} s: {error}; "

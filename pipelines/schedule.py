@@ -1,5 +1,6 @@
 """Run the steps of a graph: independent ones together, each as soon as what it is made from stands."""
 
+import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
@@ -13,11 +14,11 @@ from infra.settings import settings
 from infra.storage import Store
 from pipelines.graph import Step
 from pipelines.plan import preflight
-from pipelines.steps import run_step, stop_jobs, tell
+from pipelines.steps import leave, run_step, stop_jobs, tell
 
 TOGETHER = 3  # steps at once: two keep two cores busy while a third one starts
 RUNNER: Any = ThreadPoolTaskRunner(max_workers=TOGETHER)
-STOP_SECONDS = 30.0
+STOP_SECONDS = 90.0
 
 
 def ready(steps: Sequence[Step], waiting: Sequence[Step], done: set[str]) -> list[Step]:
@@ -74,7 +75,12 @@ def _stop(live: Sequence[Any]) -> None:
     """Stop the jobs of this run, also one that was being submitted, until the steps have seen it."""
     run, stop = SimpleNamespace(id=current_flow.id), time.monotonic() + STOP_SECONDS
     while time.monotonic() < stop:
-        stop_jobs(None, run, None)
+        try:
+            stop_jobs(None, run, None)
+        except Exception as error:
+            # Whatever the cluster says, it is asked again: this run must not end while its jobs go on.
+            print(f"jobs could not be stopped yet: {error}", file=sys.stderr)
         _, running = wait([future.wrapped_future for future in live], timeout=2)
         if not running:
             return
+    leave()

@@ -4,6 +4,7 @@ import functools
 import json
 import shlex
 import sys
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -27,6 +28,8 @@ REFUSED = "refused: "
 Watcher = Callable[[str, str, dict[str, Any]], None]
 """Called with (artifact, state, facts) as a step moves; the terminal draws its bars from it."""
 _watchers: list[Watcher] = []
+_left = threading.Event()
+"""Set when a stopped run gives up waiting for its jobs to end."""
 
 
 class StageFailed(RuntimeError):
@@ -136,6 +139,10 @@ def _follow(step: Step, store: Store, jobs: Jobs, job: Job, log: Any) -> Job:
     key = step.spec.artifact.key("progress.json")
     last = store.read(key) if store.exists(key) else b""  # an earlier run's, so not shown
     while not job.over:
+        if _left.is_set():
+            raise StageFailed(
+                f"{step.label} did not stop; its job {job.submission_id} runs on: internvl down ends it"
+            )
         time.sleep(POLL_SECONDS)
         if store.exists(key) and (data := store.read(key)) != last:
             last, progress = data, json.loads(data)
@@ -148,10 +155,15 @@ def _follow(step: Step, store: Store, jobs: Jobs, job: Job, log: Any) -> Job:
     return job
 
 
+def leave() -> None:
+    """Wait no longer for jobs that do not end."""
+    _left.set()
+
+
 def stop_jobs(flow: Any, flow_run: Any, state: Any) -> None:
     """Stop the Ray jobs of a cancelled flow run; Prefect passes exactly these three names."""
     here = settings()
-    jobs = Jobs(here.ray_jobs_address, patience_seconds=10)
+    jobs = Jobs(here.ray_jobs_address, patience_seconds=30)
     attached = {key.rpartition("/")[2] for key in Store(here.store_root).keys(f"attached/{flow_run.id}")}
     for job in jobs.find(""):
         ours = job.metadata.get("flow_run_id") == str(flow_run.id) or job.submission_id in attached

@@ -10,10 +10,33 @@ def test_a_cluster_that_does_not_answer_is_named_with_the_next_move() -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{probe.getsockname()[1]}"
-    started = time.monotonic()
     with pytest.raises(JobsUnreachable, match=r"did not answer .* `internvl up`"):
         Jobs(address, patience_seconds=0.1).find("")
-    assert time.monotonic() - started < 60
+
+
+class _Answers:
+    """Stands for Ray's client: gives or raises one prepared answer after the other."""
+
+    def __init__(self, *answers: object) -> None:
+        self.answers, self.asked = list(answers), 0
+
+    def list_jobs(self) -> object:
+        self.asked += 1
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def test_a_fault_of_a_busy_cluster_is_waited_out_and_a_refusal_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    jobs = Jobs("http://127.0.0.1:1", patience_seconds=60)
+    jobs._client = busy = _Answers(RuntimeError("Request failed with status code 503: later"), OSError("reset"), [])
+    assert jobs.find("") == [] and busy.asked == 3
+    jobs._client = refused = _Answers(RuntimeError("Request failed with status code 404: no such job"), [])
+    with pytest.raises(RuntimeError, match="404"):
+        jobs.find("")
+    assert refused.asked == 1
 
 
 @pytest.mark.parametrize(
