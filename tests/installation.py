@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -86,6 +87,8 @@ class Installation:
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
+            # A shell that starts the tests in the background hands down an ignored Ctrl-C; a terminal does not.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     def manifest(self, ref: str) -> Manifest:
