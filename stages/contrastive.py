@@ -18,11 +18,12 @@ from torch import Tensor
 
 from models.config import InternVLConfig, TextConfig, VisionConfig
 from models.internvl import ContrastiveObjective, InternVL, clamp_logit_scale
+from models.losses import IGNORE
 from models.qllama import LlamaForCausalLM
 from stages.batches import ShardedSamples, generator_of
 from stages.checkpoints import fetch
 from stages.manifest import Manifest, ManifestError
-from stages.pairs import IGNORE, Captions, Pictures, Texts, caption_ids, random_box, shards_of, training_rows
+from stages.pairs import Captions, Pictures, Texts, caption_ids, random_box, shards_of, training_rows
 from stages.train_loop import Finished, Metrics, Schedule, Task, parameter_groups, train
 from stages.workspace import Output, Workspace
 

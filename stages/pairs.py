@@ -12,6 +12,7 @@ from PIL import Image
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from models.losses import IGNORE
 from models.preprocess import IMAGENET_MEAN, IMAGENET_STD
 from stages.batches import ShardedSamples
 from stages.manifest import Manifest, ManifestError
@@ -21,7 +22,6 @@ from stages.workspace import Workspace
 
 PAD_ID = 0
 """As in the official text tower; the attention mask says what is padding, so no token is lost to it."""
-IGNORE = -100
 DECODED_BYTES = 512 << 20
 """Decoded pictures kept in memory per process; what does not fit is decoded each time."""
 

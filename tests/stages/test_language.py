@@ -22,7 +22,7 @@ SMALL = Parameters(
     hidden_size=48,
     intermediate_size=96,
     num_hidden_layers=2,
-    schedule=Schedule(global_batch_size=32, steps=30, learning_rate=5e-3, warmup_steps=5),
+    schedule=Schedule(global_batch_size=32, steps=60, learning_rate=5e-3, warmup_steps=5),
 )
 
 
@@ -53,7 +53,7 @@ def test_training_teaches_and_the_checkpoint_reads_back(store: Store, tmp_path: 
     spec = StageSpec(stage="language", artifact="checkpoints/language@t", parameters=SMALL.model_dump())
     made = materialize(spec, store, InlineCluster())
     curve = made.parts[0].facts["curve"]
-    assert curve[-1]["loss"] < 0.6 * curve[0]["loss"]
+    assert curve[-1]["loss"] < 0.5 * curve[0]["loss"]
     folder = fetch(store, made, tmp_path / "checkpoint")
     config = json.loads((folder / "config.json").read_text())["text"]
     assert load_tokenizer(folder / "tokenizer.json").get_vocab_size() == config["vocab_size"]

@@ -10,11 +10,11 @@ from PIL import Image
 from training_data import make_shards, members, tiny_tokenizer
 
 from infra.storage import Store
+from models.losses import IGNORE
 from models.preprocess import pixel_values
 from stages.batches import ShardedSamples, generator_of
 from stages.manifest import Ledger, ManifestError
 from stages.pairs import (
-    IGNORE,
     Captions,
     Pictures,
     Texts,
