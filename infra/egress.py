@@ -148,7 +148,7 @@ class Guard:
                 if attempt == self.retries or error.reason not in RETRIED or time.monotonic() + wait > stop:
                     raise
                 time.sleep(wait)
-        raise EgressError("other")
+        raise EgressError("lost")
 
     def _follow(self, url: str, headers: dict[str, str], stop: float) -> "Response":
         for _ in range(self.max_hops + 1):
@@ -171,7 +171,7 @@ class Guard:
             if self.inspect and (refusal := self.inspect(body)):
                 raise EgressError(refusal, status)
             return Response(body, answer)
-        raise EgressError("bad_status", 310)
+        raise EgressError("bad_redirect")
 
     def _one(
         self, scheme: str, host: str, port: int, url: str, headers: dict[str, str], stop: float

@@ -22,8 +22,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from infra.egress import EgressError, Guard, Response, reason_in
 from stages.lean import lean_package
-from stages.manifest import Ledger, Manifest, ManifestError, Part
-from stages.outcome import Outcome
+from stages.manifest import Manifest, ManifestError, Part
+from stages.outcome import Outcome, ledger_of
 from stages.planted import judge_outcomes, markdown, planted_outcomes
 from stages.sources.web_server import read_pictures
 from stages.sources.web_site import SiteSpec
@@ -74,10 +74,10 @@ def inspect(body: bytes, max_pixels: int) -> str | None:
         with Image.open(io.BytesIO(body), formats=FORMATS) as image:
             width, height = image.size
     except Image.DecompressionBombError:
-        return "too_large"
+        return "too_many_pixels"
     except Exception:
         return "not_image"
-    return "too_large" if width * height > max_pixels else None
+    return "too_many_pixels" if width * height > max_pixels else None
 
 
 class _Collector:
@@ -106,7 +106,7 @@ def _outcome(meta: dict[str, Any], image: bytes | None) -> tuple[Outcome, int | 
         return Outcome(found[0]), found[1]
     if "X-Robots-Tag" in message:
         return Outcome.OPT_OUT, 200
-    return (Outcome.DECODE, 200) if meta["status"] == "failed_to_resize" else (Outcome.OTHER, None)
+    return (Outcome.DECODE, 200) if meta["status"] == "failed_to_resize" else (Outcome.LOST, None)
 
 
 def _fetch(rows: pa.Table, parameters: Parameters, guard: Guard) -> list[tuple[bytes | None, dict[str, Any]]]:
@@ -187,11 +187,11 @@ def download_part(item: tuple[str, str, Part], listing: Manifest, parameters: Pa
                 "sha256": hashlib.sha256(image).hexdigest() if fetched and image else None,
             }
         )
-    counts = Counter(row["outcome"] for row in outcomes)
+    counts = Counter(str(row["outcome"]) for row in outcomes)
     return output.part(
         key,
         digest,
-        Ledger(listed=len(outcomes), kept=len(samples), failed=len(outcomes) - len(samples)),
+        ledger_of(counts),
         {
             "outcomes": (f"{key}.parquet", parquet_bytes(pa.Table.from_pylist(outcomes, schema=SCHEMA))),
             "pictures": (f"{key}.tar", tar_bytes(samples)),

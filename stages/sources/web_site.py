@@ -185,7 +185,7 @@ TRUTH = pa.schema(
 )
 _OUTCOME_OF = {
     "truncated": Outcome.DECODE,
-    "huge": Outcome.TOO_LARGE,
+    "huge": Outcome.TOO_MANY_PIXELS,
     "redirect": Outcome.FETCHED,
     "rate_limited_once": Outcome.FETCHED,
     "slow": Outcome.TIMEOUT,
