@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 
 from infra.storage import Store
 from models.config import ChatConfig, InternVLConfig
-from models.native_config import native_chat_config, native_vision_config
+from models.native_config import native_chat_config, native_decoder, native_vision_config
 from models.official_config import official_config
 from models.renaming import State, below
 from models.weights import chat_to_native, vision_to_native
@@ -123,8 +123,9 @@ def chat_files(folder: Path, max_new_tokens: int) -> dict[str, bytes]:
     )
     generation = {"do_sample": False, "max_new_tokens": max_new_tokens, "eos_token_id": stops, **ids}
     said = tokenizer_config(end, bos_token=bos, pad_token=pad, unk_token=unk, context=config.context_length)
+    weights = chat_to_native(load_file(folder / "model.safetensors"), native_decoder(config.text))
     return {
-        "model.safetensors": tensors(chat_to_native(load_file(folder / "model.safetensors"))),
+        "model.safetensors": tensors(weights),
         "config.json": json_bytes(native),
         "generation_config.json": json_bytes(generation),
         "tokenizer.json": (folder / "tokenizer.json").read_bytes(),

@@ -118,6 +118,8 @@ def test_chat_configurations_that_ours_cannot_compute_are_refused() -> None:
     for change in (
         {"architectures": ["GPT2LMHeadModel"]},
         {"rope_scaling": {"type": "longrope"}},
+        {"rope_scaling": {"type": "yarn", "factor": 2.0}},
+        {"rope_parameters": {"rope_type": "llama3", "factor": 2.0}},
         {"attention_bias": True},
         {"head_dim": 7},
     ):
