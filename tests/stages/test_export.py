@@ -1,7 +1,9 @@
 """An exported folder loads in transformers without remote code and says what our own model says."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -24,7 +26,8 @@ from models.chat import InternVLChat
 from models.config import ChatConfig, InternVLConfig, TextConfig, VisionConfig
 from models.internvl import InternVL
 from models.preprocess import pixel_values
-from models.weights import chat_from_native
+from models.rope import DynamicRope, LinearRope, LongRope
+from models.weights import chat_from_native, chat_to_native
 from stages import export
 from stages.chat_template import (
     CHAT_TOKENS,
@@ -72,7 +75,9 @@ def randomised(model: torch.nn.Module) -> torch.nn.Module:
     return model.eval()
 
 
-def make_chat(store: Store, qkv_bias: bool = False, **changes: Any) -> tuple[InternVLChat, Tokenizer, Manifest]:
+def make_chat(
+    store: Store, shape: Mapping[str, Any] = MappingProxyType({}), **changes: Any
+) -> tuple[InternVLChat, Tokenizer, Manifest]:
     tokenizer = tiny_tokenizer()
     tokenizer.add_special_tokens([*CHAT_TOKENS, IMG_START, IMG_END, IMG_CONTEXT])
     text = TextConfig(
@@ -83,7 +88,7 @@ def make_chat(store: Store, qkv_bias: bool = False, **changes: Any) -> tuple[Int
         num_attention_heads=4,
         num_key_value_heads=2,
         rope_theta=5000.0,
-        qkv_bias=qkv_bias,
+        **shape,
     )
     config = ChatConfig(
         vision=VISION,
@@ -107,16 +112,37 @@ def exported(store: Store, tmp_path: Path, checkpoint: Manifest, kind: Any, vers
     return export.run(export.Parameters(kind=kind), output, here)
 
 
-@pytest.mark.parametrize(("qkv_bias", "select_layer"), [(False, -1), (True, -2)])
+def long_rope(original: int) -> dict[str, Any]:
+    factors = {"short_factor": (1.0, 1.2, 1.5, 2.0), "long_factor": (1.1, 3.0, 9.0, 30.0)}
+    return {"rope_scaling": LongRope(**factors, original_max_position_embeddings=original)}
+
+
+# What a language model brings along, and the class of transformers that must hold it then.
+SHAPES: dict[str, tuple[dict[str, Any], str, int]] = {
+    "llama": ({}, "llama", -1),
+    "biases": ({"qkv_bias": True}, "qwen2", -2),
+    "linear": ({"rope_scaling": LinearRope(factor=4.0)}, "llama", -1),
+    "dynamic": ({"rope_scaling": DynamicRope(factor=2.0), "max_position_embeddings": 40}, "llama", -1),
+    "dynamic with biases": (
+        {"rope_scaling": DynamicRope(factor=2.0), "max_position_embeddings": 40, "qkv_bias": True}, "qwen2", -1
+    ),
+    "longrope, short": (long_rope(2000), "phi3", -1),
+    "longrope, long": (long_rope(40), "phi3", -1),
+    "window": ({"sliding_window": 9}, "phi3", -2),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("shape", "kind", "select_layer"), SHAPES.values(), ids=SHAPES.keys())
 def test_a_chat_model_loads_natively_and_says_the_same(
-    store: Store, tmp_path: Path, qkv_bias: bool, select_layer: int
+    store: Store, tmp_path: Path, shape: dict[str, Any], kind: str, select_layer: int
 ) -> None:
-    model, tokenizer, checkpoint = make_chat(store, qkv_bias, select_layer=select_layer)
+    model, tokenizer, checkpoint = make_chat(store, shape, select_layer=select_layer)
     manifest = exported(store, tmp_path, checkpoint, "instruct")
     folder = export.unpack(store, manifest, tmp_path / "out")
     native, loading = InternVLForConditionalGeneration.from_pretrained(folder, output_loading_info=True)
     assert not any(loading[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
     native.eval()
+    assert native.config.text_config.model_type == kind
     picture = draw(sample_scene(0, 0, Split.IID), 48)
 
     # Our own road: template, tokens, pixels.
@@ -129,6 +155,7 @@ def test_a_chat_model_loads_natively_and_says_the_same(
         tokens_per_image=[model.config.num_image_token],
     )
     pixels = pixel_values(picture, 48)[None]
+    assert 40 < len(ids) < 200, "past the shortest of the lengths above"
     input_ids, mask = torch.tensor([ids]), torch.ones(1, len(ids), dtype=torch.long)
     with torch.no_grad():
         wanted = model.logits(input_ids, mask, pixels)
@@ -154,6 +181,22 @@ def test_a_chat_model_loads_natively_and_says_the_same(
         assert (model.logits(input_ids, mask, other) - wanted).abs().max() > 1e-3 * wanted.abs().max()
 
 
+def test_past_the_original_length_transformers_is_to_go_without_its_cache(store: Store, tmp_path: Path) -> None:
+    """Its chat class keeps keys of the short factors; its Phi3ForCausalLM and ours read the whole text anew."""
+    model, _, checkpoint = make_chat(store, long_rope(16))
+    folder = export.unpack(store, exported(store, tmp_path, checkpoint, "instruct"), tmp_path / "out")
+    native = InternVLForConditionalGeneration.from_pretrained(folder).eval()
+    native.generation_config.eos_token_id = None
+    asked = torch.tensor([[7, 30, 12, 41, 9, 25, 50, 60, 33, 21, 19, 77]])
+    ours = model.generate(asked, torch.ones_like(asked), max_new_tokens=12)[0].tolist()
+    said = {
+        cached: native.generate(input_ids=asked, max_new_tokens=12, use_cache=cached)[0, 12:].tolist()
+        for cached in (False, True)
+    }
+    assert said[False] == ours
+    assert said[True][:5] == ours[:5] and said[True] != ours
+
+
 def test_a_chat_export_is_whole_repeatable_and_can_come_back(store: Store, tmp_path: Path) -> None:
     model, _, checkpoint = make_chat(store)
     manifest = exported(store, tmp_path, checkpoint, "instruct")
@@ -162,7 +205,11 @@ def test_a_chat_export_is_whole_repeatable_and_can_come_back(store: Store, tmp_p
     assert again.parts[0].files == manifest.parts[0].files
     folder = export.unpack(store, manifest, tmp_path / "out")
     back = chat_from_native(load_file(folder / "model.safetensors"))
+    fused = chat_to_native(model.state_dict(), "Phi3ForCausalLM")
     state = model.state_dict()
+    assert len(fused) == len(chat_to_native(state)) - 3 * 2, "five weights of each layer become two"
+    again = chat_from_native(fused)
+    assert set(again) == set(state) and all(torch.equal(again[name], state[name]) for name in state)
     assert set(back) == set(state) and all(torch.equal(back[name], state[name]) for name in state)
     assert manifest.totals["parameters"] == sum(value.numel() for value in state.values())
     assert manifest.ledger.listed == manifest.ledger.kept == len(chat_names(folder))
