@@ -1,40 +1,26 @@
 """Stretched rotary positions and the sliding window say what transformers says, for short texts and for long ones."""
 
 import math
-from copy import deepcopy
 from typing import Any
 
 import pytest
 import torch
-from pydantic import ValidationError
-from transformers import LlamaConfig, Phi3Config, Phi3ForCausalLM
+from decoder_configs import HALF, LLAMA, LONG_FACTOR, ORIGINAL, PHI3, SCALED, SHORT_FACTOR, SU, phi3_config
+from transformers import LlamaConfig, Phi3ForCausalLM
 from transformers import LlamaForCausalLM as TheirLlama
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 from transformers.models.phi3.modeling_phi3 import Phi3RotaryEmbedding
 
 from models.chat import InternVLChat
-from models.config import ChatConfig, TextConfig, VisionConfig
-from models.native_config import decoder_config, native_decoder
+from models.config import ChatConfig, VisionConfig
 from models.official_config import text_of
 from models.packing import Packing
 from models.phi3_names import llama_from_phi3
 from models.qllama import LlamaForCausalLM, causal_mask
 from models.renaming import fill
-from models.rope import LongRope, rope_scaling_of
+from models.rope import LongRope
 from models.rotary import attention_factor, frequencies, rotary
 
-ORIGINAL, HALF = 12, 4
-SHAPE = {
-    "vocab_size": 40, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4,
-    "num_key_value_heads": 2, "rms_norm_eps": 1e-5, "max_position_embeddings": 96, "rope_theta": 1e4,
-}  # fmt: skip
-SHORT_FACTOR, LONG_FACTOR = [1.0, 1.1, 1.3, 1.9], [1.05, 2.5, 7.0, 21.0]
-SU = {"type": "su", "short_factor": SHORT_FACTOR, "long_factor": LONG_FACTOR}
-PHI3 = {
-    **SHAPE, "architectures": ["Phi3ForCausalLM"], "original_max_position_embeddings": ORIGINAL, "rope_scaling": SU,
-    "hidden_act": "silu", "sliding_window": 262144,
-}  # fmt: skip
-LLAMA = {**SHAPE, "architectures": ["LlamaForCausalLM"], "max_position_embeddings": 16}
 TEXTS = {"short": ORIGINAL, "one more": ORIGINAL + 1, "long": 40}
 
 
@@ -44,13 +30,6 @@ def shaken(model: Any) -> Any:
         for parameter in model.parameters():
             parameter.add_(0.2 * torch.randn(parameter.shape, generator=generator))
     return model.eval()
-
-
-def phi3_config(fields: dict[str, Any]) -> Phi3Config:
-    """Return transformers' configuration, which writes into what it is given and mistakes the older name `su`."""
-    given = {name: deepcopy(value) for name, value in fields.items() if name not in ("architectures", "rope_theta")}
-    given["rope_scaling"] = {**given["rope_scaling"], "type": "longrope"}
-    return Phi3Config(**given, tie_word_embeddings=False, pad_token_id=0, eos_token_id=39)
 
 
 def phi3(**changes: Any) -> tuple[LlamaForCausalLM, Any]:
@@ -190,13 +169,6 @@ def test_padding_counts_in_an_unpacked_row_as_in_transformers() -> None:
         assert error(found[1, :8], ours(ids[1:, :8])[0]) > 1e-2
 
 
-SCALED = {
-    "linear": {"type": "linear", "factor": 4.0},
-    "dynamic 2": {"type": "dynamic", "factor": 2.0},
-    "dynamic 3": {"rope_type": "dynamic", "factor": 3.0},
-}
-
-
 @pytest.mark.parametrize("scaling", SCALED.values(), ids=SCALED.keys())
 def test_linear_and_dynamic_scaling_are_those_of_transformers(scaling: dict[str, Any]) -> None:
     ours = shaken(
@@ -218,59 +190,6 @@ def test_linear_and_dynamic_scaling_are_those_of_transformers(scaling: dict[str,
     ids = text(12, seed=3)
     said = theirs.generate(ids, max_new_tokens=14, do_sample=False, pad_token_id=0, eos_token_id=None)[0, 12:]
     assert ours.generate(ids, 14)[0].tolist() == said.tolist()
-
-
-def test_every_kind_is_written_as_it_was_read() -> None:
-    for fields, kind in ((PHI3, "phi3"), ({**PHI3, "sliding_window": 5}, "phi3"), (LLAMA, "llama")):
-        read = text_of(fields)
-        written = decoder_config(read, eos_token_id=2)
-        assert written["model_type"] == kind and text_of(written) == read
-    for scaling in SCALED.values():
-        read = text_of({**LLAMA, "rope_scaling": scaling})
-        assert text_of(decoder_config(read)) == read and read.rope_scaling is not None
-        assert TextConfig.model_validate_json(read.model_dump_json()) == read
-    read = text_of(PHI3)
-    assert TextConfig.model_validate_json(read.model_dump_json()) == read
-    kept = phi3_config(PHI3).to_dict()
-    assert text_of({**kept, "architectures": ["Phi3ForCausalLM"]}) == read, "as transformers itself writes it"
-
-
-REFUSED = {
-    "kind": ({"rope_scaling": {"type": "yarn", "factor": 4.0}}, r"rope_scaling.rope_type 'yarn' .* own class"),
-    "newer field": (
-        {"rope_scaling": None, "rope_parameters": {"rope_type": "llama3", "factor": 8.0}},
-        r"rope_parameters.rope_type 'llama3' is not computed",
-    ),
-    "part of a head": ({"partial_rotary_factor": 0.75}, r"partial_rotary_factor 0.75 .* own class"),
-    "missing list": ({"rope_scaling": {"type": "su", "short_factor": SHORT_FACTOR}}, r"long_factor: Field required"),
-    "wrong list": ({"rope_scaling": {**SU, "long_factor": [1.0, -2.0, 1.0, 1.0]}}, r"greater than 0.* put it right"),
-    "length of a list": ({"rope_scaling": {**SU, "long_factor": [1.0]}}, r"long_factor holds 1 numbers.* have 4"),
-    "unknown word": ({"rope_scaling": {**SU, "short_mscale": 1.2}}, r"short_mscale: Extra"),
-    "no factor": ({"rope_scaling": {"type": "dynamic"}}, r"type 'dynamic' .*factor: Field required"),
-}
-
-
-@pytest.mark.parametrize(("change", "message"), REFUSED.values(), ids=REFUSED.keys())
-def test_what_is_not_computed_is_refused_by_field_with_the_next_move(change: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        text_of({**PHI3, **change})
-
-
-def test_a_window_where_nothing_reads_it_is_passed_over_or_refused() -> None:
-    assert text_of({**LLAMA, "sliding_window": 3}).sliding_window is None
-    qwen2 = {**LLAMA, "architectures": ["Qwen2ForCausalLM"], "sliding_window": 3}
-    assert text_of({**qwen2, "use_sliding_window": False}).sliding_window is None
-    with pytest.raises(ValueError, match="use_sliding_window True is not computed here"):
-        text_of({**qwen2, "use_sliding_window": True})
-    with pytest.raises(ValueError, match="original_max_position_embeddings"):
-        text_of({**LLAMA, "rope_scaling": SU})
-    windowed = text_of(LLAMA).model_copy(update={"sliding_window": 3})
-    assert native_decoder(windowed) == "Phi3ForCausalLM"
-    for change in ({"qkv_bias": True}, {"rope_scaling": rope_scaling_of({"rope_scaling": SCALED["linear"]}, "")}):
-        with pytest.raises(ValueError, match=r"transformers has no decoder with .*sliding_window.*leave one"):
-            native_decoder(windowed.model_copy(update=change))
-    with pytest.raises(ValidationError, match="needs heads of 4"):
-        text_of({**LLAMA, "num_attention_heads": 16, "num_key_value_heads": 16, "rope_scaling": SCALED["dynamic 2"]})
 
 
 def test_a_chat_reads_its_text_anew_where_it_grows_long_also_in_a_padded_batch() -> None:

@@ -29,6 +29,7 @@ from models.preprocess import pixel_values
 from models.rope import DynamicRope, LinearRope, LongRope
 from models.weights import chat_from_native, chat_to_native
 from stages import export
+from stages.chat_data import tiles_of
 from stages.chat_template import (
     CHAT_TOKENS,
     IMG_CONTEXT,
@@ -214,12 +215,13 @@ def test_a_chat_export_is_whole_repeatable_and_can_come_back(store: Store, tmp_p
     assert manifest.totals["parameters"] == sum(value.numel() for value in state.values())
     assert manifest.ledger.listed == manifest.ledger.kept == len(chat_names(folder))
     card = (folder / "README.md").read_text()
+    assert "processor.image_processor = GotOcr2ImageProcessorPil.from_pretrained(FOLDER)" in card
     assert checkpoint.digest in card and "c" * 64 in card and str(checkpoint.ref) in card
     assert "Not evaluated when it was exported." in card
     assert len(AutoTokenizer.from_pretrained(folder)) == model.config.text.vocab_size
 
 
-def test_pixels_of_a_photo_differ_by_a_grey_level_at_most(store: Store, tmp_path: Path) -> None:
+def test_pixels_of_one_tile_are_those_of_training_but_for_torchvisions_rounding(store: Store, tmp_path: Path) -> None:
     _, _, checkpoint = make_chat(store)
     folder = export.unpack(store, exported(store, tmp_path, checkpoint, "instruct"), tmp_path / "out")
     noise = torch.randint(0, 256, (90, 140, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -230,6 +232,66 @@ def test_pixels_of_a_photo_differ_by_a_grey_level_at_most(store: Store, tmp_path
     assert (found[0] - wanted).abs().max() < 1.01 / 255 / 0.224
     exact = GotOcr2ImageProcessorPil.from_pretrained(folder)(images=photo, return_tensors="pt")["pixel_values"]
     assert torch.allclose(exact[0], wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "limits", "tiles"),
+    [
+        (200, 70, {"max_dynamic_patch": 6}, 4),  # 3 x 1 and the thumbnail
+        (70, 200, {"max_dynamic_patch": 6}, 4),
+        (50, 50, {"max_dynamic_patch": 6}, 1),  # a tie of 1 x 1 and 2 x 2 that the small one wins
+        (90, 90, {"max_dynamic_patch": 6}, 5),  # and one that the large one wins
+        (200, 70, {"max_dynamic_patch": 6, "min_dynamic_patch": 5}, 7),
+        (200, 70, {"max_dynamic_patch": 1, "use_thumbnail": False}, 1),
+    ],
+)
+def test_tiles_are_cut_natively_as_in_training(
+    store: Store, tmp_path: Path, width: int, height: int, limits: dict[str, Any], tiles: int
+) -> None:
+    model, tokenizer, checkpoint = make_chat(store, **limits)
+    folder = export.unpack(store, exported(store, tmp_path, checkpoint, "instruct"), tmp_path / "out")
+    noise = torch.randint(0, 256, (height, width, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    picture = Image.fromarray(noise.numpy())
+    pixels = tiles_of(picture, model.config)
+    ids, _ = encode_conversation(
+        lambda text: tokenizer.encode(text, add_special_tokens=False).ids,
+        model.config.template,
+        model.config.system_message,
+        [QUESTION],
+        [],
+        tokens_per_image=[tiles * model.config.num_image_token],
+    )
+    processor = AutoProcessor.from_pretrained(folder)
+    turn = {"role": "user", "content": [{"type": "image", "image": picture}, {"type": "text", "text": QUESTION}]}
+    inputs = processor.apply_chat_template(
+        [turn], add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
+    )
+    assert inputs["input_ids"].tolist() == [ids] and len(pixels) == tiles
+    assert inputs["pixel_values"].shape == pixels.shape
+    off = (inputs["pixel_values"] - pixels).abs() * 255 * 0.225
+    assert off.mean() < 0.5 and off.max() < 12, "in grey levels, of a picture that is all noise"
+
+    # As the model card says it, for the very pixels of training.
+    processor.image_processor = GotOcr2ImageProcessorPil.from_pretrained(folder)
+    inputs = processor.apply_chat_template(
+        [turn], add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
+    )
+    assert inputs["input_ids"].tolist() == [ids]
+    assert torch.allclose(inputs["pixel_values"], pixels, atol=1e-5)
+    native = InternVLForConditionalGeneration.from_pretrained(folder).eval()
+    mask = torch.ones(1, len(ids), dtype=torch.long)
+    with torch.no_grad():
+        wanted = model.logits(torch.tensor([ids]), mask, pixels)
+        assert (native(**inputs).logits - wanted).abs().max() <= 1e-5 * wanted.abs().max()
+    said = native.generate(**inputs, max_new_tokens=8)[0, len(ids) :].tolist()
+    stop = [tokenizer.token_to_id("<|im_end|>"), model.config.eos_token_id]
+    assert said == model.generate(torch.tensor([ids]), mask, pixels, max_new_tokens=8, stop=stop)[0].tolist()
+
+
+def test_tiles_without_a_thumbnail_are_refused(store: Store, tmp_path: Path) -> None:
+    _, _, checkpoint = make_chat(store, max_dynamic_patch=4, use_thumbnail=False)
+    with pytest.raises(ManifestError, match=r"use_thumbnail False with max_dynamic_patch 4.*use_thumbnail=True"):
+        exported(store, tmp_path, checkpoint, "instruct")
 
 
 def test_the_card_carries_the_evaluation(store: Store, tmp_path: Path) -> None:
