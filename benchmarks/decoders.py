@@ -1,7 +1,7 @@
 """Our decoder beside transformers' LlamaForCausalLM, of equal size and with the same weights.
 
 A train step is forward, next-token loss, backward and a fused AdamW; fp32, one thread. Samples of unequal length
-come in rows padded to the longest for transformers, and packed without padding for ours. Decoding is greedy, each
+come in rows padded to the longest for transformers, and packed without padding for ours (and for both). Decoding is greedy, each
 by its own loop over a cache. Both must say the same before they are timed.
 """
 
@@ -30,7 +30,15 @@ ROWS, ROUNDS, PROMPT, NEW = 4, 20, 32, 32
 RESULTS = Path(__file__).parent / "results" / "decoders.json"
 WITHOUT = "whole rows, without oneDNN"
 """Ours through the same matrix products as transformers': what is left is the class's own."""
-RATIOS = ("whole rows", WITHOUT, "unequal lengths", "greedy decoding")
+PACKED = "unequal lengths, both packed"
+RATIOS = {
+    "whole rows": ("whole rows, transformers", "whole rows, ours"),
+    WITHOUT: ("whole rows, transformers", f"{WITHOUT}, ours"),
+    "unequal lengths": ("unequal lengths, transformers", "unequal lengths, ours"),
+    PACKED: (f"{PACKED}, transformers", "unequal lengths, ours"),
+    "greedy decoding": ("greedy decoding, transformers", "greedy decoding, ours"),
+}
+"""What is compared with what, by name."""
 
 
 def _step(model: nn.Module, loss: Callable[[], torch.Tensor]) -> Callable[[], None]:
@@ -52,6 +60,7 @@ def _pair(size: TextConfig) -> tuple[LlamaForCausalLM, Any]:
     theirs = TheirLlama(LlamaConfig(**decoder_config(size, pad_token_id=0), attn_implementation="sdpa"))
     ours = LlamaForCausalLM(size)
     theirs.load_state_dict(ours.state_dict())
+    theirs.config.use_cache = False  # nobody trains with one; decoding turns it on again
     return ours.train(), theirs.train()
 
 
@@ -87,7 +96,7 @@ def whole_rows(size: TextConfig, ids: torch.Tensor) -> dict[str, Callable[[], ob
 
 
 def unequal_lengths(size: TextConfig, ids: torch.Tensor, lengths: torch.Tensor) -> dict[str, Callable[[], object]]:
-    """Return train steps on samples of unequal length: padded for transformers, packed for ours.
+    """Return train steps on samples of unequal length: packed for ours, padded and packed for transformers.
 
     Raises:
         RuntimeError: As above.
@@ -96,7 +105,9 @@ def unequal_lengths(size: TextConfig, ids: torch.Tensor, lengths: torch.Tensor) 
     index = torch.repeat_interleave(torch.arange(len(lengths)), lengths)[None]
     packed = ids[mask][None]
     followed = torch.ones(packed.shape[1], dtype=torch.bool).index_fill(0, lengths.cumsum(0) - 1, False)
+    positions = Packing.of(index).positions
     ours, theirs = _pair(size)
+    _, packing = _pair(size)
 
     def say() -> torch.Tensor:
         hidden, _ = ours.model(ours.model.embed_tokens(packed), packing=Packing.of(index))
@@ -105,12 +116,18 @@ def unequal_lengths(size: TextConfig, ids: torch.Tensor, lengths: torch.Tensor) 
     def natively() -> torch.Tensor:
         return torch.as_tensor(theirs(ids, attention_mask=mask.long()).logits)
 
+    def natively_packed() -> torch.Tensor:  # positions that begin anew tell it the samples
+        return torch.as_tensor(packing(packed, position_ids=positions).logits[0])
+
     with torch.no_grad():
         _agree(say(), natively()[mask], "unequal lengths")
+        packing.load_state_dict(ours.state_dict())
+        _agree(say(), natively_packed(), "packed rows")
     wanted, inside = packed[0].roll(-1)[followed], mask[:, 1:]
     return {
         "unequal lengths, ours": _step(ours, lambda: _loss(say()[followed], wanted)),
         "unequal lengths, transformers": _step(theirs, lambda: _loss(natively()[:, :-1][inside], ids[:, 1:][inside])),
+        f"{PACKED}, transformers": _step(packing, lambda: _loss(natively_packed()[followed], wanted)),
     }
 
 
@@ -122,6 +139,7 @@ def greedy_decoding(size: TextConfig, prompt: torch.Tensor) -> dict[str, Callabl
     """
     ours, theirs = _pair(size)
     theirs.eval().generation_config.eos_token_id = None
+    theirs.generation_config.use_cache = theirs.config.use_cache = True
 
     def natively() -> torch.Tensor:
         said = theirs.generate(prompt, max_new_tokens=NEW, do_sample=False)
@@ -155,9 +173,8 @@ def measure(size: TextConfig = SIZE, lengths: tuple[int, ...] = LENGTHS, rounds:
     finally:
         torch.set_num_threads(threads)
     ratios = {}
-    for what in RATIOS:
-        native = "whole rows" if what == WITHOUT else what
-        ratio, low, high = ratio_of_medians(seconds[f"{native}, transformers"], seconds[f"{what}, ours"])
+    for what, (native, ours) in RATIOS.items():
+        ratio, low, high = ratio_of_medians(seconds[native], seconds[ours])
         ratios[what] = {"ratio": ratio, "interval_95": [low, high]}
     return {
         **surroundings(("torch", "transformers")),
@@ -172,11 +189,11 @@ def measure(size: TextConfig = SIZE, lengths: tuple[int, ...] = LENGTHS, rounds:
 
 def table(result: dict[str, Any]) -> str:
     """Return the result for people."""
-    lines = [f"{'':26} {'ours, CPU s':>12} {'transformers / ours':>20} {'95 % interval':>15}"]
+    lines = [f"{'':28} {'ours, CPU s':>12} {'transformers / ours':>20} {'95 % interval':>15}"]
     for what, ratio in result["transformers / ours"].items():
-        seconds = result["cpu_seconds"][f"{what}, ours"]
+        seconds = result["cpu_seconds"][RATIOS[what][1]]
         low, high = ratio["interval_95"]
-        lines.append(f"{what:26} {seconds:12.3f} {ratio['ratio']:20.2f} {f'{low:.2f} to {high:.2f}':>15}")
+        lines.append(f"{what:28} {seconds:12.3f} {ratio['ratio']:20.2f} {f'{low:.2f} to {high:.2f}':>15}")
     return "\n".join(lines)
 
 
