@@ -1,8 +1,8 @@
 """Our decoder beside transformers' LlamaForCausalLM, of equal size and with the same weights.
 
 A train step is forward, next-token loss, backward and a fused AdamW; fp32, one thread. Samples of unequal length
-come in rows padded to the longest for transformers, and packed without padding for ours (and for both). Decoding is greedy, each
-by its own loop over a cache. Both must say the same before they are timed.
+come in rows padded to the longest for transformers, and packed without padding for ours; then for both. Decoding
+is greedy, each by its own loop over a cache. All must say the same before they are timed.
 """
 
 import json
@@ -67,7 +67,7 @@ def _pair(size: TextConfig) -> tuple[LlamaForCausalLM, Any]:
 def _agree(found: torch.Tensor, wanted: torch.Tensor, what: str) -> None:
     if (found - wanted).abs().max() > 1e-5 * wanted.abs().max():
         raise RuntimeError(
-            f"ours and transformers' decoder differ in {what} with the same weights; time means nothing"
+            f"ours and transformers' decoder differ with the same weights in {what}; time means nothing"
         )
 
 
