@@ -106,7 +106,10 @@ class Size(_Data):
         if self.kind != "chat" or not (self.chat and self.vision and self.language):
             raise ValueError(f"{self.name} is no chat model")
         if self.chat.connector != "unshuffle_mlp":
-            raise ValueError(f"{self.name} has a connector of an older kind ({self.chat.connector})")
+            raise ValueError(
+                f"{self.name} has a connector of an older kind ({self.chat.connector}); ours is unshuffle_mlp alone: "
+                "take InternVL-Chat-V1-1 or a later one"
+            )
         scaling = rope_scaling or self.language.shape.rope_scaling
         if self.language.factors_elsewhere and scaling is None:
             raise ValueError(

@@ -157,16 +157,19 @@ def test_packed_samples_are_turned_by_their_own_lengths() -> None:
     assert torch.equal(again[:, : sum(lengths[:3])], packed[:, : sum(lengths[:3])])
 
 
-def test_padding_counts_in_an_unpacked_row_as_in_transformers() -> None:
-    ours, theirs = phi3()
+@pytest.mark.parametrize("window", [262144, 5], ids=lambda each: f"window {each}")
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_padding_counts_in_an_unpacked_row_as_in_transformers(side: str, window: int) -> None:
+    ours, theirs = phi3(sliding_window=window)
     ids = text(ORIGINAL + 4, rows=2)
-    mask = torch.ones_like(ids)
-    mask[1, 8:] = 0
+    hidden = slice(8, None) if side == "right" else slice(None, -8)
+    mask = torch.ones_like(ids).index_fill(1, torch.arange(ids.shape[1])[hidden], 0)
+    mask[0] = 1
     with torch.no_grad():
         found, wanted = ours(ids, mask), theirs(ids, attention_mask=mask).logits
-    assert error(found[mask == 1], wanted[mask == 1]) <= 1e-5
-    with torch.no_grad():
-        assert error(found[1, :8], ours(ids[1:, :8])[0]) > 1e-2
+        assert error(found[mask == 1], wanted[mask == 1]) <= 1e-5
+        alone = ours(ids[1:, mask[1] == 1])[0]
+    assert error(found[1, mask[1] == 1], alone) > 1e-2, "eight tokens alone are a short text"
 
 
 @pytest.mark.parametrize("scaling", SCALED.values(), ids=SCALED.keys())
