@@ -3,13 +3,20 @@
 from typing import Any
 
 import pytest
+import torch
 from decoder_configs import LLAMA, PHI3, SCALED, SHORT_FACTOR, SU, phi3_config
 from pydantic import ValidationError
+from transformers import InternVLConfig, InternVLForConditionalGeneration
 
+from models.chat import InternVLChat
 from models.config import TextConfig
-from models.native_config import decoder_config, native_decoder
+from models.native_config import decoder_config, native_chat_config, native_decoder
 from models.official_config import text_of
-from models.rope import rope_scaling_of
+from models.renaming import shapes
+from models.rope import LongRope, rope_scaling_of
+from models.rotary import attention_factor
+from models.sizes import SIZES
+from models.weights import chat_to_native
 
 
 def test_every_kind_is_written_as_it_was_read() -> None:
@@ -63,3 +70,21 @@ def test_a_window_where_nothing_reads_it_is_passed_over_or_refused() -> None:
             native_decoder(windowed.model_copy(update=change))
     with pytest.raises(ValidationError, match="needs heads of 4"):
         text_of({**LLAMA, "num_attention_heads": 16, "num_key_value_heads": 16, "rope_scaling": SCALED["dynamic 2"]})
+
+
+def test_the_published_4b_model_has_transformers_names_shapes_and_count() -> None:
+    lists = LongRope(short_factor=(1.0,) * 48, long_factor=(2.0,) * 48, original_max_position_embeddings=4096)
+    config = SIZES["InternVL2-4B"].chat_config(image_context_token_id=32013, eos_token_id=32007, rope_scaling=lists)
+    native = native_chat_config(
+        config.vision,
+        config.text,
+        image_token_id=32013,
+        downsample_ratio=config.downsample_ratio,
+        select_layer=config.select_layer,
+    )
+    with torch.device("meta"):
+        ours = chat_to_native(InternVLChat(config).state_dict(), native_decoder(config.text))
+        theirs = InternVLForConditionalGeneration(InternVLConfig(**native))
+    assert shapes(ours) == shapes(theirs.state_dict())
+    assert sum(value.numel() for value in theirs.parameters()) == 4_146_855_936
+    assert theirs.model.language_model.rotary_emb.attention_scaling == attention_factor(config.text)

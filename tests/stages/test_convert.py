@@ -144,6 +144,7 @@ class Counted(Mapping[str, torch.Tensor]):
 
 
 def deep(decoder: str, text: TextConfig = TEXT) -> tuple[InternVLChat, State]:
+    torch.manual_seed(11)
     text = text.model_copy(update={"num_hidden_layers": 6})
     config = ChatConfig(vision=VISION, text=text, image_context_token_id=4, eos_token_id=2)
     model = shaken(InternVLChat(config))
