@@ -5,6 +5,7 @@ from typing import Any
 
 from models.config import ChatConfig, InternVLConfig, TextConfig, VisionConfig
 from models.native_config import decoder_config
+from models.rope import rope_scaling_of
 
 DECODERS = ("LlamaForCausalLM", "Qwen2ForCausalLM", "InternLM2ForCausalLM", "Phi3ForCausalLM")
 """Language models of the official chat models that ours computes, by the name of their class."""
@@ -18,7 +19,9 @@ def _only(fields: Mapping[str, Any], allowed: Mapping[str, tuple[Any, ...]], wha
     """
     wrong = [f"{name} {fields[name]!r}" for name, known in allowed.items() if fields.get(name, known[0]) not in known]
     if wrong:
-        raise ValueError(f"{what} with {', '.join(wrong)} is not computed here")
+        raise ValueError(
+            f"{what} with {', '.join(wrong)} is not computed here; run this model with transformers' own class"
+        )
 
 
 def _need(fields: Mapping[str, Any], name: str) -> Any:
@@ -66,16 +69,20 @@ def text_of(fields: Mapping[str, Any]) -> TextConfig:
     if kind != "Qwen2ForCausalLM":  # which has these biases whatever is said
         plain["attention_bias"] = (False,)
     _only(fields, {**plain, "use_sliding_window": (False,)}, kind)
-    scaling = fields.get("rope_scaling") or {}
-    # Dynamic scaling begins where a text is longer than any that the model was trained for.
-    if scaling.get("type", scaling.get("rope_type", "default")) not in ("default", "dynamic"):
-        raise ValueError(f"{kind} with rope_scaling {scaling!r} is not computed here")
     width = _need(fields, "hidden_size") // _need(fields, "num_attention_heads")
     _only(fields, {"head_dim": (width, None)}, kind)
     # Newer configurations hold the base of the rotation one level below.
-    known = {**(fields.get("rope_parameters") or {}), **fields}
+    known = {**(fields.get("rope_scaling") or fields.get("rope_parameters") or {}), **fields}
     known = {name: known[name] for name in TextConfig.model_fields if name in known}
-    return TextConfig(**{**known, "qkv_bias": kind == "Qwen2ForCausalLM"})
+    # Of all these classes Phi-3's alone reads the window; Qwen2's has a switch for it, and LLaMA's passes it over.
+    return TextConfig(
+        **{
+            **known,
+            "qkv_bias": kind == "Qwen2ForCausalLM",
+            "rope_scaling": rope_scaling_of(fields, kind),
+            "sliding_window": fields.get("sliding_window") if kind == "Phi3ForCausalLM" else None,
+        }
+    )
 
 
 def internvl_of(fields: Mapping[str, Any]) -> InternVLConfig:

@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from models.config import ChatConfig, InternVLConfig, TextConfig, VisionConfig
+from models.rope import rope_scaling_of
 from models.sizes import ChatPart, Language, Layout, Size
 
 _LAYOUTS: dict[str, Layout] = {
@@ -135,7 +136,13 @@ def _official_language(given: Mapping[str, Any]) -> Language:
             f"a language model of architecture {architecture!r} and type {given.get('model_type')!r} is not known; "
             f"known are {', '.join(_LAYOUTS)}"
         )
-    shape = _text(given).model_copy(update={"qkv_bias": layout == "qwen2"})
+    kind = next(name for name, each in _LAYOUTS.items() if each == layout)
+    more = {
+        "qkv_bias": layout == "qwen2",
+        "rope_scaling": rope_scaling_of(given, kind),
+        "sliding_window": given.get("sliding_window") if layout == "phi3" else None,
+    }
+    shape = TextConfig(**_text(given).model_dump() | more)
     return Language(source=str(given.get("_name_or_path", "")), layout=layout, shape=shape)
 
 

@@ -127,13 +127,19 @@ def vision_from_native(weights: State) -> Renamed:
     return Renamed.whole(weights, _vision_from_native(weights), "transformers' InternVLVisionModel")
 
 
-def chat_to_native(weights: State) -> Renamed:
+def chat_to_native(weights: State, decoder: str = "LlamaForCausalLM") -> Renamed:
     """Return our chat model's weights under the names of `transformers.InternVLForConditionalGeneration`.
+
+    Args:
+        weights: Names `vision_model.*`, `mlp1.*`, `language_model.*`.
+        decoder: Which class of transformers holds the language model (`native_decoder`); Phi-3's fuses projections.
 
     Raises:
         WeightsError: Names are neither the vision model's, the connector's, nor of a LLaMA- or
             Qwen2-shaped language model.
     """
+    if decoder == "Phi3ForCausalLM":
+        weights = _with_spoken(weights, phi3_from_llama(below(weights, _SPOKEN)))
     vision = [name for name in weights if name.startswith("vision_model.")]
     found = _vision_to_native(vision, "vision_model.", "model.vision_tower.")
     for name in weights:
@@ -172,7 +178,10 @@ def chat_from_native(weights: State) -> Renamed:
             found[f"{_SPOKEN}model." + name.removeprefix(speaks)] = same(name)
         elif name == head:
             found[f"{_SPOKEN}lm_head.weight"] = same(name)
-    return Renamed.whole(weights, found, "transformers' InternVLForConditionalGeneration")
+    ours = Renamed.whole(weights, found, "transformers' InternVLForConditionalGeneration")
+    if any(name.endswith("self_attn.qkv_proj.weight") for name in ours):
+        return _with_spoken(ours, llama_from_phi3(below(ours, _SPOKEN)))
+    return ours
 
 
 def _with_spoken(weights: State, spoken: State) -> Renamed:
@@ -196,7 +205,7 @@ def chat_from_official(weights: State, decoder: str, text: TextConfig) -> Rename
     if decoder == "InternLM2ForCausalLM":
         return _with_spoken(weights, llama_from_internlm2(spoken, text))
     if decoder == "Phi3ForCausalLM":
-        return _with_spoken(weights, llama_from_phi3(spoken, text))
+        return _with_spoken(weights, llama_from_phi3(spoken))
     return Renamed(weights, {name: same(name) for name in weights if not passing(name)})
 
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from models.chat import InternVLChat
 from models.intern_vit import InternVisionModel
-from models.native_config import native_chat_config, native_vision_config
+from models.native_config import native_chat_config, native_decoder, native_vision_config
 from models.official_config import chat_of, decoder_of, vision_of
 from models.pth_names import encoder_from_pth, towers_from_pth
 from models.renaming import State, differences, refuse, shapes
@@ -118,7 +118,9 @@ def _chat(
         eos_token_id=shape.eos_token_id,
     )
     _fits(lambda: InternVLChat(shape), chat_from_official(weights, decoder, shape.text), "the chat model")
-    return native, lambda given: chat_to_native(chat_from_official(given, decoder, shape.text))
+    return native, lambda given: chat_to_native(
+        chat_from_official(given, decoder, shape.text), native_decoder(shape.text)
+    )
 
 
 def from_first_release(source: Path, target: Path, shard_bytes: int = SHARD_BYTES) -> None:

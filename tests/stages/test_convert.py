@@ -15,10 +15,10 @@ from models.chat import InternVLChat
 from models.config import ChatConfig, InternVLConfig, TextConfig, VisionConfig
 from models.intern_vit import InternVisionModel
 from models.internvl import InternVL
-from models.official_config import official_vision_config
+from models.official_config import official_vision_config, text_of
 from models.pth_names import encoder_to_pth, towers_to_pth
 from models.renaming import State, WeightsError, fill
-from models.weights import chat_from_official, chat_to_native, chat_to_official
+from models.weights import chat_from_native, chat_from_official, chat_to_native, chat_to_official
 from stages.convert import HEAD, convert, from_first_release, to_native
 from stages.weight_files import INDEX, ONE_FILE, on_meta, open_weights, write_weights
 
@@ -38,6 +38,10 @@ def shaken(model: Any) -> Any:
         for parameter in model.parameters():
             parameter.add_(0.2 * torch.randn(parameter.shape, generator=generator))
     return model.eval()
+
+
+def load_all(folder: Path) -> dict[str, torch.Tensor]:
+    return {name: value for path in folder.glob("*.safetensors") for name, value in load_file(path).items()}
 
 
 def equal(ours: Mapping[str, torch.Tensor], theirs: Mapping[str, torch.Tensor]) -> bool:
@@ -139,8 +143,9 @@ class Counted(Mapping[str, torch.Tensor]):
         return len(self.weights)
 
 
-def deep(decoder: str) -> tuple[InternVLChat, State]:
-    text = TEXT.model_copy(update={"num_hidden_layers": 6})
+def deep(decoder: str, text: TextConfig = TEXT) -> tuple[InternVLChat, State]:
+    torch.manual_seed(11)
+    text = text.model_copy(update={"num_hidden_layers": 6})
     config = ChatConfig(vision=VISION, text=text, image_context_token_id=4, eos_token_id=2)
     model = shaken(InternVLChat(config))
     return model, dict(chat_to_official(model.state_dict(), decoder, text))
@@ -161,22 +166,44 @@ def test_a_conversion_holds_no_more_than_a_few_tensors(tmp_path: Path) -> None:
     assert equal(dict(open_weights(tmp_path)), native) and len(list(tmp_path.glob("model-*.safetensors"))) > 3
 
 
-@pytest.mark.parametrize("decoder", ["LlamaForCausalLM", "InternLM2ForCausalLM", "Phi3ForCausalLM"])
-def test_an_official_chat_model_becomes_one_that_transformers_loads(tmp_path: Path, decoder: str) -> None:
-    model, official = deep(decoder)
+SU = {"type": "su", "short_factor": [1.0, 1.2, 1.6, 2.0], "long_factor": [1.1, 3.0, 9.0, 20.0]}
+
+
+@pytest.mark.parametrize(
+    ("decoder", "extra", "kind"),
+    [
+        ("LlamaForCausalLM", {}, "llama"),
+        ("Qwen2ForCausalLM", {"use_sliding_window": False, "sliding_window": 3}, "qwen2"),
+        ("InternLM2ForCausalLM", {}, "llama"),
+        (
+            "InternLM2ForCausalLM",
+            {"rope_scaling": {"type": "dynamic", "factor": 3.0}, "max_position_embeddings": 6},
+            "llama",
+        ),
+        ("Phi3ForCausalLM", {"sliding_window": None}, "llama"),
+        ("Phi3ForCausalLM", {"sliding_window": 4}, "phi3"),
+        ("Phi3ForCausalLM", {"rope_scaling": SU, "original_max_position_embeddings": 6}, "phi3"),
+        ("Phi3ForCausalLM", {"rope_scaling": SU, "sliding_window": 262144}, "phi3"),
+    ],
+)
+def test_an_official_chat_model_becomes_one_that_transformers_loads(
+    tmp_path: Path, decoder: str, extra: dict[str, Any], kind: str
+) -> None:
+    llm = {**LLM, "num_hidden_layers": 6, "architectures": [decoder], **extra}
+    model, official = deep(decoder, text_of(llm))
     source, target = tmp_path / "official", tmp_path / "native"
     write_weights(official, on_meta(official), source, shard_bytes=40_000)
     config = {
         "model_type": "internvl_chat", "vision_config": official_vision_config(VISION), "downsample_ratio": 0.5,
-        "llm_config": {**LLM, "num_hidden_layers": 6, "architectures": [decoder]}, "ps_version": "v2",
-        "select_layer": -1,
+        "llm_config": llm, "ps_version": "v2", "select_layer": -1,
     }  # fmt: skip
     (source / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match="give --image-token-id"):
         to_native(source, target)
     (source / "added_tokens.json").write_text('{"<img>": 2, "<IMG_CONTEXT>": 4}')
     to_native(source, target, shard_bytes=40_000)
-    assert json.loads((target / "config.json").read_text())["image_token_id"] == 4
+    written = json.loads((target / "config.json").read_text())
+    assert written["image_token_id"] == 4 and written["text_config"]["model_type"] == kind
     theirs = InternVLForConditionalGeneration.from_pretrained(target).eval()
     ids, mask = torch.tensor([[1, 4, 4, 4, 4, 9, 8]]), torch.ones(1, 7, dtype=torch.long)
     pixels = torch.randn(1, 3, 16, 16)
@@ -184,6 +211,11 @@ def test_an_official_chat_model_becomes_one_that_transformers_loads(tmp_path: Pa
         found = theirs(input_ids=ids, attention_mask=mask, pixel_values=pixels).logits
         wanted = model.logits(ids, mask, pixels)
     assert (found - wanted).abs().max() <= 1e-5 * wanted.abs().max()
+    theirs.generation_config.eos_token_id = None
+    said = theirs.generate(input_ids=ids, attention_mask=mask, pixel_values=pixels, max_new_tokens=8, do_sample=False)
+    ours = model.generate(ids, mask, pixels, max_new_tokens=8)
+    assert said[0, 7:].tolist() == ours[0].tolist() and len(set(ours[0].tolist())) > 2
+    assert equal(chat_from_native(load_all(target)), model.state_dict())
 
     broken = dict(official)
     broken["mlp1.9.weight"] = broken.pop("mlp1.0.weight")
