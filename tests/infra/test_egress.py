@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from infra.egress import EgressError, Guard, is_public, reason_in
+from infra.addresses import is_public
+from infra.egress import EgressError, Guard, reason_in
 
 
 class Hostile(BaseHTTPRequestHandler):
