@@ -37,13 +37,15 @@ def reserve_descriptors(wanted: int) -> None:
         OSError: The hard limit is too low.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        if hard != resource.RLIM_INFINITY and hard < wanted:
-            raise OSError(
-                f"{wanted} open files are needed for that many fetches at once, this process may open {hard}; "
-                "fetch fewer at once, or raise the limit (`ulimit -Hn`, LimitNOFILE of the service)"
-            )
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    except (OSError, ValueError):
+        raise OSError(
+            f"{wanted} open files are needed for that many fetches at once, this process may open {hard}; "
+            "fetch fewer at once, or raise the limit (`ulimit -Hn`, LimitNOFILE of the service)"
+        ) from None
 
 
 def dial(address: str, port: int, seconds: float) -> socket.socket:
@@ -68,7 +70,7 @@ class Connections:
     """Idle connections of one guard by (scheme, host, port); reused only while their address answers the name.
 
     TLS sessions are remembered as well: a server that closes after each answer is greeted with a resumed
-    session, which costs a third of a new one.
+    session, which spares a sixth of the handshake's CPU.
     """
 
     def __init__(

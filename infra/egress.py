@@ -94,6 +94,7 @@ class Guard:
         per_host_per_second: float | None = None,
         turns_folder: str | None = None,
         turn_seconds: float = 600.0,
+        most_timeouts: int = 50,
         respect_robots: bool = False,
         opt_outs: Collection[str] = OPT_OUTS,
         blocked: Callable[[str], bool] | None = None,
@@ -121,6 +122,7 @@ class Guard:
             per_host_per_second: Most requests of one host per second.
             turns_folder: A folder on a local disk; the guards of all processes that name it share their turns.
             turn_seconds: Longest wait for a turn; then the fetch fails as `rate_limited`.
+            most_timeouts: A host that timed out so often in a row is not asked for a minute: `timeout` at once.
             respect_robots: Read robots.txt and obey it.
             opt_outs: Words of X-Robots-Tag, and `tdm-reservation`, that keep a body out.
             blocked: Says of a host name that it may not be asked, on every hop.
@@ -150,7 +152,7 @@ class Guard:
             ca_file, timeout_seconds, min_bytes_per_second, grace_seconds, most_idle=most_idle
         )
         self._resolver = Resolver(lookup)
-        self._turns = Turns(per_host, per_host_per_second, turns_folder, turn_seconds)
+        self._turns = Turns(per_host, per_host_per_second, turns_folder, turn_seconds, most_timeouts)
         self._robots = RobotsCache(self._token) if respect_robots else None
         self._head = f"User-Agent: {user_agent}\r\nAccept: */*\r\nAccept-Encoding: identity\r\n\r\n"
 
@@ -257,7 +259,17 @@ class Guard:
         return EgressError(reason, head.status, wish)
 
     def _ask(self, target: Target, answer: Answer, clock: _Clock, most: int | None) -> tuple[Head, bytes]:
-        """Ask one host one question, once more where an idle connection turns out to have died."""
+        """Ask one host one question, and remember whether it kept us waiting in vain."""
+        try:
+            found = self._asked(target, answer, clock, most)
+        except EgressError as error:
+            self._turns.note(target.authority, timed_out=error.reason == "timeout")
+            raise
+        self._turns.note(target.authority, timed_out=False)
+        return found
+
+    def _asked(self, target: Target, answer: Answer, clock: _Clock, most: int | None) -> tuple[Head, bytes]:
+        """Ask on an idle connection, and once more on a new one where that turns out to have died."""
         for fresh in (False, True):
             wire = self._connections.take(target, answer.addresses, clock.stop, fresh)
             try:

@@ -10,17 +10,23 @@ from infra.egress_error import EgressError
 from infra.slot_file import STRIDE, SlotFile
 
 POLL_SECONDS = 0.02
+GIVEN_UP_SECONDS = 60.0
 REMEMBERED = 20_000
 
 
 class _Host:
     """What this process knows of one host."""
 
-    __slots__ = ("held_until", "next_start", "slots", "users")
+    __slots__ = ("given_up_until", "held_until", "next_start", "slots", "timeouts", "users")
 
     def __init__(self, slots: int) -> None:
         self.slots, self.users = threading.Semaphore(slots), 0
-        self.next_start = self.held_until = 0.0
+        self.next_start = self.held_until = self.given_up_until = 0.0
+        self.timeouts = 0
+
+    def idle_at(self, now: float) -> bool:
+        """Say whether nobody waits for it, and it may be forgotten."""
+        return not self.users and max(self.next_start, self.held_until, self.given_up_until) < now
 
 
 class Turns:
@@ -32,6 +38,7 @@ class Turns:
         per_second: float | None = None,
         folder: str | None = None,
         patience_seconds: float = 600.0,
+        most_timeouts: int = 50,
     ) -> None:
         """Set the limits.
 
@@ -40,6 +47,7 @@ class Turns:
             per_second: Most requests of one host per second, evenly spread; None for no such bound.
             folder: A folder on a local disk, where processes find each other; None for this process alone.
             patience_seconds: Longest wait for one turn.
+            most_timeouts: After so many in a row a host gets no turn for a minute, then one timeout is enough again.
 
         Raises:
             ValueError: A limit that lets nothing through.
@@ -49,7 +57,7 @@ class Turns:
                 f"per_host={per_host}, per_second={per_second}: both must be positive (per_host < 4,096)"
             )
         self._per_host, self._gap = per_host, 1 / per_second if per_second else 0.0
-        self._patience = patience_seconds
+        self._patience, self._most_timeouts = patience_seconds, most_timeouts
         self._file = SlotFile(folder) if folder else None
         self._lock = threading.Lock()
         self._hosts: dict[str, _Host] = {}
@@ -59,7 +67,7 @@ class Turns:
         """Wait for a turn at a host, and hold it for the block; yields the seconds that were waited.
 
         Raises:
-            EgressError: `rate_limited` when patience is over first.
+            EgressError: `rate_limited` when patience is over first, `timeout` for a host that was given up.
         """
         started = time.monotonic()
         latest = started + self._patience
@@ -68,6 +76,8 @@ class Turns:
             if not entry.slots.acquire(timeout=self._patience):
                 raise EgressError("rate_limited")
             try:
+                if entry.given_up_until > time.monotonic():
+                    raise EgressError("timeout")
                 with self._slot(host, latest):
                     self._wait(host, entry, latest)
                     yield time.monotonic() - started
@@ -84,6 +94,14 @@ class Turns:
             return
         entry = self._enter(host)
         entry.held_until = max(entry.held_until, until)
+        self._leave(host, entry)
+
+    def note(self, host: str, timed_out: bool) -> None:
+        """Count the timeouts of a host in a row: one that answers nobody may not hold up a whole list."""
+        entry = self._enter(host)
+        entry.timeouts = entry.timeouts + 1 if timed_out else 0
+        if entry.timeouts >= self._most_timeouts:
+            entry.given_up_until = time.monotonic() + GIVEN_UP_SECONDS
         self._leave(host, entry)
 
     @contextlib.contextmanager
@@ -143,7 +161,7 @@ class Turns:
 
     def _tidy(self) -> None:
         now = time.monotonic()
-        for host in [h for h, e in self._hosts.items() if not e.users and max(e.next_start, e.held_until) < now]:
+        for host in [h for h, e in self._hosts.items() if e.idle_at(now)]:
             del self._hosts[host]
 
 

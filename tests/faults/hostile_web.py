@@ -110,7 +110,7 @@ class HostileWeb:
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-        path = head.split(" ", 2)[1]
+        path = head.split(" ", 2)[1].partition("?")[0]
         visit = Visit(path, writer, self)
         self.hits[path] += 1
         self.requests.append(head)
