@@ -9,7 +9,6 @@ cookie is ever read: nothing here knows of them.
 import io
 import pickle
 import random
-import ssl
 import threading
 import time
 import urllib.request
@@ -17,11 +16,12 @@ from collections.abc import Callable, Collection
 from typing import Any, ClassVar, NamedTuple
 
 from infra.addresses import Target, follow, parse
+from infra.asking import Asker, Clock
 from infra.connections import Connections, reserve_descriptors
-from infra.egress_error import REASONS, EgressError, reason_in, reason_of_status, seconds_until
+from infra.egress_error import REASONS, EgressError, reason_in
 from infra.hosts import Turns
-from infra.http1 import Head, Headers, Wire
-from infra.opt_out import OPT_OUTS, opted_out
+from infra.http_head import Head, Headers
+from infra.opt_out import OPT_OUTS
 from infra.resolver import Answer, Lookup, Resolver, system_lookup
 from infra.robots import MOST_BYTES, RobotsCache, product_token
 
@@ -32,8 +32,6 @@ RETRIED = frozenset({"rate_limited", "server_error", "connect"})
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 BACK_OFF_SECONDS = 0.25
-DRAINED_BYTES = 65_536
-DRAIN_SECONDS = 0.5
 
 
 class Fetched(NamedTuple):
@@ -48,26 +46,6 @@ class Fetched(NamedTuple):
     """Requests for the address until this answer."""
     latency_seconds: float
     """From the first request on, without the waits for the host's turn."""
-
-
-class _Clock:
-    """The time of one fetch; waits for a host's turn are ours, so they are not charged to it."""
-
-    def __init__(self, seconds: float) -> None:
-        self.started = time.monotonic()
-        self.stop, self.waited = self.started + seconds, 0.0
-
-    def excuse(self, seconds: float) -> None:
-        self.stop += seconds
-        self.waited += seconds
-
-    @property
-    def left(self) -> float:
-        return self.stop - time.monotonic()
-
-    @property
-    def latency(self) -> float:
-        return time.monotonic() - self.started - self.waited
 
 
 class Guard:
@@ -145,16 +123,15 @@ class Guard:
         self.max_bytes, self.max_hops, self.retries = max_bytes, max_hops, retries
         self.retry_after_cap, self.inspect = retry_after_cap_seconds, inspect
         self._opt_outs, self._blocked, self._downgrade = frozenset(opt_outs), blocked, allow_downgrade
-        self._token = product_token(user_agent)
         most_idle = min(256, 2 * fetches_at_once)
         reserve_descriptors(fetches_at_once + most_idle + 256)
         self._connections = Connections(
             ca_file, timeout_seconds, min_bytes_per_second, grace_seconds, most_idle=most_idle
         )
         self._resolver = Resolver(lookup)
-        self._turns = Turns(per_host, per_host_per_second, turns_folder, turn_seconds, most_timeouts)
-        self._robots = RobotsCache(self._token) if respect_robots else None
-        self._head = f"User-Agent: {user_agent}\r\nAccept: */*\r\nAccept-Encoding: identity\r\n\r\n"
+        turns = Turns(per_host, per_host_per_second, turns_folder, turn_seconds, most_timeouts)
+        self._asker = Asker(self._connections, turns, user_agent, retry_after_cap_seconds)
+        self._robots = RobotsCache(product_token(user_agent)) if respect_robots else None
 
     def __reduce__(self) -> tuple[Callable[..., "Guard"], tuple[type["Guard"], dict[str, Any]]]:
         return _rebuilt, (type(self), self._settings)
@@ -193,7 +170,7 @@ class Guard:
         Raises:
             EgressError: Always with a reason of `REASONS`, or what `inspect` returned.
         """
-        clock, tries = _Clock(self.deadline), 0
+        clock, tries = Clock(self.deadline), 0
         while True:
             tries += 1
             try:
@@ -215,28 +192,41 @@ class Guard:
         back_off = BACK_OFF_SECONDS * 2.0 ** (tries - 1) * random.uniform(0.5, 1.0)
         return max(error.retry_after, min(back_off, max(self.retry_after_cap, BACK_OFF_SECONDS)))
 
-    def _follow(self, target: Target, clock: _Clock, most: int | None = None) -> tuple[Head, bytes, str]:
+    def _follow(self, target: Target, clock: Clock) -> tuple[Head, bytes, str]:
         """Return what the last hop answers: a 200 with its body; everything else raises."""
+
+        def ask(hop: Target) -> tuple[Head, bytes]:
+            answer = self._permitted(hop, clock)
+            if self._robots and not self._robots.allows(hop, lambda file: self._robots_of(file, clock), clock.left):
+                raise EgressError("robots")
+            return self._asker.ask(hop, answer.addresses, clock, self.max_bytes, self._opt_outs)
+
+        return self._last_hop(target, ask)
+
+    def _robots_of(self, file: Target, clock: Clock) -> bytes:
+        """Return a robots.txt, through the same checks and out of the same time as what it is read for."""
+
+        def ask(hop: Target) -> tuple[Head, bytes]:
+            return self._asker.ask(hop, self._permitted(hop, clock).addresses, clock, MOST_BYTES, ())
+
+        return self._last_hop(file, ask)[1]
+
+    def _last_hop(self, target: Target, ask: Callable[[Target], tuple[Head, bytes]]) -> tuple[Head, bytes, str]:
         seen = set()
         for _ in range(self.max_hops + 1):
             seen.add(target.url)
-            answer = self._permitted(target, clock)
-            if most is None and not self._welcome(target, clock):
-                raise EgressError("robots")
-            with self._turns.at(target.authority) as waited:
-                clock.excuse(waited)
-                head, body = self._ask(target, answer, clock, most)
+            head, body = ask(target)
             if head.status == 200:
                 return head, body, target.url
             if head.status not in REDIRECTS:
-                raise self._failure(target, head)
+                raise self._asker.refusal(target, head)
             onward = follow(target, head.headers.get("location"))
             if onward.url in seen or (target.scheme == "https" != onward.scheme and not self._downgrade):
                 break
             target = onward
         raise EgressError("bad_redirect")
 
-    def _permitted(self, target: Target, clock: _Clock) -> Answer:
+    def _permitted(self, target: Target, clock: Clock) -> Answer:
         """Return the checked addresses of a hop: every answer of the resolver must be public."""
         if self._blocked and self._blocked(target.host):
             raise EgressError("blocked")
@@ -244,69 +234,6 @@ class Guard:
         if not (answer.public and target.speaks_http) and target.endpoint not in self.allow:
             raise EgressError("refused_address")
         return answer
-
-    def _welcome(self, target: Target, clock: _Clock) -> bool:
-        """Ask the host's robots.txt, which is fetched through the same checks and out of the same time."""
-        return self._robots is None or self._robots.allows(
-            target, lambda file: self._follow(file, clock, MOST_BYTES)[1], clock.left
-        )
-
-    def _failure(self, target: Target, head: Head) -> EgressError:
-        reason = reason_of_status(head.status)
-        wish = seconds_until(head.headers.get("retry-after")) if head.status in (429, 503) else 0.0
-        if head.status == 429 or wish:
-            self._turns.hold(target.authority, min(wish or BACK_OFF_SECONDS, self.retry_after_cap))
-        return EgressError(reason, head.status, wish)
-
-    def _ask(self, target: Target, answer: Answer, clock: _Clock, most: int | None) -> tuple[Head, bytes]:
-        """Ask one host one question, and remember whether it kept us waiting in vain."""
-        try:
-            found = self._asked(target, answer, clock, most)
-        except EgressError as error:
-            self._turns.note(target.authority, timed_out=error.reason == "timeout")
-            raise
-        self._turns.note(target.authority, timed_out=False)
-        return found
-
-    def _asked(self, target: Target, answer: Answer, clock: _Clock, most: int | None) -> tuple[Head, bytes]:
-        """Ask on an idle connection, and once more on a new one where that turns out to have died."""
-        for fresh in (False, True):
-            wire = self._connections.take(target, answer.addresses, clock.stop, fresh)
-            try:
-                return self._exchange(target, wire, clock, most)
-            except (EgressError, OSError) as error:
-                wire.close()
-                if wire.reused and not wire.answering and not isinstance(error, TimeoutError):
-                    continue
-                raise _named(error) from None
-            except BaseException:
-                wire.close()
-                raise
-        raise EgressError("connect")
-
-    def _exchange(self, target: Target, wire: Wire, clock: _Clock, most: int | None) -> tuple[Head, bytes]:
-        request = f"GET {target.path} HTTP/1.1\r\nHost: {target.authority}\r\n{self._head}".encode("ascii")
-        head = wire.ask(request, clock.stop)
-        body, whole = b"", True
-        if head.status != 200:
-            whole = head.keeps_open and self._drained(wire, head, clock)
-        else:
-            if most is None and opted_out(head.headers, self._token, self._opt_outs):
-                raise EgressError("opt_out", 200)
-            body = wire.body(head, most or self.max_bytes, clock.stop)
-        if head.keeps_open and whole:
-            self._connections.give_back(target, wire)
-        else:
-            self._connections.leave(target, wire)
-        return head, body
-
-    def _drained(self, wire: Wire, head: Head, clock: _Clock) -> bool:
-        """Read the page of an error away where it is small and quick, so that the connection can be kept."""
-        try:
-            wire.body(head, DRAINED_BYTES, min(clock.stop, time.monotonic() + DRAIN_SECONDS))
-        except OSError:
-            return False
-        return True
 
 
 class Response(io.BytesIO):
@@ -316,15 +243,6 @@ class Response(io.BytesIO):
         """Hold all of it."""
         super().__init__(body)
         self.headers, self.url, self.status = headers, url, status
-
-
-def _named(error: OSError) -> EgressError:
-    """Map what broke a connection onto the closed list."""
-    if isinstance(error, EgressError):
-        return error
-    if isinstance(error, TimeoutError):
-        return EgressError("timeout")
-    return EgressError("tls" if isinstance(error, ssl.SSLError) else "connect")
 
 
 def _rebuilt(kind: type[Guard], settings: dict[str, Any]) -> Guard:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Collection
 
-from infra.http1 import Headers
+from infra.http_head import Headers
 
 OPT_OUTS = frozenset({"noai", "noimageai", "noindex", "noimageindex", "none", "tdm-reservation"})
 """Words that keep a picture out; `none` is noindex and nofollow."""

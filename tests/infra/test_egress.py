@@ -10,7 +10,7 @@ from infra.addresses import follow, is_public, parse
 from infra.connections import reserve_descriptors
 from infra.egress import EgressError, Guard, reason_in
 from infra.egress_error import reason_of_status, seconds_until
-from infra.http1 import Headers
+from infra.http_head import Headers
 from infra.opt_out import directives, opted_out
 from infra.resolver import Resolver
 from infra.robots import Rule, product_token, read_rules
@@ -223,7 +223,12 @@ def test_a_limit_that_lets_nothing_through_is_no_limit(limits: dict[str, float])
 
 def test_a_guard_travels_as_its_settings() -> None:
     found = pickle.loads(pickle.dumps(Guard(frozenset({"a:1"}), 3.0, max_bytes=7, user_agent="our-bot/1 (+x)")))
-    assert (found.allow, found.timeout, found.max_bytes, found._token) == (frozenset({"a:1"}), 3.0, 7, "our-bot")
+    assert (found.allow, found.timeout, found.max_bytes, found._asker._token) == (
+        frozenset({"a:1"}),
+        3.0,
+        7,
+        "our-bot",
+    )
 
 
 def test_equal_settings_share_a_guard() -> None:

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 import pytest
 
 from infra.egress_error import EgressError
-from infra.http1 import Head, Wire
+from infra.http1 import Wire
+from infra.http_head import Head
 
 OK = b"HTTP/1.1 200 OK\r\n"
 
