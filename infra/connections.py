@@ -16,7 +16,7 @@ from infra.http1 import Wire
 MOST_SESSIONS = 4_096
 
 
-@functools.lru_cache(maxsize=8)
+@functools.cache
 def tls_context(ca_file: str | None) -> ssl.SSLContext:
     """Return the TLS settings of this process: names and certificates are always verified.
 

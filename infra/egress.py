@@ -188,6 +188,9 @@ class Guard:
         """Return how long to wait before another try, None where none is worth it."""
         if tries > self.retries or error.reason not in RETRIED or error.retry_after > self.retry_after_cap:
             return None
+        # Our own patience with a host ended: no server said that.
+        if error.reason == "rate_limited" and error.status is None:
+            return None
         # Doubled each time, and never in step with the other threads.
         back_off = BACK_OFF_SECONDS * 2.0 ** (tries - 1) * random.uniform(0.5, 1.0)
         return max(error.retry_after, min(back_off, max(self.retry_after_cap, BACK_OFF_SECONDS)))
@@ -230,6 +233,8 @@ class Guard:
         """Return the checked addresses of a hop: every answer of the resolver must be public."""
         if self._blocked and self._blocked(target.host):
             raise EgressError("blocked")
+        if clock.left <= 0:
+            raise EgressError("timeout")
         answer = self._resolver.resolve(target.host, min(self.timeout, clock.left))
         if not (answer.public and target.speaks_http) and target.endpoint not in self.allow:
             raise EgressError("refused_address")

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -153,3 +154,16 @@ def test_a_host_that_only_drips_is_given_up_after_a_while(web: HostileWeb) -> No
     with ThreadPoolExecutor(4) as pool:
         assert set(pool.map(reason, range(100))) == {"timeout"}
     assert 8 <= len(web.times) <= 12
+
+
+def test_a_turn_that_is_too_far_away_is_waited_for_once(web: HostileWeb) -> None:
+    """Our own patience is not a server's refusal: trying again at once would only wait again."""
+    found = guard(web, per_host=1, turn_seconds=0.1, retries=3)
+    with ThreadPoolExecutor(2) as pool:
+        slow = pool.submit(found.fetch, web.url("/slow/honest/1"))
+        while not web.times:
+            time.sleep(0.01)
+        with pytest.raises(EgressError) as error:
+            found.fetch(web.url("/picture/jpeg"))
+        assert (error.value.reason, error.value.status, error.value.tries) == ("rate_limited", None, 1)
+        assert slow.result().body == JPEG
