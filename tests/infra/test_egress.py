@@ -6,14 +6,14 @@ import time
 import pytest
 
 import infra.connections
-from infra.addresses import follow, is_public, parse
+from infra.addresses import Target, follow, is_public, parse
 from infra.connections import reserve_descriptors
 from infra.egress import EgressError, Guard, reason_in
 from infra.egress_error import reason_of_status, seconds_until
 from infra.http_head import Headers
 from infra.opt_out import directives, opted_out
 from infra.resolver import Resolver
-from infra.robots import Rule, product_token, read_rules
+from infra.robots import RobotsCache, Rule, product_token, read_rules
 
 
 def reason(error: pytest.ExceptionInfo[EgressError]) -> str:
@@ -158,6 +158,18 @@ def test_a_hostile_robots_file_takes_no_time() -> None:
 def test_a_rule_that_ends_the_path() -> None:
     assert Rule("/a*a$", False).matches("/a-a") and not Rule("/a*a$", False).matches("/a")
     assert Rule("/a$", False).matches("/a") and not Rule("/a$", False).matches("/a/")
+
+
+def test_hosts_with_many_rules_push_each_other_out_of_memory() -> None:
+    cache, read = RobotsCache("our-bot", remembered=30), []
+
+    def file(target: Target) -> bytes:
+        read.append(target.host)
+        return b"User-agent: *\n" + b"Disallow: /private\n" * 9
+
+    for host in ("a.test", "b.test", "a.test", "c.test", "d.test", "a.test", "d.test"):
+        assert not cache.allows(parse(f"http://{host}/private/x"), file, 1)
+    assert read == ["a.test", "b.test", "c.test", "d.test", "a.test"]
 
 
 def test_whose_rules_are_ours() -> None:
