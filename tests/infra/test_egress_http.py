@@ -9,6 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from infra.addresses import parse
+from infra.connections import Connections
 from infra.egress_error import EgressError
 from infra.http1 import Wire
 from infra.http_head import Head
@@ -168,3 +170,28 @@ def test_time_is_over_for_every_step() -> None:
         with pytest.raises(TimeoutError):
             found.ask(b"GET", started)
     assert issubclass(ssl.SSLError, OSError), "so that a broken TLS connection is caught as any broken one"
+
+
+def test_idle_connections_are_few_and_young() -> None:
+    target, stop = parse("http://a.test/"), time.monotonic() + 5
+    pairs = [socket.socketpair() for _ in range(4)]
+    wires = [Wire(here, "8.8.8.8", 5.0, 0.0, 0.0) for here, _ in pairs]
+    pool = Connections(idle_seconds=0.2, most_idle=2)
+    for wire in wires[:3]:
+        pool.give_back(target, wire)
+    assert [wire.sock.fileno() >= 0 for wire in wires[:3]] == [False, True, True], "the oldest had to go"
+    assert pool.take(target, ("8.8.8.8",), stop) is wires[2], "the youngest is the likeliest to live"
+    time.sleep(0.25)
+    pool.give_back(target, wires[3])
+    assert [wire.sock.fileno() >= 0 for wire in wires] == [False, False, True, True], (
+        "and the second was idle too long"
+    )
+    pairs[3][1].sendall(b"HTTP/1.1 200 OK\r\n\r\nan answer to no question")
+    with pytest.raises(EgressError):
+        pool.take(target, ("8.8.8.8",), time.monotonic())
+    assert wires[3].sock.fileno() < 0, "nobody will take that for the answer to another one"
+    pool.give_back(target, wires[2])
+    pool.close()
+    assert wires[2].sock.fileno() < 0
+    for _, there in pairs:
+        there.close()
