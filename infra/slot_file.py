@@ -50,7 +50,7 @@ class SlotFile:
         """Return a slot of a bucket that is ours now, None when all are taken."""
         with self._lock:
             mine = self._mine.setdefault(bucket, set())
-            first = random.randrange(slots)
+            first = int(random.random() * slots)
             for slot in (*range(first, slots), *range(first)):
                 if slot not in mine and self._set(fcntl.F_OFD_SETLK, fcntl.F_WRLCK, bucket, slot + 1):
                     mine.add(slot)

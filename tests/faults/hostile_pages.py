@@ -18,8 +18,9 @@ MEGABYTE = 1 << 20
 class Visit:
     """One request, and the ways to answer it; every way returns whether the connection may go on."""
 
-    def __init__(self, path: str, writer: asyncio.StreamWriter, web: Any) -> None:
-        self.path, self.writer, self.web = path, writer, web
+    def __init__(self, path: str, writer: asyncio.StreamWriter, web: Any, nth: int) -> None:
+        """Take the request of a path, the `nth` one on its connection."""
+        self.path, self.writer, self.web, self.nth = path, writer, web, nth
 
     async def write(self, *pieces: bytes) -> bool:
         """Send bytes as they are; the connection ends."""
@@ -130,6 +131,11 @@ async def stale(visit: Visit) -> bool:
     return False
 
 
+async def once(visit: Visit) -> bool:
+    """Promise to keep the connection, and hang up at the second question on it."""
+    return await visit.picture(jpeg()) if visit.nth == 1 else False
+
+
 async def reset(visit: Visit) -> bool:
     """Break the connection in the middle of a body."""
     await visit.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n", b"x" * 1000)
@@ -164,6 +170,7 @@ PAGES: dict[str, Page] = {
     "/many/": briefly,
     "/slow/honest/": slow,
     "/stale/": stale,
+    "/once/": once,
     # D3: redirects
     "/hops/": hops,
     "/redirect/loop": status(302, "Location: /redirect/loop"),

@@ -89,7 +89,11 @@ def test_a_connection_that_died_meanwhile_costs_one_request_and_no_picture(web: 
     for i in range(4):
         fetched = found.fetch(web.url(f"/stale/{i}"))
         assert (fetched.body, fetched.tries) == (JPEG, 1)
-    assert set(web.hits.values()) == {1}
+    assert set(web.hits.values()) == {1} and web.connections == 4, "that it was closed is seen before it is used"
+    for i in range(2):
+        fetched = found.fetch(web.url(f"/once/{i}"))
+        assert (fetched.body, fetched.tries) == (JPEG, 1)
+    assert web.hits["/once/1"] == 2, "and what dies at the question is asked on another one"
 
 
 def test_a_connection_is_not_used_for_another_address_of_the_name(

@@ -142,6 +142,18 @@ def test_a_server_that_asks_for_a_day_is_not_asked_again_and_nobody_sleeps(web: 
     assert time.monotonic() - started < 3
 
 
+@pytest.mark.parametrize("limits", [{"retry_after_cap_seconds": 0.3}, {"deadline_seconds": 0.8}])
+def test_a_wait_that_is_too_long_is_not_begun(web: HostileWeb, limits: dict[str, float]) -> None:
+    """The server asks for one second: more than it may ask for, or more than the fetch has left."""
+    web.forget()
+    started = time.monotonic()
+    settings = {"retries": 5, "retry_after_cap_seconds": 5.0, **limits}
+    with pytest.raises(EgressError) as error:
+        guard(web, **settings).fetch(web.url("/ratelimit/once"))
+    assert (error.value.reason, error.value.tries, error.value.retry_after) == ("rate_limited", 1, 1.0)
+    assert time.monotonic() - started < 0.8
+
+
 def test_the_environment_and_other_libraries_change_nothing(
     web: HostileWeb, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -118,7 +118,7 @@ Allow: /private/open
 USER-AGENT: Our-Bot/2.0
 User-agent: second-bot
 Disallow: /*.gif$
-Disallow: /caf%c3%a9
+Disallow: /stra%c3%9fe
 Disallow: /a*b*c
 crawl-delay: 10
 Allow: /x/
@@ -137,7 +137,7 @@ Allow: /same
     ("path", "ours", "all_others"),
     [("/", True, True), ("/private/x", True, False), ("/private/open/x", True, True), ("/p.gif", False, True),
      ("/p.gif?x", True, True),
-     ("/caf\u00e9/1", False, True), ("/caf%C3%A9/1", False, True), ("/a-b-c-d", False, True),
+     ("/stra\u00dfe/1", False, True), ("/stra%C3%9Fe/1", False, True), ("/a-b-c-d", False, True),
      ("/acb", True, True), ("/x", False, True), ("/x/1", True, True), ("/~more", False, True), ("/same", True, True),
      ("/robots.txt", True, True)],
 )  # fmt: skip

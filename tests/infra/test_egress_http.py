@@ -56,7 +56,7 @@ def read(*pieces: bytes, most: int = 100_000, **how: float) -> tuple[Head, bytes
         (b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nhi", b"hi", True),
         (OK + b"Transfer-Encoding: Chunked\r\n\r\n1;a=b\r\nh\r\n01\r\ni\r\n0\r\nX: y\r\n\r\n", b"hi", True),
         (b"HTTP/1.1 103 Early\r\nLink: x\r\n\r\n" + OK + b"Content-Length: 2\r\n\r\nhi", b"hi", True),
-        (OK + b"Content-Encoding: gzip\r\n\r\n" + gzip.compress(b"hi"), b"hi", False),
+        (OK + b"Content-Encoding: gzip\r\n\r\n" + gzip.compress(b"hi", mtime=0), b"hi", False),
         (OK + b"Content-Length: 0\r\n\r\n", b"", True),
         (b"HTTP/1.1 304 Not Modified\r\nContent-Length: 99\r\n\r\n", b"", True),
     ],
@@ -99,13 +99,21 @@ def test_the_cap_is_inclusive(framing: str, size: int, reason: str | None) -> No
     assert error.value.reason == reason
 
 
+def test_a_body_is_not_cut_into_crumbs() -> None:
+    with pytest.raises(EgressError) as error:
+        read(OK + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 110_000, most=20_000_000)
+    assert error.value.reason == "bad_response"
+
+
 def test_inflation_has_a_ratio() -> None:
     with pytest.raises(EgressError) as error:
         read(OK + b"Content-Encoding: gzip\r\n\r\n" + gzip.compress(bytes(3_000_000)), most=20_000_000)
     assert error.value.reason == "too_large"
 
 
-@pytest.mark.parametrize("packed", [gzip.compress(b"hi")[:-3], gzip.compress(b"hi") + b"more", b"\x1f\x8bnonsense"])
+@pytest.mark.parametrize(
+    "packed", [gzip.compress(b"hi", mtime=0)[:-3], gzip.compress(b"hi", mtime=0) + b"more", b"\x1f\x8bnonsense"]
+)
 def test_broken_gzip(packed: bytes) -> None:
     with pytest.raises(EgressError) as error:
         read(OK + b"Content-Encoding: gzip\r\n\r\n" + packed)
