@@ -6,6 +6,7 @@ gets through. `Guard.open` has the shape of a urllib opener, so a library that f
 cookie is ever read: nothing here knows of them.
 """
 
+import functools
 import io
 import pickle
 import random
@@ -133,8 +134,8 @@ class Guard:
         self._asker = Asker(self._connections, turns, user_agent, retry_after_cap_seconds)
         self._robots = RobotsCache(product_token(user_agent)) if respect_robots else None
 
-    def __reduce__(self) -> tuple[Callable[..., "Guard"], tuple[type["Guard"], dict[str, Any]]]:
-        return _rebuilt, (type(self), self._settings)
+    def __reduce__(self) -> tuple[Callable[..., "Guard"], tuple[()]]:
+        return functools.partial(type(self), **self._settings), ()
 
     @classmethod
     def shared(cls, **settings: Any) -> "Guard":
@@ -248,7 +249,3 @@ class Response(io.BytesIO):
         """Hold all of it."""
         super().__init__(body)
         self.headers, self.url, self.status = headers, url, status
-
-
-def _rebuilt(kind: type[Guard], settings: dict[str, Any]) -> Guard:
-    return kind(**settings)

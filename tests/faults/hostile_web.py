@@ -19,7 +19,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from hostile_pages import PAGES, Visit, link_page
+from hostile_answers import Visit
+from hostile_pages import PAGES, link_page
 from hostile_pictures import PICTURES
 from hostile_tls import Authority
 
