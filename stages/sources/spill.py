@@ -18,7 +18,7 @@ from stages.sources.rows import SPILL_SCHEMA
 from stages.workspace import Output, Workspace
 
 MOST_BUCKETS = 1 << 12
-BUCKET_ROWS = 1 << 20
+BUCKET_ROWS = 1 << 19
 """Rows that one bucket should hold at most, as far as the survey can tell: what a merge keeps in memory."""
 SPILL_ROWS = 1 << 19
 """Rows that a reader keeps in memory before it spills them; fewer where they are long."""
@@ -37,9 +37,10 @@ class Spills:
 
     def write(self, name: str, rows: pa.Table) -> str:
         """Write rows, in buckets by the first bits of `url_id`; return the key. Twice writes the same."""
-        bucket = leading_bits(rows["url_id"], self.buckets)
+        rows = rows.combine_chunks()
+        bucket = leading_bits(rows["url_id"], self.buckets).astype(np.uint16)
         order = np.argsort(bucket, kind="stable")
-        table, bounds = rows.take(order).combine_chunks(), np.searchsorted(bucket[order], np.arange(self.buckets + 1))
+        table, bounds = rows.take(order), np.searchsorted(bucket[order], np.arange(self.buckets + 1))
         pieces, offsets, size = [], [], 8 * (self.buckets + 1)
         for number in range(self.buckets):
             offsets.append(size)
