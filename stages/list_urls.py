@@ -14,7 +14,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import fsspec
 from pydantic import BaseModel, ConfigDict, Field
 
 from infra.cluster import InlineCluster
@@ -25,7 +24,7 @@ from stages.sources.catalog import GENERIC, SITE_SCHEMAS, layout_named, source_n
 from stages.sources.collect import Spilled, spill_piece, spread
 from stages.sources.columns import ColumnNames, Layout, layout_of
 from stages.sources.merge import Merge, merge_bucket
-from stages.sources.reading import Survey, resolve, survey, unreadable
+from stages.sources.reading import Survey, located, resolve, survey, unreadable
 from stages.sources.rows import SCHEMA, Rejection, Rules
 from stages.sources.spill import power_of_two, spills_for
 from stages.sources.web_server import read_pictures
@@ -102,7 +101,7 @@ def _fingerprint(path: str) -> str:
     if "://" not in path:
         return sha256_file(Path(path))
     try:
-        fs, bare = fsspec.core.url_to_fs(path)
+        fs, bare = located(path)
         info = fs.info(bare)
         facts = {key.lower().replace("-", ""): str(value) for key, value in info.items()}
         said = {key: facts[key] for key in ("etag", "lastmodified", "size") if facts.get(key, "None") != "None"}

@@ -5,6 +5,7 @@ What is read comes as `Batch`: raw columns under our names, and where each row s
 """
 
 import glob
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import IO, Any
@@ -59,6 +60,13 @@ class Survey:
     empty: bool = False
 
 
+def located(path: str) -> tuple[Any, str]:
+    """Return (file system, its name for a path); what it remembers of earlier listings is forgotten."""
+    fs, bare = fsspec.core.url_to_fs(path)
+    fs.invalidate_cache()
+    return fs, bare
+
+
 def resolve(paths: tuple[str, ...]) -> list[str]:
     """Return the files that the paths and globs name, sorted.
 
@@ -68,7 +76,7 @@ def resolve(paths: tuple[str, ...]) -> list[str]:
     files: list[str] = []
     for path in paths:
         if "://" in path:
-            fs, bare = fsspec.core.url_to_fs(path)
+            fs, bare = located(path)
             found = [fs.unstrip_protocol(str(name)) for name in fs.glob(bare)] if "*" in bare else [path]
         else:
             found = sorted(glob.glob(path))
@@ -122,7 +130,7 @@ def survey(path: str, layout: Layout, name: str = "") -> Survey:
 
     kind, shown = kind_of(path), name or path
     try:
-        fs, bare = fsspec.core.url_to_fs(path)
+        fs, bare = located(path)
         size = int(fs.size(bare) or 0)
         with open_list(path) as file:
             if size == 0 and not file.read(1):
@@ -252,14 +260,24 @@ def _read_parquet(file: IO[bytes], piece: Piece, layout: Layout) -> Iterator[Bat
         yield Batch({role: batch[name] for role, name in piece.taken.items()}, rows)
 
 
+def _until_endless(reader: Iterator[pa.RecordBatch], name: str, endless: list[int]) -> Iterator[pa.RecordBatch]:
+    """Yield batches; refuse the file where a quote swallowed many lines."""
+    for batch in itertools.chain(reader, [None]):
+        if endless:
+            raise ManifestError(f"{name}: a quote that opens in row {endless[0]} is never closed; close it")
+        if batch is not None:
+            yield batch
+
+
 def _read_delimited(file: IO[bytes], piece: Piece, layout: Layout) -> Iterator[Batch]:
     broken: dict[int, bytes] = {}
+    endless: list[int] = []
     first = 1 if layout.header is not None else 2
 
     def note(row: pa.csv.InvalidRow) -> str:
         text = row.text.encode("utf-8", "surrogateescape") if isinstance(row.text, str) else bytes(row.text)
         if text.count(b"\n") > LONGEST_LINES:
-            raise ManifestError(f"{piece.name}: a quote that opens in row {row.number} is never closed; close it")
+            endless.append(row.number)  # what is raised in here gets lost
         broken[row.number - first] = text
         return "skip"
 
@@ -281,7 +299,7 @@ def _read_delimited(file: IO[bytes], piece: Piece, layout: Layout) -> Iterator[B
     }
     number, counted = 0, 0
     with pa.csv.open_csv(file, **options) as reader:
-        for batch in reader:
+        for batch in _until_endless(reader, piece.name, endless):
             rows: list[int] = []
             while len(rows) < batch.num_rows:
                 if number not in broken:
