@@ -24,7 +24,8 @@ from stages.sources.catalog import GENERIC, SITE_SCHEMAS, layout_named, source_n
 from stages.sources.collect import Spilled, spill_piece, spread
 from stages.sources.columns import ColumnNames, Layout, layout_of
 from stages.sources.merge import Merge, merge_bucket
-from stages.sources.reading import Survey, located, resolve, survey, unreadable
+from stages.sources.pieces import Survey, unreadable
+from stages.sources.reading import located, resolve, survey
 from stages.sources.rows import SCHEMA, Rejection, Rules
 from stages.sources.spill import power_of_two, spills_for
 from stages.sources.web_server import read_pictures

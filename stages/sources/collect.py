@@ -9,7 +9,8 @@ from typing import TypeVar
 import pyarrow as pa
 
 from infra.cluster import Cluster
-from stages.sources.reading import Piece, read
+from stages.sources.pieces import Piece
+from stages.sources.reading import read
 from stages.sources.rows import Rules, normalise
 from stages.sources.spill import SPILL_BYTES, SPILL_ROWS, Spills
 from stages.workspace import LIGHT_SECONDS

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from stages.manifest import ManifestError
 from stages.sources.columns import Kind, Layout
-from stages.sources.reading import BATCH_ROWS, Batch, Piece, Survey, check_columns, kind_of
+from stages.sources.pieces import BATCH_ROWS, Batch, Piece, Survey, check_columns, kind_of
 
 LOOK_AT = 1000
 """Lines that a survey reads to learn which columns there are and what they hold."""

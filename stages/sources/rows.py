@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from stages.sources.blocklists import BlockLists
 from stages.sources.columns import Layout
 from stages.sources.identity import canonical
-from stages.sources.reading import Batch
+from stages.sources.pieces import Batch
 from stages.sources.values import floats, hashes, known_text, text, whole
 
 LONGEST_URL = 8192

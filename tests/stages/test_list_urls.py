@@ -21,7 +21,7 @@ from stages.list_urls import Parameters, pin
 from stages.manifest import Manifest, ManifestError, verify
 from stages.materialize import StageSpec, materialize
 from stages.ref import Ref
-from stages.sources import collect, reading, spill
+from stages.sources import collect, reading_parquet, spill
 from stages.sources.identity import uid_of, url_digest, url_id_of
 from stages.sources.rows import Rejection
 from stages.workspace import read_table
@@ -254,8 +254,8 @@ def test_parts_do_not_hang_on_files_order_or_spills(
     given: dict[str, Any] = {"columns": {"similarity": "similarity"}, "rows_per_part": rows_per_part}
     one = listed(store, *in_files(tmp_path / "one", 1, 1, "parquet"), **given)
     for module, name, rows in (
-        (reading, "PIECE_ROWS", 40),
-        (reading, "BATCH_ROWS", 16),
+        (reading_parquet, "PIECE_ROWS", 40),
+        (reading_parquet, "BATCH_ROWS", 16),
         (collect, "SPILL_ROWS", 30),
         (spill, "BUCKET_ROWS", 25),
     ):
