@@ -20,7 +20,7 @@ from infra.cluster import InlineCluster
 from infra.storage import sha256_file
 from stages.manifest import Manifest, ManifestError, Part, digest_of
 from stages.sources import blocklists
-from stages.sources.catalog import GENERIC, SITE_SCHEMAS, layout_named, source_named
+from stages.sources.catalog import GENERIC, SITE_SCHEMAS, source_named
 from stages.sources.collect import Spilled, spill_piece, spread
 from stages.sources.columns import ColumnNames, Layout, layout_of
 from stages.sources.merge import Merge, merge_bucket
@@ -87,7 +87,12 @@ def pin(parameters: Parameters) -> Parameters:
 
     Local files count by their bytes; remote ones by what their server says of them (ETag, size, time of the last
     change), and by their bytes where it says neither an ETag nor a time.
+
+    Raises:
+        ManifestError: A file is missing, no source has such a schema, or its publisher withdrew it.
     """
+    if parameters.paths:
+        _adapter(parameters)
     found: list[Any] = []
     if parameters.images:
         path = Path(parameters.images)
@@ -128,17 +133,28 @@ def _files(parameters: Parameters, scratch: Path) -> tuple[list[tuple[str, str]]
         rows = ({"url": f"images:///{name}", "caption": text} for name, _, text in _pictures(parameters.images))
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
         return [(str(path), parameters.images)], layout_of(ColumnNames()), parameters.language, True
-    language = parameters.language
-    if parameters.adapter != GENERIC:
-        known = source_named(parameters.adapter)
-        if known.withdrawn and not parameters.accept_withdrawn:
-            raise ManifestError(
-                f"{known.title} was withdrawn by its publisher; take {known.withdrawn}; to read the original all "
-                "the same, set accept_withdrawn"
-            )
-        language = language or known.language
-    layout = layout_named(parameters.adapter, parameters.columns)
+    layout, language = _adapter(parameters)
     return [(path, path) for path in resolve(parameters.paths)], layout, language, False
+
+
+def _adapter(parameters: Parameters) -> tuple[Layout, str | None]:
+    """Return (layout, language) of a url list.
+
+    Raises:
+        ManifestError: No source has such a schema, or its publisher withdrew it.
+    """
+    if parameters.adapter == GENERIC:
+        return layout_of(parameters.columns), parameters.language
+    try:
+        known = source_named(parameters.adapter)
+    except ValueError as error:
+        raise ManifestError(f"source {parameters.source}: {error}") from error
+    if known.withdrawn and not parameters.accept_withdrawn:
+        raise ManifestError(
+            f"{known.title} was withdrawn by its publisher; take {known.withdrawn}; to read the original all "
+            "the same, set accept_withdrawn (--accept-withdrawn)"
+        )
+    return known.layout, parameters.language or known.language
 
 
 def run(parameters: Parameters, output: Output, here: Workspace) -> Manifest:
@@ -149,10 +165,7 @@ def run(parameters: Parameters, output: Output, here: Workspace) -> Manifest:
     """
     if sum(map(bool, (parameters.paths, parameters.images, parameters.site))) != 1:
         raise ManifestError(f"source {parameters.source}: give exactly one of a url list, pictures, or the tiny site")
-    try:
-        files, layout, language, ours = _files(parameters, here.scratch)
-    except ValueError as error:
-        raise ManifestError(f"source {parameters.source}: {error}") from error
+    files, layout, language, ours = _files(parameters, here.scratch)
     block = blocklists.load(parameters.block_urls, parameters.block_domains)
     # What lies in our own scratch is not seen by other machines.
     cluster = InlineCluster() if ours else here.cluster

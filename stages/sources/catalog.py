@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from stages.sources.columns import ColumnNames, Layout, Take, layout_of
+from stages.sources.columns import Layout, Take
 
 
 class Column(BaseModel):
@@ -83,19 +83,6 @@ SITE_SCHEMAS = {
     "wukong": "wukong",
 }
 """In which source's shape the tiny recipe's web lists each of its sources."""
-
-
-def layout_named(adapter: str, columns: ColumnNames) -> Layout:
-    """Return the layout of a known source, or of a list of your own.
-
-    Args:
-        adapter: A known source's name, or `generic`.
-        columns: What a generic list calls its columns.
-
-    Raises:
-        ValueError: No such source.
-    """
-    return layout_of(columns) if adapter == GENERIC else source_named(adapter).layout
 
 
 def source_named(name: str) -> KnownSource:

@@ -98,12 +98,13 @@ LAION_SOURCES = (
         profile="laion_multi",
         rows=5_526_641_167,
         license_note="The list is Apache 2.0, for research; pictures and captions keep the licences of their pages.",
-        provenance=_PROVENANCE + " Links to suspected illegal material removed with four child-safety organisations.",
+        provenance=_PROVENANCE + " Links to suspected illegal material are removed.",
         not_known={"watermark": (0.5,)},
         defects=(
             _OUTER,
             _FILLED,
-            "The sets differ in columns and in their spelling: only url and caption are required.",
+            "The files are gated and were not at hand: the columns are those that their users name, LAION's older "
+            "spelling is read too, and only url and caption are required.",
             "English files have no language column; say `language` in the parameters.",
         ),
     ),

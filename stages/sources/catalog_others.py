@@ -89,7 +89,7 @@ OTHER_SOURCES = (
         rows=12_423_374,
         paper="CC12M",
         license_note="Free for any purpose, attribution to Google appreciated; " + _PAGES,
-        provenance="As CC3M with looser rules; names of people are replaced by <PERSON> (arXiv:2102.08981).",
+        provenance="As CC3M with looser rules; names of people are replaced by `<PERSON>` (arXiv:2102.08981).",
         defects=("Address first, caption second: the reverse of CC3M. No header line; quotes mean nothing.",),
     ),
     KnownSource(
@@ -108,6 +108,6 @@ OTHER_SOURCES = (
         paper="SBU",
         license_note="No licence of its own; photographs on Flickr keep their owners' licences.",
         provenance="Flickr photographs with captions of their owners (Ordonez et al., NIPS 2011).",
-        defects=("One JSON of all rows: read whole, some 1.5 GB of memory.",),
+        defects=("One JSON of all rows, which is read whole into memory.",),
     ),
 )
