@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Iterator
 from typing import IO
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
@@ -86,18 +87,15 @@ def read(file: IO[bytes], piece: Piece, layout: Layout) -> Iterator[Batch]:
             column_types=dict.fromkeys(names, pa.binary()), include_columns=names, strings_can_be_null=False
         ),
     }
-    number, counted = 0, 0
+    number = 0
     with pa.csv.open_csv(file, **options) as reader:
         for batch in _until_endless(reader, piece.name, endless):
-            rows: list[int] = []
-            while len(rows) < batch.num_rows:
-                if number not in broken:
-                    rows.append(number)
-                number += 1
-            fresh = sorted(broken.items())[counted:]
-            counted += len(fresh)
-            yield Batch(
-                {role: batch.column(name) for role, name in piece.taken.items()}, pa.array(rows, pa.int64()), fresh
-            )
-    if rest := sorted(broken.items())[counted:]:
-        yield Batch({role: pa.array([], pa.binary()) for role in piece.taken}, pa.array([], pa.int64()), rest)
+            # The parser may be ahead: broken lines that lie behind this batch wait for theirs.
+            rows = np.arange(number, number + batch.num_rows + len(broken))
+            rows = rows[~np.isin(rows, list(broken))][: batch.num_rows] if broken else rows
+            number = int(rows[-1]) + 1 if len(rows) else number
+            passed = sorted((at, broken.pop(at)) for at in list(broken) if at < number)
+            yield Batch({role: batch.column(name) for role, name in piece.taken.items()}, pa.array(rows), passed)
+    if broken:
+        columns = {role: pa.array([], pa.binary()) for role in piece.taken}
+        yield Batch(columns, pa.array([], pa.int64()), sorted(broken.items()))

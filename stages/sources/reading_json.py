@@ -63,12 +63,18 @@ def _value(row: dict[str, Any], names: tuple[str, ...]) -> Any:
 
 def _column(kind: Kind, values: list[Any]) -> pa.Array:
     if kind is Kind.NUMBER:
-        return pa.array(
-            [float(v) if isinstance(v, int | float) and not isinstance(v, bool) else None for v in values],
-            pa.float64(),
-        )
+        return pa.array([_number(value) for value in values], pa.float64())
     # A lone surrogate is kept as its bytes, which no UTF-8 reader takes: the row is rejected by name.
     return pa.array([v.encode("utf-8", "surrogatepass") if isinstance(v, str) else None for v in values], pa.binary())
+
+
+def _number(value: Any) -> float | None:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    try:
+        return float(value)
+    except OverflowError:  # an integer of hundreds of digits
+        return None
 
 
 def _rows(file: IO[bytes], path: str, layout: Layout, shown: str) -> Iterator[tuple[int, Row, bytes]]:

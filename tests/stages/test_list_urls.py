@@ -102,10 +102,18 @@ def test_each_wrong_line_of_a_jsonl_is_counted(store: Store, tmp_path: Path) -> 
         '{"url": "http://a/7", "caption": "\\ud83d\\ude00 a pair, 图"}'.encode(),
     ]
     (tmp_path / "list.jsonl").write_bytes(b"\n".join(lines))
-    made = listed(store, tmp_path / "list.jsonl")
+    lines += [
+        b'{"url": "http://a/8", "caption": "Wide.", "width": %s}' % w for w in (b"9" * 400, b'"4"', b"NaN", b"7.0")
+    ]
+    (tmp_path / "list.jsonl").write_bytes(b"\n".join(lines))
+    made = listed(store, tmp_path / "list.jsonl", columns={"width": "width"})
     expected = {1: "bad_row", 2: "bad_row", 3: "no_url", 4: "bad_encoding", 5: "bad_encoding", 6: "no_url"}
-    assert reasons(store, made) == expected
-    assert {row["caption"] for row in rows_of(store, made)} == {"One.", "😀 a pair, 图"}
+    assert reasons(store, made) == expected | {8: "repeat", 9: "repeat", 10: "repeat"}
+    assert {row["caption"]: row["width"] for row in rows_of(store, made)} == {
+        "One.": None,
+        "😀 a pair, 图": None,
+        "Wide.": 7,
+    }
 
 
 def test_wrong_rows_of_parquet_and_tsv_are_counted(store: Store, tmp_path: Path) -> None:
