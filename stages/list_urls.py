@@ -186,7 +186,9 @@ def run(parameters: Parameters, output: Output, here: Workspace) -> Manifest:
         work = partial(merge_bucket, merge=merge, output=output)
         merged = spread(here.cluster, work, range(merge.works), _telling(here, merge.works, "buckets", "sorting"))
         parts = [part for made in merged for part in made]
-        return output.commit(parts, totals=_totals(surveys.values(), spilled, parts))
+        manifest = output.commit(parts, totals=_totals(surveys.values(), spilled, parts))
+        spills.clear_all()
+        return manifest
     finally:
         spills.clear()
 

@@ -65,6 +65,10 @@ class Spills:
         """Remove all spills of this run."""
         self.store.remove(self.folder)
 
+    def clear_all(self) -> None:
+        """Remove all spills of the artifact, also those that a killed run left behind; for when it stands."""
+        self.store.remove(self.folder.rpartition("/")[0])
+
     def _batches(self, key: str, first: int, stop: int) -> Iterator[pa.RecordBatch]:
         index = np.frombuffer(self.store.read_range(key, 8 * first, 8 * (stop + 1)), "<u8").astype(np.int64)
         if index[0] == index[-1]:
@@ -100,7 +104,7 @@ def spills_for(here: Workspace, output: Output, rows: int) -> Spills:
     buckets = min(MOST_BUCKETS, power_of_two(max(1, rows), BUCKET_ROWS))
     run = uuid.uuid4().hex[:12]
     if _alone(here.cluster):
-        return Spills(Store(str(here.scratch / "spill")), run, buckets)
+        return Spills(Store(str(here.scratch)), f"spill/{run}", buckets)
     return Spills(here.store, output.ref.key(f"spill/{run}"), buckets)
 
 

@@ -310,9 +310,19 @@ def test_a_cluster_gives_the_same_manifest(
 def test_a_run_that_breaks_leaves_no_spill(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spill, "_alone", lambda _: False)
     monkeypatch.setattr("stages.list_urls.merge_bucket", lambda *_, **__: 1 / 0)
+    paths = in_files(tmp_path / "x", 1, 1, "parquet")
     with pytest.raises(ZeroDivisionError):
-        listed(store, *in_files(tmp_path / "x", 1, 1, "parquet"))
+        listed(store, *paths)
     assert not [key for key in store.keys("") if "spill" in key or key.endswith("manifest.json")]
+
+
+def test_what_a_killed_run_spilled_goes_when_the_artifact_stands(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spill, "_alone", lambda _: False)
+    store.write("listing/x/v/spill/killed/000000-000000.spill", b"half")
+    listed(store, *in_files(tmp_path / "x", 1, 1, "parquet"))
+    assert not [key for key in store.keys("") if "spill" in key]
 
 
 # Where lists lie.
