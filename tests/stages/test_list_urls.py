@@ -1,5 +1,6 @@
 """Url lists of every shape and of none: nothing lost, nothing guessed, parts a function of content alone."""
 
+import csv
 import gzip
 import hashlib
 import http.server
@@ -127,6 +128,40 @@ def test_wrong_rows_of_parquet_and_tsv_are_counted(store: Store, tmp_path: Path)
     assert reasons(store, made) == {1: "bad_encoding", 2: "no_url", 3: "no_url", 4: "bad_encoding"}
     (tmp_path / "list.tsv").write_bytes(b'url\tcaption\nhttp://a/0\t"One\tTwo"\nhttp://a/1\t\xe4\nhttp://a/2\n')
     assert reasons(store, listed(store, tmp_path / "list.tsv")) == {1: "bad_encoding", 2: "bad_row"}
+
+
+CAPTIONS = [
+    "nul \x00 and \x1b[31m escape",
+    "<script>alert(1)</script>",
+    "\u202eright to left\u200f",
+    "e\u0301 is not é",
+    "𝔘 😀 图",
+    "\ufeffbom inside",
+    "  blanks around  ",
+    'a "quote", a comma',
+    "two\nlines\r\nand\ta tab",
+    "'; DROP TABLE rows; --",
+    "=1+1",
+    "\\",
+]
+
+
+@pytest.mark.parametrize("kind", ["parquet", "jsonl", "csv"])
+def test_captions_come_through_byte_by_byte(store: Store, tmp_path: Path, kind: str) -> None:
+    path, links = tmp_path / f"list.{kind}", [f"http://a/{n}" for n in range(len(CAPTIONS))]
+    if kind == "parquet":
+        pq.write_table(pa.table({"url": links, "caption": CAPTIONS}), path)
+    elif kind == "jsonl":
+        rows = zip(links, CAPTIONS, strict=True)
+        path.write_text("".join(json.dumps({"url": link, "caption": said}) + "\n" for link, said in rows))
+    else:
+        with path.open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file, quoting=csv.QUOTE_ALL).writerows(
+                [("url", "caption"), *zip(links, CAPTIONS, strict=True)]
+            )
+    made = listed(store, path)
+    assert {row["url"]: row["caption"] for row in rows_of(store, made)} == dict(zip(links, CAPTIONS, strict=True))
+    assert {row["uid"] for row in rows_of(store, made)} == set(map(partial(uid_of, "x"), links, CAPTIONS))
 
 
 def test_the_reasons_are_a_closed_list() -> None:
