@@ -330,6 +330,39 @@ def test_rows_of_one_address_lie_together_and_repeats_leave_the_same_row(store: 
     assert {(row["url"], row["caption"]) for row in rows_of(store, made)} == wanted
 
 
+def test_no_work_holds_more_than_a_stretch_of_the_source(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twice the source, no more rows at once: those waiting to be spilled, and those of one bucket."""
+    for module, name, rows in (
+        (reading_parquet, "BATCH_ROWS", 16),
+        (collect, "SPILL_ROWS", 50),
+        (spill, "BUCKET_ROWS", 40),
+    ):
+        monkeypatch.setattr(module, name, rows)
+    held: dict[str, list[int]] = {"write": [], "read": []}
+    write, read = spill.Spills.write, spill.Spills.read
+
+    def writing(self: spill.Spills, name: str, rows: pa.Table) -> str:
+        held["write"].append(rows.num_rows)
+        return write(self, name, rows)
+
+    def reading(self: spill.Spills, keys: list[str], first: int, stop: int) -> pa.Table:
+        held["read"].append((rows := read(self, keys, first, stop)).num_rows)
+        return rows
+
+    monkeypatch.setattr(spill.Spills, "write", writing)
+    monkeypatch.setattr(spill.Spills, "read", reading)
+    for count in (1000, 2000):
+        links = [f"http://a/{n}" for n in range(count)]
+        pq.write_table(pa.table({"url": links, "caption": links}), tmp_path / "list.parquet")
+        listed(store, tmp_path / "list.parquet", rows_per_part=20)
+        assert sum(held["write"]) == sum(held["read"]) == count
+        # Buckets are even on the average alone.
+        assert max(held["write"]) <= 50 + 16 and max(held["read"]) <= 2 * 40
+        held["write"].clear(), held["read"].clear()
+
+
 @pytest.mark.ray
 def test_a_cluster_gives_the_same_manifest(
     store: Store, s3_store: Store, ray_cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
