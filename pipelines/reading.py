@@ -8,7 +8,21 @@ from rich.table import Table
 from infra.settings import settings
 from infra.storage import Store
 from pipelines.names import FlowName, RecipeName
-from pipelines.options import CaptionColumn, Images, Recipe, UrlColumn, Urls, Version, What, app, own_data
+from pipelines.options import (
+    AcceptWithdrawn,
+    BlockDomains,
+    BlockUrls,
+    CaptionColumn,
+    Images,
+    Recipe,
+    Schema,
+    UrlColumn,
+    Urls,
+    Version,
+    What,
+    app,
+    own_data,
+)
 from pipelines.terminal import Refusal, clear_errors, console
 from stages.manifest import find, load, verify
 from stages.materialize import Drift, standing
@@ -23,6 +37,10 @@ def plan(
     urls: Urls = None,
     url_column: UrlColumn = "url",
     caption_column: CaptionColumn = "text",
+    schema: Schema = "generic",
+    accept_withdrawn: AcceptWithdrawn = False,
+    block_urls: BlockUrls = None,
+    block_domains: BlockDomains = None,
     images: Images = None,
 ) -> None:
     """Show the steps of a recipe: which stand, which are missing, which were made differently."""
@@ -31,7 +49,11 @@ def plan(
 
         store = Store(settings().store_root)
         table = Table("step", "artifact", "state")
-        for step in steps_of(what, recipe, version, own_data(urls, url_column, caption_column, images, None)):
+        own = own_data(
+            urls, url_column, caption_column, images, None, schema=schema, accept_withdrawn=accept_withdrawn,
+            block_urls=block_urls, block_domains=block_domains,
+        )  # fmt: skip
+        for step in steps_of(what, recipe, version, own):
             if not all(find(store, ref) for ref in step.spec.inputs):
                 state = "waits for its inputs"
             else:
