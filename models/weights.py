@@ -5,15 +5,11 @@ transformers' InternVL (without remote code) holds the same numbers under other 
 fused projection of queries, keys and values. All directions are exact to the bit.
 """
 
-from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from collections.abc import Iterable
 
 from models.config import TextConfig
-from models.internlm2 import internlm2_from_llama, llama_from_internlm2
-from models.phi3_names import llama_from_phi3, phi3_from_llama
+from models.decoders import DECODERS
 from models.renaming import Origin, Renamed, State, above, below, joined, passing, rows, same, stacked
-
-Layout = Literal["internvl", "official_chat", "official_vision", "native_chat", "native_vision"]
 
 _EMBEDDINGS = {
     "embeddings.class_embedding": "embeddings.cls_token",
@@ -36,29 +32,6 @@ _PROJECTOR = {"mlp1.0": "layer_norm", "mlp1.1": "linear_1", "mlp1.3": "linear_2"
 _QKV = ("q_proj", "k_proj", "v_proj")
 _KINDS = ("weight", "bias")
 _SPOKEN = "language_model."
-
-
-def layout_of(config: Mapping[str, Any]) -> Layout:
-    """Return whose layout the weights beside a `config.json` have.
-
-    InternVL-14B and transformers' own chat model share the `model_type` internvl and the class name
-    InternVLModel; `qllama_config` tells them apart.
-
-    Raises:
-        ValueError: It is none of ours.
-    """
-    kind = config.get("model_type")
-    if "qllama_config" in config:
-        return "internvl"
-    known: dict[Any, Layout] = {
-        "internvl_chat": "official_chat",
-        "intern_vit_6b": "official_vision",
-        "internvl": "native_chat",
-        "internvl_vision": "native_vision",
-    }
-    if kind not in known:
-        raise ValueError(f"model_type {kind!r} is none of {', '.join(known)}, and there is no qllama_config")
-    return known[kind]
 
 
 def _stem(name: str) -> tuple[str, str]:
@@ -192,19 +165,9 @@ def chat_from_official(weights: State, decoder: str, text: TextConfig) -> Rename
     Raises:
         WeightsError: Pieces of a fused projection are missing.
     """
-    spoken = below(weights, _SPOKEN)
-    if decoder == "InternLM2ForCausalLM":
-        return _with_spoken(weights, llama_from_internlm2(spoken, text))
-    if decoder == "Phi3ForCausalLM":
-        return _with_spoken(weights, llama_from_phi3(spoken, text))
-    return Renamed(weights, {name: same(name) for name in weights if not passing(name)})
+    return _with_spoken(weights, DECODERS[decoder].to_llama(below(weights, _SPOKEN), text))
 
 
 def chat_to_official(weights: State, decoder: str, text: TextConfig) -> Renamed:
     """Return our chat model's weights in the official layout; undoes `chat_from_official`."""
-    spoken = below(weights, _SPOKEN)
-    if decoder == "InternLM2ForCausalLM":
-        return _with_spoken(weights, internlm2_from_llama(spoken, text))
-    if decoder == "Phi3ForCausalLM":
-        return _with_spoken(weights, phi3_from_llama(spoken))
-    return Renamed(weights, {name: same(name) for name in weights})
+    return _with_spoken(weights, DECODERS[decoder].from_llama(below(weights, _SPOKEN), text))
