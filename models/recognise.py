@@ -12,8 +12,11 @@ from models.native_config import chat_from_native, vision_from_native
 from models.official_config import chat_of, internvl_of, text_of, vision_of
 from models.sizes import ChatPart, Language, Size
 
-Config = ChatConfig | InternVLConfig | VisionConfig | TextConfig
-Whose = Literal["ours", "official", "native"]
+Model = ChatConfig | InternVLConfig | VisionConfig
+Config = Model | TextConfig
+Whose = Literal["ours", "official", "native", "pth"]
+"""Layouts of a model in files: `ours` is what our training leaves, `official` the remote code's, `native` that of
+transformers' own InternVL, `pth` the first release's, which has no `config.json`."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,7 @@ class Described:
     """What a `config.json` says."""
 
     whose: Whose
-    """In whose layout it is, and the weights beside it: native is transformers' own, without remote code."""
+    """In whose layout it is, and the weights beside it."""
     config: Config
     decoder: str = "LlamaForCausalLM"
     """Class of the language model in whose layout an official model's is, or was before it became another's."""

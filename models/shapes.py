@@ -9,7 +9,6 @@ import re
 from collections.abc import Mapping, Sequence
 
 import torch
-from torch import nn
 
 from models import counting
 from models.chat import InternVLChat
@@ -17,6 +16,7 @@ from models.config import ChatConfig, InternVLConfig, TextConfig, VisionConfig
 from models.decoders import DECODERS
 from models.intern_vit import InternVisionModel
 from models.internvl import InternVL
+from models.pth_names import HEAD, generative
 from models.recording import Line, equal
 from models.renaming import State, differences, passing
 from models.sizes import SIZES, find_size
@@ -103,14 +103,19 @@ def text_from_shapes(shapes: Shapes) -> tuple[TextConfig, str]:
     ), kind.class_name
 
 
-def _towers(shapes: Shapes) -> nn.Module:
+def towers_from_shapes(shapes: Shapes) -> InternVLConfig:
+    """Return the shape of the InternVL-C or -G that has these tensors, with as few heads as can be.
+
+    Raises:
+        ValueError: A tensor that tells is missing.
+    """
     text, _ = text_from_shapes(_below(shapes, "qllama."))
     seeing = sorted(
         int(found[1])
         for name in shapes
         if (found := re.match(r"qllama\.model\.layers\.(\d+)\.cross_attn\.q_p", name))
     )
-    config = InternVLConfig(
+    return InternVLConfig(
         vision=vision_from_shapes(_below(shapes, "vision_model.")),
         text=text,
         embed_dim=_at(shapes, "text_projection", 1),
@@ -119,7 +124,6 @@ def _towers(shapes: Shapes) -> nn.Module:
         # The first layer always sees the picture; where no second one does, there is one stride over all layers.
         cross_attention_frequency=seeing[1] if len(seeing) > 1 else text.num_hidden_layers,
     )
-    return InternVL(config, generative="query_tokens" in shapes)
 
 
 def build(shapes: Shapes) -> State:
@@ -130,7 +134,10 @@ def build(shapes: Shapes) -> State:
     """
     with torch.device("meta"):
         if "text_projection" in shapes:
-            return _towers(shapes).state_dict()
+            towers = InternVL(towers_from_shapes(shapes), generative=generative(shapes)).state_dict()
+            # InternVL-C never uses the text tower's head, and is published without it.
+            left = () if HEAD in shapes or generative(shapes) else (HEAD,)
+            return {name: value for name, value in towers.items() if name not in left}
         if "mlp1.1.weight" not in shapes:
             return InternVisionModel(vision_from_shapes(shapes)).state_dict()
         vision = vision_from_shapes(_below(shapes, "vision_model."))

@@ -120,6 +120,17 @@ def chat_to_native(weights: State) -> Renamed:
     return Renamed.whole(weights, found, "a chat model with a language model of LLaMA's or Qwen2's shape")
 
 
+def named_as_today(weights: State) -> Renamed:
+    """Return native weights under today's names; older exports have no `model.` in front."""
+    if not any(name.startswith("vision_tower.") for name in weights):
+        return Renamed(weights, {name: same(name) for name in weights})
+    head, spoken = f"{_SPOKEN}lm_head.weight", f"{_SPOKEN}model."
+    return Renamed(weights, {
+        "lm_head.weight" if name == head else "model." + name.replace(spoken, _SPOKEN, 1): same(name)
+        for name in weights
+    })  # fmt: skip
+
+
 def chat_from_native(weights: State) -> Renamed:
     """Return the weights of `transformers.InternVLForConditionalGeneration` under our names.
 
@@ -128,24 +139,20 @@ def chat_from_native(weights: State) -> Renamed:
     Raises:
         WeightsError: Names are not that model's, or are missing; all of them are named.
     """
-    old = any(name.startswith("vision_tower.") for name in weights)
-    top = "" if old else "model."
-    speaks, head = (
-        ("language_model.model.", f"{_SPOKEN}lm_head.weight") if old else (f"model.{_SPOKEN}", "lm_head.weight")
-    )
-    tower = f"{top}vision_tower."
-    found = _vision_from_native([name for name in weights if name.startswith(tower)], tower, "vision_model.")
+    given = named_as_today(weights)
+    tower, speaks = "model.vision_tower.", f"model.{_SPOKEN}"
+    found = _vision_from_native([name for name in given if name.startswith(tower)], tower, "vision_model.")
     projector = {native: name for name, native in _PROJECTOR.items()}
-    for name in weights:
+    for name in given:
         stem, kind = _stem(name)
-        part = stem.removeprefix(f"{top}multi_modal_projector.")
+        part = stem.removeprefix("model.multi_modal_projector.")
         if part != stem and part in projector:
             found[projector[part] + kind] = same(name)
         elif name.startswith(speaks) and not passing(name):
             found[f"{_SPOKEN}model." + name.removeprefix(speaks)] = same(name)
-        elif name == head:
+        elif name == "lm_head.weight":
             found[f"{_SPOKEN}lm_head.weight"] = same(name)
-    return Renamed.whole(weights, found, "transformers' InternVLForConditionalGeneration")
+    return Renamed.whole(given, found, "transformers' InternVLForConditionalGeneration")
 
 
 def _with_spoken(weights: State, spoken: State) -> Renamed:

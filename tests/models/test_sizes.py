@@ -10,7 +10,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from models.chat import InternVLChat
 from models.config import ChatConfig, TextConfig, VisionConfig
-from models.counting import STAGE_2, build, count, digest, parts, shapes
+from models.counting import STAGE_2, count, digest, parts, shapes
 from models.decoders import BY_LAYOUT
 from models.qllama import LlamaForCausalLM
 from models.recognise import recognise
