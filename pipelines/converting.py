@@ -1,13 +1,20 @@
 """The command that brings a model from the layout of one code into another's."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
 
+from infra.settings import settings
+from infra.storage import Store
 from pipelines.options import app
-from pipelines.terminal import clear_errors, console
+from pipelines.terminal import Refusal, clear_errors, console
+from stages.manifest import load
+from stages.ref import Ref
 
 
 class Whose(StrEnum):
@@ -28,10 +35,36 @@ class LanguageLayout(StrEnum):
     PHI3 = "phi3"
 
 
+@contextmanager
+def files_of(source: str) -> Iterator[Path]:
+    """Lend the place where a model's files are; those of an artifact `name@version` are copied out of the store.
+
+    Raises:
+        ManifestError: The artifact does not stand.
+        Refusal: It holds no model.
+    """
+    path = Path(source).expanduser()
+    if path.exists() or "@" not in source:
+        yield path
+        return
+    from stages.export import unpack
+
+    store = Store(settings().store_root)
+    manifest = load(store, Ref.model_validate(source))
+    names = manifest.parts[0].facts.get("names", {}) if manifest.parts else {}
+    if "config.json" not in names.values():
+        raise Refusal(f"{source} holds no model: there is no config.json in it; name one under checkpoints/")
+    with TemporaryDirectory(prefix="internvl-convert-") as folder:
+        # Errors name the files, and so the artifact, too.
+        (place := Path(folder) / source).mkdir(parents=True)
+        yield unpack(store, manifest, place)
+
+
 @app.command()
 def convert(
     source: Annotated[
-        Path, typer.Argument(help="A folder with config.json and safetensors in any layout, or a .pth file.")
+        str,
+        typer.Argument(help="A folder with config.json and safetensors, a .pth file, or an artifact name@version."),
     ],
     target: Annotated[
         Path, typer.Argument(help="A new folder; for the layout pth a new file NAME.pth. Nothing is overwritten.")
@@ -79,15 +112,16 @@ def convert(
     with clear_errors():
         from stages.convert import convert as converted
 
-        done = converted(
-            source,
-            target,
-            to.value if to else None,
-            config=config,
-            language=language.value if language else None,
-            image_token_id=image_token_id,
-            shard_bytes=int(shard_gigabytes * 10**9),
-        )
+        with files_of(source) as path:
+            done = converted(
+                path,
+                target,
+                to.value if to else None,
+                config=config,
+                language=language.value if language else None,
+                image_token_id=image_token_id,
+                shard_bytes=int(shard_gigabytes * 10**9),
+            )
         console.print(f"{done.what}: {done.came} -> {done.became}", highlight=False)
         for note in done.notes:
             console.print(note, highlight=False, markup=False)

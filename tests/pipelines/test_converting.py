@@ -5,15 +5,21 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import InternVLVisionModel
 from typer.testing import CliRunner, Result
 
+from infra.storage import Store
+from models.config import TextConfig, VisionConfig
 from models.decoders import BY_LAYOUT
+from models.intern_vit import InternVisionModel
 from models.pth_names import encoder_to_pth
 from models.renaming import below
 from pipelines.cli import app
 from pipelines.converting import LanguageLayout
+from stages.checkpoints import publish
+from stages.ref import Ref
+from stages.workspace import Output
 
 PARITY = Path(__file__).parents[1] / "parity"
 NAME = "intern_vit_300m_style"
@@ -73,6 +79,39 @@ def test_what_cannot_be_converted_is_refused(tmp_path: Path, pth: Path) -> None:
     ):
         result = call(*words)
         assert result.exit_code == 2 and reason in " ".join(said(result).replace("│", " ").split()), result.output
+        assert not (tmp_path / "out").exists()
+
+
+def test_an_artifact_is_converted_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INTERNVL_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("INTERNVL_STORE", raising=False)
+    vision = VisionConfig(
+        image_size=32, patch_size=8, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
+    )
+    text = TextConfig(vocab_size=9, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2)
+    model = InternVisionModel(vision)
+    save_file(model.state_dict(), tmp_path / "model.safetensors")
+    for ref, config in (
+        ("checkpoints/eye@own", {"vision": vision.model_dump()}),
+        ("checkpoints/language@own", {"text": text.model_dump()}),
+        ("listing/own@own", None),
+    ):
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        names = {"weights": "model.safetensors"} | ({"config": "config.json"} if config else {})
+        files: dict[str, tuple[str, bytes | Path]] = {role: (name, tmp_path / name) for role, name in names.items()}
+        output = Output(Store(str(tmp_path / "home" / "store")), Ref.model_validate(ref), "made", {"stage": "made"})
+        output.commit([publish(output, "d" * 64, files, 1, {"names": names})])
+    result = call("checkpoints/eye@own", tmp_path / "native")
+    assert result.exit_code == 0 and "InternViT: ours -> native" in result.output, result.output
+    theirs = InternVLVisionModel.from_pretrained(tmp_path / "native")
+    assert torch.equal(theirs.embeddings.cls_token, model.embeddings.class_embedding)
+    for ref, reason in (
+        ("checkpoints/language@own", "checkpoints/language@own/config.json is of a language model alone"),
+        ("listing/own@own", "listing/own@own holds no model"),
+        ("checkpoints/eye@other", "finished versions: own"),
+    ):
+        result = call(ref, tmp_path / "out")
+        assert result.exit_code == 2 and reason in said(result), result.output
         assert not (tmp_path / "out").exists()
 
 
