@@ -10,13 +10,14 @@ import pickle
 import sys
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from models.renaming import State, WeightsError, refuse
 
@@ -31,26 +32,91 @@ _LOCAL_HEAD = 30  # bytes of an entry's head in a zip, names and additions not c
 _WIDE_HEAD = 20  # and of the addition that entries of many gigabytes need
 
 
-def open_pth(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a PyTorch file, which stay in it until they are used.
+class PthFile(Mapping[str, Tensor]):
+    """Tensors of a PyTorch file; each is read when it is asked for, and not kept."""
+
+    def __init__(self, path: Path, described: State) -> None:
+        """Take tensors without numbers, whose storages know where in the file those are."""
+        self._path, self._described = path, dict(described)
+
+    def __getitem__(self, name: str) -> Tensor:
+        """Read one tensor.
+
+        Raises:
+            WeightsError: The file ends before it.
+        """
+        like = self._described[name]
+        span = 1 + sum((side - 1) * step for side, step in zip(like.shape, like.stride(), strict=True))
+        if like.numel() == 0:
+            return torch.empty(like.shape, dtype=like.dtype)
+        # A tensor may be a part of a larger one that other names share.
+        storage = like.untyped_storage()._checkpoint_offset or 0
+        start = storage + int(like.storage_offset()) * like.element_size()
+        with self._path.open("rb") as file:
+            file.seek(start)
+            data = bytearray(file.read(span * like.element_size()))
+        if len(data) < span * like.element_size():
+            raise WeightsError(f"{self._path} ends within the weight {name!r}; fetch the file again")
+        return torch.frombuffer(data, dtype=like.dtype).as_strided(like.shape, like.stride())
+
+    def __contains__(self, name: object) -> bool:
+        """Look a name up without reading."""
+        return name in self._described
+
+    def __iter__(self) -> Iterator[str]:
+        """Go through the names."""
+        return iter(self._described)
+
+    def __len__(self) -> int:
+        """Count the tensors."""
+        return len(self._described)
+
+    def on_meta(self) -> dict[str, Tensor]:
+        """Return all tensors without their numbers."""
+        return {
+            name: torch.empty(like.shape, dtype=like.dtype, device="meta") for name, like in self._described.items()
+        }
+
+
+def open_pth(path: Path) -> State:
+    """Return the tensors of a PyTorch file, which stay in it until they are used; files before PyTorch 1.6 are read.
 
     Raises:
         WeightsError: The file is damaged, or holds anything but tensors.
     """
+    lazy = zipfile.is_zipfile(path)
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        if lazy:
+            _refuse_byte_order(path)
+            with FakeTensorMode():
+                found = torch.load(path, map_location="cpu", weights_only=True)
+        else:
+            found = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise WeightsError(
             f"{path} holds more than tensors, and would run code to be read; only weights are read here"
         ) from error
     except (RuntimeError, EOFError) as error:
-        raise WeightsError(f"{path} is no whole PyTorch file: {error}") from error
+        raise WeightsError(f"{path} is no whole PyTorch file; fetch it again: {error}") from error
     if isinstance(found, dict) and isinstance(found.get("module"), dict):
         found = found["module"]
     if not isinstance(found, dict):
         raise WeightsError(f"{path} holds a {type(found).__name__}, not weights by name")
     refuse([f"{name!r} is no tensor" for name, value in found.items() if not isinstance(value, Tensor)], f"{path}")
-    return {str(name): value for name, value in found.items()}
+    named = {str(name): value.detach() for name, value in found.items()}
+    return PthFile(path, named) if lazy else named
+
+
+def _refuse_byte_order(path: Path) -> None:
+    """Refuse a file of a machine that writes numbers the other way round.
+
+    Raises:
+        WeightsError: It is one.
+    """
+    with zipfile.ZipFile(path) as archive:
+        orders = [archive.read(name).decode() for name in archive.namelist() if name.endswith("/byteorder")]
+    if orders not in ([], [sys.byteorder]):
+        raise WeightsError(f"{path} holds numbers in the byte order {orders[0]}, not {sys.byteorder}; save it again")
 
 
 @dataclass(frozen=True)

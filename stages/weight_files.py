@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from models.renaming import State, WeightsError, refuse
-from stages.pth_files import open_pth
+from stages.pth_files import PthFile, open_pth
 
 ONE_FILE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -127,8 +127,8 @@ def open_weights(path: Path) -> State:
 
 
 def on_meta(weights: State) -> dict[str, Tensor]:
-    """Return weights without their numbers: shapes and types alone, without reading files of safetensors."""
-    if isinstance(weights, SafetensorsFiles):
+    """Return weights without their numbers: shapes and types alone, without reading files."""
+    if isinstance(weights, SafetensorsFiles | PthFile):
         return weights.on_meta()
     return {name: torch.empty_like(value, device="meta") for name, value in weights.items()}
 

@@ -50,11 +50,42 @@ def test_what_is_not_as_described_leaves_no_file(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_parts_of_larger_tensors_and_other_strides_are_read(tmp_path: Path) -> None:
+    whole = torch.arange(24.0).view(4, 6)
+    given = {
+        "whole": whole, "tied": whole, "rows": whole[1:3], "column": whole[:, 2], "turned": whole.T,
+        "wide": whole[0, :1].expand(5), "parameter": torch.nn.Parameter(whole * 2), "count": torch.tensor([3, 4]),
+        "last": whole[3, 5],
+    }  # fmt: skip
+    torch.save(given, tmp_path / "a.pth")
+    found = open_pth(tmp_path / "a.pth")
+    assert list(found) == list(given) and len(found) == 9 and "rows" in found and "other" not in found
+    for name, value in given.items():
+        assert torch.equal(found[name], value), name
+        assert found[name].untyped_storage().nbytes() <= 24 * 4, "no more is read than is asked for"
+    assert found["rows"].untyped_storage().nbytes() == 2 * 6 * 4
+    described = on_meta(found)
+    assert all(described[name].shape == value.shape and described[name].is_meta for name, value in given.items())
+
+
+def test_the_other_byte_order_is_refused(tmp_path: Path) -> None:
+    torch.save(WEIGHTS, tmp_path / "a.pth")
+    with zipfile.ZipFile(tmp_path / "a.pth") as old, zipfile.ZipFile(tmp_path / "b.pth", "w") as new:
+        for name in old.namelist():
+            new.writestr(name, b"big" if name.endswith("/byteorder") else old.read(name))
+    with pytest.raises(WeightsError, match="in the byte order big"):
+        open_pth(tmp_path / "b.pth")
+
+
 def test_a_torn_file_is_refused(tmp_path: Path) -> None:
     path = write_pth(WEIGHTS, on_meta(WEIGHTS), tmp_path / "a.pth")
+    opened = open_pth(path)
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(WeightsError, match=r"a\.pth"):
+    with pytest.raises(WeightsError, match=r"a\.pth is no whole PyTorch file; fetch it again"):
         open_pth(path)
+    path.write_bytes(path.read_bytes()[:700])
+    with pytest.raises(WeightsError, match=r"a\.pth ends within the weight 'e'"):
+        opened["e"]
     path.write_bytes(b"")
     with pytest.raises(WeightsError, match=r"a\.pth is no whole PyTorch file"):
         open_pth(path)
