@@ -2,9 +2,9 @@
 
 import sys
 
-from benchmarks import models
+from benchmarks import decoders, models
 
-BENCHMARKS = {"models": models.main}
+BENCHMARKS = {"models": models.main, "decoders": decoders.main}
 
 
 def main(names: list[str]) -> int:

@@ -8,6 +8,7 @@ from models.config import TextConfig
 from models.internlm2 import internlm2_from_llama, internlm2_name, llama_from_internlm2
 from models.phi3_names import llama_from_phi3, phi3_from_llama, phi3_name
 from models.renaming import Renamed, State, passing, same
+from models.rope import LongRope
 from models.sizes import Layout
 
 
@@ -35,11 +36,26 @@ _ALL = (
     Decoder(
         "internlm2", "InternLM2ForCausalLM", "internlm2", internlm2_name, llama_from_internlm2, internlm2_from_llama
     ),
-    Decoder("phi3", "Phi3ForCausalLM", "phi3", phi3_name, llama_from_phi3, lambda given, _: phi3_from_llama(given)),
+    Decoder(
+        "phi3",
+        "Phi3ForCausalLM",
+        "phi3",
+        phi3_name,
+        lambda given, _: llama_from_phi3(given),
+        lambda given, _: phi3_from_llama(given),
+    ),
 )
 DECODERS = {each.class_name: each for each in _ALL}
 """By the name of the class, as the official chat models' `llm_config.architectures` has it."""
 BY_LAYOUT: dict[str, Decoder] = {each.layout: each for each in _ALL}
+
+
+def usual_decoder(text: TextConfig) -> str:
+    """Return the class in whose layout a decoder of ours is published, where nothing else is said."""
+    if text.qkv_bias:
+        return "Qwen2ForCausalLM"
+    phi3 = text.sliding_window is not None or isinstance(text.rope_scaling, LongRope)
+    return "Phi3ForCausalLM" if phi3 else "LlamaForCausalLM"
 
 
 def decoder_of(fields: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ from models.config import ChatConfig, InternVLConfig, VisionConfig
 from models.decoders import DECODERS
 from models.intern_vit import InternVisionModel
 from models.internvl import InternVL
-from models.native_config import native_chat_config, native_vision_config
+from models.native_config import native_chat_config, native_decoder, native_vision_config
 from models.official_config import TALK, official_chat_config, official_config, official_vision_config
 from models.pth_names import HEAD, encoder_from_pth, encoder_to_pth, generative, towers_from_pth, towers_to_pth
 from models.recognise import Model, Whose
@@ -109,7 +109,9 @@ def to_layout(layout: Whose, weights: State, config: Model, decoder: str) -> Sta
     if layout == "pth":
         return encoder_to_pth(weights) if isinstance(config, VisionConfig) else towers_to_pth(weights)
     if layout == "native":
-        return vision_to_native(weights) if isinstance(config, VisionConfig) else chat_to_native(weights)
+        if isinstance(config, ChatConfig):
+            return chat_to_native(weights, native_decoder(config.text))
+        return vision_to_native(weights)
     if layout == "official" and isinstance(config, ChatConfig):
         return chat_to_official(weights, decoder, config.text)
     return weights

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from models.config import TextConfig, VisionConfig
+from models.rope import LongRope, rope_fields
 
 _NATIVE_NAMES = {"use_qk_norm": "qk_normalization", "attention_bias": "qkv_bias"}
 _NATIVE_NAMES |= {"layer_scale_init_value": "initializer_factor"}
@@ -55,17 +56,47 @@ def native_vision_config(config: VisionConfig) -> dict[str, Any]:
     }
 
 
+def native_decoder(config: TextConfig) -> str:
+    """Return the class of transformers that computes a decoder.
+
+    Raises:
+        ValueError: There is none.
+    """
+    if config.sliding_window is None and not isinstance(config.rope_scaling, LongRope):
+        return "Qwen2ForCausalLM" if config.qkv_bias else "LlamaForCausalLM"
+    if config.qkv_bias:
+        raise ValueError(
+            "transformers has no decoder with qkv_bias and with sliding_window or longrope in all layers; "
+            "leave one of them out"
+        )
+    if config.rope_scaling is not None and not isinstance(config.rope_scaling, LongRope):
+        raise ValueError(
+            f"transformers has no decoder with sliding_window and rope_scaling {config.rope_scaling.rope_type!r}; "
+            "leave one of them out"
+        )
+    return "Phi3ForCausalLM"
+
+
 def decoder_config(config: TextConfig, **ids: int | None) -> dict[str, Any]:
-    """Return the `config.json` of a LLaMA or, with biases, of a Qwen2; `ids` are token ids such as `eos_token_id`."""
-    llama = {
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
-        "attention_bias": False,
-        "mlp_bias": False,
+    """Return the `config.json` of a LLaMA, of a Qwen2 where there are biases, or of a Phi-3 with what it alone has.
+
+    Args:
+        config: Shape of the decoder.
+        ids: Token ids such as `eos_token_id`.
+
+    Raises:
+        ValueError: transformers has no class that computes it.
+    """
+    kind = native_decoder(config)
+    of_kind: dict[str, Any] = {
+        "LlamaForCausalLM": {"model_type": "llama", "attention_bias": False, "mlp_bias": False},
+        "Qwen2ForCausalLM": {"model_type": "qwen2", "use_sliding_window": False},
+        # Its own default for padding lies beyond small vocabularies.
+        "Phi3ForCausalLM": {"model_type": "phi3", "sliding_window": config.sliding_window, "pad_token_id": None},
     }
-    qwen2 = {"architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "use_sliding_window": False}
     return {
-        **(qwen2 if config.qkv_bias else llama),
+        "architectures": [kind],
+        **of_kind[kind],
         "vocab_size": config.vocab_size,
         "hidden_size": config.hidden_size,
         "intermediate_size": config.intermediate_size,
@@ -74,7 +105,7 @@ def decoder_config(config: TextConfig, **ids: int | None) -> dict[str, Any]:
         "num_key_value_heads": config.num_key_value_heads or config.num_attention_heads,
         "max_position_embeddings": config.max_position_embeddings,
         "rms_norm_eps": config.rms_norm_eps,
-        "rope_parameters": {"rope_type": "default", "rope_theta": config.rope_theta},
+        **rope_fields(config.rope_theta, config.rope_scaling),
         "hidden_act": "silu",
         "tie_word_embeddings": False,
         **ids,

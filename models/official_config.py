@@ -6,6 +6,7 @@ from typing import Any
 from models.config import ChatConfig, InternVLConfig, TextConfig, VisionConfig
 from models.decoders import DECODERS, decoder_of
 from models.native_config import decoder_config
+from models.rope import ORIGINAL, LongRope, rope_scaling_of
 
 TALK = ("template", "system_message", "context_length", "min_dynamic_patch", "use_thumbnail")
 """Fields of a chat model that say how it is talked to; foreign classes keep those they do not know."""
@@ -19,7 +20,9 @@ def only(fields: Mapping[str, Any], allowed: Mapping[str, tuple[Any, ...]], what
     """
     wrong = [f"{name} {fields[name]!r}" for name, known in allowed.items() if fields.get(name, known[0]) not in known]
     if wrong:
-        raise ValueError(f"{what} with {', '.join(wrong)} is not computed here")
+        raise ValueError(
+            f"{what} with {', '.join(wrong)} is not computed here; run this model with transformers' own class"
+        )
 
 
 def _need(fields: Mapping[str, Any], name: str) -> Any:
@@ -62,9 +65,17 @@ def text_of(fields: Mapping[str, Any], strict: bool = True) -> TextConfig:
     if strict:
         _computed(fields, kind)
     # Newer configurations hold the base of the rotation one level below.
-    known = {**(fields.get("rope_parameters") or {}), **fields}
+    known = {**(fields.get("rope_scaling") or fields.get("rope_parameters") or {}), **fields}
     known = {name: known[name] for name in TextConfig.model_fields if name in known}
-    return TextConfig(**{**known, "qkv_bias": kind == "Qwen2ForCausalLM"})
+    # Of all these classes Phi-3's alone reads the window; Qwen2's has a switch for it, and LLaMA's passes it over.
+    return TextConfig(
+        **{
+            **known,
+            "qkv_bias": kind == "Qwen2ForCausalLM",
+            "rope_scaling": rope_scaling_of(fields, kind),
+            "sliding_window": fields.get("sliding_window") if kind == "Phi3ForCausalLM" else None,
+        }
+    )
 
 
 def _computed(fields: Mapping[str, Any], kind: str) -> None:
@@ -77,10 +88,6 @@ def _computed(fields: Mapping[str, Any], kind: str) -> None:
     if kind != "Qwen2ForCausalLM":  # which has these biases whatever is said
         plain["attention_bias"] = (False,)
     only(fields, {**plain, "use_sliding_window": (False,)}, kind)
-    scaling = fields.get("rope_scaling") or {}
-    # Dynamic scaling begins where a text is longer than any that the model was trained for.
-    if scaling.get("type", scaling.get("rope_type", "default")) not in ("default", "dynamic"):
-        raise ValueError(f"{kind} with rope_scaling {scaling!r} is not computed here")
     width = _need(fields, "hidden_size") // _need(fields, "num_attention_heads")
     only(fields, {"head_dim": (width, None)}, kind)
 
@@ -187,15 +194,15 @@ def official_chat_config(config: ChatConfig, decoder: str) -> dict[str, Any]:
     Args:
         config: Of the model.
         decoder: Class of the language model in whose layout its weights are written.
+
+    Raises:
+        ValueError: That class cannot compute the same.
     """
-    spoken = decoder_config(config.text, eos_token_id=config.eos_token_id)
-    # Where the official code's version of transformers looks for it.
-    base = {"rope_theta": config.text.rope_theta, "bias": False}
     return {
         "architectures": ["InternVLChatModel"],
         "model_type": "internvl_chat",
         "vision_config": official_vision_config(config.vision),
-        "llm_config": {**spoken, **base, "architectures": [decoder], "model_type": DECODERS[decoder].model_type},
+        "llm_config": _spoken_config(config.text, decoder, config.eos_token_id),
         "downsample_ratio": config.downsample_ratio,
         "ps_version": config.ps_version,
         "select_layer": config.select_layer,
@@ -209,3 +216,26 @@ def official_chat_config(config: ChatConfig, decoder: str) -> dict[str, Any]:
         "use_llm_lora": 0,
         "dtype": "float32",
     }
+
+
+def _spoken_config(text: TextConfig, decoder: str, eos_token_id: int) -> dict[str, Any]:
+    """Return a language model's configuration as the official code's version of transformers looks for it.
+
+    Raises:
+        ValueError: That class cannot compute the same.
+    """
+    scaling = text.rope_scaling
+    fields: dict[str, Any] = {"rope_theta": text.rope_theta, "bias": False}
+    if decoder != "Phi3ForCausalLM" and (isinstance(scaling, LongRope) or text.sliding_window is not None):
+        raise ValueError(f"{decoder} knows neither longrope nor a sliding window; Phi3ForCausalLM, layout phi3, does")
+    if isinstance(scaling, LongRope):
+        given = scaling.model_dump(mode="json", exclude_none=True, exclude={"rope_type", ORIGINAL})
+        fields |= {"rope_scaling": {"type": "su", **given}, ORIGINAL: scaling.original_max_position_embeddings}
+    elif scaling is not None:
+        fields["rope_scaling"] = {"type": scaling.rope_type, "factor": scaling.factor}
+    if decoder == "Phi3ForCausalLM":
+        fields |= {"sliding_window": text.sliding_window, "pad_token_id": None}
+    plain = decoder_config(text.model_copy(update={"rope_scaling": None, "sliding_window": None}))
+    del plain["rope_parameters"]
+    kind = DECODERS[decoder].model_type
+    return {**plain, **fields, "architectures": [decoder], "model_type": kind, "eos_token_id": eos_token_id}

@@ -2,7 +2,6 @@
 
 from torch import Tensor
 
-from models.config import TextConfig
 from models.renaming import Origin, Renamed, State, passing, rows, same, stacked
 
 _FUSED = {
@@ -24,19 +23,17 @@ def phi3_name(name: str) -> str:
     return layer + next((whole for whole, parts in _FUSED.items() if rest in parts), rest)
 
 
-def llama_from_phi3(weights: State, config: TextConfig) -> Renamed:
+def llama_from_phi3(weights: State) -> Renamed:
     """Return the weights of a Phi3ForCausalLM as those of a LlamaForCausalLM.
 
     Args:
         weights: Names without a prefix, such as `model.layers.0.self_attn.qkv_proj.weight`.
-        config: Shape of the decoder.
     """
-    width = (
-        config.hidden_size // config.num_attention_heads * (config.num_key_value_heads or config.num_attention_heads)
-    )
 
     def part(number: int, value: Tensor) -> Tensor:
-        pieces: tuple[Tensor, ...] = value.split([value.shape[0] - 2 * width, width, width])  # type: ignore[no-untyped-call]
+        rows, width = value.shape  # queries are as wide as the model; keys and values share the rest
+        keys = (rows - width) // 2
+        pieces: tuple[Tensor, ...] = value.split([rows - 2 * keys, keys, keys])  # type: ignore[no-untyped-call]
         return pieces[number].clone()
 
     found: dict[str, Origin] = {}

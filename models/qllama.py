@@ -11,30 +11,20 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from models.attention import attention
+from models.attention import attention, band
 from models.config import TextConfig
 from models.layers import Linear, RMSNorm
 from models.packing import Packing
+from models.rotary import Angles, Turn, outgrows, rotary
 
 _Kept = Float[Tensor, "batch key_heads _ head_dim"]
-_Angles = Float[Tensor, "#batch 1 tokens head_dim"]
 KeysValues = tuple[_Kept, _Kept]
 """A layer's keys and values of all tokens so far."""
-Turn = tuple[_Angles, _Angles]
-"""Cosines and sines of all positions; one row serves every sample where all count from the same start."""
 Cache = list[KeysValues]
 
 
-def rotary(positions: Int[Tensor, "batch tokens"], head_dim: int, theta: float) -> Turn:
-    """Return cosines and sines of shape (batch, 1, tokens, head_dim), in the half-rotation convention."""
-    frequencies = theta ** (-torch.arange(0, head_dim, 2, device=positions.device).float() / head_dim)
-    angles = positions[:, None, :, None].float() * frequencies
-    angles = torch.cat([angles, angles], dim=-1)
-    return angles.cos(), angles.sin()
-
-
 def _rotate(
-    hidden: Float[Tensor, "batch heads tokens head_dim"], cos: _Angles, sin: _Angles
+    hidden: Float[Tensor, "batch heads tokens head_dim"], cos: Angles, sin: Angles
 ) -> Float[Tensor, "batch heads tokens head_dim"]:
     first, second = hidden.chunk(2, dim=-1)
     return hidden * cos.to(hidden.dtype) + torch.cat([-second, first], dim=-1) * sin.to(hidden.dtype)
@@ -51,6 +41,7 @@ class LlamaAttention(nn.Module):
             raise ValueError(f"hidden_size {width} does not divide into {heads} heads")
         self.head_dim, self.heads = width // heads, heads
         self.key_heads = config.num_key_value_heads or heads
+        self.window = config.sliding_window
         self.q_proj = Linear(width, width, bias=config.qkv_bias)
         self.k_proj = Linear(width, self.key_heads * self.head_dim, bias=config.qkv_bias)
         self.v_proj = Linear(width, self.key_heads * self.head_dim, bias=config.qkv_bias)
@@ -73,7 +64,8 @@ class LlamaAttention(nn.Module):
         if past is not None:
             key, value = torch.cat([past[0], key], dim=2), torch.cat([past[1], value], dim=2)
         causal = mask is None and tokens > 1 and past is None
-        mixed = attention(query, key, value, mask=mask, causal=causal, packing=packing)
+        window = self.window if causal else None  # a mask holds the window itself
+        mixed = attention(query, key, value, mask=mask, causal=causal, packing=packing, window=window)
         return torch.as_tensor(self.o_proj(mixed.transpose(1, 2).flatten(2))), (key, value)
 
 
@@ -187,6 +179,7 @@ class LlamaModel(nn.Module):
         Args:
             embedded: Shape (batch, tokens, width).
             mask: Who may see whom, booleans of shape (batch, 1, tokens, all tokens so far); causal when left out.
+                A sliding window hides more, by places in the row.
             past: What an earlier call returned, to go on from there.
             vision: Hidden states of the vision encoder, shape (batch, patches + 1, vision width).
             queries: How many of the first positions are queries.
@@ -197,15 +190,28 @@ class LlamaModel(nn.Module):
             Normed hidden states of shape (batch, tokens, width), and the cache.
 
         Raises:
-            ValueError: Packed rows are to be gone on from, or hold queries.
+            ValueError: Packed rows are to be gone on from, or hold queries; or a cached short text becomes a long
+                one, all of whose numbers are others (see `outgrows`).
         """
         if packing is not None and (past is not None or queries):
             raise ValueError("packed rows have neither a cache nor queries; give each sample a row of its own")
-        start = past[0][0].shape[2] if past else 0
-        positions = torch.arange(start, start + embedded.shape[1], device=embedded.device)[None]
-        if packing is not None:
-            positions = packing.positions
-        turn = rotary(positions, self.config.hidden_size // self.config.num_attention_heads, self.config.rope_theta)
+        config, device, start = self.config, embedded.device, seen_by(past)
+        end = start + embedded.shape[1]
+        if outgrows(config, start, embedded.shape[1]):
+            raise ValueError(
+                f"{end} tokens are more than rope_scaling.original_max_position_embeddings: the cache of the first "
+                f"{start} holds no longer; read the whole text anew, as generate does"
+            )
+        positions = torch.arange(start, end, device=device)[None]
+        if packing is None:
+            turn = rotary(config, positions, torch.tensor([[end]], device=device))
+        else:
+            turn = rotary(config, packing.positions, packing.lengths_of_tokens())
+        keys, window = torch.arange(end, device=device), config.sliding_window or end
+        if mask is None and past and (embedded.shape[1] > 1 or end > window):
+            mask = band(positions[0], keys, window)[None, None]
+        elif mask is not None and end > window:
+            mask = mask & (positions[0][:, None] - keys < window)
         hidden, cache = embedded, Cache()
         for number, layer in enumerate(self.layers):
             given = (hidden, turn, mask, past[number] if past else None, vision, queries, packing)
@@ -215,6 +221,11 @@ class LlamaModel(nn.Module):
                 hidden, kept = layer(*given)
             cache.append(kept)
         return self.norm(hidden), cache
+
+
+def seen_by(past: Cache | None) -> int:
+    """Return how many tokens a cache holds."""
+    return past[0][0].shape[2] if past else 0
 
 
 def _initialise(module: nn.Module) -> None:
@@ -272,16 +283,16 @@ class LlamaForCausalLM(nn.Module):
             prefix: Query embeddings in front of the prompt.
             vision: What the queries look at.
         """
-        embedded = self.model.embed_tokens(input_ids)
         queries = prefix.shape[1] if prefix is not None else 0
-        mask = None
-        if prefix is not None:
-            embedded = torch.cat([prefix, embedded], dim=1)
-            tokens = embedded.shape[1]
-            seen = torch.ones(tokens, tokens, dtype=torch.bool, device=embedded.device).tril()
-            seen[:queries, :queries] = True
-            mask = seen[None, None]
-        hidden, cache = self.model(embedded, mask, vision=vision, queries=queries)
+        pieces = [] if prefix is None else [prefix]
+        pieces.append(self.model.embed_tokens(input_ids))
+
+        def read(embedded: Tensor) -> tuple[Tensor, Cache]:
+            mask = _after_queries(queries, embedded) if queries else None
+            hidden, cache = self.model(embedded, mask, vision=vision, queries=queries)
+            return hidden, cache
+
+        hidden, cache = read(torch.cat(pieces, dim=1))
         ended = torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
         chosen: list[Tensor] = []
         for _ in range(max_new_tokens):
@@ -291,5 +302,17 @@ class LlamaForCausalLM(nn.Module):
                 ended = ended | (token == eos_token_id)
                 if bool(ended.all()):
                     break
-            hidden, cache = self.model(self.model.embed_tokens(token[:, None]), past=cache)
+            pieces.append(self.model.embed_tokens(token[:, None]))
+            if outgrows(self.config, seen_by(cache), 1):
+                hidden, cache = read(torch.cat(pieces, dim=1))
+            else:
+                hidden, cache = self.model(pieces[-1], past=cache)
         return torch.stack(chosen, dim=1)
+
+
+def _after_queries(queries: int, embedded: Float[Tensor, "batch tokens width"]) -> Bool[Tensor, "1 1 tokens tokens"]:
+    """Return a causal mask in which the queries in front see each other both ways."""
+    tokens = embedded.shape[1]
+    seen = torch.ones(tokens, tokens, dtype=torch.bool, device=embedded.device).tril()
+    seen[:queries, :queries] = True
+    return seen[None, None]

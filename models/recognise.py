@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from models.config import ChatConfig, InternVLConfig, TextConfig, VisionConfig
-from models.decoders import BY_LAYOUT, DECODERS, decoder_of
+from models.decoders import BY_LAYOUT, DECODERS, decoder_of, usual_decoder
 from models.native_config import chat_from_native, vision_from_native
 from models.official_config import chat_of, internvl_of, text_of, vision_of
 from models.sizes import ChatPart, Language, Size
@@ -60,12 +60,12 @@ def _describe(given: Mapping[str, Any], image_token_id: int | None, strict: bool
     kind = given.get("model_type")
     if "image_context_token_id" in given:
         ours = ChatConfig.model_validate(given)
-        return Described("ours", ours, BY_LAYOUT["qwen2" if ours.text.qkv_bias else "llama"].class_name)
+        return Described("ours", ours, usual_decoder(ours.text))
     if "embed_dim" in given:
         return Described("ours", InternVLConfig.model_validate(given))
     if set(given) == {"text"}:
         text = TextConfig.model_validate(given["text"])
-        return Described("ours", text, BY_LAYOUT["qwen2" if text.qkv_bias else "llama"].class_name)
+        return Described("ours", text, usual_decoder(text))
     if set(given) == {"vision"}:
         return Described("ours", VisionConfig.model_validate(given["vision"]))
     if "qllama_config" in given:
@@ -126,8 +126,10 @@ def recognise(name: str, given: Mapping[str, Any], weights: Collection[str] | No
         kind = "contrastive" if weights is not None and "query_tokens" not in weights else "generative"
         return Size(name=name, kind=kind, vision=config.vision, towers=config)
     text = config.text if isinstance(config, ChatConfig) else config
-    # transformers' own class holds every language model under LLaMA's names.
-    layout = DECODERS[found.decoder].layout if found.whose == "official" else "qwen2" if text.qkv_bias else "llama"
+    # Ours holds every language model under LLaMA's names, and transformers' own all but Phi-3's.
+    layout = DECODERS[found.decoder if found.whose == "official" else usual_decoder(text)].layout
+    if found.whose == "ours" and layout == "phi3":
+        layout = "llama"
     language = Language(source=found.source, layout=layout, shape=text)
     if isinstance(config, TextConfig):
         return Size(name=name, kind="language", language=language)

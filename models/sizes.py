@@ -18,6 +18,7 @@ from models.config import (
     TextConfig,
     VisionConfig,
 )
+from models.rope import RopeScaling
 
 Layout = Literal["llama", "qwen2", "internlm2", "phi3"]
 Connector = Literal["unshuffle_mlp", "mlp", "two_mlp"]
@@ -30,14 +31,17 @@ class _Data(BaseModel):
 class Language(_Data):
     """A language model: its shape as a LLaMA decoder, and the layout in which its weights are published.
 
-    InternLM2 computes what LLaMA computes and fuses queries, keys and values; Phi-3 fuses them too, and gate with
-    up, and its 128k models stretch the rotary frequencies by factors that stand in its own `config.json` alone:
-    build it with `transformers`.
+    InternLM2 computes what LLaMA computes and fuses queries, keys and values (its configurations also stretch
+    positions, from 32768 tokens on, which no chat model here reaches); Phi-3 fuses them too, and gate with up, and
+    its 128k models stretch the rotary frequencies by factors that stand in their own `config.json` alone.
     """
 
     source: str = Field(description="Where its weights come from.")
     layout: Layout = "llama"
     shape: TextConfig
+    factors_elsewhere: bool = Field(
+        default=False, description="Whether its positions are stretched by lists that only its `config.json` holds."
+    )
 
 
 class ChatPart(_Data):
@@ -79,8 +83,22 @@ class Size(_Data):
         queries = self.towers.num_query_token if self.chat.connector == "two_mlp" and self.towers else 0
         return queries + self.vision.grid**2
 
-    def chat_config(self, *, image_context_token_id: int, eos_token_id: int, system_message: str = "") -> ChatConfig:
-        """Return the configuration of our chat model; the ids are the tokenizer's: look them up.
+    def chat_config(
+        self,
+        *,
+        image_context_token_id: int,
+        eos_token_id: int,
+        system_message: str = "",
+        rope_scaling: RopeScaling | None = None,
+    ) -> ChatConfig:
+        """Return the configuration of our chat model.
+
+        Args:
+            image_context_token_id: The tokenizer's: look it up.
+            eos_token_id: As well.
+            system_message: What its conversations begin with.
+            rope_scaling: How its positions are stretched, as `rope_scaling_of` reads it off a `config.json`;
+                a Phi-3 needs it.
 
         Raises:
             ValueError: Our chat model cannot compute this one.
@@ -88,12 +106,20 @@ class Size(_Data):
         if self.kind != "chat" or not (self.chat and self.vision and self.language):
             raise ValueError(f"{self.name} is no chat model")
         if self.chat.connector != "unshuffle_mlp":
-            raise ValueError(f"{self.name} has a connector of an older kind ({self.chat.connector})")
-        if self.language.layout == "phi3":
-            raise ValueError(f"{self.language.source} stretches its rotary frequencies; build it with transformers")
+            raise ValueError(
+                f"{self.name} has a connector of an older kind ({self.chat.connector}); ours is unshuffle_mlp alone: "
+                "take InternVL-Chat-V1-1 or a later one"
+            )
+        scaling = rope_scaling or self.language.shape.rope_scaling
+        if self.language.factors_elsewhere and scaling is None:
+            raise ValueError(
+                f"{self.language.source} stretches its rotary frequencies by lists that stand in its config.json "
+                "alone; give rope_scaling=rope_scaling_of(its llm_config, 'Phi3ForCausalLM')"
+            )
+        text = self.language.shape.model_dump() | {"rope_scaling": scaling}  # so that its lists are checked
         return ChatConfig(
             vision=self.vision,
-            text=self.language.shape,
+            text=TextConfig.model_validate(text),
             image_context_token_id=image_context_token_id,
             eos_token_id=eos_token_id,
             system_message=system_message,
@@ -159,7 +185,7 @@ QWEN2_0_5B = _language(
 )
 PHI3_MINI = _language(
     "microsoft/Phi-3-mini-128k-instruct", 3072, 32, 32, 32, 8192, 32020, layout="phi3", positions=131072
-)
+).model_copy(update={"factors_elsewhere": True})
 INTERNLM2_1_8B = _language(
     "internlm/internlm2-chat-1_8b", 2048, 24, 16, 8, 8192, 92553, layout="internlm2", theta=1e6, positions=32768
 )

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 from models.config import TextConfig
 from models.decoders import DECODERS
+from models.phi3_names import llama_from_phi3, phi3_from_llama
 from models.renaming import Origin, Renamed, State, above, below, joined, passing, rows, same, stacked
 
 _EMBEDDINGS = {
@@ -100,13 +101,19 @@ def vision_from_native(weights: State) -> Renamed:
     return Renamed.whole(weights, _vision_from_native(weights), "transformers' InternVLVisionModel")
 
 
-def chat_to_native(weights: State) -> Renamed:
+def chat_to_native(weights: State, decoder: str = "LlamaForCausalLM") -> Renamed:
     """Return our chat model's weights under the names of `transformers.InternVLForConditionalGeneration`.
+
+    Args:
+        weights: Names `vision_model.*`, `mlp1.*`, `language_model.*`.
+        decoder: Which class of transformers holds the language model (`native_decoder`); Phi-3's fuses projections.
 
     Raises:
         WeightsError: Names are neither the vision model's, the connector's, nor of a LLaMA- or
             Qwen2-shaped language model.
     """
+    if decoder == "Phi3ForCausalLM":
+        weights = _with_spoken(weights, phi3_from_llama(below(weights, _SPOKEN)))
     vision = [name for name in weights if name.startswith("vision_model.")]
     found = _vision_to_native(vision, "vision_model.", "model.vision_tower.")
     for name in weights:
@@ -152,7 +159,10 @@ def chat_from_native(weights: State) -> Renamed:
             found[f"{_SPOKEN}model." + name.removeprefix(speaks)] = same(name)
         elif name == "lm_head.weight":
             found[f"{_SPOKEN}lm_head.weight"] = same(name)
-    return Renamed.whole(given, found, "transformers' InternVLForConditionalGeneration")
+    ours = Renamed.whole(given, found, "transformers' InternVLForConditionalGeneration")
+    if any(name.endswith("self_attn.qkv_proj.weight") for name in ours):
+        return _with_spoken(ours, llama_from_phi3(below(ours, _SPOKEN)))
+    return ours
 
 
 def _with_spoken(weights: State, spoken: State) -> Renamed:

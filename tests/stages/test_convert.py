@@ -135,29 +135,68 @@ def test_half_precision_stays(tmp_path: Path, dtype: torch.dtype) -> None:
 # What transformers reads and writes.
 
 
-@pytest.mark.parametrize("name", CHATS)
+SU = {"type": "su", "short_factor": [1.0, 1.2, 1.6, 2.0], "long_factor": [1.1, 3.0, 9.0, 20.0]}
+
+
+@pytest.mark.parametrize(
+    ("name", "extra", "kind"),
+    [
+        ("llama", {}, "llama"),
+        ("qwen2", {"use_sliding_window": False, "sliding_window": 3}, "qwen2"),
+        ("internlm2", {}, "llama"),
+        ("internlm2", {"rope_scaling": {"type": "dynamic", "factor": 3.0}, "max_position_embeddings": 6}, "llama"),
+        ("phi3", {"sliding_window": None}, "llama"),
+        ("phi3", {"sliding_window": 4}, "phi3"),
+        ("phi3", {"rope_scaling": SU, "original_max_position_embeddings": 6}, "phi3"),
+        ("phi3", {"rope_scaling": SU, "sliding_window": 262144}, "phi3"),
+    ],
+)
 def test_an_official_chat_model_becomes_one_that_transformers_loads_saves_and_gives_back(
-    tmp_path: Path, name: str
+    tmp_path: Path, name: str, extra: dict[str, Any], kind: str
 ) -> None:
     source = write(name, "official", tmp_path / "official")
-    config, weights, _ = made(name)
+    fields = json.loads((source / "config.json").read_text())
+    fields["llm_config"] |= extra
+    (source / "config.json").write_text(json.dumps(fields))
+    config, weights = describe(fields).config, made(name)[1]
     assert isinstance(config, ChatConfig)
     convert(source, tmp_path / "native", shard_bytes=40_000)
     theirs = InternVLForConditionalGeneration.from_pretrained(tmp_path / "native").eval()
+    assert theirs.config.text_config.model_type == kind
     ids, mask = torch.tensor([[1, 4, 4, 4, 4, 9, 8]]), torch.ones(1, 7, dtype=torch.long)
-    pixels = torch.randn(1, 3, 16, 16)
+    pixels = torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(5))
     model = InternVLChat(config).eval()
     fill(model, weights, "the chat model")
     with torch.no_grad():
         found = theirs(input_ids=ids, attention_mask=mask, pixel_values=pixels).logits
         wanted = model.logits(ids, mask, pixels)
     assert (found - wanted).abs().max() <= 1e-5 * wanted.abs().max()
+    theirs.generation_config.eos_token_id = None
+    said = theirs.generate(input_ids=ids, attention_mask=mask, pixel_values=pixels, max_new_tokens=8, do_sample=False)
+    ours = model.generate(ids, mask, pixels, max_new_tokens=8)[0].tolist()
+    assert said[0, 7:].tolist()[: len(ours)] == ours
+    # Back from the folder that transformers itself writes, and by way of ours.
     theirs.save_pretrained(tmp_path / "saved")
     convert(tmp_path / "saved", tmp_path / "back")
-    assert equal(open_weights(tmp_path / "back"), laid(name, "official")[1])
-    fields = json.loads((tmp_path / "back" / "config.json").read_text())
-    assert fields["llm_config"]["architectures"] == [BY_LAYOUT[name].class_name]
-    assert (fields["template"], fields["max_dynamic_patch"]) == ("internlm2-chat", 6)
+    convert(tmp_path / "saved", tmp_path / "ours", "ours")
+    convert(tmp_path / "ours", tmp_path / "again", "official", language=name)
+    for folder in ("back", "again"):
+        assert equal(open_weights(tmp_path / folder), laid(name, "official")[1])
+        fields = json.loads((tmp_path / folder / "config.json").read_text())
+        assert fields["llm_config"]["architectures"] == [BY_LAYOUT[name].class_name]
+        assert describe(fields).config == config
+
+
+def test_a_language_model_that_only_phi3_computes_has_no_other_layout(tmp_path: Path) -> None:
+    config, weights, _ = made("phi3")
+    assert isinstance(config, ChatConfig)
+    windowed = config.model_copy(update={"text": config.text.model_copy(update={"sliding_window": 4})})
+    write_weights(weights, on_meta(weights), tmp_path / "ours")
+    (tmp_path / "ours" / "config.json").write_text(windowed.model_dump_json())
+    with pytest.raises(ValueError, match="knows neither longrope nor a sliding window; Phi3ForCausalLM, layout phi3"):
+        convert(tmp_path / "ours", tmp_path / "official", "official", language="internlm2")
+    convert(tmp_path / "ours", tmp_path / "official", "official")
+    assert equal(open_weights(tmp_path / "official"), laid("phi3", "official")[1])
 
 
 def test_transformers_own_encoder_becomes_the_official_one(tmp_path: Path) -> None:

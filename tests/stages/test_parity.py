@@ -16,6 +16,7 @@ from models.chat import IGNORE, InternVLChat
 from models.config import INTERN_VIT_300M_448, ChatConfig, InternVLConfig, TextConfig, VisionConfig
 from models.intern_vit import InternVisionModel
 from models.internvl import GenerativeObjective, InternVL
+from models.official_config import text_of
 from models.parity import check_chat, check_stage2, check_vision
 from models.recording import Line, relative_error
 from models.shapes import check_shapes
@@ -120,6 +121,8 @@ def test_chat_configurations_that_ours_cannot_compute_are_refused() -> None:
     for change in (
         {"architectures": ["GPT2LMHeadModel"]},
         {"rope_scaling": {"type": "longrope"}},
+        {"rope_scaling": {"type": "yarn", "factor": 2.0}},
+        {"rope_parameters": {"rope_type": "llama3", "factor": 2.0}},
         {"attention_bias": True},
         {"head_dim": 7},
     ):
@@ -249,13 +252,22 @@ def record_stage2(folder: Path, seed: int) -> None:
 
 
 def record_chat(folder: Path, decoder: str, seed: int) -> None:
-    text = {"vocab_size": 50, "hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 3}
+    text: dict[str, Any] = {"vocab_size": 50, "hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 3}
     text |= {"num_attention_heads": 6, "num_key_value_heads": 3, "rms_norm_eps": 1e-5, "rope_theta": 1e6}
     known = {name: value for name, value in VISION.items() if name in VisionConfig.model_fields}
-    bias = {"qkv_bias": decoder == "Qwen2ForCausalLM"}
+    if decoder == "Phi3ForCausalLM":  # six tokens are a long text
+        factors = {"short_factor": [1.0, 2.0], "long_factor": [3.0, 9.0]}
+        text |= {
+            "rope_scaling": {"type": "su", **factors},
+            "original_max_position_embeddings": 4,
+            "sliding_window": 3,
+        }
+    if decoder == "InternLM2ForCausalLM":
+        text |= {"rope_scaling": {"type": "dynamic", "factor": 3.0}, "max_position_embeddings": 4}
+    spoken_shape = text_of({**text, "architectures": [decoder]})
     shape = {"downsample_ratio": 0.25, "ps_version": "v1", "select_layer": -2}
     config = ChatConfig.model_validate(
-        {"vision": known, "text": {**text, **bias}, "image_context_token_id": 4, "eos_token_id": 2, **shape}
+        {"vision": known, "text": spoken_shape, "image_context_token_id": 4, "eos_token_id": 2, **shape}
     )
     model = shaken(InternVLChat(config), seed)
     ids = torch.tensor([[1, 4, 9, 4, 8, 7], [1, 5, 4, 6, 2, 0]])
