@@ -17,6 +17,7 @@ from stages.weight_files import SHARD_BYTES, on_meta, write_weights
 
 VOCABULARY = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt", "added_tokens.json")
 """Files that say the same to every code, and are copied."""
+_OF_FILES = (".safetensors", ".bin", ".pt", ".json")  # whoever names a target so takes it for a file
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def _refuse_target(target: Path, layout: Whose) -> None:
     Raises:
         ValueError: It is one.
     """
-    if (target.suffix == ".pth") != (layout == "pth"):
+    if target.suffix in _OF_FILES or (target.suffix == ".pth") != (layout == "pth"):
         raise ValueError(
             f"{target} is no place for the layout {layout}: pth is written to a file NAME.pth, the others to a folder"
         )

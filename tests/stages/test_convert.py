@@ -455,11 +455,12 @@ def test_a_target_that_is_there_or_is_no_place_for_the_layout_is_refused(tmp_pat
         (tmp_path / "vit.pth", None, "vit.json exists already"),
         (tmp_path / "new", "pth", "to a file NAME.pth"),
         (tmp_path / "new.pth", "native", "no place for the layout native"),
+        (tmp_path / "new.safetensors", None, "no place for the layout native: .* the others to a folder"),
     ):
         with pytest.raises(ValueError, match=message):
             convert(source, target, layout)
     assert {path.name: path.read_bytes() for path in taken.iterdir()} == before
-    assert not (tmp_path / "new").exists() and not (tmp_path / "new.pth").exists()
+    assert not list(tmp_path.glob("new*"))
 
 
 def test_a_layout_that_a_model_has_not_is_refused(tmp_path: Path) -> None:
