@@ -56,7 +56,8 @@ def config_in(layout: Whose, config: Model, decoder: str) -> dict[str, Any]:
         fields = config.model_dump(mode="json")
         return {"vision": fields} if isinstance(config, VisionConfig) else fields
     if isinstance(config, InternVLConfig):
-        return official_config(config)
+        # The official field for it, max_txt_len, is stored and never used there.
+        return {**official_config(config), "context_length": config.context_length}
     if layout == "official":
         return (
             official_chat_config(config, decoder)

@@ -100,7 +100,13 @@ def internvl_of(fields: Mapping[str, Any], strict: bool = True) -> InternVLConfi
     """
     qllama = _need(fields, "qllama_config")
     shared = {**qllama, **fields}
-    names = ("attn_pool_num_heads", "num_query_token", "cross_attention_frequency", "label_smoothing")
+    names = (
+        "attn_pool_num_heads",
+        "num_query_token",
+        "cross_attention_frequency",
+        "label_smoothing",
+        "context_length",
+    )
     return InternVLConfig(
         vision=vision_of(_sized(fields), strict),
         text=text_of({**qllama, "architectures": None}, strict),
