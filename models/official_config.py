@@ -12,7 +12,7 @@ TALK = ("template", "system_message", "context_length", "min_dynamic_patch", "us
 """Fields of a chat model that say how it is talked to; foreign classes keep those they do not know."""
 
 
-def only(fields: Mapping[str, Any], allowed: Mapping[str, tuple[Any, ...]], what: str) -> None:
+def _only(fields: Mapping[str, Any], allowed: Mapping[str, tuple[Any, ...]], what: str) -> None:
     """Refuse values that our models cannot compute.
 
     Raises:
@@ -47,7 +47,7 @@ def vision_of(fields: Mapping[str, Any], strict: bool = True) -> VisionConfig:
         ValueError: Ours cannot compute the same, or a field is missing.
     """
     if strict:
-        only(fields, {"hidden_act": ("gelu",), "norm_type": ("rms_norm", "layer_norm")}, "InternViT")
+        _only(fields, {"hidden_act": ("gelu",), "norm_type": ("rms_norm", "layer_norm")}, "InternViT")
     return VisionConfig(**{name: fields[name] for name in VisionConfig.model_fields if name in fields})
 
 
@@ -87,9 +87,9 @@ def _computed(fields: Mapping[str, Any], kind: str) -> None:
     plain: dict[str, tuple[Any, ...]] = {"hidden_act": ("silu",), "bias": (False,), "mlp_bias": (False,)}
     if kind != "Qwen2ForCausalLM":  # which has these biases whatever is said
         plain["attention_bias"] = (False,)
-    only(fields, {**plain, "use_sliding_window": (False,)}, kind)
+    _only(fields, {**plain, "use_sliding_window": (False,)}, kind)
     width = _need(fields, "hidden_size") // _need(fields, "num_attention_heads")
-    only(fields, {"head_dim": (width, None)}, kind)
+    _only(fields, {"head_dim": (width, None)}, kind)
 
 
 def internvl_of(fields: Mapping[str, Any], strict: bool = True) -> InternVLConfig:
@@ -111,7 +111,7 @@ def internvl_of(fields: Mapping[str, Any], strict: bool = True) -> InternVLConfi
         vision=vision_of(_sized(fields), strict),
         text=text_of({**qllama, "architectures": None}, strict),
         embed_dim=_need(fields, "clip_embed_dim"),
-        **{name: shared[name] for name in names if name in shared},
+        **{name: shared[name] for name in (*names, "context_length") if name in shared},
     )
 
 
