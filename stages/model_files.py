@@ -107,7 +107,10 @@ def _by_shapes(path: Path) -> Source:
     bare = on_meta(weights)
     told = shapes(readable(bare))
     towers = "text_projection" in told
-    config: Model = towers_from_shapes(told) if towers else vision_from_shapes(told)
+    try:
+        config: Model = towers_from_shapes(told) if towers else vision_from_shapes(told)
+    except ValueError as error:
+        raise ValueError(f"{path} is not known for InternViT or InternVL: {error}; give --config if it is") from None
     refuse_misfits("pth", bare, config, _LLAMA)
     same = published(told)
     if not same:

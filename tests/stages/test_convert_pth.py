@@ -57,6 +57,15 @@ def test_the_unused_head_of_internvl_c_stays_behind_and_it_is_said(tmp_path: Pat
     assert equal(open_weights(tmp_path / "official"), whole), "where it is known it is kept"
 
 
+def test_a_pth_that_tells_no_shape_is_refused(tmp_path: Path) -> None:
+    weights = laid("6b_style", "pth")[1]
+    del weights["patch_embed.proj.weight"]
+    for given in (weights, {"a": torch.zeros(1)}):
+        torch.save(given, tmp_path / "vit.pth")
+        with pytest.raises(ValueError, match=r"vit\.pth is not known for .*patch_embedding\.weight.*give --config"):
+            convert(tmp_path / "vit.pth", tmp_path / "vit")
+
+
 class Harm:
     """Makes a file when it is unpickled."""
 
