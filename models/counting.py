@@ -9,13 +9,13 @@ import torch
 from torch import nn
 
 from models.chat import InternVLChat
+from models.composition import Size
 from models.config import ChatConfig
 from models.decoders import BY_LAYOUT
 from models.intern_vit import InternVisionModel
 from models.internvl import InternVL
 from models.qllama import LlamaForCausalLM
 from models.renaming import shapes as shapes_of
-from models.sizes import Size
 from models.weights import chat_to_official
 
 Shape = tuple[int, ...]

@@ -4,12 +4,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from models.composition import Layout
 from models.config import TextConfig
 from models.internlm2 import internlm2_from_llama, internlm2_name, llama_from_internlm2
 from models.phi3_names import llama_from_phi3, phi3_from_llama, phi3_name
 from models.renaming import Renamed, State, passing, same
 from models.rope import LongRope
-from models.sizes import Layout
 
 
 def _without_buffers(weights: State, _: TextConfig) -> Renamed:

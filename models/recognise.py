@@ -6,11 +6,11 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
+from models.composition import ChatPart, Language, Size
 from models.config import ChatConfig, InternVLConfig, TextConfig, VisionConfig
 from models.decoders import BY_LAYOUT, DECODERS, decoder_of, usual_decoder
 from models.native_config import chat_from_native, vision_from_native
 from models.official_config import chat_of, internvl_of, text_of, vision_of
-from models.sizes import ChatPart, Language, Size
 
 Model = ChatConfig | InternVLConfig | VisionConfig
 Config = Model | TextConfig

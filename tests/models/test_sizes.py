@@ -9,6 +9,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from models.chat import InternVLChat
+from models.composition import Language
 from models.config import ChatConfig, TextConfig, VisionConfig
 from models.counting import STAGE_2, count, digest, parts, shapes
 from models.decoders import BY_LAYOUT
@@ -16,7 +17,7 @@ from models.qllama import LlamaForCausalLM
 from models.recognise import recognise
 from models.rope import LongRope
 from models.rotary import attention_factor
-from models.sizes import INTERNVL_14B, SIZES, VARIANTS, Language, find_size, variant
+from models.sizes import INTERNVL_14B, SIZES, VARIANTS, find_size, variant
 
 # Recorded from the official code: tensors, parameters, and the digest of all names and shapes (`digest`).
 RECORDED = {
