@@ -5,6 +5,7 @@ import io
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,13 +14,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from infra.cluster import Cluster
+from infra.failpoints import failpoint
 from infra.storage import Store, sha256_file
-from stages.manifest import File, Ledger, Manifest, ManifestError, Part, canonical, digest_of
+from stages.manifest import File, Ledger, LedgerError, Manifest, ManifestError, Part, digest_of, sealed, unsealed
 from stages.ref import Ref
 
 T = TypeVar("T")
 PROGRESS_SECONDS = 1.0
 LIGHT_SECONDS = 20.0
+READERS = 16
+"""Markers read at once from a store that answers over a network."""
 
 
 def parquet_bytes(table: pa.Table) -> bytes:
@@ -36,6 +40,8 @@ def read_file(store: Store, manifest: Manifest, file: File) -> bytes:
         ManifestError: The hash differs.
     """
     data = store.read(manifest.key(file))
+    if hashlib.sha256(data).hexdigest() != file.sha256:
+        data = store.read(manifest.key(file))  # damage on the way is not there the second time
     if hashlib.sha256(data).hexdigest() != file.sha256:
         raise ManifestError(
             f"{manifest.key(file)} differs from its manifest; `internvl verify {manifest.ref}` lists damage, "
@@ -100,12 +106,42 @@ class Output:
         marker = self._marker(key, input_digest)
         if not self.store.exists(marker):
             return None
-        part = Part.model_validate_json(self.store.read(marker))
-        whole = all(
-            self.store.exists(self.ref.key(file.name)) and self.store.size(self.ref.key(file.name)) == file.bytes
-            for file in part.files.values()
-        )
-        return part if whole and part.input_digest == input_digest else None
+        part = self._counted(self.store.read(marker), key, input_digest)
+        if part is None:
+            return None
+        keys = {self.ref.key(file.name): file.bytes for file in part.files.values()}
+        whole = all(self.store.exists(key) and self.store.size(key) == size for key, size in keys.items())
+        return part if whole else None
+
+    def standing(self, items: Iterable[tuple[str, str]]) -> list[Part]:
+        """Return those of many parts that `done` would return, for the price of one listing.
+
+        Args:
+            items: (part key, input digest) per part.
+        """
+        there = self.store.files(self.ref.folder)
+        wanted = [(marker, key, digest) for key, digest in items if (marker := self._marker(key, digest)) in there]
+
+        def read(item: tuple[str, str, str]) -> Part | None:
+            marker, key, digest = item
+            part = self._counted(self.store.read(marker), key, digest)
+            if part is None:
+                return None
+            whole = all(there.get(self.ref.key(file.name)) == file.bytes for file in part.files.values())
+            return part if whole else None
+
+        with ThreadPoolExecutor(READERS if self.store.remote else 1) as readers:
+            return [part for part in readers.map(read, wanted) if part is not None]
+
+    @staticmethod
+    def _counted(marker: bytes, key: str, input_digest: str) -> Part | None:
+        """Return the part of a marker; a torn or foreign one counts as none, and its part is made again."""
+        try:
+            part = Part.model_validate(unsealed(marker))
+            part.ledger.check(f"part {key}")
+        except (ValueError, LedgerError):
+            return None
+        return part if part.key == key and part.input_digest == input_digest else None
 
     def file(self, name: str, data: bytes | Path) -> File:
         """Publish a file under a name that holds its hash (`a/b.tar` becomes `a/b-<hash>.tar`)."""
@@ -117,7 +153,9 @@ class Output:
         final = f"{stem}-{sha256[:16]}.{suffix}" if dot else f"{name}-{sha256[:16]}"
         key = self.ref.key(final)
         # The name holds the hash, so equal size means equal bytes unless the disk lies; `verify` finds that.
-        if not (self.store.exists(key) and self.store.size(key) == size):
+        if self.store.exists(key) and self.store.size(key) == size:
+            self.store.touch(key)  # a killed run left it: young again, no sweep takes it before the marker counts it
+        else:
             self.store.write(key, data)
         return File(name=final, bytes=size, sha256=sha256)
 
@@ -142,18 +180,20 @@ class Output:
             The part that stands, which may be a rival attempt's equal one.
         """
         ledger.check(f"{self.ref} part {key}")
-        part = Part(
-            key=key,
-            input_digest=input_digest,
-            ledger=ledger,
-            files={role: self.file(f"parts/{name}", data) for role, (name, data) in sorted(files.items())},
-            facts=dict(facts or {}),
-        )
-        marker = self._marker(key, input_digest)
-        if not self.store.create(marker, canonical(part.model_dump(mode="json"))):
+        failpoint("before_part")
+        published = {}
+        for role, (name, data) in sorted(files.items()):
+            failpoint("before_file")
+            published[role] = self.file(f"parts/{name}", data)
+            failpoint("after_file")
+        part = Part(key=key, input_digest=input_digest, ledger=ledger, files=published, facts=dict(facts or {}))
+        marker, seal = self._marker(key, input_digest), sealed(part.model_dump(mode="json"))
+        failpoint("before_marker")
+        if not self.store.create(marker, seal):
             if standing := self.done(key, input_digest):
                 return standing
-            self.store.write(marker, canonical(part.model_dump(mode="json")))
+            self.store.write(marker, seal)  # a torn marker, or one whose files went away, counts for nothing
+        failpoint("after_marker")
         return part
 
     def commit(
@@ -173,6 +213,7 @@ class Output:
 
         Raises:
             LedgerError: The ledger does not close; nothing was committed.
+            ManifestError: Another run finished this artifact meanwhile, and differently.
         """
         ordered = tuple(sorted(parts, key=lambda part: part.key))
         whole = ledger if ledger is not None else sum((p.ledger for p in ordered), Ledger(listed=0, kept=0))
@@ -189,7 +230,13 @@ class Output:
             },
         )
         self.store.write(self.ref.key("recipe.json"), json.dumps(self.identity, indent=2, sort_keys=True).encode())
-        self.store.write(self.ref.key("manifest.json"), canonical(manifest.model_dump(mode="json")))
+        failpoint("before_manifest")
+        if not self.store.create(self.ref.key("manifest.json"), sealed(manifest.model_dump(mode="json"))):
+            raise ManifestError(
+                f"{self.ref} was finished by another run meanwhile, with another result; keep that one, give this "
+                "one a name of its own (--version NAME), or replace it (--force)"
+            )
+        failpoint("after_manifest")
         return manifest
 
 
@@ -255,7 +302,7 @@ class Workspace:
         Returns:
             All parts, sorted by key.
         """
-        parts = [part for key, digest, _ in items if (part := output.done(key, digest))]
+        parts = output.standing((key, digest) for key, digest, _ in items)
         standing = {part.key for part in parts}
         todo = [item for key, _, item in items if key not in standing]
         self.progress(len(parts), len(items), unit, f"{len(parts)} stood already" if parts else "")
