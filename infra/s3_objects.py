@@ -27,6 +27,7 @@ WHOLE_BYTES = 32 << 20
 PIECE_BYTES = 16 << 20
 """Size of one piece of a multipart upload, where 10,000 of them are enough."""
 DELETED_AT_ONCE = 1000
+DAMAGED_TRIES = 3
 
 log = logging.getLogger(__name__)
 
@@ -91,6 +92,8 @@ class Bucket:
             FileNotFoundError: No such object.
             FileExistsError: A conditional write found something there.
         """
+        from botocore.exceptions import FlexibleChecksumError
+
         started, tries = time.monotonic(), 0
         while True:
             tries += 1
@@ -99,7 +102,13 @@ class Bucket:
             except Exception as error:
                 if _status(error) == 412:
                     raise FileExistsError(what) from error
-                if not _may_pass(error):
+                damaged = isinstance(error, FlexibleChecksumError)
+                if damaged and tries == DAMAGED_TRIES:
+                    raise StorageError(
+                        f"s3://{self.name} did not {what}: what came was damaged, {tries} times, by the store's own "
+                        "checksum; `internvl verify` lists damage, then run the stage that made it with --force"
+                    ) from error
+                if not damaged and not _may_pass(error):
                     raise self._clear(what, error) from error
                 waited = time.monotonic() - started
                 # Full jitter: a thousand workers must not come back in step.

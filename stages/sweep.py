@@ -16,7 +16,7 @@ from stages.manifest import ManifestError, Part, digest_of, find, unsealed
 from stages.ref import Ref
 
 DAY_SECONDS = 86_400.0
-_MARKER = re.compile(r"(?P<folder>.+)/markers/.+-(?P<config>[0-9a-f]{12})-[0-9a-f]{12}\.json")
+_MARKER = re.compile(r"(?P<folder>.+)/markers/.+-(?P<config>[0-9a-f]{12})-[^-/]{1,12}\.json")
 _CONTENT = re.compile(r".+/(?:parts|reports)/.+-[0-9a-f]{16}(?:\.[^/]+)?")
 _PRIVATE = re.compile(r"(?P<folder>.+)/(?:state|spill)/.+")
 _PROBE = re.compile(r"tmp/probe-[0-9a-f]{32}")

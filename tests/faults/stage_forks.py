@@ -17,7 +17,8 @@ from typing import Any
 
 from infra.cluster import InlineCluster
 from infra.storage import Store
-from stages.materialize import StageSpec, materialize
+from stages.lean import lean_package
+from stages.materialize import StageSpec, materialize, module_of
 
 
 class PoolCluster(InlineCluster):
@@ -58,12 +59,12 @@ def _forked(request: dict[str, Any]) -> int:
 
 
 def main() -> None:
-    import stages.download
-    import stages.list_urls
-    from stages.lean import lean_package
-
     lean_package("img2dataset")
-    import img2dataset.downloader  # noqa: F401 - what a part needs, imported once for all forks
+    # What the stages import, once for all forks.
+    for name in ("list_urls", "download"):
+        module_of(name)
+    import img2dataset.downloader
+    import img2dataset.resizer  # noqa: F401
 
     print("ready", flush=True)
     for line in sys.stdin:
