@@ -60,7 +60,9 @@ def failpoint(name: str) -> None:
 
 
 def _parse(wanted: str) -> tuple[str, str, int]:
-    place, action, nth = [*wanted.split(":"), "1"][:3] if wanted.count(":") < 3 else ("", "", "")
+    place, _, rest = wanted.partition(":")
+    action, _, nth = rest.partition(":")
+    nth = nth or "1"
     if place not in FAILPOINTS or action not in ACTIONS or not nth.isdecimal() or int(nth) < 1:
         raise ValueError(
             f"{VARIABLE}={wanted!r} is not name:action[:nth]; names are {', '.join(FAILPOINTS)}; "
