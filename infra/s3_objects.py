@@ -67,13 +67,14 @@ def _may_pass(error: BaseException) -> bool:
 def _client() -> Any:
     # fsspec keeps one instance per set of arguments and process, so this is cheap and keeps the
     # client out of pickles. Listings are not kept: another process may have written a moment ago.
-    return fsspec.filesystem(
+    client = fsspec.filesystem(
         "s3",
         use_listings_cache=False,
         endpoint_url=os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL"),
-        # s3fs asks again for two seconds and `_patiently` for a minute: a third layer would multiply both.
         config_kwargs={"retries": {"total_max_attempts": 1}, "connect_timeout": 10, "read_timeout": 60},
     )
+    client.retries = 2  # `_patiently` asks again; two more layers that do would multiply its time
+    return client
 
 
 class Bucket:

@@ -131,10 +131,12 @@ class Manifest(_Frozen):
 def find(store: Store, ref: Ref) -> Manifest | None:
     """Return the manifest of a finished artifact, None where it is not finished."""
     key = ref.key("manifest.json")
-    if not store.exists(key):
+    try:
+        data = store.read(key)
+    except (FileNotFoundError, NotADirectoryError):
         return None
     try:
-        manifest = Manifest.model_validate(unsealed(store.read(key)))
+        manifest = Manifest.model_validate(unsealed(data))
         if manifest.ref != ref:
             raise ValueError(f"it is the manifest of {manifest.ref}")
         return manifest

@@ -103,15 +103,19 @@ class Output:
 
     def done(self, key: str, input_digest: str) -> Part | None:
         """Return a part that an earlier attempt published from the same input with the same parameters."""
-        marker = self._marker(key, input_digest)
-        if not self.store.exists(marker):
+        try:
+            part = self._counted(self.store.read(self._marker(key, input_digest)), key, input_digest)
+        except FileNotFoundError:
             return None
-        part = self._counted(self.store.read(marker), key, input_digest)
         if part is None:
             return None
-        keys = {self.ref.key(file.name): file.bytes for file in part.files.values()}
-        whole = all(self.store.exists(key) and self.store.size(key) == size for key, size in keys.items())
-        return part if whole else None
+        return part if all(self._holds(file.name, file.bytes) for file in part.files.values()) else None
+
+    def _holds(self, name: str, size: int) -> bool:
+        try:
+            return self.store.size(self.ref.key(name)) == size
+        except FileNotFoundError:
+            return False
 
     def standing(self, items: Iterable[tuple[str, str]]) -> list[Part]:
         """Return those of many parts that `done` would return, for the price of one listing.
@@ -153,7 +157,7 @@ class Output:
         final = f"{stem}-{sha256[:16]}.{suffix}" if dot else f"{name}-{sha256[:16]}"
         key = self.ref.key(final)
         # The name holds the hash, so equal size means equal bytes unless the disk lies; `verify` finds that.
-        if self.store.exists(key) and self.store.size(key) == size:
+        if self._holds(final, size):
             self.store.touch(key)  # a killed run left it: young again, no sweep takes it before the marker counts it
         else:
             self.store.write(key, data)

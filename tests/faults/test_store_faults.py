@@ -82,6 +82,16 @@ def test_a_marker_whose_answer_was_lost_is_ours(s3_store: Store, broken: Break) 
     assert len(s3_store.keys(f"{REF.folder}/markers")) == 1
 
 
+def test_what_publishing_and_looking_up_cost_in_requests(s3_store: Store, broken: Break) -> None:
+    seen = broken()
+    publish(s3_store, parts=3)
+    # Per part: one question, its file, and one conditional PUT of its marker; then recipe and manifest.
+    assert dict(seen.requests) == {"HEAD": 3, "PUT": 3 + 3 + 2}
+    seen.requests.clear()
+    output(s3_store).standing([(f"{n:06d}", "d" * 64) for n in range(1000)])
+    assert dict(seen.requests) == {"GET": 1 + 3}, "one page of a listing, and the markers that stand"
+
+
 def test_a_marker_that_a_rival_wrote_first_is_kept_and_its_part_is_what_counts(s3_store: Store) -> None:
     first = output(s3_store).part("0", "d", Ledger(listed=1, kept=1), {"rows": ("0.bin", b"first")})
     second = output(s3_store).part("0", "d", Ledger(listed=1, kept=0, failed=1), {"rows": ("0.bin", b"second")})
