@@ -5,76 +5,21 @@ The client is s3fs, without its convenience: its `isfile` calls an outage "no su
 """
 
 import hashlib
-import logging
-import os
-import random
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar, cast
+from typing import Any, BinaryIO, cast
 
-import fsspec
 from fsspec.asyn import sync
 
-from infra.store_entries import Entry, StorageError, StoreUnavailable
+from infra.s3_client import ShortBody, client, patiently
+from infra.store_entries import Entry, StorageError
 
-T = TypeVar("T")
-PATIENCE_SECONDS = 60.0
-"""How long one call is asked again before the store counts as unavailable."""
 WHOLE_BYTES = 32 << 20
 """Objects up to this size are read in one request; larger ones in ranges, side by side."""
 PIECE_BYTES = 16 << 20
 """Size of one piece of a multipart upload, where 10,000 of them are enough."""
 DELETED_AT_ONCE = 1000
-DAMAGED_TRIES = 3
-
-log = logging.getLogger(__name__)
-
-
-class _ShortBody(ConnectionError):
-    """A reply held fewer bytes than it announced."""
-
-
-def _status(error: BaseException) -> int:
-    """Return the HTTP status behind an error, 0 where there is none: s3fs keeps botocore's error as the cause."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(reply := getattr(seen, "response", None), dict):
-            return int(reply.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-        seen = seen.__cause__
-    return 0
-
-
-def _may_pass(error: BaseException) -> bool:
-    """Say whether asking again can help."""
-    import aiohttp
-    from botocore.exceptions import (  # type: ignore[import-untyped]
-        HTTPClientError,
-        IncompleteReadError,
-        ResponseStreamingError,
-    )
-
-    if status := _status(error):
-        return status >= 500 or status in (408, 409, 429)
-    return isinstance(
-        error,
-        TimeoutError | ConnectionError | HTTPClientError | IncompleteReadError | ResponseStreamingError
-        | aiohttp.ClientError,
-    )  # fmt: skip
-
-
-def _client() -> Any:
-    # fsspec keeps one instance per set of arguments and process, so this is cheap and keeps the
-    # client out of pickles. Listings are not kept: another process may have written a moment ago.
-    client = fsspec.filesystem(
-        "s3",
-        use_listings_cache=False,
-        endpoint_url=os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL"),
-        config_kwargs={"retries": {"total_max_attempts": 1}, "connect_timeout": 10, "read_timeout": 60},
-    )
-    client.retries = 2  # `_patiently` asks again; two more layers that do would multiply its time
-    return client
 
 
 class Bucket:
@@ -84,62 +29,10 @@ class Bucket:
         """Bind to a bucket; the connection is made at the first call."""
         self.name = name
 
-    def _patiently(self, what: str, ask: Callable[[], T]) -> T:
-        """Ask until there is an answer, for `PATIENCE_SECONDS` at most.
-
-        Raises:
-            StoreUnavailable: There was none in that time.
-            StorageError: The answer is that we may not, or that there is no such bucket.
-            FileNotFoundError: No such object.
-            FileExistsError: A conditional write found something there.
-        """
-        from botocore.exceptions import FlexibleChecksumError
-
-        started, tries = time.monotonic(), 0
-        while True:
-            tries += 1
-            try:
-                return ask()
-            except Exception as error:
-                if _status(error) == 412:
-                    raise FileExistsError(what) from error
-                damaged = isinstance(error, FlexibleChecksumError)
-                if damaged and tries == DAMAGED_TRIES:
-                    raise StorageError(
-                        f"s3://{self.name} did not {what}: what came was damaged, {tries} times, by the store's own "
-                        "checksum; `internvl verify` lists damage, then run the stage that made it with --force"
-                    ) from error
-                if not damaged and not _may_pass(error):
-                    raise self._clear(what, error) from error
-                waited = time.monotonic() - started
-                # Full jitter: a thousand workers must not come back in step.
-                pause = random.uniform(0, min(5.0, 0.2 * 2**tries))
-                if waited + pause > PATIENCE_SECONDS:
-                    raise StoreUnavailable(
-                        f"s3://{self.name} did not {what} in {tries} tries over {waited:.0f} s: "
-                        f"{type(error).__name__}: {str(error)[:200]}; finished parts are kept: "
-                        "run the same command again when the store answers"
-                    ) from error
-                log.warning("s3://%s did not %s: %s; try %d follows", self.name, what, str(error)[:200], tries + 1)
-                time.sleep(pause)
-
-    def _clear(self, what: str, error: Exception) -> Exception:
-        from botocore.exceptions import BotoCoreError
-
-        if isinstance(error, FileNotFoundError) and "bucket" in str(error).lower():
-            return StorageError(
-                f"there is no bucket {self.name!r}; make it, or set INTERNVL_STORE to one that is there"
-            )
-        if isinstance(error, PermissionError | BotoCoreError):
-            return StorageError(
-                f"s3://{self.name} does not let us {what}: {str(error)[:200]}; check the credentials and the "
-                "bucket's policy: reading, writing, listing and deleting are needed"
-            )
-        return error
-
     def _call(self, what: str, method: str, **arguments: Any) -> dict[str, Any]:
         return cast(
-            dict[str, Any], self._patiently(what, lambda: _client().call_s3(method, Bucket=self.name, **arguments))
+            dict[str, Any],
+            patiently(self.name, what, lambda: client().call_s3(method, Bucket=self.name, **arguments)),
         )
 
     def head(self, key: str) -> Entry:
@@ -158,40 +51,42 @@ class Bucket:
             FileNotFoundError: There is none.
         """
 
-        async def ask(client: Any) -> bytes:
-            reply = await client._call_s3("get_object", Bucket=self.name, Key=key)
+        async def ask(asked: Any) -> bytes:
+            reply = await asked._call_s3("get_object", Bucket=self.name, Key=key)
             length = int(reply["ContentLength"])
             try:
                 data = b"" if length > WHOLE_BYTES else bytes(await reply["Body"].read())
             finally:
                 reply["Body"].close()
             if length > WHOLE_BYTES:
-                data = bytes(await client._cat_file(f"{self.name}/{key}"))
+                data = bytes(await asked._cat_file(f"{self.name}/{key}"))
             if len(data) != length:
-                raise _ShortBody(f"{len(data)} of {length} bytes came")
+                raise ShortBody(f"{len(data)} of {length} bytes came")
             return data
 
         def once() -> bytes:
-            client = _client()
-            return cast(bytes, sync(client.loop, ask, client))
+            asked = client()
+            return cast(bytes, sync(asked.loop, ask, asked))
 
-        return self._patiently(f"give {key}", once)
+        return patiently(self.name, f"give {key}", once)
 
     def download(self, key: str, target: Path) -> None:
         """Copy an object into a local file, whole."""
         wanted = self.head(key).bytes
 
         def once() -> None:
-            _client().get_file(f"{self.name}/{key}", str(target))
+            client().get_file(f"{self.name}/{key}", str(target))
             if target.stat().st_size != wanted:
-                raise _ShortBody(f"{target.stat().st_size} of {wanted} bytes came")
+                raise ShortBody(f"{target.stat().st_size} of {wanted} bytes came")
 
-        self._patiently(f"give {key}", once)
+        patiently(self.name, f"give {key}", once)
 
     def open(self, key: str) -> BinaryIO:
         """Open an object for reading, with seek; ranges are fetched as they are needed."""
-        return self._patiently(
-            f"open {key}", lambda: cast(BinaryIO, _client().open(f"{self.name}/{key}", "rb", fill_cache=False))
+        return patiently(
+            self.name,
+            f"open {key}",
+            lambda: cast(BinaryIO, client().open(f"{self.name}/{key}", "rb", fill_cache=False)),
         )
 
     def sha256(self, key: str) -> str:
@@ -200,15 +95,15 @@ class Bucket:
 
         def once() -> str:
             digest, read = hashlib.sha256(), 0
-            with _client().open(f"{self.name}/{key}", "rb", block_size=WHOLE_BYTES, cache_type="readahead") as file:
+            with client().open(f"{self.name}/{key}", "rb", block_size=WHOLE_BYTES, cache_type="readahead") as file:
                 while block := file.read(1 << 20):
                     digest.update(block)
                     read += len(block)
             if read != wanted:
-                raise _ShortBody(f"{read} of {wanted} bytes came")
+                raise ShortBody(f"{read} of {wanted} bytes came")
             return digest.hexdigest()
 
-        return self._patiently(f"give {key}", once)
+        return patiently(self.name, f"give {key}", once)
 
     def write(self, key: str, data: bytes | Path, exclusive: bool = False) -> None:
         """Write an object: one PUT or one completed multipart upload, so a reader never sees half of it.
@@ -222,11 +117,11 @@ class Bucket:
         def once() -> None:
             if isinstance(data, Path):
                 piece = max(PIECE_BYTES, data.stat().st_size // 9000)
-                _client().put_file(str(data), path, mode=mode, chunksize=piece)
+                client().put_file(str(data), path, mode=mode, chunksize=piece)
             else:
-                _client().pipe_file(path, data, mode=mode, chunksize=PIECE_BYTES)
+                client().pipe_file(path, data, mode=mode, chunksize=PIECE_BYTES)
 
-        self._patiently(f"take {key}", once)
+        patiently(self.name, f"take {key}", once)
 
     def touch(self, key: str) -> None:
         """Make an object as young as if it were written now, by a copy onto itself inside the store."""

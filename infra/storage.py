@@ -17,7 +17,7 @@ from typing import BinaryIO, cast
 
 from infra import disk_files
 from infra.s3_objects import Bucket
-from infra.store_entries import Entry, StorageError, StoreUnavailable
+from infra.store_entries import Entry, StorageError, StoreUnavailable, checked_key, checked_root
 
 __all__ = ["Entry", "StorageError", "Store", "StoreUnavailable", "sha256_file"]
 
@@ -37,10 +37,6 @@ def _sha256(file: BinaryIO) -> str:
     return digest.hexdigest()
 
 
-def _climbs(path: str) -> bool:
-    return ".." in PurePosixPath(path).parts or any(ord(letter) < 32 or ord(letter) == 127 for letter in path)
-
-
 class Store:
     """Files by key under one root; keys are relative posix paths without `..`."""
 
@@ -50,13 +46,7 @@ class Store:
         Raises:
             StorageError: The root is neither, or it climbs.
         """
-        scheme, separator, rest = root.partition("://")
-        if separator and (scheme not in ("s3", "file") or not rest.strip("/")):
-            raise StorageError(f"store root {root!r}: only a folder or s3://bucket/prefix is known")
-        self.remote = bool(separator) and scheme == "s3"
-        if "\0" in root or (self.remote and _climbs(rest)):
-            raise StorageError(f"store root {root!r} holds '..' or a control character; write it plainly")
-        self.root = root.rstrip("/") if self.remote else str(Path(rest or root).resolve())
+        self.root, self.remote = checked_root(root)
 
     def __repr__(self) -> str:
         """Show the root alone."""
@@ -68,10 +58,7 @@ class Store:
         Raises:
             StorageError: The key is absolute, climbs out of the root or holds a control character.
         """
-        parts = PurePosixPath(key).parts
-        if not parts or key.startswith("/") or _climbs(key):
-            raise StorageError(f"key {key!r} does not stay inside the store; use a relative path without '..'")
-        return f"{self.root}/{'/'.join(parts)}"
+        return f"{self.root}/{checked_key(key)}"
 
     def _file(self, key: str) -> Path:
         return Path(self.path(key))

@@ -12,7 +12,7 @@ import boto3
 import pytest
 from s3_fault_proxy import Fault, Faults, s3_fault_proxy
 
-from infra import failpoints, s3_objects
+from infra import failpoints, s3_client, s3_objects
 from infra.s3_objects import Bucket
 from infra.storage import StorageError, Store, StoreUnavailable
 from stages.manifest import Ledger, Manifest, ManifestError, load, verify
@@ -152,7 +152,7 @@ def test_large_objects_are_whole_too(
 def test_a_store_that_is_down_is_said_within_the_limit(
     s3_store: Store, broken: Break, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(s3_objects, "PATIENCE_SECONDS", 1.0)
+    monkeypatch.setattr(s3_client, "PATIENCE_SECONDS", 1.0)
     publish(s3_store, parts=1)
     broken(Fault("503"))
     started = time.monotonic()
@@ -172,9 +172,7 @@ def test_a_stage_ends_with_the_exit_code_for_later(s3_store: Store, broken: Brea
     spec = StageSpec(stage="list_urls", artifact=REF, parameters={"source": "own"})
     s3_store.write("spec.json", spec.model_dump_json().encode())
     broken(Fault("503"))
-    code = (
-        "import sys; from infra import s3_objects; s3_objects.PATIENCE_SECONDS = 0.5; from stages.run import main; "
-    )
+    code = "import sys; from infra import s3_client; s3_client.PATIENCE_SECONDS = 0.5; from stages.run import main; "
     command = [
         sys.executable,
         "-c",
@@ -204,7 +202,7 @@ def test_an_upload_that_fails_half_way_publishes_nothing_and_is_aborted(
     s3_store: Store, broken: Break, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(s3_objects, "PIECE_BYTES", 5 << 20)
-    monkeypatch.setattr(s3_objects, "PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(s3_client, "PATIENCE_SECONDS", 0.2)
     source = tmp_path / "large.bin"
     source.write_bytes(os.urandom(12 << 20))
     broken(Fault("500", methods=("PUT",), contains="partNumber=2"))
