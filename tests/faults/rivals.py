@@ -1,6 +1,7 @@
 """Rival processes make the same parts, each with another result, and are killed at random: run with a store's root.
 
-Each generation of eight lives a random time of up to 50 ms; the kills are counted. The last one lives.
+Each generation of eight lives up to 50 ms. When all parts stand they are committed, and the next
+version begins, until there were two hundred kills.
 """
 
 import json
@@ -9,6 +10,7 @@ import random
 import signal
 import sys
 import time
+from typing import Any
 
 from infra.storage import Store
 from stages.manifest import Ledger, Part, load, verify
@@ -16,6 +18,7 @@ from stages.ref import Ref
 from stages.workspace import Output
 
 PARTS, ROWS, RIVALS, KILLS = 60, 20, 8, 200
+ITEMS = [(f"{number:06d}", f"{number:064x}") for number in range(PARTS)]
 
 
 def make(output: Output, number: int, lucky: random.Random) -> Part:
@@ -35,32 +38,43 @@ def work(output: Output, seed: int) -> None:
         output.done(f"{number:06d}", f"{number:064x}") or make(output, number, lucky)
 
 
-def main(root: str) -> None:
-    output = Output(store=Store(root), ref=Ref(name="pool/x", version="v1"), stage="toy", identity={"inputs": {}})
-    chance, killed, seed = random.Random(0), 0, 0
-    while killed < KILLS:
-        children = []
-        for _ in range(RIVALS):
-            seed += 1
-            if not (child := os.fork()):
-                work(output, seed)
-                os._exit(0)
-            children.append(child)
-        for child in children:
-            time.sleep(chance.uniform(0, 0.05) / RIVALS)
-            os.kill(child, signal.SIGKILL)
-        killed += sum(os.waitpid(child, 0)[1] == signal.SIGKILL for child in children)
-    work(output, seed + 1)
-    parts = output.standing((f"{number:06d}", f"{number:064x}") for number in range(PARTS))
+def generation(output: Output, first_seed: int, chance: random.Random) -> int:
+    """Let rivals work for a moment; return how many of them were killed at it."""
+    children = []
+    for seed in range(first_seed, first_seed + RIVALS):
+        if not (child := os.fork()):
+            work(output, seed)
+            os._exit(0)
+        children.append(child)
+    for child in children:
+        time.sleep(chance.uniform(0, 0.05) / RIVALS)
+        os.kill(child, signal.SIGKILL)
+    return sum(os.waitpid(child, 0)[1] == signal.SIGKILL for child in children)
+
+
+def finish(output: Output) -> dict[str, Any]:
+    """Commit what stands; tell what can be read back."""
+    store = output.store
+    parts = output.standing(ITEMS)
     manifest = output.commit(parts)
-    told = {
-        "killed": killed,
+    said = [store.read(manifest.key(part.files["facts"])) for part in parts]
+    return {
         "listed": manifest.ledger.listed,
-        "agree": all(p.facts["kept"] == p.ledger.kept for p in parts)
-        and all(output.store.read(manifest.key(p.files["facts"])) == str(p.ledger.kept).encode() for p in parts),
-        "damage": verify(output.store, load(output.store, manifest.ref)),
+        "agree": said == [str(part.ledger.kept).encode() for part in parts],
+        "damage": verify(store, load(store, manifest.ref)),
     }
-    print(json.dumps(told))
+
+
+def main(root: str) -> None:
+    chance, killed, seed, told = random.Random(0), 0, 0, []
+    while killed < KILLS:
+        version = f"v{len(told)}"
+        output = Output(Store(root), Ref(name="pool/x", version=version), stage="toy", identity={"inputs": {}})
+        while len(output.standing(ITEMS)) < PARTS:
+            killed += generation(output, seed, chance)
+            seed += RIVALS
+        told.append(finish(output))
+    print(json.dumps({"killed": killed, "versions": told}))
 
 
 if __name__ == "__main__":

@@ -183,18 +183,18 @@ def test_other_parameters_after_a_kill_are_never_mixed_in(
     assert state(killed) == state(clean)
 
 
-@pytest.mark.parametrize("damage", [b"", b'{"key":', b"[]", b'{"key":"foreign"}', b"\xff\x00"])
-def test_a_torn_or_foreign_marker_counts_for_nothing(
-    forks: Forks, specs: list[dict[str, Any]], untouched: dict[str, str], tmp_path: Path, damage: bytes
+def test_torn_and_foreign_markers_count_for_nothing(
+    forks: Forks, specs: list[dict[str, Any]], untouched: dict[str, str], tmp_path: Path
 ) -> None:
     store = Store(str(tmp_path / "store"))
     assert forks.run(store.root, specs, INTERNVL_FAILPOINT="before_manifest:kill:2") == [KILLED]
     markers = store.keys(f"{POOL.folder}/markers")
-    store.write(markers[0], damage)
+    for marker, damage in zip(markers, (b"", b'{"key":', b"[]", b'{"key":"foreign"}'), strict=True):
+        store.write(marker, damage)
     store.write(f"{POOL.folder}/markers/report.json", b"{}")
     assert forks.run(store.root, specs) == [0], forks.log.read_text()[-2000:]
     assert state(store) == untouched
-    assert store.read(markers[0]) != damage
+    assert all(len(store.read(marker)) > 100 for marker in markers), "each was written again"
 
 
 def test_the_command_that_a_cluster_runs_is_killed_and_run_again(

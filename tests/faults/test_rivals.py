@@ -17,8 +17,8 @@ def test_of_rival_attempts_one_counts_and_the_rest_is_swept(tmp_path: Path) -> N
     ended = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240)
     assert ended.returncode == 0, ended.stderr[-3000:]
     told = json.loads(ended.stdout)
-    assert told.pop("killed") >= 200
-    assert told == {"listed": 1200, "agree": True, "damage": []}
+    assert told["killed"] >= 200
+    assert told["versions"] == [{"listed": 1200, "agree": True, "damage": []}] * len(told["versions"])
     store = Store(root)
     counted = set(store.keys())
     leftovers = find_leftovers(store, 0).leftovers
@@ -26,4 +26,4 @@ def test_of_rival_attempts_one_counts_and_the_rest_is_swept(tmp_path: Path) -> N
     remove_leftovers(store, leftovers)
     assert find_leftovers(store, 0).leftovers == []
     assert len(store.keys()) == len(counted) - sum(each.kind is Kind.UNCOUNTED for each in leftovers)
-    assert len(store.keys("pool/x/v1/parts")) == 120
+    assert len([key for key in store.files() if "/parts/" in key]) == 120 * len(told["versions"])
