@@ -19,6 +19,8 @@ WHOLE_BYTES = 32 << 20
 """Objects up to this size are read in one request; larger ones in ranges, side by side."""
 PIECE_BYTES = 16 << 20
 """Size of one piece of a multipart upload, where 10,000 of them are enough."""
+COPIED_BYTES = 5 << 30
+"""Objects up to this size are copied in one request; larger ones in pieces."""
 DELETED_AT_ONCE = 1000
 
 
@@ -125,8 +127,20 @@ class Bucket:
 
     def touch(self, key: str) -> None:
         """Make an object as young as if it were written now, by a copy onto itself inside the store."""
-        source = {"Bucket": self.name, "Key": key}
-        self._call(f"renew {key}", "copy_object", Key=key, CopySource=source, MetadataDirective="REPLACE")
+        if (size := self.head(key).bytes) <= COPIED_BYTES:
+            source = {"Bucket": self.name, "Key": key}
+            self._call(f"renew {key}", "copy_object", Key=key, CopySource=source, MetadataDirective="REPLACE")
+            return
+
+        async def ask(asked: Any) -> None:
+            path = f"{self.name}/{key}"
+            await asked._copy_managed(path, path, size, block=1 << 30)
+
+        def once() -> None:
+            asked = client()
+            sync(asked.loop, ask, asked)
+
+        patiently(self.name, f"renew {key}", once)
 
     def objects(self, prefix: str) -> Iterator[Entry]:
         """Yield all objects whose key begins so, in the order of their keys, a page of the listing at a time."""

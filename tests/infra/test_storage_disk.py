@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from infra import s3_objects
 from infra.storage import Entry, StorageError, Store
 
 
@@ -114,11 +115,25 @@ def test_touch_makes_a_file_young(store: Store) -> None:
     assert entry.modified > 1e9 and store.read("a") == b"1"
 
 
-def test_touch_keeps_an_object(s3_store: Store) -> None:
-    s3_store.write("a/b", b"1")
+@pytest.mark.parametrize("limit", [5 << 30, 1000])
+def test_touch_keeps_an_object(s3_store: Store, monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
+    monkeypatch.setattr(s3_objects, "COPIED_BYTES", limit)
+    s3_store.write("a/b", b"1" * 5000)
     s3_store.touch("a/b")
-    assert s3_store.read("a/b") == b"1"
-    assert s3_store.now() - next(iter(s3_store.entries())).modified < 60
+    assert s3_store.read("a/b") == b"1" * 5000
+    (entry,) = s3_store.entries()
+    assert s3_store.now() - entry.modified < 60
+
+
+def test_a_file_of_somebody_else_is_touched_by_a_copy(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    store.write("a", b"1")
+    before = os.stat(store.path("a")).st_ino
+    monkeypatch.setattr("os.utime", refuse)
+    store.touch("a")
+    assert store.read("a") == b"1" and os.stat(store.path("a")).st_ino != before
 
 
 def test_a_small_file_is_written_by_one_process_while_another_reads(store: Store) -> None:
