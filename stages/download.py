@@ -21,6 +21,8 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
 from infra.egress import EgressError, Guard, Response, reason_in
+from stages import download_report
+from stages.download_watch import watched
 from stages.lean import lean_package
 from stages.manifest import Manifest, ManifestError, Part
 from stages.outcome import Outcome, ledger_of
@@ -237,7 +239,7 @@ def run(parameters: Parameters, output: Output, here: Workspace) -> Manifest:
     items = [
         (part.key, part.files["rows"].sha256, (part.key, part.files["rows"].sha256, part)) for part in listing.parts
     ]
-    parts = here.map_parts(output, work, items)
+    parts = watched(here, output).map_parts(output, work, items)
     counts: Counter[str] = Counter()
     for part in parts:
         counts.update(part.facts["outcomes"])
@@ -252,7 +254,8 @@ def run(parameters: Parameters, output: Output, here: Workspace) -> Manifest:
         source = listing.ref.name.rpartition("/")[2]
         totals["planted"] = judge_outcomes(planted_outcomes(parameters.truth, source), seen)
         totals["markdown"] = markdown(totals["planted"])
-    return output.commit(parts, totals=totals)
+    told, pages = download_report.report(listing, parts, totals, output, here)
+    return output.commit(parts, totals=told, reports=pages)
 
 
 _ADVICE = {
