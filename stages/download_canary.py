@@ -60,7 +60,7 @@ class Canary:
     worked: frozenset[str]
     others: frozenset[str]
 
-    def ask(self, _: None, work: Callable[..., Part]) -> dict[str, str]:
+    def ask(self, work: Callable[..., Part]) -> dict[str, str]:
         """Return the outcome of each row now, by uid; runs where parts are fetched."""
         (part,) = self.listing.parts
         given: dict[str, Any] = {"listing": self.listing, "output": self.output}

@@ -64,7 +64,7 @@ class Baseline:
     @classmethod
     def at(cls, counts: Mapping[str, int]) -> "Baseline":
         """Return the baseline of a web that really is as in this part, from now on."""
-        scale = max(1.0, MIN_BASELINE / max(asked(counts), 1))
+        scale = max(1.0, 1.01 * MIN_BASELINE / max(asked(counts), 1))
         return cls({name: scale * count for name, count in sorted(counts.items())})
 
 

@@ -137,6 +137,7 @@ def _whole(source: str, pilot: Mapping[str, Any], found: Tally) -> Price | None:
 def render(*, source: str, listing: Manifest, found: Tally, provenance: Mapping[str, str]) -> bytes:
     """Return the page of counts; names of hosts and reasons come from outside and are escaped."""
     listed, outcomes = listing.ledger.listed, found.outcomes
+    said = [(where, outcomes.get(outcome, 0)) for outcome, where in OPT_OUTS]
     return _page(
         "download_report.html.j2",
         source=source,
@@ -146,9 +147,7 @@ def render(*, source: str, listing: Manifest, found: Tally, provenance: Mapping[
         steps=rungs(listed, outcomes),
         outcomes=outcome_rows(listed, outcomes, listing.totals.get("rejected", {})),
         hosts=refusing(found.hosts),
-        opt_outs=[
-            (where, outcomes.get(outcome, 0), share(outcomes.get(outcome, 0), listed)) for outcome, where in OPT_OUTS
-        ],
+        opt_outs=[(where, count, share(count, listed)) for where, count in said],
         rows=sum(outcomes.values()),
         urls=found.urls,
         bytes_in=found.bytes_in,
@@ -177,18 +176,15 @@ def markdown(source: str, listed: int, found: Tally) -> str:
     outcomes = found.outcomes
     lines = [f"### {source}: download", "", _headline(listed, outcomes), ""]
     lines += ["| step | rows | of listed | of step before |", "| :-- | --: | --: | --: |"]
-    lines += [
-        f"| {s['name']} | {s['rows']:,} | {s['of_listed']} | {s['of_before']} |" for s in rungs(listed, outcomes)
-    ]
+    for step in rungs(listed, outcomes):
+        lines.append(f"| {step['name']} | {step['rows']:,} | {step['of_listed']} | {step['of_before']} |")
     lines += ["", "| outcome | class | rows | of listed |", "| :-- | :-- | --: | --: |"]
     lines += [
         f"| {row['outcome']} | {row['kind']} | {row['rows']:,} | {row['share']} |"
         for row in outcome_rows(listed, outcomes, {})
     ]
-    lines += [
-        "",
-        f"{found.urls:,} distinct urls, {gigabytes(found.bytes_in)} in, {gigabytes(found.bytes_out)} stored.",
-    ]
+    weight = f"{gigabytes(found.bytes_in)} from the web, {gigabytes(found.bytes_out)} stored"
+    lines += ["", f"{found.urls:,} distinct urls, {weight}."]
     return "\n".join(lines) + "\n"
 
 
@@ -213,16 +209,14 @@ def report(
     }
     page = render(source=source, listing=listing, found=found, provenance=provenance)
     output.store.write(output.ref.key(LIVE), render_live(source=source, found=found, seen=_seen(output)))
+    text = [markdown(source, listing.ledger.listed, found), str(totals.get("markdown", ""))]
     told = {
         **totals,
         "ladder": ladder(listing.ledger.listed, found.outcomes),
         "urls": found.urls,
         "bytes_in": found.bytes_in,
         "bytes_out": found.bytes_out,
-        "markdown": "\n".join(
-            [markdown(source, listing.ledger.listed, found), str(totals.get("markdown", ""))]
-        ).strip()
-        + "\n",
+        "markdown": "\n".join(text).strip() + "\n",
     }
     return told, {"download_report": ("download.html", page)}
 

@@ -154,7 +154,8 @@ def _times(store: Store, ref: Ref, part: Part, uids: pa.ChunkedArray) -> pa.Tabl
 
 def bin_of(milliseconds: np.ndarray) -> np.ndarray:
     """Return the latency bin of each time, at least one millisecond."""
-    return np.floor(np.log2(np.maximum(milliseconds, 1)) * BINS_PER_DOUBLING).astype(np.int16)
+    bins: np.ndarray = np.floor(np.log2(np.maximum(milliseconds, 1)) * BINS_PER_DOUBLING).astype(np.int16)
+    return bins
 
 
 def seconds_of(latency_bin: int) -> float:

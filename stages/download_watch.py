@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from infra.cluster import Cluster, TrainLoop
+from infra.cluster import Cluster
 from stages.download_canary import Canary, draw_canary, ended
 from stages.download_drift import Baseline, Jump, judge, recovered
 from stages.manifest import Ledger, ManifestError, Part
@@ -154,12 +154,6 @@ class Watched:
         finally:
             self._save(now=True)
 
-    def train(
-        self, loop: TrainLoop, config: dict[str, Any], *, workers: int, gpus_per_worker: int, name: str
-    ) -> None:
-        """Train on the cluster that is watched."""
-        self._inner.train(loop, config, workers=workers, gpus_per_worker=gpus_per_worker, name=name)
-
     def _hand_out(
         self, todo: deque[Any], tries: Counter[str], out: dict[str, Any]
     ) -> Iterator[tuple[Any, Baseline, bool]]:
@@ -193,7 +187,7 @@ class Watched:
             self._save(now=True)
 
     def _is_over(self, work: Callable[..., Part], canary: Canary, jump: Jump, cpus: float) -> bool:
-        (outcomes,) = self._inner.map(partial(canary.ask, work=work), [None], cpus=cpus)
+        (outcomes,) = self._inner.map(partial(Canary.ask, work=work), [canary], cpus=cpus)
         return recovered(jump.outcome, *canary.counts(outcomes))
 
     def _gave_up(self, jump: Jump, key: str, patience: float) -> str:
@@ -246,5 +240,5 @@ def duration(seconds: float) -> str:
 def watched(here: Workspace, output: Output) -> Workspace:
     """Return a workspace whose cluster pauses in an outage, and whose progress tells rate and remaining time."""
     watch = Watched(here, output)
-    cluster: Cluster = watch
-    return replace(here, cluster=cluster, progress=watch.progress)
+    # It maps parts alone, so it is a cluster for `map_parts` and for nothing else.
+    return replace(here, cluster=cast(Cluster, watch), progress=watch.progress)
