@@ -30,6 +30,19 @@ class SourceName(StrEnum):
     OWN = "own"
 
 
+class RetryName(StrEnum):
+    """What a later pass asks for again: all that may come back, or some of it."""
+
+    TRANSIENT = "transient"
+    DNS = "dns"
+    CONNECT = "connect"
+    TLS = "tls"
+    TIMEOUT = "timeout"
+    RATE_LIMITED = "rate_limited"
+    SERVER_ERROR = "server_error"
+    LOST = "lost"
+
+
 class StageName(StrEnum):
     """The stages, in the order of the road."""
 

@@ -23,7 +23,9 @@ def markdown(label: str, manifest: Manifest, report_url: str) -> str:
     if text := manifest.totals.get("markdown"):
         lines += ["", str(text)]
     plain = {k: v for k, v in manifest.totals.items() if isinstance(v, int | float | str) and k not in HIDDEN}
-    facts = {**plain, **manifest.totals.get("outcomes", {})}
+    # A download tells its outcomes in a table of its own, with their classes.
+    outcomes = {} if "ladder" in manifest.totals else manifest.totals.get("outcomes", {})
+    facts = {**plain, **outcomes}
     if facts:
         lines += ["", "| | |", "| :-- | --: |"]
         lines += [f"| {name.replace('_', ' ')} | {_number(value)} |" for name, value in facts.items()]
