@@ -1,4 +1,4 @@
-"""The `internvl` command; this file holds what starts work, `reading.py` what only looks."""
+"""The `internvl` command; here is what starts work, in `planning.py` what looks ahead, in `reading.py` what looks."""
 
 import os
 from typing import Annotated
@@ -7,7 +7,7 @@ import typer
 
 from infra.settings import settings
 from infra.storage import Store
-from pipelines import checking, inspecting, reading
+from pipelines import checking, inspecting, planning, reading
 from pipelines.names import FlowName, RecipeName, RetryName, SourceName, StageName
 from pipelines.options import (
     AllowHost,
@@ -26,7 +26,7 @@ from pipelines.recipes import NO_DATA, OwnData
 from pipelines.terminal import clear_errors, console, links, run_flow
 from stages.ref import Ref
 
-__all__ = ["app", "checking", "inspecting", "main", "reading"]
+__all__ = ["app", "checking", "inspecting", "main", "planning", "reading"]
 
 
 @app.command()
