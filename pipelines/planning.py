@@ -28,10 +28,10 @@ from pipelines.pricing import Unknown, pilot_steps, prices
 from pipelines.recipes import OwnData
 from pipelines.terminal import Refusal, clear_errors, console, run_flow
 from stages.download_price import Price, Tail
-from stages.download_watch import duration
 from stages.filter_report import visible
 from stages.manifest import find
 from stages.materialize import Drift, standing
+from stages.quantities import duration
 
 
 @app.command()

@@ -21,19 +21,12 @@ from stages.filter_report import TEMPLATES, share, visible
 from stages.manifest import Manifest, Part
 from stages.outcome import TRANSIENT, Outcome
 from stages.outcome_words import LADDER, OPT_OUTS, WORDS, class_of, ladder
+from stages.quantities import duration, gigabytes
 from stages.workspace import Output, Workspace
 
 BAR = 400
 LIVE = "reports-live/hosts.html"
 _ORDER = ("kept", "may come back", "failed", "rejected")
-
-
-def gigabytes(count: float) -> str:
-    """Return bytes as people read them."""
-    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= size:
-            return f"{count / size:,.1f} {unit}"
-    return f"{count:,.0f} B"
 
 
 def rungs(listed: int, outcomes: Mapping[str, int]) -> list[dict[str, Any]]:
@@ -114,6 +107,7 @@ def _page(template: str, **values: Any) -> bytes:
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
     environment.filters["visible"] = visible
     environment.filters["gigabytes"] = gigabytes
+    environment.filters["duration"] = duration
     style = "".join((TEMPLATES / name).read_text(encoding="utf-8") for name in ("report.css", "download.css"))
     style_hash = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     page = environment.get_template(template).render(style=Markup(style), style_hash=style_hash, bar=BAR, **values)

@@ -19,6 +19,7 @@ from stages.download_canary import Canary, draw_canary, ended
 from stages.download_drift import Baseline, Jump, judge, recovered
 from stages.manifest import Ledger, ManifestError, Part
 from stages.outcome import Outcome
+from stages.quantities import duration
 from stages.workspace import Output, Workspace
 
 FIRST_SECONDS, LONGEST_SECONDS = 5.0, 300.0
@@ -226,15 +227,6 @@ class Watched:
             self._saved = self._clock()
             record = {"config": self._output.config_digest, "seen": asdict(self.seen)}
             self._here.store.write(self._key, json.dumps(record).encode())
-
-
-def duration(seconds: float) -> str:
-    """Return a time as people say it."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} days"
 
 
 def watched(here: Workspace, output: Output) -> Workspace:

@@ -31,8 +31,8 @@ class Words(NamedTuple):
     next_move: str
 
 
-_LATER = "a later pass asks again: internvl rerun download --retry transient"
-_FINAL = "none: it is never asked for again"
+_LATER = "a later pass asks again"
+_FINAL = "none: never asked for again"
 
 WORDS: Mapping[Outcome, Words] = {
     Outcome.FETCHED: Words("", "A picture came, decodes, and is stored.", ""),

@@ -15,7 +15,7 @@ from infra.cluster import InlineCluster
 from infra.storage import Store
 from stages import download_tally
 from stages.download_hosts import FEWEST, refusing, slowest
-from stages.download_report import LIVE, gigabytes, markdown, outcome_rows, passes, render, report, rungs
+from stages.download_report import LIVE, markdown, outcome_rows, passes, render, report, rungs
 from stages.download_tally import bin_of, merge, quantile, seconds_of, tally
 from stages.manifest import Ledger, Manifest
 from stages.outcome import REJECTED, TRANSIENT, Outcome, ledger_of
@@ -250,8 +250,3 @@ def test_an_empty_source_has_a_page(store: Store) -> None:
     page = render(source="own", listing=listing, found=merge([]), provenance={}).decode()
     assert "0 of 1 listed rows fetched" in page
     assert "– of the rows that were asked for" in markdown("own", 0, merge([]))
-
-
-@pytest.mark.parametrize(("size", "text"), [(0, "0 B"), (999, "999 B"), (1.5e6, "1.5 MB"), (2.2e14, "220.0 TB")])
-def test_sizes_as_people_read_them(size: float, text: str) -> None:
-    assert gigabytes(size) == text
