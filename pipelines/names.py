@@ -31,7 +31,7 @@ class SourceName(StrEnum):
 
 
 class RetryName(StrEnum):
-    """What a later pass asks for again: all that may come back, or some of it."""
+    """What a later pass asks for again: all that may come back, some of it, or what was fetched, to compare."""
 
     TRANSIENT = "transient"
     DNS = "dns"
@@ -41,6 +41,7 @@ class RetryName(StrEnum):
     RATE_LIMITED = "rate_limited"
     SERVER_ERROR = "server_error"
     LOST = "lost"
+    FETCHED = "fetched"
 
 
 class StageName(StrEnum):

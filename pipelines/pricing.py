@@ -108,7 +108,9 @@ def _sample(store: Store, source: str, version: str, pilot: int) -> tuple[Manife
     if not pilot and (pool := find(store, Ref(name=f"pool/{source}", version=version))):
         listing = find(store, Ref(name=f"listing/{source}", version=version))
         rows = pool.ledger.listed
-        return pool, Whole(listing.ledger.listed if listing else rows, rows, int(pool.totals.get("urls", rows)))
+        return pool, Whole(
+            listing.ledger.listed if listing else rows, rows, int(pool.totals.get("distinct_urls", rows))
+        )
     sizes = [pilot] if pilot else sorted(_sizes(store, source, version), reverse=True)
     for size in sizes:
         name = pilot_version(version, size)

@@ -207,7 +207,7 @@ def report(
     told = {
         **totals,
         "ladder": ladder(listing.ledger.listed, found.outcomes),
-        "urls": found.urls,
+        "distinct_urls": found.urls,
         "bytes_in": found.bytes_in,
         "bytes_out": found.bytes_out,
         "markdown": "\n".join(text).strip() + "\n",
