@@ -20,7 +20,7 @@ from stages.download_tally import Tally, tally
 from stages.filter_report import TEMPLATES, share, visible
 from stages.manifest import Manifest, Part
 from stages.outcome import TRANSIENT, Outcome
-from stages.outcome_words import LADDER, OPT_OUTS, WORDS, class_of, ladder
+from stages.outcome_words import LADDER, OPT_OUTS, WORDS, class_of, ladder, unlisted
 from stages.quantities import duration, gigabytes
 from stages.workspace import Output, Workspace
 
@@ -76,11 +76,20 @@ def outcome_rows(listed: int, outcomes: Mapping[str, int], refused: Mapping[str,
                 "rows": count,
                 "share": share(count, listed),
                 "width": round(BAR * min(1.0, (count / most) ** 0.5), 1),
-                "meaning": "The listing refused the row before any request.",
-                "next_move": "see the listing's totals",
+                "meaning": unlisted(reason)[0],
+                "next_move": unlisted(reason)[1],
             }
         )
     return rows
+
+
+def opt_outs(outcomes: Mapping[str, int], refused: Mapping[str, int]) -> list[tuple[str, int]]:
+    """Return the rows that somebody does not want to be taken, by where it was said."""
+    rows = {where: outcomes.get(outcome, 0) for outcome, where in OPT_OUTS}
+    blocked = dict(OPT_OUTS)[Outcome.BLOCKED]
+    # Addresses and domains on a block list are not even listed; hashes are met at the download.
+    rows[blocked] += sum(count for reason, count in refused.items() if reason.startswith("blocked"))
+    return list(rows.items())
 
 
 def passes(found: Tally) -> list[dict[str, Any]]:
@@ -131,7 +140,8 @@ def _whole(source: str, pilot: Mapping[str, Any], found: Tally) -> Price | None:
 def render(*, source: str, listing: Manifest, found: Tally, provenance: Mapping[str, str]) -> bytes:
     """Return the page of counts; names of hosts and reasons come from outside and are escaped."""
     listed, outcomes = listing.ledger.listed, found.outcomes
-    said = [(where, outcomes.get(outcome, 0)) for outcome, where in OPT_OUTS]
+    refused = listing.totals.get("rejected", {})
+    said = opt_outs(outcomes, refused)
     return _page(
         "download_report.html.j2",
         source=source,
@@ -139,7 +149,7 @@ def render(*, source: str, listing: Manifest, found: Tally, provenance: Mapping[
         fetched=outcomes.get(Outcome.FETCHED, 0),
         headline=_headline(listed, outcomes),
         steps=rungs(listed, outcomes),
-        outcomes=outcome_rows(listed, outcomes, listing.totals.get("rejected", {})),
+        outcomes=outcome_rows(listed, outcomes, refused),
         hosts=refusing(found.hosts),
         opt_outs=[(where, count, share(count, listed)) for where, count in said],
         rows=sum(outcomes.values()),

@@ -72,6 +72,24 @@ WORDS: Mapping[Outcome, Words] = {
     Outcome.DECODE: Words("decodable", "It looks like a picture and does not decode.", _FINAL),
 }
 
+UNLISTED: Mapping[str, tuple[str, str]] = {
+    "bad_row": ("The line has too few or too many values, or is no record.", "check how the list is quoted"),
+    "bad_encoding": ("The address or the caption is no UTF-8.", "check the encoding of the list"),
+    "no_url": ("The row has no address.", "check that --url-column names the right column"),
+    "url_too_long": ("The address is longer than any server takes.", ""),
+    "no_caption": ("The row has no caption.", "check that --caption-column names the right column"),
+    "blocked_url": ("A block list of yours names its address.", _FINAL),
+    "blocked_domain": ("A block list of yours names its domain.", _FINAL),
+    "repeat": ("The same address with the same caption is listed already.", ""),
+}
+"""Why the listing refuses a row before any request: what it means, and the next move where there is one."""
+
+
+def unlisted(reason: str) -> tuple[str, str]:
+    """Return what a reason of the listing means, and the next move."""
+    return UNLISTED.get(reason, ("The listing refused the row before any request.", ""))
+
+
 OPT_OUTS = (
     (Outcome.OPT_OUT, "header of the answer (X-Robots-Tag, tdm-reservation)"),
     (Outcome.ROBOTS, "robots.txt of the site"),

@@ -15,7 +15,7 @@ from infra.cluster import InlineCluster
 from infra.storage import Store
 from stages import download_tally
 from stages.download_hosts import FEWEST, refusing, slowest
-from stages.download_report import LIVE, markdown, outcome_rows, passes, render, report, rungs
+from stages.download_report import LIVE, markdown, opt_outs, outcome_rows, passes, render, report, rungs
 from stages.download_tally import bin_of, merge, quantile, seconds_of, tally
 from stages.manifest import Ledger, Manifest
 from stages.outcome import REJECTED, TRANSIENT, Outcome, ledger_of
@@ -204,7 +204,7 @@ def test_the_page_says_what_happened_and_what_to_do(store: Store, tmp_path: Path
     assert "own: 164 of 256 listed rows fetched" in page and "69.5 % of the rows that were asked for" in page
     assert "32 rows failed in a way that can pass" in page
     assert "internvl rerun download --retry transient --source own" in page
-    assert "no caption" in page and "The listing refused the row before any request." in page
+    assert "no caption" in page and "The row has no caption." in page
     assert "slow.example" in live and "20." in live and "never paused" in live
     assert told["ladder"] == {"listed": 256, "permitted": 236, "attempted": 236, "fetched": 164, "decodable": 164}
     assert told["kept"] == 1 and told["bytes_in"] == 640_000
@@ -243,6 +243,16 @@ def test_outcomes_are_grouped_by_class_and_sorted_by_rows() -> None:
     )
     assert [row["outcome"] for row in rows] == ["fetched", "timeout", "dns", "gone", "blocked", "no url"]
     assert [row["kind"] for row in rows][-2:] == ["rejected", "rejected"] and rows[0]["share"] == "50.0 %"
+
+
+def test_block_lists_count_at_the_listing_and_at_the_download() -> None:
+    found = dict(opt_outs({"robots": 3, "blocked": 2}, {"blocked_url": 5, "blocked_domain": 1, "repeat": 9}))
+    assert list(found.values()) == [0, 3, 8]
+
+
+def test_a_reason_that_nobody_described_is_shown_all_the_same() -> None:
+    (row,) = outcome_rows(10, {}, {"<new>": 10})
+    assert row["outcome"] == "<new>" and row["meaning"].startswith("The listing refused")
 
 
 def test_an_empty_source_has_a_page(store: Store) -> None:
