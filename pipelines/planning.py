@@ -31,7 +31,7 @@ from stages.download_price import Price, Tail
 from stages.filter_report import visible
 from stages.manifest import find
 from stages.materialize import Drift, standing
-from stages.quantities import duration
+from stages.quantities import duration, gigabytes
 
 
 @app.command()
@@ -123,11 +123,11 @@ _ROWS: Sequence[tuple[str, Callable[[Price], str]]] = (
     ("opted out", lambda each: _percent(each.opted_out)),
     ("may come back later", lambda each: _percent(each.may_come_back)),
     ("requests", lambda each: f"{each.requests:,}"),
-    ("from the web", lambda each: f"{each.gigabytes_in:,.2f} GB"),
-    ("stored", lambda each: f"{each.gigabytes_out:,.2f} GB"),
-    ("CPU hours", lambda each: _hours(each.cpu_hours)),
-    ("hours of work", lambda each: _hours(each.worker_hours)),
-    ("hours until it ends", lambda each: _hours(each.hours)),
+    ("from the web", lambda each: gigabytes(1e9 * each.gigabytes_in)),
+    ("stored", lambda each: gigabytes(1e9 * each.gigabytes_out)),
+    ("CPU time", lambda each: _hours(each.cpu_hours)),
+    ("time of work", lambda each: _hours(each.worker_hours)),
+    ("ends after", lambda each: _hours(each.hours)),
     ("largest hosts", lambda each: "\n".join(_tail(host) for host in each.tail) or "–"),
 )
 
@@ -137,7 +137,7 @@ def _percent(share: float) -> str:
 
 
 def _hours(hours: float | None) -> str:
-    return "–" if hours is None else f"{hours:,.2f}"
+    return "–" if hours is None else duration(3600 * hours)
 
 
 def _tail(tail: Tail) -> str:
