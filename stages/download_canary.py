@@ -102,7 +102,7 @@ def draw_canary(listing: Manifest, output: Output, suspect: Part, good: Part | N
     table = pa.concat_tables(rows)
     at = Ref(name=f"canary/{listing.ref.name}", version=output.ref.version)
     place = Output(store=store, ref=at, stage=listing.stage, identity={})
-    file = place.file("rows.parquet", parquet_bytes(table))
+    file = place.file("parts/rows.parquet", parquet_bytes(table))  # where a sweep looks, should we be killed
     ledger = Ledger(listed=table.num_rows, kept=table.num_rows)
     part = Part(key="canary", input_digest=digest_of(file.sha256), ledger=ledger, files={"rows": file})
     small = Manifest(ref=at, stage=listing.stage, identity={}, ledger=ledger, parts=(part,))

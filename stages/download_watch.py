@@ -103,7 +103,7 @@ class Watched:
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Go on from what an earlier run of the same work has seen."""
+        """Go on from what an earlier run of the same work has seen, where parts of it stand."""
         self._here, self._output, self._inner = here, output, here.cluster
         self._sleep, self._clock = sleep, clock
         self._key = output.ref.key("measures/watch.json")
@@ -129,6 +129,9 @@ class Watched:
             ManifestError: An outcome jumped and did not come back in time; what is published stays.
         """
         todo, tries, out = deque(items), Counter[str](), dict[str, Any]()
+        if len(todo) == len(self._here.input("listing").parts):
+            # Nothing stands, so nothing is gone on from: it may be made again by force.
+            self.seen, self._before = Seen(), Seen()
         try:
             while todo:
                 suspects: list[Part] = []

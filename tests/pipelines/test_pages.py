@@ -37,7 +37,9 @@ def test_a_download_tells_its_outcomes_once(store: Store) -> None:
     manifest = commit(
         store, "pool/cc3m", 7, outcomes={"fetched": 7}, ladder={"listed": 10}, markdown="| fetched | kept | 7 |"
     )
-    assert markdown("download cc3m", manifest, "http://reports").count("fetched") == 1
+    page = markdown("download cc3m", manifest, "http://reports")
+    assert page.count("fetched") == 1 and "| fetched | kept | 7 |" in page
+    assert "[Open the times of this run](http://reports/pool/cc3m/v1/reports-live/hosts.html)" in page
 
 
 def text_of(store: Store, refs: list[str]) -> str:

@@ -161,3 +161,16 @@ def test_a_host_cannot_format_the_terminal() -> None:
     from stages.download_price import Tail
 
     assert planning._tail(Tail("[red]x\u202e", 3, 1.0)) == "\\[red]x[RLO]: 3 urls, 60 min"
+
+
+def test_how_long_a_download_waits_is_the_installations_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    def waits() -> set[float]:
+        steps = pricing.steps_of(planning.FlowName.DATA, RecipeName.TINY)
+        return {s.spec.placement["drift_patience_seconds"] for s in steps if s.spec.stage == "download"}
+
+    assert waits() == {1800.0}
+    monkeypatch.setenv("INTERNVL_DRIFT_PATIENCE_SECONDS", "60")
+    assert waits() == {60.0}
+    monkeypatch.setenv("INTERNVL_DRIFT_PATIENCE_SECONDS", "soon")
+    result = call("plan")
+    assert result.exit_code == 2 and "drift_patience_seconds" in result.output

@@ -11,6 +11,7 @@ from pool_by_contract import Row, list_rows, pool_output, publish_part
 
 from infra.cluster import Cluster, InlineCluster
 from infra.storage import Store
+from stages.download_report import report
 from stages.download_watch import FIRST_SECONDS, MAX_SUSPECT, SUSPECT, CarefulOutput, Watched, watched
 from stages.manifest import Manifest, ManifestError, Part
 from stages.workspace import Output, Placement, Workspace, read_table
@@ -132,6 +133,14 @@ def test_patience_ends_with_what_jumped_and_what_to_do(store: Store, tmp_path: P
     assert again.facts()["rows"] == PARTS * PER_PART and len(again.facts()["pauses"]) == 1
 
 
+def test_what_is_made_again_by_force_is_counted_once(store: Store, tmp_path: Path) -> None:
+    for _ in range(2):
+        run = Run(store, tmp_path, Web())
+        run.make()
+        assert run.facts()["rows"] == PARTS * PER_PART
+        store.remove(run.output.ref.key("markers"))
+
+
 def test_other_work_under_the_same_name_remembers_nothing(store: Store, tmp_path: Path) -> None:
     Run(store, tmp_path, Web()).make()
     other = Watched(Run(store, tmp_path, Web()).here, pool_output(store, image_size=64))
@@ -222,3 +231,15 @@ def test_it_runs_on_workers(any_cluster: Cluster, store: Store, tmp_path: Path) 
     parts = watched(here, output).map_parts(output, partial(fetch_quietly, listing=listing, output=output), items)
     assert [part.key for part in parts] == [f"{n:06d}" for n in range(4)]
     assert "urls/s" in notes[-1] and notes[-1].endswith("100.0 % fetched")
+
+    # Whoever made the parts, the manifest with its page is the same.
+    alone = Store(str(tmp_path / "alone"))
+    again = list_rows(alone, [[Row(f"http://h/{p}-{n}") for n in range(30)] for p in range(4)])
+    rows = [[Row(f"http://h/{p}-{n}") for n in range(30)] for p in range(4)]
+    one = pool_output(alone)
+    made = [publish_part(one, p.key, p.input_digest, each) for p, each in zip(again.parts, rows, strict=True)]
+    digests = []
+    for where, its, listed, cluster in ((output, parts, listing, any_cluster), (one, made, again, InlineCluster())):
+        told, pages = report(listed, its, {}, where, Workspace(where.store, cluster, tmp_path))
+        digests.append(where.commit(its, totals=told, reports=pages).digest)
+    assert digests[0] == digests[1]
