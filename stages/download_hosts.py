@@ -1,6 +1,7 @@
 """Which hosts decide a download: those that refuse most, and those that are slowest."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -64,36 +65,57 @@ def refusing(hosts: pa.Table) -> list[dict[str, Any]]:
     return rows
 
 
-def slowest(found: Tally) -> list[dict[str, Any]]:
-    """Return the hosts with the highest median time, among those that were asked often enough."""
-    times: dict[str, tuple[list[int], list[int], int]] = {}
+@dataclass
+class _Times:
+    """The latency bins of one host, with the requests in each."""
+
+    bins: list[int] = field(default_factory=list)
+    requests: list[int] = field(default_factory=list)
+    tries: int = 0
+
+    def quantile(self, share: float) -> float:
+        return quantile(self.bins, self.requests, share)
+
+
+def _times(found: Tally) -> dict[str, _Times]:
+    times: dict[str, _Times] = {}
     for row in found.times.to_pylist():
         if row["host"] is not None:
-            bins, requests, tries = times.get(row["host"], ([], [], 0))
-            times[row["host"]] = [*bins, row["bin"]], [*requests, row["requests"]], tries + row["tries"]
-    fewest = min(FEWEST, max((sum(requests) for _, requests, _ in times.values()), default=0))
-    ranked = sorted(
-        (-quantile(bins, requests, 0.5), host)
-        for host, (bins, requests, _) in times.items()
-        if sum(requests) >= fewest
-    )[:TOP]
-    top = {host for _, host in ranked}
-    counts = by_host(found.hosts.filter(pc.is_in(found.hosts["host"], value_set=pa.array(sorted(top), pa.string()))))
-    bytes_in = _bytes_in(found.hosts, top)
-    rows = []
-    for median, host in ranked:
-        bins, requests, tries = times[host]
-        outcomes = counts.get(host, {})
-        rows.append(
-            {
-                "host": host,
-                "requests": sum(requests),
-                "tries": tries,
-                "median": f"{-median:.2f} s",
-                "high": f"{quantile(bins, requests, 0.95):.2f} s",
-                "fetched": share(outcomes.get(Outcome.FETCHED, 0), sum(outcomes.values())),
-                "main": main_failure(outcomes),
-                "bytes_in": bytes_in.get(host, 0),
-            }
-        )
-    return rows
+            host = times.setdefault(row["host"], _Times())
+            host.bins.append(row["bin"])
+            host.requests.append(row["requests"])
+            host.tries += row["tries"]
+    return times
+
+
+def slowest(found: Tally) -> list[dict[str, Any]]:
+    """Return the hosts with the highest median time, among those that were asked often enough."""
+    times = _times(found)
+    fewest = min(FEWEST, max((sum(each.requests) for each in times.values()), default=0))
+    asked = [(-each.quantile(0.5), host) for host, each in times.items() if sum(each.requests) >= fewest]
+    return _timed(found, times, [host for _, host in sorted(asked)[:TOP]])
+
+
+def refusing_times(found: Tally) -> list[dict[str, Any]]:
+    """Return the hosts that refuse most, in their order, with the times of those that answered at all."""
+    times = _times(found)
+    return _timed(found, times, [row["host"] for row in refusing(found.hosts) if row["host"] in times])
+
+
+def _timed(found: Tally, times: Mapping[str, _Times], hosts: Sequence[str]) -> list[dict[str, Any]]:
+    wanted = pa.array(sorted(hosts), pa.string())
+    counts = by_host(found.hosts.filter(pc.is_in(found.hosts["host"], value_set=wanted)))
+    bytes_in = _bytes_in(found.hosts, set(hosts))
+    return [
+        {
+            "host": host,
+            "requests": sum(times[host].requests),
+            "tries": times[host].tries,
+            "median": f"{times[host].quantile(0.5):.2f} s",
+            "high": f"{times[host].quantile(0.95):.2f} s",
+            "fetched": share(counts.get(host, {}).get(Outcome.FETCHED, 0), sum(counts.get(host, {}).values())),
+            "main": main_failure(counts.get(host, {})),
+            "bytes_in": bytes_in.get(host, 0),
+        }
+        for host in hosts
+    ]

@@ -14,7 +14,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from stages.download_hosts import refusing, slowest
+from stages.download_hosts import refusing, refusing_times, slowest
 from stages.download_price import Pace, Price, Whole, price
 from stages.download_tally import Tally, tally
 from stages.filter_report import TEMPLATES, share, visible
@@ -170,6 +170,7 @@ def render_live(*, source: str, found: Tally, seen: Mapping[str, Any]) -> bytes:
         "download_hosts.html.j2",
         source=source,
         hosts=slowest(found),
+        refusing=refusing_times(found),
         seen=seen,
         urls=found.urls,
     )

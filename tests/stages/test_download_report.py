@@ -14,7 +14,7 @@ from pool_by_contract import Row, list_rows, outcomes_of, pool_output, publish_p
 from infra.cluster import InlineCluster
 from infra.storage import Store
 from stages import download_tally
-from stages.download_hosts import FEWEST, refusing, slowest
+from stages.download_hosts import FEWEST, refusing, refusing_times, slowest
 from stages.download_report import LIVE, markdown, opt_outs, outcome_rows, passes, render, report, rungs
 from stages.download_tally import bin_of, merge, quantile, seconds_of, tally
 from stages.manifest import Ledger, Manifest
@@ -144,6 +144,15 @@ def test_hosts_are_ranked_by_what_they_refuse_and_how_long_they_take(store: Stor
     assert slow[1]["requests"] == 160, "two captions of one url are one request"
 
 
+def test_hosts_that_refuse_are_timed_too(store: Store, tmp_path: Path) -> None:
+    _, output, parts = made(store)
+    found = tally(parts, output, Workspace(store, InlineCluster(), tmp_path))
+    assert [(row["host"], row["median"]) for row in refusing_times(found)] == [
+        ("walls.example", "0.03 s"),
+        (HOSTILE, "0.10 s"),
+    ]
+
+
 def test_at_most_twenty_hosts_are_shown(store: Store, tmp_path: Path) -> None:
     output = pool_output(store)
     rows = [Row(f"http://h{n:03d}.example/{m}", "forbidden") for n in range(60) for m in range(2)]
@@ -187,7 +196,7 @@ def test_pages_are_self_contained_and_escape_what_comes_from_outside(store: Stor
         assert not [name for name in parsed.attributes if name.startswith("on") or name == "style"]
         assert "default-src 'none'" in text and "style-src 'sha256-" in text and len(text) < 300_000
         assert parsed.links == (["../reports-live/hosts.html"] if text is page else [])
-    assert "&lt;img src=x onerror=alert(1)&gt;.example" in page
+    assert all("&lt;img src=x onerror=alert(1)&gt;.example" in text for text in (page, live))
 
 
 def test_a_host_cannot_reorder_the_line_that_it_stands_in(store: Store, tmp_path: Path) -> None:

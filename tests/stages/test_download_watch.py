@@ -158,6 +158,13 @@ def test_a_web_that_really_is_so_is_believed_after_two_tries(store: Store, tmp_p
     assert len(run.web.asked) == (PARTS + MAX_SUSPECT) * PER_PART + MAX_SUSPECT * 24
 
 
+def test_pictures_that_are_here_are_never_waited_for(store: Store, tmp_path: Path) -> None:
+    run = Run(store, tmp_path, Web())
+    run.watch = Watched(run.here, pool_output(store, parameters={"images": "/pictures"}), run.sleep, lambda: 0.0)
+    run.web.outage = lambda url: "not_found" if part_of(url) >= 4 else None
+    assert len(run.make()) == PARTS and run.web.slept == 0
+
+
 def test_back_off_doubles(store: Store, tmp_path: Path) -> None:
     run = Run(store, tmp_path, Web())
     run.web.outage = lambda url: "connect" if run.web.slept < 150 else None
