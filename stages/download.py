@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field, field_validator
 
+from stages.advice import nothing_fetched
 from stages.blocking import BlockList, digest_of_list, read_blocked
 from stages.fetchers import Network, guarded, shelf
 from stages.fetching import Answer, Storing, fetch_shard
@@ -157,6 +158,7 @@ def run(parameters: Parameters, output: Output, here: Workspace) -> Manifest:
     """Download all parts of a listing; with an earlier version of the pool as input, ask again for what is due."""
     listing, earlier = here.input("listing"), _earlier(parameters, here)
     parameters = parameters if parameters.blocked_digest else pin(parameters)
+    _blocked(parameters)  # A bad list is refused here, before any worker starts.
     work = partial(download_part, listing=listing, parameters=parameters, output=output, earlier=earlier)
     items = []
     for part in listing.parts:
@@ -168,7 +170,7 @@ def run(parameters: Parameters, output: Output, here: Workspace) -> Manifest:
     totals = _totals(parts)
     counts = Counter(totals["outcomes"])
     if not counts[Outcome.FETCHED]:
-        raise ManifestError(_nothing_fetched(listing, counts))
+        raise ManifestError(nothing_fetched(listing, counts))
     if parameters.truth:
         planned = planted_outcomes(parameters.truth, listing.ref.name.rpartition("/")[2])
         totals["planted"] = judge_outcomes(planned, _seen(parts, output))
@@ -218,23 +220,3 @@ def class_of(outcome: Outcome) -> str:
     if outcome in REJECTED:
         return "rejected"
     return "transient" if outcome in TRANSIENT else "permanent"
-
-
-_ADVICE = {
-    Outcome.REFUSED_ADDRESS: "only public addresses are fetched: allow a server of yours with --allow-host HOST:PORT",
-    Outcome.REFUSED_SCHEME: "only http and https are fetched: pictures on this machine come in with --images",
-    Outcome.DNS: "check the network of the workers, and that the url column holds addresses",
-    Outcome.CONNECT: "check that the servers are up and reachable from the workers",
-    Outcome.TIMEOUT: "raise download.timeout_seconds, or lower download.threads",
-    Outcome.NOT_IMAGE: "check that the url column points at pictures, not at pages",
-    Outcome.BAD_URL: "check that the url column holds addresses: --url-column",
-}
-
-
-def _nothing_fetched(listing: Manifest, counts: Counter[str]) -> str:
-    worst, rows = counts.most_common(1)[0] if counts else ("", 0)
-    advice = _ADVICE.get(Outcome(worst), "look at the outcomes of its parts") if worst else "list rows first"
-    return (
-        f"none of the {sum(counts.values())} rows of {listing.ref} gave a picture; "
-        f"{rows} ended as {worst!r}: {advice}; then run again with --force"
-    )
