@@ -109,7 +109,8 @@ def test_one_fetch_serves_every_row_of_an_address(store: Store, web: SmallWeb) -
     assert len(pictures(store, made)) == 6
     found = outcomes(store, made)["caption 3"]
     assert found | {"uid": 0, "sha256": 0, "bytes": 0, "phash": 0} == {
-        "uid": 0, "sha256": 0, "bytes": 0, "url_id": url_id_of(web.url("/1")), "host": "127.0.0.1", "outcome": "fetched",
+        "uid": 0, "sha256": 0, "bytes": 0, "url_id": url_id_of(web.url("/1")), "host": "127.0.0.1",
+        "outcome": "fetched",
         "http_status": 200, "attempt": 1, "width": 51, "height": 32, "original_width": 320, "original_height": 200,
         "body_bytes": len(body), "body_sha256": hashlib.sha256(body).hexdigest(), "phash": 0,
     }  # fmt: skip
@@ -205,7 +206,8 @@ def test_a_bad_list_of_hashes_is_named(
 def first_pass(store: Store, web: SmallWeb) -> Manifest:
     """One row of each kind: fetched, mendable, final."""
     web.pages = {
-        "/good": (200, jpeg(1)), "/busy": (503, b""), "/slow": (429, b""), "/gone": (410, b""), "/page": (200, b"<html>"),
+        "/good": (200, jpeg(1)), "/busy": (503, b""), "/slow": (429, b""), "/gone": (410, b""),
+        "/page": (200, b"<html>"),
     }  # fmt: skip
     listing(store, [row(web, f"/{name}", name) for name in ("good", "busy", "slow", "gone", "page", "absent")])
     made = pool(store, web)

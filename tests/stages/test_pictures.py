@@ -67,6 +67,7 @@ def reason(body: bytes, **given: Any) -> Outcome:
     return caught.value.outcome
 
 
+BLACK = Image.new("RGB", (160, 120))
 HALF = struct.pack(">H", 0x8000)
 
 
@@ -82,9 +83,8 @@ HALF = struct.pack(">H", 0x8000)
         ("webp", saved(drawn(), "WEBP", lossless=True), ORANGE),
         ("palette", saved(drawn().quantize(64), "PNG"), ORANGE),
         ("one bit", saved(Image.new("1", (9, 9), 1), "PNG"), (255,)),
-        ("gif, first frame", saved(drawn(), "GIF", save_all=True, append_images=[Image.new("RGB", (160, 120))]), ORANGE),
-        ("webp, first frame", saved(drawn(), "WEBP", lossless=True, save_all=True,
-                                    append_images=[Image.new("RGB", (160, 120))]), ORANGE),
+        ("gif, first frame", saved(drawn(), "GIF", save_all=True, append_images=[BLACK]), ORANGE),
+        ("webp, first frame", saved(drawn(), "WEBP", lossless=True, save_all=True, append_images=[BLACK]), ORANGE),
         ("half clear", saved(Image.new("RGBA", (9, 9), (200, 100, 0, 128)), "PNG"), (227, 177, 127)),
         ("clear", saved(Image.new("RGBA", (9, 9), (0, 0, 0, 0)), "PNG"), (255, 255, 255)),
         ("gray half clear", saved(Image.new("LA", (9, 9), (0, 128)), "PNG"), (127, 127, 127)),
