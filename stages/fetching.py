@@ -24,7 +24,7 @@ from infra.egress import EgressError
 from stages.blocking import BlockList
 from stages.lean import lean_package
 from stages.outcome import Outcome
-from stages.pictures import PictureError, Wanted, decode, perceptual_hash
+from stages.pictures import PictureError, Wanted, decode
 
 logger = logging.getLogger(__name__)
 
@@ -236,8 +236,8 @@ def _resizer(storing: Storing, blocked: BlockList) -> Any:
             except PictureError as error:
                 answer.outcome = error.outcome
                 return None, None, None, None, None, str(error.outcome)
-            answer.phash = perceptual_hash(picture.pixels)
             answer.original_width, answer.original_height = picture.width, picture.height
+            answer.phash = picture.phash
             if blocked.picture(answer.phash):
                 answer.outcome = Outcome.BLOCKED
                 return None, None, None, None, None, str(answer.outcome)

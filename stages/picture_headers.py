@@ -5,12 +5,14 @@ here, before any library sees the body.
 """
 
 import struct
+from collections.abc import Iterator
 
 import numpy as np
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 _NOT_FRAMES = frozenset({0xC4, 0xC8, 0xCC})
 """Markers in the range of JPEG's frame headers that are none: Huffman tables, extensions, arithmetic tables."""
+_SCAN = 0xDA
 
 
 def sniff(body: bytes) -> str | None:
@@ -72,33 +74,52 @@ def _webp(body: bytes) -> tuple[int, int]:
     raise ValueError("no picture chunk")
 
 
-def _jpeg(body: bytes) -> tuple[int, int]:
-    at = 2
-    while True:
+def _segments(body: bytes) -> Iterator[tuple[int, int]]:
+    """Yield (marker, where its length stands) of a JPEG's segments, the first scan's header last."""
+    at, marker = 2, 0
+    while marker != _SCAN:
         if body[at] != 0xFF:
             raise ValueError("no marker where one must be")
         while body[at] == 0xFF:
             at += 1
         marker = body[at]
-        if 0xC0 <= marker <= 0xCF and marker not in _NOT_FRAMES:
-            height, width = struct.unpack(">HH", body[at + 4 : at + 8])
+        at += 1
+        # These stand alone; every other one says how long it is.
+        if marker != 0x01 and not 0xD0 <= marker <= 0xD9:
+            yield marker, at
+            at += max(2, struct.unpack(">H", body[at : at + 2])[0])
+
+
+def _is_frame(marker: int) -> bool:
+    return 0xC0 <= marker <= 0xCF and marker not in _NOT_FRAMES
+
+
+def _jpeg(body: bytes) -> tuple[int, int]:
+    for marker, at in _segments(body):
+        if _is_frame(marker):
+            height, width = struct.unpack(">HH", body[at + 3 : at + 7])
             return width, height
-        if marker in (0xD9, 0xDA):
-            raise ValueError("pixels before a frame header")
-        # Markers without a body stand alone; every other one says how long it is.
-        at += 1 if marker == 0x01 or 0xD0 <= marker <= 0xD8 else 1 + struct.unpack(">H", body[at + 1 : at + 3])[0]
+    raise ValueError("no frame header before the pixels")
 
 
 def scans(body: bytes, kind: str) -> int:
-    """Return an upper bound of how often a decoder goes over the whole picture: once for all but JPEG.
+    """Return an upper bound of how often a decoder goes over the whole picture: once for most.
 
-    A progressive JPEG may repeat its scans thousands of times. Inside of a scan the two bytes of
-    the marker cannot occur.
+    A progressive JPEG, or one whose first scan holds only some of its components, may repeat its scans
+    thousands of times. Inside of a scan the two bytes of the marker cannot occur.
     """
     if kind != "JPEG":
         return 1
+    components, once = 0, False
+    for marker, at in _segments(body):
+        if _is_frame(marker):
+            components, once = body[at + 7], marker in (0xC0, 0xC1)
+        elif marker == _SCAN:
+            once = once and body[at + 2] == components
+    if once:
+        return 1
     data = np.frombuffer(body, np.uint8)
-    return max(1, int(np.count_nonzero((data[:-1] == 0xFF) & (data[1:] == 0xDA))))
+    return max(1, int(np.count_nonzero((data[:-1] == 0xFF) & (data[1:] == _SCAN))))
 
 
 _READERS = {"PNG": _png, "GIF": _gif, "BMP": _bmp, "WEBP": _webp, "JPEG": _jpeg}

@@ -5,6 +5,7 @@ decoded whole is refused: half a picture is never filled up with gray.
 """
 
 import io
+import struct
 from dataclasses import dataclass
 from functools import cache
 
@@ -40,11 +41,13 @@ class Picture:
         pixels: Shape (height, width) for gray, (height, width, 3) for RGB; perhaps smaller than the picture is.
         width: Of the whole picture, upright.
         height: Likewise.
+        phash: `perceptual_hash` of the pixels.
     """
 
     pixels: Pixels
     width: int
     height: int
+    phash: int
 
 
 @dataclass(frozen=True)
@@ -76,9 +79,13 @@ def inspect(body: bytes, max_pixels: int, max_side: int = MAX_SIDE) -> str | Non
     if size is None:
         return Outcome.DECODE
     pixels = size[0] * size[1]
-    if pixels > max_pixels or max(size) > max_side or pixels * scans(body, kind) > MAX_SCANS * max_pixels:
+    if pixels > max_pixels or max(size) > max_side:
         return Outcome.TOO_MANY_PIXELS
-    return None
+    try:
+        work = pixels * scans(body, kind)
+    except (struct.error, ValueError, IndexError):
+        return Outcome.DECODE
+    return Outcome.TOO_MANY_PIXELS if work > MAX_SCANS * max_pixels else None
 
 
 def decode(body: bytes, max_pixels: int, wanted: Wanted | None = None) -> Picture:
@@ -105,7 +112,8 @@ def decode(body: bytes, max_pixels: int, wanted: Wanted | None = None) -> Pictur
                 raise PictureError(Outcome.TOO_MANY_PIXELS)
             if wanted and image.format in ("JPEG", "MPO"):
                 image.draft(None, wanted.scaled(width, height))
-            pixels, turned = _upright(image)
+            flat, turned = _upright(image)
+            pixels, phash = np.asarray(flat), perceptual_hash(flat)
     except PictureError:
         raise
     except Image.DecompressionBombError:
@@ -113,18 +121,18 @@ def decode(body: bytes, max_pixels: int, wanted: Wanted | None = None) -> Pictur
     except Exception:
         # Libraries raise whatever they like on foreign bytes, down to SyntaxError; all of it means the same.
         raise PictureError(Outcome.DECODE) from None
-    return Picture(pixels, height, width) if turned else Picture(pixels, width, height)
+    return Picture(pixels, height, width, phash) if turned else Picture(pixels, width, height, phash)
 
 
-def _upright(image: Image.Image) -> tuple[Pixels, bool]:
-    """Return the pixels as they are meant to be seen, and whether width and height changed places."""
+def _upright(image: Image.Image) -> tuple[Image.Image, bool]:
+    """Return a picture as it is meant to be seen, and whether its width and height changed places."""
     image.load()
     # Only these hold an orientation; looking for one in every picture costs as much as decoding a small one.
     turn = image.getexif().get(0x0112, 1) if "exif" in image.info else 1
     flat = _flat(image)
     if turn in range(2, 9):
         flat = _turned(flat, turn)
-    return np.asarray(flat), turn in (5, 6, 7, 8)
+    return flat, turn in (5, 6, 7, 8)
 
 
 def _turned(image: Image.Image, turn: int) -> Image.Image:
@@ -155,13 +163,13 @@ def _cosines() -> np.ndarray:
     return 2 * np.cos(np.pi * np.outer(np.arange(HASH_SIDE), 2 * np.arange(n) + 1) / (2 * n))
 
 
-def perceptual_hash(pixels: Pixels) -> int:
+def perceptual_hash(image: Image.Image) -> int:
     """Return the 64-bit DCT hash of a picture: near-equal pictures differ in few bits.
 
     The same bits as `imagehash.phash`, first one highest, for a picture of less than 256 pixels; a
     larger one is averaged down to 128 or a little more first, which is cheaper and moves a bit now and then.
     """
-    gray = Image.fromarray(pixels).convert("L")
+    gray = image.convert("L")
     if (factor := max(gray.size) // HASH_SOURCE) > 1:
         gray = gray.reduce(factor)
     values = np.asarray(gray.resize((4 * HASH_SIDE, 4 * HASH_SIDE), Image.Resampling.LANCZOS), np.float64)

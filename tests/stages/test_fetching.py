@@ -52,7 +52,7 @@ def test_facts_of_a_picture_travel_beside_it() -> None:
     assert (good.original_width, good.original_height, good.width, good.height) == (320, 200, 102, 64)
     assert good.body_bytes == len(body) and good.body_sha256 == hashlib.sha256(body).hexdigest()
     assert good.body_md5 == hashlib.md5(body, usedforsecurity=False).hexdigest()
-    assert good.phash == perceptual_hash(np.asarray(Image.open(io.BytesIO(body))))
+    assert good.phash == perceptual_hash(Image.open(io.BytesIO(body)))
     assert (bad.outcome, bad.image, bad.body_sha256, bad.phash) == (Outcome.NOT_IMAGE, None, None, None)
 
 
@@ -110,7 +110,7 @@ def test_blocked_pictures_are_counted_and_not_kept() -> None:
     other_size = jpeg(2, (300, 200), progressive=True)
     blocked = BlockList(
         bodies=frozenset({hashlib.sha256(bodies["1"]).hexdigest()}),
-        pictures=frozenset({perceptual_hash(np.asarray(drawn(2, (300, 200))))}),
+        pictures=frozenset({perceptual_hash(drawn(2, (300, 200)))}),
     )
     found = fetched({**bodies, "again": other_size}, blocked, image_size=64)
     assert {url: str(each.outcome) for url, each in found.items()} == {
