@@ -136,7 +136,7 @@ def _ask(due: Iterable[Mapping[str, Any]], parameters: Parameters, blocked: Bloc
         answer.wants_md5 |= (row["expected_hash"] or "").startswith("md5:")
     asked = list(answers.values())
     if parameters.images is None:
-        fetcher = guarded(parameters, parameters.max_pixels)
+        fetcher = guarded(parameters, parameters.max_pixels, parameters.threads)
     else:
         fetcher = shelf(parameters.images, {each.url for each in asked}, parameters.max_pixels)
     fetch_shard(asked, fetcher, parameters, blocked)

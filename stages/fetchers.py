@@ -1,7 +1,7 @@
 """What fetches: the egress guard by a recipe's limits, or pictures that are on this machine already."""
 
-import time
-import urllib.request
+import os
+import tempfile
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -53,20 +53,6 @@ class _Fetched(NamedTuple):
     latency_seconds: float = 0.0
 
 
-class _Opened:
-    """A guard that only opens, as one that fetches."""
-
-    def __init__(self, guard: Guard, user_agent: str) -> None:
-        self._guard, self._headers = guard, {"User-Agent": user_agent}
-
-    def fetch(self, url: str) -> Answered:
-        started = time.monotonic()
-        response = self._guard.open(urllib.request.Request(url, headers=self._headers))
-        if any("noai" in each.lower() for each in response.headers.get_all("X-Robots-Tag", [])):
-            raise EgressError("opt_out", 200)
-        return _Fetched(response.getvalue(), 1, time.monotonic() - started)
-
-
 class Shelf:
     """Hands out pictures that are already here; asks the network for nothing."""
 
@@ -94,14 +80,20 @@ def shelf(folder: str, urls: set[str], max_pixels: int) -> Shelf:
     return Shelf({url: found[url] for url in urls & set(found)}, max_pixels)
 
 
-def guarded(network: Network, max_pixels: int) -> Fetcher:
-    """Return the egress policy with a recipe's limits."""
-    guard = Guard(
+def guarded(network: Network, max_pixels: int, threads: int) -> Fetcher:
+    """Return this process's egress policy with a recipe's limits; hosts' limits hold for the whole machine."""
+    return Guard.shared(
         allow=frozenset(network.allow_hosts),
         timeout_seconds=network.timeout_seconds,
         deadline_seconds=network.deadline_seconds,
         max_bytes=network.max_bytes,
         retries=network.retries,
         inspect=partial(inspect, max_pixels=max_pixels),
+        user_agent=network.user_agent,
+        min_bytes_per_second=network.min_bytes_per_second,
+        per_host=network.per_host,
+        per_host_per_second=network.per_host_per_second or None,
+        turns_folder=f"{tempfile.gettempdir()}/internvl-turns-{os.getuid()}",
+        respect_robots=network.respect_robots,
+        fetches_at_once=threads,
     )
-    return _Opened(guard, network.user_agent)
