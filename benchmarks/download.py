@@ -8,6 +8,7 @@ difference. CPU time is that of the client's process and all of its children; th
 import argparse
 import json
 import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -100,19 +101,24 @@ def summary(rounds: list[dict[str, Slope]], goal: float | None) -> dict[str, Any
     return {**result, "ratio": {"median": float(np.median(ratios)), "range": [ratios[0], ratios[-1]], "goal": goal}}
 
 
-def measure(cases: list[Case] = CASES, count: int = COUNT, rounds: int = ROUNDS) -> dict[str, Any]:
-    """Return the whole table."""
-    found: dict[Case, list[dict[str, Slope]]] = {case: [] for case in cases}
+def measure(cases: list[Case] = CASES, count: int = COUNT, rounds: int = ROUNDS) -> Iterator[dict[str, Any]]:
+    """Yield the table after every case of every round, so that hours of measuring survive an interruption."""
+    found: dict[Case, list[dict[str, Slope]]] = {}
     with tempfile.TemporaryDirectory(prefix="internvl-benchmark-") as name:
         folder = Path(name)
         trusted, server = make_certificates(folder)
         for number in range(rounds):
             for case in cases:
-                found[case].append(one_round(case, count, number, folder, trusted, server))
+                found.setdefault(case, []).append(one_round(case, count, number, folder, trusted, server))
+                yield report(found, count)
+
+
+def report(found: Mapping[Case, list[dict[str, Slope]]], count: int) -> dict[str, Any]:
+    """Return what was measured so far as JSON."""
     return {
         **surroundings(("img2dataset", "opencv-python-headless", "pillow")),
         "pictures": [count, 4 * count],
-        "rounds": rounds,
+        "rounds": max(len(each) for each in found.values()),
         "threads": THREADS,
         "hosts": HOSTS,
         "timeout_seconds": TIMEOUT_SECONDS,
@@ -144,9 +150,10 @@ def table(result: dict[str, Any]) -> str:
 
 def main(path: Path = RESULTS, count: int = COUNT, rounds: int = ROUNDS) -> None:
     """Measure, write the JSON, print the table."""
-    result = measure(count=count, rounds=rounds)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result, indent=1) + "\n")
+    result: dict[str, Any] = {}
+    for result in measure(count=count, rounds=rounds):
+        path.write_text(json.dumps(result, indent=1) + "\n")
     print(table(result))
     print(f"\nwritten to {path}")
 

@@ -30,7 +30,7 @@ MIXES = {
 }
 """Sizes of the pictures: as many of each, or mostly small ones, as in published lists; 5 % PNG."""
 
-DRIP_SECONDS, RETRY_AFTER_SECONDS = 6.0, 1.0
+DRIP_SECONDS, RETRY_AFTER_SECONDS = 4.0, 1.0
 
 
 def picture(kind: str, width: int, height: int, seed: int) -> bytes:
