@@ -2,9 +2,9 @@
 
 import sys
 
-from benchmarks import models
+from benchmarks import download, models
 
-BENCHMARKS = {"models": models.main}
+BENCHMARKS = {"models": models.main, "download": download.main}
 
 
 def main(names: list[str]) -> int:
