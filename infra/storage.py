@@ -100,6 +100,15 @@ class Store:
         path = self.path(key)
         return bytes(self._s3.cat_file(path)) if self.remote else Path(path).read_bytes()
 
+    def read_range(self, key: str, start: int, stop: int) -> bytes:
+        """Return the bytes of a file from `start` up to `stop`."""
+        path = self.path(key)
+        if self.remote:
+            return bytes(self._s3.cat_file(path, start=start, end=stop))
+        with Path(path).open("rb") as file:
+            file.seek(start)
+            return file.read(stop - start)
+
     def open(self, key: str) -> BinaryIO:
         """Open a file for reading, with seek."""
         path = self.path(key)

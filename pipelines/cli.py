@@ -7,14 +7,18 @@ import typer
 
 from infra.settings import settings
 from infra.storage import Store
-from pipelines import checking, inspecting, planning, reading
+from pipelines import checking, inspecting, planning, reading, sources_listing
 from pipelines.names import FlowName, RecipeName, RetryName, SourceName, StageName
 from pipelines.options import (
+    AcceptWithdrawn,
     AllowHost,
+    BlockDomains,
+    BlockUrls,
     CaptionColumn,
     Force,
     Images,
     Recipe,
+    Schema,
     UrlColumn,
     Urls,
     Version,
@@ -26,7 +30,7 @@ from pipelines.recipes import NO_DATA, OwnData
 from pipelines.terminal import clear_errors, console, links, run_flow
 from stages.ref import Ref
 
-__all__ = ["app", "checking", "inspecting", "main", "planning", "reading"]
+__all__ = ["app", "checking", "inspecting", "main", "planning", "reading", "sources_listing"]
 
 
 @app.command()
@@ -58,13 +62,20 @@ def run(
     urls: Urls = None,
     url_column: UrlColumn = "url",
     caption_column: CaptionColumn = "text",
+    schema: Schema = "generic",
+    accept_withdrawn: AcceptWithdrawn = False,
+    block_urls: BlockUrls = None,
+    block_domains: BlockDomains = None,
     images: Images = None,
     allow_host: AllowHost = None,
     force: Force = False,
 ) -> None:
     """Run a recipe: data (url lists to shards), train (shards to chat model), or internvl (both)."""
     with clear_errors():
-        own = own_data(urls, url_column, caption_column, images, allow_host)
+        own = own_data(
+            urls, url_column, caption_column, images, allow_host, schema=schema, accept_withdrawn=accept_withdrawn,
+            block_urls=block_urls, block_domains=block_domains,
+        )  # fmt: skip
         _run(what, recipe, version, own, force)
 
 

@@ -13,17 +13,21 @@ from infra.storage import Store
 from pipelines.graph import Step
 from pipelines.names import FlowName, RecipeName
 from pipelines.options import (
+    AcceptWithdrawn,
     AllowHost,
+    BlockDomains,
+    BlockUrls,
     CaptionColumn,
     Images,
     Recipe,
+    Schema,
     UrlColumn,
     Urls,
     Version,
     What,
     app,
     own_data,
-)  # fmt: skip
+)
 from pipelines.pricing import Unknown, pilot_steps, prices
 from pipelines.recipes import OwnData
 from pipelines.terminal import Refusal, clear_errors, console, run_flow
@@ -42,6 +46,10 @@ def plan(
     urls: Urls = None,
     url_column: UrlColumn = "url",
     caption_column: CaptionColumn = "text",
+    schema: Schema = "generic",
+    accept_withdrawn: AcceptWithdrawn = False,
+    block_urls: BlockUrls = None,
+    block_domains: BlockDomains = None,
     images: Images = None,
     allow_host: AllowHost = None,
     pilot: Annotated[
@@ -64,7 +72,10 @@ def plan(
 
         if pilot and what is FlowName.TRAIN:
             raise Refusal("training downloads nothing; a pilot prices data: internvl plan data --pilot 10000")
-        own = own_data(urls, url_column, caption_column, images, allow_host)
+        own = own_data(
+            urls, url_column, caption_column, images, allow_host, schema=schema, accept_withdrawn=accept_withdrawn,
+            block_urls=block_urls, block_domains=block_domains,
+        )  # fmt: skip
         if pilot:
             _pilot(recipe, pilot, version, own, quiet=as_json)
         store = Store(settings().store_root)
