@@ -7,7 +7,7 @@ import typer
 
 from infra.settings import settings
 from infra.storage import Store
-from pipelines import checking, inspecting, planning, reading, sources_listing
+from pipelines import checking, inspecting, planning, reading, sources_listing, sweeping
 from pipelines.names import FlowName, RecipeName, RetryName, SourceName, StageName
 from pipelines.options import (
     AcceptWithdrawn,
@@ -30,7 +30,7 @@ from pipelines.recipes import NO_DATA, OwnData
 from pipelines.terminal import clear_errors, console, links, run_flow
 from stages.ref import Ref
 
-__all__ = ["app", "checking", "inspecting", "main", "planning", "reading", "sources_listing"]
+__all__ = ["app", "checking", "inspecting", "main", "planning", "reading", "sources_listing", "sweeping"]
 
 
 @app.command()
