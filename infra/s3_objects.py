@@ -72,6 +72,17 @@ class Bucket:
 
         return patiently(self.name, f"give {key}", once)
 
+    def read_range(self, key: str, start: int, stop: int) -> bytes:
+        """Return the bytes of an object from `start` up to `stop`, fewer where it ends before."""
+
+        def once() -> bytes:
+            data = bytes(client().cat_file(f"{self.name}/{key}", start=start, end=stop))
+            if len(data) < stop - start and start + len(data) < self.head(key).bytes:
+                raise ShortBody(f"{len(data)} of {stop - start} bytes came")
+            return data
+
+        return patiently(self.name, f"give {key}", once)
+
     def download(self, key: str, target: Path) -> None:
         """Copy an object into a local file, whole."""
         wanted = self.head(key).bytes

@@ -132,10 +132,10 @@ class Store:
 
     def read_range(self, key: str, start: int, stop: int) -> bytes:
         """Return the bytes of a file from `start` up to `stop`."""
-        path = self.path(key)
         if self.remote:
-            return bytes(self._s3.cat_file(path, start=start, end=stop))
-        with Path(path).open("rb") as file:
+            bucket, name = self._split(key)
+            return bucket.read_range(name, start, stop)
+        with self._file(key).open("rb") as file:
             file.seek(start)
             return file.read(stop - start)
 
