@@ -104,19 +104,19 @@ def summary(rounds: list[dict[str, Slope]], goal: float | None) -> dict[str, Any
 def measure(cases: list[Case] = CASES, count: int = COUNT, rounds: int = ROUNDS) -> Iterator[dict[str, Any]]:
     """Yield the table after every case of every round, so that hours of measuring survive an interruption."""
     found: dict[Case, list[dict[str, Slope]]] = {}
+    around = surroundings(("img2dataset", "opencv-python-headless", "pillow"))
     with tempfile.TemporaryDirectory(prefix="internvl-benchmark-") as name:
         folder = Path(name)
         trusted, server = make_certificates(folder)
         for number in range(rounds):
             for case in cases:
                 found.setdefault(case, []).append(one_round(case, count, number, folder, trusted, server))
-                yield report(found, count)
+                yield {**around, **report(found, count)}
 
 
 def report(found: Mapping[Case, list[dict[str, Slope]]], count: int) -> dict[str, Any]:
     """Return what was measured so far as JSON."""
     return {
-        **surroundings(("img2dataset", "opencv-python-headless", "pillow")),
         "pictures": [count, 4 * count],
         "rounds": max(len(each) for each in found.values()),
         "threads": THREADS,

@@ -89,13 +89,13 @@ class Target(NamedTuple):
 
     @property
     def endpoint(self) -> str:
-        """The `host:port` that an allow-list names."""
-        return f"{self.host}:{self.port}"
+        """The `host:port` that an allow-list names; IPv6 in brackets."""
+        return f"{_bracketed(self.host)}:{self.port}"
 
     @property
     def authority(self) -> str:
         """The value of the Host header; also the name under which a host is treated politely."""
-        name = f"[{self.host}]" if ":" in self.host else self.host
+        name = _bracketed(self.host)
         return name if self.port == DEFAULT_PORTS[self.scheme] else f"{name}:{self.port}"
 
 
@@ -137,6 +137,10 @@ def follow(base: Target, location: str | None) -> Target:
         raise EgressError("bad_redirect" if error.reason == "bad_url" else error.reason) from None
     except ValueError:
         raise EgressError("bad_redirect") from None
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 def _ascii(host: str) -> str:

@@ -6,6 +6,7 @@ gets through. `Guard.open` has the shape of a urllib opener, so a library that f
 cookie is ever read: nothing here knows of them.
 """
 
+import functools
 import io
 import pickle
 import random
@@ -133,8 +134,8 @@ class Guard:
         self._asker = Asker(self._connections, turns, user_agent, retry_after_cap_seconds)
         self._robots = RobotsCache(product_token(user_agent)) if respect_robots else None
 
-    def __reduce__(self) -> tuple[Callable[..., "Guard"], tuple[type["Guard"], dict[str, Any]]]:
-        return _rebuilt, (type(self), self._settings)
+    def __reduce__(self) -> tuple[Callable[..., "Guard"], tuple[()]]:
+        return functools.partial(type(self), **self._settings), ()
 
     @classmethod
     def shared(cls, **settings: Any) -> "Guard":
@@ -188,6 +189,9 @@ class Guard:
         """Return how long to wait before another try, None where none is worth it."""
         if tries > self.retries or error.reason not in RETRIED or error.retry_after > self.retry_after_cap:
             return None
+        # Our own patience with a host ended: no server said that.
+        if error.reason == "rate_limited" and error.status is None:
+            return None
         # Doubled each time, and never in step with the other threads.
         back_off = BACK_OFF_SECONDS * 2.0 ** (tries - 1) * random.uniform(0.5, 1.0)
         return max(error.retry_after, min(back_off, max(self.retry_after_cap, BACK_OFF_SECONDS)))
@@ -230,6 +234,8 @@ class Guard:
         """Return the checked addresses of a hop: every answer of the resolver must be public."""
         if self._blocked and self._blocked(target.host):
             raise EgressError("blocked")
+        if clock.left <= 0:
+            raise EgressError("timeout")
         answer = self._resolver.resolve(target.host, min(self.timeout, clock.left))
         if not (answer.public and target.speaks_http) and target.endpoint not in self.allow:
             raise EgressError("refused_address")
@@ -243,7 +249,3 @@ class Response(io.BytesIO):
         """Hold all of it."""
         super().__init__(body)
         self.headers, self.url, self.status = headers, url, status
-
-
-def _rebuilt(kind: type[Guard], settings: dict[str, Any]) -> Guard:
-    return kind(**settings)

@@ -51,7 +51,7 @@ class Resolver:
         threads: int = 32,
         life_seconds: float = 60.0,
         failure_life_seconds: float = 5.0,
-        remembered: int = 50_000,
+        remembered: int = 20_000,
     ) -> None:
         """Remember answers and failures for as long as they are good, of the last `remembered` names."""
         self._lookup, self._threads = lookup, threads

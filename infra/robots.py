@@ -104,9 +104,9 @@ class RobotsCache:
     which a later pass tries again.
     """
 
-    def __init__(self, token: str, remembered: int = 20_000) -> None:
-        """Look for the rules of a product token; keep those of the last `remembered` hosts."""
-        self._token, self._remembered = token, remembered
+    def __init__(self, token: str, remembered: int = 200_000) -> None:
+        """Look for the rules of a product token; keep those of the last hosts, up to `remembered` rules in all."""
+        self._token, self._remembered, self._weight = token, remembered, 0
         self._lock = threading.Lock()
         self._known: dict[str, tuple[float, Rules | EgressError]] = {}
         self._reading: dict[str, threading.Lock] = {}
@@ -148,14 +148,19 @@ class RobotsCache:
             found = self._ask(target, read)
             life = FAILURE_LIFE_SECONDS if isinstance(found, EgressError) else LIFE_SECONDS
             with self._lock:
-                self._known.pop(site, None)
-                while len(self._known) >= self._remembered:
-                    del self._known[next(iter(self._known))]
+                self._forget(site)
                 self._known[site] = (time.monotonic() + life, found)
+                self._weight += _weight(found)
+                while self._weight > self._remembered and len(self._known) > 1:
+                    self._forget(next(iter(self._known)))
                 self._reading.pop(site, None)
             return found
         finally:
             turn.release()
+
+    def _forget(self, site: str) -> None:
+        known = self._known.pop(site, None)
+        self._weight -= _weight(known[1]) if known else 0
 
     def _ask(self, target: Target, read: Callable[[Target], bytes]) -> Rules | EgressError:
         try:
@@ -167,6 +172,11 @@ class RobotsCache:
             later = error.reason in ("dns", "connect", "tls", "timeout", "server_error", "rate_limited")
             return error if later else Rules()
         return read_rules(text, self._token)
+
+
+def _weight(found: Rules | EgressError) -> int:
+    """Return what a host costs to remember: one, and one per rule, so that no host can fill the memory."""
+    return 1 + (len(found.rules) if isinstance(found, Rules) else 0)
 
 
 def _normal(path: str) -> str:

@@ -50,7 +50,9 @@ class SlotFile:
         """Return a slot of a bucket that is ours now, None when all are taken."""
         with self._lock:
             mine = self._mine.setdefault(bucket, set())
-            for slot in random.sample(range(slots), slots):
+            first = random.randrange(slots)
+            for step in range(slots):
+                slot = (first + step) % slots
                 if slot not in mine and self._set(fcntl.F_OFD_SETLK, fcntl.F_WRLCK, bucket, slot + 1):
                     mine.add(slot)
                     return slot

@@ -82,20 +82,26 @@ class Store:
         return Bucket(name), f"{self._split(prefix)[1]}/" if prefix else bare, bare
 
     def check(self) -> None:
-        """Prove that the root can be written and read.
+        """Prove that the root can be written and read, and that of two writers one wins.
 
         Raises:
-            StorageError: It cannot; the message says why.
+            StorageError: It cannot, or both would; the message says why.
         """
         probe = f"tmp/probe-{uuid.uuid4().hex}"
         try:
             self.write(probe, b"probe")
+            both_win = self.create(probe, b"rival")
             self.remove(probe)
         except Exception as error:
             raise StorageError(
                 f"store {self.root} cannot be written: {type(error).__name__}: {error}; "
                 "set INTERNVL_STORE to a folder or bucket that you may write"
             ) from error
+        if both_win:
+            raise StorageError(
+                f"store {self.root} lets a second writer replace what the first one wrote (it ignores "
+                "If-None-Match); set INTERNVL_STORE to a folder, or to a bucket with conditional writes"
+            )
 
     def exists(self, key: str) -> bool:
         """Say whether a whole file stands under this key; a store that does not answer is an error, not a no."""

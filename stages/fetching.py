@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from types import FunctionType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any, Literal, Protocol
 
 import pyarrow as pa
@@ -22,9 +22,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from infra.egress import EgressError
 from stages.blocking import BlockList
+from stages.borrowed import renamed
 from stages.lean import lean_package
 from stages.outcome import Outcome
-from stages.pictures import PictureError, Wanted, decode
+from stages.pictures import MAX_SIDE, PictureError, Wanted, decode
 
 logger = logging.getLogger(__name__)
 
@@ -94,28 +95,6 @@ class _Body(io.BytesIO):
     def __init__(self, data: bytes, answer: Answer) -> None:
         super().__init__(data)
         self.answer = answer
-
-
-def renamed(function: Any, **names: Any) -> Any:
-    """Return a copy of a function that finds other things under some global names; the original stays.
-
-    Raises:
-        ImportError: Its module has no such name, so replacing it would change nothing.
-    """
-    if unknown := sorted(set(names) - set(function.__globals__)):
-        raise ImportError(
-            f"{function.__module__} has no {', '.join(unknown)}: this release of it is laid out differently; "
-            "install the one in requirements.lock"
-        )
-    copy = FunctionType(
-        function.__code__,
-        {**function.__globals__, **names},
-        function.__name__,
-        function.__defaults__,
-        function.__closure__,
-    )
-    copy.__kwdefaults__ = function.__kwdefaults__
-    return copy
 
 
 def fetch_shard(asked: Sequence[Answer], fetcher: Fetcher, storing: Storing, blocked: BlockList) -> None:
@@ -241,6 +220,9 @@ def _resizer(storing: Storing, blocked: BlockList) -> Any:
             if blocked.picture(answer.phash):
                 answer.outcome = Outcome.BLOCKED
                 return None, None, None, None, None, str(answer.outcome)
+            # A line of pixels is stored as it is: brought to the wanted side it would be millions long.
+            long, short = max(picture.width, picture.height), min(picture.width, picture.height)
+            self.resize_only_if_bigger = long * storing.image_size > MAX_SIDE * short
             # Stays so only where the picture cannot be brought to the size that is stored.
             answer.outcome, pixels[0] = Outcome.DECODE, picture.pixels
             found: tuple[Any, ...] = shrink(self, io.BytesIO(b"decoded above"))

@@ -13,6 +13,8 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 _NOT_FRAMES = frozenset({0xC4, 0xC8, 0xCC})
 """Markers in the range of JPEG's frame headers that are none: Huffman tables, extensions, arithmetic tables."""
 _SCAN = 0xDA
+_NEEDED = frozenset({b"IHDR", b"PLTE", b"tRNS", b"eXIf", b"IDAT", b"IEND"})
+"""PNG's chunks with pixels, colours, transparency and orientation."""
 
 
 def sniff(body: bytes) -> str | None:
@@ -45,6 +47,24 @@ def _png(body: bytes) -> tuple[int, int]:
         raise ValueError("the first chunk is no IHDR")
     width, height = struct.unpack(">II", body[16:24])
     return width, height
+
+
+def without_extras(body: bytes) -> bytes:
+    """Return a PNG without the chunks that its pixels do not need, such as texts and profiles that swell.
+
+    Raises:
+        struct.error: It ends inside a chunk's head.
+    """
+    kept, at = [body[:8]], 8
+    while at < len(body):
+        length, name = struct.unpack(">I4s", body[at : at + 8])
+        stop = at + 12 + length
+        if name in _NEEDED:
+            kept.append(body[at:stop])
+        if name == b"IEND":
+            break
+        at = stop
+    return b"".join(kept)
 
 
 def _gif(body: bytes) -> tuple[int, int]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from stages.outcome import Outcome
-from stages.picture_headers import declared_size, scans, sniff
+from stages.picture_headers import declared_size, scans, sniff, without_extras
 
 MAX_SIDE = 16_384
 MAX_SCANS = 16
@@ -104,8 +104,10 @@ def decode(body: bytes, max_pixels: int, wanted: Wanted | None = None) -> Pictur
     """
     if reason := inspect(body, max_pixels):
         raise PictureError(Outcome(reason))
+    kind = str(sniff(body))
     try:
-        with Image.open(io.BytesIO(body), formats=(str(sniff(body)),)) as image:
+        data = without_extras(body) if kind == "PNG" else body
+        with Image.open(io.BytesIO(data), formats=(kind,)) as image:
             width, height = image.size
             # Two headers may disagree; what the library has read decides.
             if width * height > max_pixels:

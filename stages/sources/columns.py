@@ -21,10 +21,7 @@ class Kind(StrEnum):
             return self.accepts(found.value_type)
         if self is Kind.TEXT:
             return is_text(found) or is_bytes(found)
-        return bool(
-            (pa.types.is_integer(found) or pa.types.is_floating(found) or pa.types.is_decimal(found))
-            and not pa.types.is_boolean(found)
-        )
+        return bool(pa.types.is_integer(found) or pa.types.is_floating(found) or pa.types.is_decimal(found))
 
 
 def is_text(found: pa.DataType) -> bool:

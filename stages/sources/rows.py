@@ -99,7 +99,7 @@ def normalise(batch: Batch, file: int, rules: Rules) -> tuple[pa.Table, Counter[
     url, url_wrong = text(batch.columns["url"])
     caption, caption_wrong = text(batch.columns["caption"])
     reason = _reasons(url, caption, url_wrong | caption_wrong)
-    good = pa.array([each is None for each in reason])
+    good = pa.array([each is None for each in reason], pa.bool_())
     kept, unread = _kept(batch, url, caption, good, file, rules)
     kept, blocked = _blocked(kept, rules.block)
     bad = pc.invert(good)

@@ -19,7 +19,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from hostile_pages import PAGES, Visit, link_page
+from hostile_answers import Visit
+from hostile_pages import PAGES, link_page
 from hostile_pictures import PICTURES
 from hostile_tls import Authority
 
@@ -104,14 +105,15 @@ class HostileWeb:
         self.connections += 1
         # A client that hangs up is the good outcome of most of these pages.
         with contextlib.suppress(OSError, EOFError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            while await self._answer(reader, writer):
-                pass
+            nth = 1
+            while await self._answer(reader, writer, nth):
+                nth += 1
         writer.close()
 
-    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, nth: int) -> bool:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         path = head.split(" ", 2)[1].partition("?")[0]
-        visit = Visit(path, writer, self)
+        visit = Visit(path, writer, self, nth)
         self.hits[path] += 1
         self.requests.append(head)
         self.times.append(time.monotonic())

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -88,7 +89,11 @@ def test_a_connection_that_died_meanwhile_costs_one_request_and_no_picture(web: 
     for i in range(4):
         fetched = found.fetch(web.url(f"/stale/{i}"))
         assert (fetched.body, fetched.tries) == (JPEG, 1)
-    assert set(web.hits.values()) == {1}
+    assert set(web.hits.values()) == {1} and web.connections == 4, "that it was closed is seen before it is used"
+    for i in range(2):
+        fetched = found.fetch(web.url(f"/once/{i}"))
+        assert (fetched.body, fetched.tries) == (JPEG, 1)
+    assert web.hits["/once/1"] == 2, "and what dies at the question is asked on another one"
 
 
 def test_a_connection_is_not_used_for_another_address_of_the_name(
@@ -153,3 +158,16 @@ def test_a_host_that_only_drips_is_given_up_after_a_while(web: HostileWeb) -> No
     with ThreadPoolExecutor(4) as pool:
         assert set(pool.map(reason, range(100))) == {"timeout"}
     assert 8 <= len(web.times) <= 12
+
+
+def test_a_turn_that_is_too_far_away_is_waited_for_once(web: HostileWeb) -> None:
+    """Our own patience is not a server's refusal: trying again at once would only wait again."""
+    found = guard(web, per_host=1, turn_seconds=0.1, retries=3)
+    with ThreadPoolExecutor(2) as pool:
+        slow = pool.submit(found.fetch, web.url("/slow/honest/1"))
+        while not web.times:
+            time.sleep(0.01)
+        with pytest.raises(EgressError) as error:
+            found.fetch(web.url("/picture/jpeg"))
+        assert (error.value.reason, error.value.status, error.value.tries) == ("rate_limited", None, 1)
+        assert slow.result().body == JPEG

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from s3_fault_proxy import Fault, Faults, s3_fault_proxy
 from small_web import ROWS, small_web, write_list
 from stage_forks import Forks
 
@@ -141,6 +142,18 @@ def test_a_killed_upload_and_a_killed_marker_leave_an_object_store_right(
     for failpoint in ("after_file:kill:3", "before_marker:kill:3", "before_manifest:kill:1", "after_manifest:kill:1"):
         assert forks.run(s3_store.root, specs, INTERNVL_FAILPOINT=failpoint, **environment) == [KILLED], failpoint
     assert forks.run(s3_store.root, specs, **environment) == [0], forks.log.read_text()[-2000:]
+    assert state(s3_store) == untouched
+
+
+def test_an_object_store_that_fails_now_and_then_holds_the_same_bytes(
+    forks: Forks, specs: list[dict[str, Any]], untouched: dict[str, str], s3_store: Store, s3_endpoint: str
+) -> None:
+    faults = Faults(7, *(Fault(kind, probability=0.04) for kind in ("503", "reset", "lost", "cut")))
+    with s3_fault_proxy(s3_endpoint, faults) as proxy:
+        environment = {key: value for key, value in os.environ.items() if key.startswith("AWS_")}
+        environment["AWS_ENDPOINT_URL"] = proxy
+        assert forks.run(s3_store.root, specs, **environment) == [0], forks.log.read_text()[-2000:]
+    assert sum(faults.played.values()) >= 5
     assert state(s3_store) == untouched
 
 

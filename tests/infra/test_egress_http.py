@@ -9,6 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from infra.addresses import parse
+from infra.connections import Connections
 from infra.egress_error import EgressError
 from infra.http1 import Wire
 from infra.http_head import Head
@@ -54,7 +56,7 @@ def read(*pieces: bytes, most: int = 100_000, **how: float) -> tuple[Head, bytes
         (b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nhi", b"hi", True),
         (OK + b"Transfer-Encoding: Chunked\r\n\r\n1;a=b\r\nh\r\n01\r\ni\r\n0\r\nX: y\r\n\r\n", b"hi", True),
         (b"HTTP/1.1 103 Early\r\nLink: x\r\n\r\n" + OK + b"Content-Length: 2\r\n\r\nhi", b"hi", True),
-        (OK + b"Content-Encoding: gzip\r\n\r\n" + gzip.compress(b"hi"), b"hi", False),
+        (OK + b"Content-Encoding: gzip\r\n\r\n" + gzip.compress(b"hi", mtime=0), b"hi", False),
         (OK + b"Content-Length: 0\r\n\r\n", b"", True),
         (b"HTTP/1.1 304 Not Modified\r\nContent-Length: 99\r\n\r\n", b"", True),
     ],
@@ -97,13 +99,21 @@ def test_the_cap_is_inclusive(framing: str, size: int, reason: str | None) -> No
     assert error.value.reason == reason
 
 
+def test_a_body_is_not_cut_into_crumbs() -> None:
+    with pytest.raises(EgressError) as error:
+        read(OK + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 110_000, most=20_000_000)
+    assert error.value.reason == "bad_response"
+
+
 def test_inflation_has_a_ratio() -> None:
     with pytest.raises(EgressError) as error:
         read(OK + b"Content-Encoding: gzip\r\n\r\n" + gzip.compress(bytes(3_000_000)), most=20_000_000)
     assert error.value.reason == "too_large"
 
 
-@pytest.mark.parametrize("packed", [gzip.compress(b"hi")[:-3], gzip.compress(b"hi") + b"more", b"\x1f\x8bnonsense"])
+@pytest.mark.parametrize(
+    "packed", [gzip.compress(b"hi", mtime=0)[:-3], gzip.compress(b"hi", mtime=0) + b"more", b"\x1f\x8bnonsense"]
+)
 def test_broken_gzip(packed: bytes) -> None:
     with pytest.raises(EgressError) as error:
         read(OK + b"Content-Encoding: gzip\r\n\r\n" + packed)
@@ -168,3 +178,28 @@ def test_time_is_over_for_every_step() -> None:
         with pytest.raises(TimeoutError):
             found.ask(b"GET", started)
     assert issubclass(ssl.SSLError, OSError), "so that a broken TLS connection is caught as any broken one"
+
+
+def test_idle_connections_are_few_and_young() -> None:
+    target, stop = parse("http://a.test/"), time.monotonic() + 5
+    pairs = [socket.socketpair() for _ in range(4)]
+    wires = [Wire(here, "8.8.8.8", 5.0, 0.0, 0.0) for here, _ in pairs]
+    pool = Connections(idle_seconds=0.2, most_idle=2)
+    for wire in wires[:3]:
+        pool.give_back(target, wire)
+    assert [wire.sock.fileno() >= 0 for wire in wires[:3]] == [False, True, True], "the oldest had to go"
+    assert pool.take(target, ("8.8.8.8",), stop) is wires[2], "the youngest is the likeliest to live"
+    time.sleep(0.25)
+    pool.give_back(target, wires[3])
+    assert [wire.sock.fileno() >= 0 for wire in wires] == [False, False, True, True], (
+        "and the second was idle too long"
+    )
+    pairs[3][1].sendall(b"HTTP/1.1 200 OK\r\n\r\nan answer to no question")
+    with pytest.raises(EgressError):
+        pool.take(target, ("8.8.8.8",), time.monotonic())
+    assert wires[3].sock.fileno() < 0, "nobody will take that for the answer to another one"
+    pool.give_back(target, wires[2])
+    pool.close()
+    assert wires[2].sock.fileno() < 0
+    for _, there in pairs:
+        there.close()

@@ -1,5 +1,6 @@
 """Disks that are full, read-only, too small or not a folder: one clear sentence, nothing half-written to be seen."""
 
+import errno
 import os
 import resource
 import subprocess
@@ -43,6 +44,25 @@ def test_a_root_that_is_a_file_is_named_with_the_next_move(tmp_path: Path) -> No
     (tmp_path / "store").write_bytes(b"")
     with pytest.raises(StorageError, match=r"did not take a/b: .*directory.*INTERNVL_STORE"):
         Store(str(tmp_path / "store")).write("a/b", b"1")
+
+
+def test_a_store_that_cannot_let_one_writer_win_is_refused(any_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    any_store.check()
+    assert any_store.keys() == []
+    write = Store._write
+    monkeypatch.setattr(Store, "_write", lambda self, key, data, exclusive: write(self, key, data, False))
+    with pytest.raises(StorageError, match=r"lets a second writer replace .*conditional writes"):
+        any_store.check()
+
+
+def test_a_disk_without_hard_links_is_said_so(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOTSUP, "Operation not supported")
+
+    monkeypatch.setattr("os.link", refuse)
+    with pytest.raises(StorageError, match="knows no hard links"):
+        store.create("a", b"1")
+    assert list(store.entries()) == []
 
 
 def test_a_name_that_is_too_long_for_the_disk_is_named(store: Store) -> None:

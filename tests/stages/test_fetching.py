@@ -13,8 +13,9 @@ from small_web import drawn, jpeg
 
 from infra.egress import EgressError
 from stages.blocking import BlockList
+from stages.borrowed import renamed
 from stages.fetchers import Network, Shelf
-from stages.fetching import Answer, Storing, fetch_shard, renamed
+from stages.fetching import Answer, Storing, fetch_shard
 from stages.lean import lean_package
 from stages.outcome import Outcome
 from stages.pictures import perceptual_hash
@@ -74,6 +75,15 @@ def test_pictures_come_out_as_img2dataset_makes_them(mode: str, size: tuple[int,
     )  # fmt: skip
     one, two = pixels(ours).astype(int), np.asarray(Image.open(io.BytesIO(theirs))).astype(int)
     assert one.shape == two.shape and np.abs(one - two).mean() < 2.5
+
+
+@pytest.mark.parametrize("mode", ["keep_ratio", "keep_ratio_largest", "center_crop", "border"])
+def test_a_line_of_pixels_does_not_become_a_mountain(mode: str) -> None:
+    body = io.BytesIO()
+    Image.new("RGB", (1, 16_000), (200, 100, 50)).save(body, "PNG")
+    answer = fetched({"a": body.getvalue()}, image_size=256, resize_mode=mode)["a"]
+    assert answer.outcome is Outcome.FETCHED and (answer.original_width, answer.original_height) == (1, 16_000)
+    assert answer.width and answer.height and answer.width * answer.height <= 256 * 16_000
 
 
 def test_gray_stays_gray_and_upside_down_is_turned() -> None:

@@ -118,3 +118,20 @@ def test_profiles_and_counts_fit_the_policies_and_the_paper() -> None:
 def test_an_unknown_name_is_refused_with_those_there_are(store: Store, tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match="source x: no source schema 'laion_6b'; known are generic, laion2b_en, "):
         listed(store, "x", write("coyo", tmp_path), adapter="laion_6b")
+
+
+def test_other_spellings_and_left_out_columns_are_read(store: Store, tmp_path: Path) -> None:
+    short = table("laion2b_en_aesthetic").rename_columns(
+        [*table("laion2b_en_aesthetic").column_names[:-1], "aesthetic"]
+    )
+    pq.write_table(short, tmp_path / "short.parquet")
+    _, rows = listed(store, "laion2b_en_aesthetic", tmp_path / "short.parquet")
+    assert {row["source_aesthetic"] for row in rows} == {0.375, None}
+    upper = table("re_laion").select(["url", "caption", "width"]).rename_columns(["URL", "TEXT", "WIDTH"])
+    pq.write_table(upper, tmp_path / "upper.parquet")
+    _, rows = listed(store, "re_laion", tmp_path / "upper.parquet", language="en")
+    assert {(row["language"], row["height"]) for row in rows} == {("en", None)} and rows[0]["width"] == WIDE
+    pq.write_table(upper.drop_columns(["TEXT"]), tmp_path / "less.parquet")
+    store.remove("listing/re_laion")
+    with pytest.raises(ManifestError, match=r"less\.parquet has no column 'caption', only URL, WIDTH; name yours"):
+        listed(store, "re_laion", tmp_path / "less.parquet")
