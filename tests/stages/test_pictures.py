@@ -96,6 +96,7 @@ HALF = struct.pack(">H", 0x8000)
         ("16 bit gray half clear", png(8, 8, 16, 4, (b"\0\0" + HALF) * 8), (127, 127, 127)),
         ("16 bit rgba", png(8, 8, 16, 6, (HALF * 3 + b"\xff\xff") * 8), (128, 128, 128)),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",
 )  # fmt: skip
 def test_colours_are_what_was_meant(name: str, body: bytes, truth: tuple[int, ...]) -> None:
     assert inspect(body, LIMIT) is None
