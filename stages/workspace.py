@@ -91,6 +91,7 @@ class Placement:
     gpus_per_worker: int = 0
     cpus_per_task: float = 1.0
     checkpoint_steps: int = 50
+    drift_patience_seconds: float = 1800.0
 
 
 @dataclass
