@@ -7,7 +7,8 @@ import typer
 
 from infra.settings import settings
 from infra.storage import Store
-from pipelines import RecipeName, RetryName, SourceName, StageName, checking, converting, inspecting, planning, reading, sources_listing, sweeping from pipelines.names import FlowName
+from pipelines import checking, converting, inspecting, planning, reading, sources_listing, sweeping
+from pipelines.names import FlowName, RecipeName, RetryName, SourceName, StageName
 from pipelines.options import (
     AcceptWithdrawn,
     AllowHost,
@@ -29,7 +30,17 @@ from pipelines.recipes import NO_DATA, OwnData
 from pipelines.terminal import clear_errors, console, links, run_flow
 from stages.ref import Ref
 
-__all__ = ["app", "checking", "converting", "inspecting", "main", "planning", "reading", "sources_listing", "sweeping"]
+__all__ = [
+    "app",
+    "checking",
+    "converting",
+    "inspecting",
+    "main",
+    "planning",
+    "reading",
+    "sources_listing",
+    "sweeping",
+]
 
 
 @app.command()
