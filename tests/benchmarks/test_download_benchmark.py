@@ -36,22 +36,19 @@ def test_a_client_that_fails_says_why(tmp_path: Path) -> None:
         measured("wget", ["http://127.0.1.1:9/x"], tmp_path / "run", tmp_path / "none.pem", 64)
 
 
-def test_starting_is_taken_out_and_every_case_is_written(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any
-) -> None:
+def test_every_case_is_written_with_its_ratio(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any) -> None:
     def fake(client: str, listed: list[str], folder: Path, trusted: Path, image_size: int) -> Run:
-        each, start, lost = {"ours": (0.002, 1, 0), "img2dataset": (0.008, 9, 2)}[client]
+        cpu, lost = {"ours": (0.002, 0), "img2dataset": (0.008, 2)}[client]
         stored = len(listed) * (96 - lost) // 100
-        return Run(stored, start + each * stored, start + 2 * each * stored, 10**6 * len(listed))
+        return Run(stored, cpu * stored, 2 * cpu * stored, 10**6 * len(listed))
 
     monkeypatch.setattr(download, "measured", fake)
     monkeypatch.setattr(download, "serving", lambda *_: nullcontext("https://127.0.0.1:99"))
     seen = []
     write = Path.write_text
     monkeypatch.setattr(Path, "write_text", lambda path, text: (seen.append(path.name), write(path, text))[1])
-    monkeypatch.setattr(download, "CASES", download.CASES[:2])
-    monkeypatch.setattr(download, "measure", lambda count, rounds: measure(download.CASES, count, rounds))
-    download.main(tmp_path / "results" / "download.json", count=100, rounds=2)
+    monkeypatch.setattr(download, "measure", lambda count, rounds: measure(download.CASES[:2], count, rounds))
+    download.main(tmp_path / "results" / "download.json", count=400, rounds=2)
     assert seen.count("download.json") == 4
     result = json.loads((tmp_path / "results" / "download.json").read_text())
     assert list(result["cases"]) == ["http 0 ms, even, 224 px", "https 0 ms, even, 224 px"]
@@ -62,7 +59,7 @@ def test_starting_is_taken_out_and_every_case_is_written(
         assert case["ours"]["pictures_per_second"] == pytest.approx(250)
         assert case["ours"]["kept_of_reachable"] == 1 and case["ours"]["peak_bytes"] == 400 * 10**6
         assert case["img2dataset"]["kept_of_reachable"] == pytest.approx(94 / 96, abs=1e-3)
-    assert result["rounds"] == 2 and "commit" in result
+    assert result["rounds"] == 2 and result["addresses"] == 400 and "commit" in result
     printed = capsys.readouterr().out
     assert "https 0 ms, even, 224 px" in printed and "goal 3.0" in printed and "97.9" in printed
 
