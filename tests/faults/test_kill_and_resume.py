@@ -100,7 +100,8 @@ def test_killed_at_a_failpoint_and_run_again_gives_the_same_bytes(
     assert forks.run(store.root, specs) == [0], forks.log.read_text()[-2000:]
     assert state(store) == untouched
     left = only_orphans_are_left_and_the_sweep_takes_them(store)
-    assert left == (1 if failpoint in ("during_temporary", "after_temporary") else 0)
+    # The first file of all is a spill of the listing, and spills go when it stands; the sixth is the pool's.
+    assert left == (1 if failpoint in ("during_temporary", "after_temporary") and nth == 6 else 0)
     assert state(store) == untouched
 
 
@@ -108,12 +109,13 @@ def test_killed_again_and_again_until_it_gets_through(
     forks: Forks, specs: list[dict[str, Any]], untouched: dict[str, str], tmp_path: Path
 ) -> None:
     store = Store(str(tmp_path / "store"))
+    assert forks.run(store.root, specs[:1]) == [0]  # a listing is read anew by every attempt
     killed = 0
     # Each attempt lives to publish one more part than the one before it found.
     while forks.run(store.root, specs, INTERNVL_FAILPOINT="after_marker:kill:1") == [KILLED]:
         killed += 1
-        assert killed <= 8
-    assert killed == 8, "four parts of two stages, one per attempt: nothing was made twice"
+        assert killed <= 4
+    assert killed == 4, "four parts, one per attempt: nothing was made twice"
     assert state(store) == untouched
     assert only_orphans_are_left_and_the_sweep_takes_them(store) == 0
 
