@@ -1,0 +1,131 @@
+"""One batch of captions, laid out as one row of code points; measured lazily, each measure once."""
+
+from collections.abc import Callable, Mapping
+from functools import cached_property, wraps
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from filters.text import code_points
+from filters.text.normalise import normalise
+
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float32]
+Result = TypeVar("Result")
+
+# Lets four code points be read at once at the very end.
+_PADDING = b"\n" * 8
+
+
+class Captions:
+    """Captions in normal form, and what is known about their code points.
+
+    In `points` a line feed, which no normalised caption holds, stands before every caption. So what is
+    compared with its neighbour never meets another caption, and no caption is an empty segment.
+    """
+
+    def __init__(self, captions: pa.Array) -> None:
+        """Take a batch; nothing is computed yet."""
+        if isinstance(captions, pa.ChunkedArray):
+            captions = captions.combine_chunks()
+        self.given = captions
+        self.memory: dict[Callable[..., Any], Any] = {}
+
+    def __len__(self) -> int:
+        """Return how many captions there are."""
+        return len(self.given)
+
+    @cached_property
+    def text(self) -> pa.StringArray:
+        """Captions in normal form; null is the empty caption."""
+        return normalise(self.given)
+
+    @cached_property
+    def points(self) -> npt.NDArray[np.uint32]:
+        """Code points of all captions, a line feed before each and a few after the last."""
+        whole = pa.ListArray.from_arrays(pa.array([0, len(self)], pa.int32()), self.text)
+        joined: bytes = pc.binary_join(whole, "\n")[0].as_buffer().to_pybytes() if len(self) else b""
+        return np.frombuffer((b"\n" + joined + _PADDING).decode().encode("utf-32-le"), dtype=np.uint32)
+
+    @cached_property
+    def length(self) -> Ints:
+        """Code points of each caption, shape (samples,)."""
+        return np.asarray(pc.utf8_length(self.text).to_numpy(zero_copy_only=False), dtype=np.int64)
+
+    @cached_property
+    def starts(self) -> Ints:
+        """Where the line feed before each caption stands in `points`, shape (samples,)."""
+        ends = np.cumsum(self.length + 1)
+        return np.asarray(ends - self.length - 1)
+
+    @cached_property
+    def last(self) -> Ints:
+        """Where each caption's last code point stands; the line feed before it where it is empty."""
+        return np.asarray(self.starts + self.length)
+
+    @cached_property
+    def kinds(self) -> npt.NDArray[np.uint8]:
+        """The kind of every code point, as `code_points` numbers them."""
+        return np.take(code_points.kinds(), self.points, mode="wrap")
+
+    def count(self, where: Bools) -> Ints:
+        """Return how many marked code points each caption has, shape (samples,)."""
+        if not len(self):
+            return np.zeros(0, dtype=np.int64)
+        return np.add.reduceat(where.view(np.uint8), self.starts, dtype=np.int32).astype(np.int64)
+
+    def rows_of(self, positions: npt.NDArray[Any]) -> Ints:
+        """Return which caption each position lies in; for few positions."""
+        return np.asarray(np.searchsorted(self.starts, positions, side="right") - 1, dtype=np.int64)
+
+    def having(self, where: Bools) -> Bools:
+        """Return which captions have a marked code point; cheap where few are marked."""
+        found = np.zeros(len(self), dtype=bool)
+        positions = np.flatnonzero(where)
+        found[self.rows_of(positions[positions < self.end])] = True
+        return found
+
+    @cached_property
+    def end(self) -> int:
+        """Where the padding begins."""
+        return int(self.last[-1]) + 1 if len(self) else 0
+
+    def matches(self, pattern: str, among: Bools) -> Bools:
+        """Return where an RE2 pattern is found; only captions `among` are searched."""
+        found = np.zeros(len(self), dtype=bool)
+        rows = np.flatnonzero(among)
+        if len(rows):
+            some = self.text.take(pa.array(rows))
+            found[rows] = pc.match_substring_regex(some, pattern).to_numpy(zero_copy_only=False)
+        return found
+
+
+def remembered(measure: Callable[[Captions], Result]) -> Callable[[Captions], Result]:
+    """Make a measure of captions be computed once per batch, whoever asks."""
+
+    @wraps(measure)
+    def once(captions: Captions) -> Result:
+        if measure not in captions.memory:
+            captions.memory[measure] = measure(captions)
+        found: Result = captions.memory[measure]
+        return found
+
+    return once
+
+
+class Batch(dict[str, Any]):
+    """Columns of a batch whose caption facts are shared by all filters."""
+
+    @cached_property
+    def captions(self) -> Captions:
+        """The caption column, measured once."""
+        return Captions(self["caption"])
+
+
+def captions_of(columns: Mapping[str, Any]) -> Captions:
+    """Return the caption facts of a batch: shared where it is a `Batch`, computed anew where not."""
+    return columns.captions if isinstance(columns, Batch) else Captions(columns["caption"])

@@ -1,0 +1,77 @@
+"""How likely a run of Latin letters is, by the pairs of letters that real words are made of.
+
+`letter_pairs.json` holds one number per pair: the logarithm of how often the second letter follows the
+first, in hundredths of a nat. Accents are taken off; 0 stands for what is no Latin letter.
+"""
+
+import json
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from filters.text import code_points
+from filters.text.captions import Captions, Floats, Ints, remembered
+
+PATH = Path(__file__).with_name("letter_pairs.json")
+SYMBOLS = 27
+_VOWELS = "aeiouy"
+
+
+@remembered
+def latin(captions: Captions) -> npt.NDArray[np.uint8]:
+    """Return 1 to 26 for each Latin letter, 0 for all other code points."""
+    return np.take(code_points.latin_letters(), captions.points, mode="wrap")
+
+
+@remembered
+def pairs(captions: Captions) -> npt.NDArray[np.uint16]:
+    """Return the pair that each code point makes with the next one; pair 0 has no letter."""
+    folded = latin(captions)
+    found = np.zeros(len(folded), dtype=np.uint16)
+    found[:-1] = folded[:-1].astype(np.uint16) * SYMBOLS + folded[1:]
+    return found
+
+
+@cache
+def table() -> npt.NDArray[np.int32]:
+    """Return the learned logarithms in hundredths, shape (27 * 27,); 0 for the pair without letters."""
+    return np.asarray(json.loads(PATH.read_text())["hundredths"], dtype=np.int32).reshape(-1)
+
+
+def learn(batches: Iterable[Captions]) -> npt.NDArray[np.int32]:
+    """Return the table that a set of captions teaches, shape (27, 27), one count added to each pair."""
+    counts = np.ones((SYMBOLS, SYMBOLS))
+    for captions in batches:
+        counts += np.bincount(pairs(captions), minlength=SYMBOLS**2).reshape(SYMBOLS, SYMBOLS)
+    counts[0, 0] = 0
+    logs = np.log(np.where(counts, counts, 1) / counts.sum(axis=1, keepdims=True))
+    return np.round(np.where(counts, logs, 0) * 100).astype(np.int32)
+
+
+@remembered
+def latin_letters(captions: Captions) -> Ints:
+    """Return Latin letters of each caption."""
+    return captions.count(latin(captions) > 0)
+
+
+@remembered
+def likelihood(captions: Captions) -> Floats:
+    """Return the mean logarithm per letter pair, begins and ends of words included; 0 without Latin letters."""
+    if not len(captions):
+        return np.zeros(0, dtype=np.float32)
+    # Whole numbers add up alike in any batch; floats would not.
+    sums = np.add.reduceat(np.take(table(), pairs(captions)), captions.starts)
+    sizes = captions.count(pairs(captions) > 0)
+    mean = np.divide(sums, sizes * 100, out=np.zeros(len(captions)), where=sizes > 0)
+    return mean.astype(np.float32)
+
+
+@remembered
+def consonants(captions: Captions) -> npt.NDArray[np.bool_]:
+    """Return which code points are Latin consonants."""
+    is_consonant = np.ones(SYMBOLS, dtype=bool)
+    is_consonant[[0, *(ord(vowel) - ord("a") + 1 for vowel in _VOWELS)]] = False
+    return np.take(is_consonant, latin(captions))
