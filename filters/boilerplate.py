@@ -7,10 +7,11 @@ from pydantic import Field
 
 from filters.base import CaptionFilter, Examples, Mask, Measure
 from filters.text.captions import Captions, Floats, remembered
+from filters.text.lexicon import Role
 from filters.text.page_phrases import FURNITURE, FURNITURE_UNSPACED
 from filters.text.phrases import Phrases
 
-_PHRASES = Phrases(FURNITURE, FURNITURE_UNSPACED)
+_PHRASES = Phrases(FURNITURE, FURNITURE_UNSPACED, Role.FURNITURE_BEGINS)
 
 
 @remembered

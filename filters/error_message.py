@@ -7,10 +7,11 @@ from pydantic import Field
 
 from filters.base import CaptionFilter, Examples, Mask, Measure
 from filters.text.captions import Captions, Floats, remembered
+from filters.text.lexicon import Role
 from filters.text.page_phrases import ERRORS, ERRORS_UNSPACED
 from filters.text.phrases import Phrases
 
-_PHRASES = Phrases(ERRORS, ERRORS_UNSPACED)
+_PHRASES = Phrases(ERRORS, ERRORS_UNSPACED, Role.ERROR_BEGINS)
 
 
 @remembered

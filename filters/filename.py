@@ -1,6 +1,5 @@
 """Drop captions that are the name of a file."""
 
-from functools import cache
 from typing import ClassVar
 
 import numpy as np
@@ -8,19 +7,14 @@ import numpy as np
 from filters.base import CaptionFilter, Examples, Mask
 from filters.text.captions import Captions
 from filters.text.characters import digits, spaces
-from filters.text.words import Lookup, keys_of, words_of
+from filters.text.lexicon import Role, with_role
+from filters.text.words import words_of
 
 _EXTENSION = r"(?i)\S\.(?:jpe?g|png|gif|webp|bmp|tiff?|svg|avif|heic)$"
 _CAMERA = (
     r"(?i)^(?:img|dsc[nf]?|dji|pxl|mvimg|p|vid|gopr|screen ?shot|image|photo|untitled|wp|whatsapp image)[ _-]?\d{3,}"
 )
-_CAMERA_WORDS = "img dsc dscn dscf dji pxl mvimg vid gopr screen screenshot image photo untitled wp whatsapp".split()
 _JOINTS = 3
-
-
-@cache
-def _camera_words() -> Lookup:
-    return Lookup({int(key): 1 for key in keys_of(_CAMERA_WORDS)})
 
 
 class Filename(CaptionFilter):
@@ -52,10 +46,9 @@ class Filename(CaptionFilter):
         ends = [captions.points[np.maximum(captions.last - back, 0)] == ord(".") for back in (3, 4)]
         named = captions.matches(_EXTENSION, ends[0] | ends[1])
         words = words_of(captions)
-        filled = np.flatnonzero(words.counts)
-        hits, _ = _camera_words().find(words.keys[words.firsts[filled]])
+        cameras = with_role(captions, Role.CAMERA)
         numbered = np.zeros(len(captions), dtype=bool)
-        numbered[filled[hits]] = True
+        numbered[words.rows[cameras[cameras == words.firsts[words.rows[cameras]]]]] = True
         numbered &= digits(captions) >= 3
         joints = captions.count((captions.points == ord("-")) | (captions.points == ord("_")))
         joined = (joints >= _JOINTS) & (spaces(captions) == 0)

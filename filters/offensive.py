@@ -11,7 +11,8 @@ from pydantic import Field
 from filters.base import CaptionFilter, Examples, Mask, Measure
 from filters.text.captions import Captions, Ints, remembered
 from filters.text.characters import unspaced
-from filters.text.strong_words import ALLOWED_UNSPACED, STRONG_UNSPACED, STRONG_WORDS
+from filters.text.lexicon import Role, with_role
+from filters.text.strong_words import ALLOWED_UNSPACED, STRONG_UNSPACED
 from filters.text.words import Lookup, keys_of, words_of
 
 
@@ -20,16 +21,16 @@ def _lookup(words: tuple[str, ...]) -> Lookup:
     return Lookup({int(key): 1 for key in keys_of(words)})
 
 
-def _whole_words(captions: Captions, words: tuple[str, ...]) -> Ints:
-    found = words_of(captions)
-    positions, _ = _lookup(words).find(found.keys)
-    return np.bincount(found.rows[positions], minlength=len(captions))
+def _extra(captions: Captions, listed: tuple[str, ...]) -> Ints:
+    words = words_of(captions)
+    positions, _ = _lookup(listed).find(words.keys)
+    return np.asarray(np.bincount(words.rows[positions], minlength=len(captions)))
 
 
 @remembered
 def _hits(captions: Captions) -> Ints:
     """Return listed words of each caption, of all languages."""
-    found = _whole_words(captions, tuple(sorted({w for listed in STRONG_WORDS.values() for w in listed.split()})))
+    found = np.bincount(words_of(captions).rows[with_role(captions, Role.STRONG)], minlength=len(captions))
     rows = np.flatnonzero(unspaced(captions))
     if len(rows):
         text = pc.replace_substring_regex(captions.text.take(pa.array(rows)), "|".join(ALLOWED_UNSPACED), "")
@@ -73,7 +74,7 @@ class Offensive(CaptionFilter):
 
     def measured(self, captions: Captions) -> Measure:
         """Return how many listed words there are."""
-        extra = _whole_words(captions, self.extra_words) if self.extra_words else 0
+        extra = _extra(captions, self.extra_words) if self.extra_words else 0
         return (_hits(captions) + extra).astype(np.float32)
 
     def passes(self, captions: Captions) -> Mask:

@@ -8,11 +8,12 @@ from pydantic import Field
 from filters.base import CaptionFilter, Examples, Mask, Measure
 from filters.text import code_points
 from filters.text.captions import Captions, Floats, remembered
+from filters.text.lexicon import Role
 from filters.text.page_phrases import STAND_INS, STAND_INS_ANYWHERE, STAND_INS_UNSPACED
 from filters.text.phrases import Phrases
 
-_MOSTLY = Phrases(STAND_INS, STAND_INS_UNSPACED)
-_ANYWHERE = Phrases(STAND_INS_ANYWHERE)
+_MOSTLY = Phrases(STAND_INS, STAND_INS_UNSPACED, Role.STAND_IN_BEGINS)
+_ANYWHERE = Phrases(STAND_INS_ANYWHERE, begins=Role.STAND_IN_BEGINS)
 _TEMPLATE = r"\{\{[^}]*\}\}|\$\{|%[sd](?:$|\s)|<%|%>"
 
 

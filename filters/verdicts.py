@@ -53,10 +53,9 @@ def give(filters: Sequence[Filter], columns: Columns, samples: int, measured: bo
     unknown: dict[str, int] = {}
     wanted = {name for each in filters for name in each.reads}
     used = {name: column for name, column in columns.items() if name in wanted}
-    first = 0
-    for batch in batches(used, samples, ROWS_AT_ONCE if "caption" in used else NUMBERS_AT_ONCE):
-        size = len(next(iter(batch.values())))
-        mask = reasons[first : first + size]
+    size = ROWS_AT_ONCE if "caption" in used else NUMBERS_AT_ONCE
+    for number, batch in enumerate(batches(used, samples, size)):
+        mask = reasons[number * size : (number + 1) * size]
         for each in filters:
             dropped = ~each.keep(batch)
             if dropped.any():
@@ -65,6 +64,5 @@ def give(filters: Sequence[Filter], columns: Columns, samples: int, measured: bo
                 unknown[each.reason] = unknown.get(each.reason, 0) + missing
             if measured and (found := each.measure(batch)) is not None:
                 measures.setdefault(each.reason, []).append(found)
-        first += size
     whole = {reason: np.concatenate(pieces) for reason, pieces in measures.items()}
     return Verdicts(reasons, whole, dict(sorted(unknown.items())))

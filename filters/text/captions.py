@@ -68,9 +68,24 @@ class Captions:
         return np.asarray(self.starts + self.length)
 
     @cached_property
+    def _facts(self) -> npt.NDArray[np.uint8]:
+        """What is known of every code point, byte by byte, shape (code points, 4)."""
+        return np.take(code_points.facts(), self.points, mode="wrap").view(np.uint8).reshape(-1, 4)
+
+    @cached_property
     def kinds(self) -> npt.NDArray[np.uint8]:
         """The kind of every code point, as `code_points` numbers them."""
-        return np.take(code_points.kinds(), self.points, mode="wrap")
+        return np.ascontiguousarray(self._facts[:, code_points.KIND_SHIFT // 8])
+
+    @cached_property
+    def latin(self) -> npt.NDArray[np.uint8]:
+        """1 to 26 for each Latin letter, accents taken off; 0 for all other code points."""
+        return np.ascontiguousarray(self._facts[:, code_points.LATIN_SHIFT // 8])
+
+    @cached_property
+    def lower(self) -> npt.NDArray[np.uint16]:
+        """Every code point in lower case, in sixteen bits."""
+        return np.ascontiguousarray(self._facts.view(np.uint16)[:, 0])
 
     def count(self, where: Bools) -> Ints:
         """Return how many marked code points each caption has, shape (samples,)."""

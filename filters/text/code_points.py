@@ -11,11 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 POINTS = 0x110000
-# Beyond the third plane nothing is assigned but tags and private use, and those count as signs.
-ASSIGNED = 0x40000
+# Beyond the third plane nothing is assigned but tags, variation selectors and private use.
+ASSIGNED = (*range(0x40000), *range(0xE0000, 0xE0200))
 
 # Kinds. What belongs to a word of a spaced script lies together, so that one comparison finds it.
 SIGN, SPACE, DIGIT, MARK, LETTER, UPPER, UNSPACED, ROW, JOINER, SEPARATOR, HASH, MARKUP = range(12)
+
+KIND_SHIFT, LATIN_SHIFT = 16, 24
 
 _SPECIAL_KINDS = {JOINER: "'’-", SEPARATOR: ",，|;；/·•", HASH: "#", MARKUP: "<>{}=\\&$%"}
 
@@ -79,7 +81,7 @@ def kinds() -> npt.NDArray[np.uint8]:
     """Return the kind of every code point."""
     table = np.full(POINTS, SIGN, dtype=np.uint8)
     by_category = {"L": LETTER, "M": MARK, "N": DIGIT, "Z": SPACE}
-    for point in range(ASSIGNED):
+    for point in ASSIGNED:
         category = unicodedata.category(chr(point))
         kind = by_category.get(category[0], SIGN)
         table[point] = UPPER if category in ("Lu", "Lt") else kind
@@ -97,11 +99,20 @@ def kinds() -> npt.NDArray[np.uint8]:
 def lower() -> npt.NDArray[np.uint16]:
     """Return every code point's lower case in sixteen bits; rare planes fold onto others, which words survive."""
     table = np.arange(POINTS, dtype=np.uint32)
-    for point in range(ASSIGNED):
+    for point in ASSIGNED:
         small = chr(point).lower()
         if len(small) == 1:
             table[point] = ord(small)
     return np.asarray((table ^ (table >> 16) * 0x9E37).astype(np.uint16))
+
+
+@cache
+def facts() -> npt.NDArray[np.uint32]:
+    """Return all three at once, so that a batch is looked up once: lower case below, then kind, then Latin letter."""
+    packed = lower().astype(np.uint32)
+    packed |= kinds().astype(np.uint32) << KIND_SHIFT
+    packed |= latin_letters().astype(np.uint32) << LATIN_SHIFT
+    return packed
 
 
 @cache

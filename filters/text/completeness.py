@@ -1,6 +1,7 @@
 """Signs of connected language: function words, participles and particles, and whether the end is missing."""
 
 from functools import cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,14 +12,14 @@ from filters.text.captions import Bools, Captions, Floats, Ints, remembered
 from filters.text.characters import by_script, foreign, share
 from filters.text.code_points import SCRIPT_NAMES, UPPER
 from filters.text.function_words import (
-    DANGLING,
     FUNCTION_WORDS,
     KOREAN_ENDINGS,
     PARTICLES,
     THAI_WORDS,
     WITHOUT_ARTICLES,
 )
-from filters.text.words import Lookup, fours, keys_of, packed, words_of
+from filters.text.lexicon import Role, listed_words, numbered, with_role
+from filters.text.words import fours, packed, words_of
 
 # Scripts of the languages listed in `FUNCTION_WORDS`, and those with particles.
 JUDGED_SCRIPTS = (
@@ -30,37 +31,36 @@ _ARABIC_PREFIXES = "وبلكف"
 
 
 @cache
-def _speakers() -> tuple[Lookup, npt.NDArray[np.uint64]]:
-    """Return the words, and a one in sixteen bits of each language that has it: four languages to a number."""
-    languages = list(FUNCTION_WORDS)
-    words = sorted({word for listed in FUNCTION_WORDS.values() for word in listed.split()})
-    spoken = np.zeros((len(words), -(-len(languages) // 4) * 4), dtype="<u2")
-    for column, listed in enumerate(FUNCTION_WORDS.values()):
-        mine = set(listed.split())
-        spoken[[word in mine for word in words], column] = 1
-    return Lookup({int(key): row for row, key in enumerate(keys_of(words))}), spoken.view("<u8")
+def _without_articles() -> Bools:
+    return np.array([code in WITHOUT_ARTICLES for code in FUNCTION_WORDS])
 
 
 @cache
-def _dangling_words() -> Lookup:
-    words = {word for listed in DANGLING.values() for word in listed.split()}
-    return Lookup({int(key): 1 for key in keys_of(sorted(words))})
+def _spoken(lane: str) -> list[npt.NDArray[np.uint64]]:
+    """Return for each listed word a one in the lane of each language that has it, many lanes to a number."""
+    lanes, listed = 8 // np.dtype(lane).itemsize, listed_words()
+    spoken = np.zeros((len(listed), -(-len(FUNCTION_WORDS) // lanes) * lanes), dtype=lane)
+    for column, words in enumerate(FUNCTION_WORDS.values()):
+        mine = set(words.split())
+        spoken[[word in mine for word in listed], column] = 1
+    return [np.ascontiguousarray(column) for column in spoken.view("<u8").T]
 
 
 @remembered
-def by_language(captions: Captions) -> npt.NDArray[np.uint16]:
-    """Return closed-class words of each listed language, shape (samples, languages and padding)."""
-    lookup, spoken = _speakers()
-    words = words_of(captions)
-    positions, which = lookup.find(words.keys)
-    found = np.zeros((len(captions), spoken.shape[1]), dtype="<u8")
-    if len(positions):
-        rows = words.rows[positions]
-        firsts = np.flatnonzero(np.concatenate([[True], rows[1:] != rows[:-1]]))
-        # One addition counts four languages; no caption has enough words for a count to spill over.
-        for column in range(spoken.shape[1]):
-            found[rows[firsts], column] = np.add.reduceat(spoken[which, column], firsts)
-    return found.view("<u2")
+def by_language(captions: Captions) -> npt.NDArray[Any]:
+    """Return closed-class words of each listed language, shape (samples, languages)."""
+    positions, numbers = numbered(captions, Role.FUNCTION)
+    rows = words_of(captions).rows[positions]
+    firsts = np.flatnonzero(np.append(True, rows[1:] != rows[:-1])) if len(rows) else rows
+    most = int(np.diff(np.append(firsts, len(rows))).max(initial=0))
+    # One addition counts eight languages, or four where a caption has so many words that a lane spills over.
+    lane = "<u1" if most < 256 else "<u2"
+    columns = _spoken(lane)
+    found = np.zeros((len(columns), len(captions)), dtype="<u8")
+    if len(rows):
+        for column, spoken in zip(found, columns, strict=True):
+            column[rows[firsts]] = np.add.reduceat(spoken[numbers], firsts)
+    return np.ascontiguousarray(found.T).view(lane)[:, : len(FUNCTION_WORDS)]
 
 
 @remembered
@@ -73,9 +73,9 @@ def function_words(captions: Captions) -> Ints:
     counts = by_language(captions)
     if not len(captions):
         return np.zeros(0, dtype=np.int64)
-    found = counts.max(axis=1).astype(np.int64)
-    bare = np.isin(counts.argmax(axis=1), [list(FUNCTION_WORDS).index(code) for code in WITHOUT_ARTICLES])
-    found += bare & (found > 0)
+    best = counts.argmax(axis=1)
+    found = counts[np.arange(len(captions)), best].astype(np.int64)
+    found += _without_articles()[best] & (found > 0)
     _, rows, points = foreign(captions)
     if len(points):
         particles = np.isin(points, [ord(each) for each in PARTICLES])
@@ -147,11 +147,8 @@ def cut_off(captions: Captions) -> Bools:
     found = np.isin(lasts, [ord(each) for each in _OPEN_SIGNS])
     before = [captions.points[np.maximum(captions.last - back, 0)] == ord(".") for back in (1, 2)]
     found |= (lasts == ord(".")) & before[0] & before[1]
-    words = words_of(captions)
-    filled = np.flatnonzero(words.counts)
-    ending = (words.firsts + words.counts - 1)[filled]
-    hits, _ = _dangling_words().find(words.keys[ending])
+    words, hits = words_of(captions), with_role(captions, Role.DANGLING)
     # Only where the word is the very end: "what is it made of?" is whole.
-    at_end = words.begins[ending[hits]] + words.sizes[ending[hits]] - 1 == captions.last[filled[hits]]
-    found[filled[hits[at_end]]] = True
+    rows, ends = words.rows[hits], words.begins[hits] + words.sizes[hits] - 1
+    found[rows[ends == captions.last[rows]]] = True
     return found

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from filters.text import code_points
 from filters.text.captions import Captions, Floats, Ints, remembered
 
 PATH = Path(__file__).with_name("letter_pairs.json")
@@ -21,17 +20,11 @@ _VOWELS = "aeiouy"
 
 
 @remembered
-def latin(captions: Captions) -> npt.NDArray[np.uint8]:
-    """Return 1 to 26 for each Latin letter, 0 for all other code points."""
-    return np.take(code_points.latin_letters(), captions.points, mode="wrap")
-
-
-@remembered
 def pairs(captions: Captions) -> npt.NDArray[np.uint16]:
     """Return the pair that each code point makes with the next one; pair 0 has no letter."""
-    folded = latin(captions)
-    found = np.zeros(len(folded), dtype=np.uint16)
-    found[:-1] = folded[:-1].astype(np.uint16) * SYMBOLS + folded[1:]
+    found = captions.latin.astype(np.uint16)
+    found *= SYMBOLS
+    found[:-1] += captions.latin[1:]
     return found
 
 
@@ -54,7 +47,7 @@ def learn(batches: Iterable[Captions]) -> npt.NDArray[np.int32]:
 @remembered
 def latin_letters(captions: Captions) -> Ints:
     """Return Latin letters of each caption."""
-    return captions.count(latin(captions) > 0)
+    return captions.count(captions.latin > 0)
 
 
 @remembered
@@ -74,4 +67,4 @@ def consonants(captions: Captions) -> npt.NDArray[np.bool_]:
     """Return which code points are Latin consonants."""
     is_consonant = np.ones(SYMBOLS, dtype=bool)
     is_consonant[[0, *(ord(vowel) - ord("a") + 1 for vowel in _VOWELS)]] = False
-    return np.take(is_consonant, latin(captions))
+    return np.take(is_consonant, captions.latin)

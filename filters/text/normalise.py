@@ -1,7 +1,5 @@
 """Captions in one form: entities resolved, NFKC, single spaces. Rows that are so already are left alone."""
 
-from collections.abc import Callable
-
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -28,12 +26,22 @@ def normalise(captions: pa.Array) -> pa.StringArray:
     Args:
         captions: Strings, shape (samples,).
     """
-    text = pc.fill_null(captions.cast(pa.string()), "")
-    text = _changed(text, _having(text, ord("&")), _resolve)
-    text = _changed(text, ~_ascii(text), lambda some: pc.utf8_normalize(some, form="NFKC"))
-    text = _changed(text, _untidy(text), lambda some: pc.utf8_trim(_collapse(some), characters=" "))
-    long = _numbers(pc.binary_length(text)) > LONGEST
-    return _changed(text, long, lambda some: pc.utf8_slice_codeunits(some, 0, LONGEST))
+    text = captions if captions.type == pa.string() else captions.cast(pa.string())
+    if text.null_count:
+        text = pc.fill_null(text, "")
+    touched = _untidy(text) | _having(text, ord("&")) | ~_ascii(text) | (_sizes(text) > LONGEST)
+    if not touched.any():
+        return text
+    rows = pa.array(touched)
+    return pc.replace_with_mask(text, rows, _changed(text.filter(rows)))
+
+
+def _changed(text: pa.StringArray) -> pa.StringArray:
+    for entity, sign in ENTITIES.items():
+        text = pc.replace_substring(text, entity, sign)
+    text = pc.utf8_normalize(text, form="NFKC")
+    text = pc.utf8_trim(pc.replace_substring_regex(text, _SPACES, " "), characters=" ")
+    return pc.utf8_slice_codeunits(text, 0, LONGEST)
 
 
 def bytes_of(text: pa.StringArray) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32]]:
@@ -41,16 +49,6 @@ def bytes_of(text: pa.StringArray) -> tuple[npt.NDArray[np.uint8], npt.NDArray[n
     _, offsets, data = text.buffers()
     begins = np.frombuffer(offsets, dtype=np.int32)[text.offset : text.offset + len(text) + 1]
     return np.frombuffer(data, dtype=np.uint8) if data else np.zeros(0, dtype=np.uint8), begins
-
-
-def _collapse(text: pa.StringArray) -> pa.StringArray:
-    return pc.replace_substring_regex(text, _SPACES, " ")
-
-
-def _resolve(text: pa.StringArray) -> pa.StringArray:
-    for entity, sign in ENTITIES.items():
-        text = pc.replace_substring(text, entity, sign)
-    return text
 
 
 def _having(text: pa.StringArray, byte: int) -> npt.NDArray[np.bool_]:
@@ -63,19 +61,9 @@ def _having(text: pa.StringArray, byte: int) -> npt.NDArray[np.bool_]:
     return found
 
 
-def _changed(
-    text: pa.StringArray, where: npt.NDArray[np.bool_], change: Callable[[pa.StringArray], pa.StringArray]
-) -> pa.StringArray:
-    """Return the captions with some of them changed; nothing is copied where none is."""
-    if not where.any():
-        return text
-    mask = pa.array(where)
-    return pc.replace_with_mask(text, mask, change(text.filter(mask)))
-
-
 def _untidy(text: pa.StringArray) -> npt.NDArray[np.bool_]:
-    """Return where white space may have to go: beyond ASCII always, else by its bytes."""
-    found = ~_ascii(text)
+    """Return where ASCII white space has to go."""
+    found = np.zeros(len(text), dtype=bool)
     data, begins = bytes_of(text)
     if len(text) == 0 or begins[0] == begins[-1]:
         return found
@@ -94,5 +82,6 @@ def _ascii(text: pa.StringArray) -> npt.NDArray[np.bool_]:
     return np.asarray(pc.string_is_ascii(text).to_numpy(zero_copy_only=False), dtype=bool)
 
 
-def _numbers(values: pa.Array) -> npt.NDArray[np.int64]:
-    return np.asarray(values.to_numpy(zero_copy_only=False), dtype=np.int64)
+def _sizes(text: pa.StringArray) -> npt.NDArray[np.int32]:
+    """Return bytes of each caption."""
+    return np.diff(bytes_of(text)[1])

@@ -115,6 +115,9 @@ STAND_INS_UNSPACED = (
     "รูปภาพ",
 )
 
+# First words of the names that cameras and telephones give.
+CAMERA_WORDS = "img dsc dscn dscf dji pxl mvimg vid gopr screen screenshot image photo untitled wp whatsapp p"
+
 # These are no caption wherever they stand.
 STAND_INS_ANYWHERE = (
     "lorem ipsum",

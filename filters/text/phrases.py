@@ -13,14 +13,22 @@ import pyarrow.compute as pc
 
 from filters.text.captions import Captions, Floats, Ints
 from filters.text.characters import letters, share, unspaced
+from filters.text.lexicon import Role, with_role
 from filters.text.words import Lookup, keys_of, sequence_key, words_of
 
 
 class Phrases:
     """A list of phrases, compiled when first used."""
 
-    def __init__(self, spaced: Iterable[str], without_spaces: Iterable[str] = ()) -> None:
+    def __init__(
+        self, spaced: Iterable[str], without_spaces: Iterable[str] = (), begins: Role | None = None
+    ) -> None:
         """Take phrases; punctuation and digits between words are ignored.
+
+        Args:
+            spaced: Phrases of words.
+            without_spaces: Phrases of scripts without spaces.
+            begins: The role that their first words have in the lexicon; looked up by themselves without one.
 
         Raises:
             ValueError: A star stands before a word.
@@ -29,6 +37,7 @@ class Phrases:
         if wrong := [phrase for phrase in self.spaced if "*" in phrase.rstrip(" *")]:
             raise ValueError(f"phrase {wrong[0]!r}: stars stand for words at the end only")
         self.without_spaces = tuple(without_spaces)
+        self.begins = begins
 
     @cached_property
     def _first_words(self) -> Lookup:
@@ -61,7 +70,7 @@ class Phrases:
 
     def _covered_words(self, captions: Captions) -> Ints:
         words = words_of(captions)
-        begins, _ = self._first_words.find(words.keys)
+        begins = self._first_words.find(words.keys)[0] if self.begins is None else with_role(captions, self.begins)
         after = (words.firsts + words.counts)[words.rows[begins]]  # the first word of the next caption
         covered = np.zeros(len(words.keys), dtype=bool)
         for size, table in self._by_size.items():

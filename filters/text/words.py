@@ -60,9 +60,8 @@ def words_of(captions: Captions) -> Words:
 @remembered
 def fours(captions: Captions) -> Keys:
     """Return the four code points from each position on, letter case folded, sixteen bits each, first lowest."""
-    folded = np.take(code_points.lower(), captions.points, mode="wrap")
     # A view with a step of one code point: nothing is copied, and reading at a few positions is cheap.
-    return np.ndarray((len(folded) - 3,), dtype="<u8", buffer=folded.data, strides=(2,))
+    return np.ndarray((len(captions.lower) - 3,), dtype="<u8", buffer=captions.lower.data, strides=(2,))
 
 
 def packed(letters: str) -> np.uint64:

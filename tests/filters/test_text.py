@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from filters.text import Captions, characters, completeness, language, letter_pairs, repetition
-from filters.text.code_points import SCRIPTS, WITHOUT_SPACES
+from filters.text.code_points import SCRIPTS, WITHOUT_SPACES, latin_letters
 from filters.text.function_words import FUNCTION_WORDS
 from filters.text.normalise import ENTITIES, LONGEST
 from filters.text.phrases import Phrases
@@ -154,7 +154,7 @@ def test_participles_and_titles(captions: list[str | None]) -> None:
 @ANY
 @given(CAPTIONS)
 def test_letter_pairs(captions: list[str | None]) -> None:
-    fold, table = letter_pairs.code_points.latin_letters(), letter_pairs.table()
+    fold, table = latin_letters(), letter_pairs.table()
 
     def likelihood(text: str) -> float:
         line = [0, *(int(fold[ord(letter)]) for letter in text), 0]

@@ -1,0 +1,81 @@
+"""All words that any list names, looked up in one pass over a batch; each list then takes its own."""
+
+from enum import IntFlag
+from functools import cache
+
+import numpy as np
+import numpy.typing as npt
+
+from filters.text.captions import Captions, Ints, remembered
+from filters.text.function_words import DANGLING, FUNCTION_WORDS
+from filters.text.page_phrases import CAMERA_WORDS, ERRORS, FURNITURE, STAND_INS, STAND_INS_ANYWHERE
+from filters.text.strong_words import STRONG_WORDS
+from filters.text.words import Lookup, keys_of, words_of
+
+
+class Role(IntFlag):
+    """What a word may be; where a phrase may begin is looked at closer."""
+
+    FUNCTION = 1
+    DANGLING = 2
+    STRONG = 4
+    FURNITURE_BEGINS = 8
+    ERROR_BEGINS = 16
+    STAND_IN_BEGINS = 32
+    CAMERA = 64
+
+
+def _listed(table: dict[str, str]) -> set[str]:
+    return {word for listed in table.values() for word in listed.split()}
+
+
+def _begins(*lists: tuple[str, ...]) -> set[str]:
+    return {phrase.split()[0] for phrases in lists for phrase in phrases}
+
+
+@cache
+def _members() -> dict[Role, set[str]]:
+    return {
+        Role.FUNCTION: _listed(FUNCTION_WORDS),
+        Role.DANGLING: _listed(DANGLING),
+        Role.STRONG: _listed(STRONG_WORDS),
+        Role.FURNITURE_BEGINS: _begins(FURNITURE),
+        Role.ERROR_BEGINS: _begins(ERRORS),
+        Role.STAND_IN_BEGINS: _begins(STAND_INS, STAND_INS_ANYWHERE),
+        Role.CAMERA: set(CAMERA_WORDS.split()),
+    }
+
+
+@cache
+def listed_words() -> tuple[str, ...]:
+    """Return every listed word, in the order of their numbers."""
+    return tuple(sorted(set().union(*_members().values())))
+
+
+@cache
+def _table() -> tuple[Lookup, npt.NDArray[np.uint8]]:
+    listed = listed_words()
+    roles = np.zeros(len(listed), dtype=np.uint8)
+    for role, members in _members().items():
+        roles[[word in members for word in listed]] |= np.uint8(role)
+    return Lookup({int(key): number for number, key in enumerate(keys_of(listed))}), roles
+
+
+@remembered
+def _found(captions: Captions) -> tuple[Ints, Ints, npt.NDArray[np.uint8]]:
+    """Return positions of listed words among the words of the batch, their numbers and roles."""
+    lookup, roles = _table()
+    positions, numbers = lookup.find(words_of(captions).keys)
+    return positions, numbers, roles[numbers]
+
+
+def numbered(captions: Captions, role: Role) -> tuple[Ints, Ints]:
+    """Return positions of words with a role among the words of the batch, ascending, and their numbers."""
+    positions, numbers, roles = _found(captions)
+    some = np.flatnonzero(roles & np.uint8(role))
+    return positions[some], numbers[some]
+
+
+def with_role(captions: Captions, role: Role) -> Ints:
+    """Return positions of words with a role among the words of the batch, ascending."""
+    return numbered(captions, role)[0]
