@@ -59,8 +59,7 @@ class Filter(BaseModel):
     def unknown(self, columns: Columns) -> Mask:
         """Return where the signal was not computed, shape (samples,)."""
         found = self.measure(columns)
-        size = len(next(iter(columns.values())))
-        return np.isnan(found) if found is not None else np.zeros(size, dtype=bool)
+        return np.isnan(found) if found is not None else np.zeros(len(columns[self.reads[0]]), dtype=bool)
 
 
 class AtLeast(Filter):

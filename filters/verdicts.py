@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from filters.base import Columns, Filter, Measure
 from filters.bits import BITS
@@ -14,6 +15,8 @@ from filters.text.captions import Batch
 # As much as stays in a processor's cache while twenty filters look at it.
 ROWS_AT_ONCE = 16_384
 NUMBERS_AT_ONCE = 131_072
+
+ARROW = (pa.Array, pa.ChunkedArray)
 
 
 class Verdicts(NamedTuple):
@@ -27,18 +30,6 @@ class Verdicts(NamedTuple):
     """By reason, rows whose signal was not computed; only where there are any."""
 
 
-def batches(columns: Columns, samples: int, size: int) -> Iterator[Batch]:
-    """Return the rows in slices; nothing is copied."""
-    for first in range(0, samples, size):
-        yield Batch({name: _slice(column, first, size) for name, column in columns.items()})
-
-
-def _slice(column: Any, first: int, size: int) -> Any:
-    if isinstance(column, pa.Array | pa.ChunkedArray):
-        return column.slice(first, size)
-    return column[first : first + size]
-
-
 def give(filters: Sequence[Filter], columns: Columns, samples: int, measured: bool = True) -> Verdicts:
     """Apply all filters to all rows; neither order nor size of batches changes the result.
 
@@ -49,13 +40,12 @@ def give(filters: Sequence[Filter], columns: Columns, samples: int, measured: bo
         measured: Whether to return the numbers that were compared.
     """
     reasons = np.zeros(samples, dtype=np.uint64)
-    measures: dict[str, list[Measure]] = {}
+    measures: dict[str, Measure] = {}
     unknown: dict[str, int] = {}
     wanted = {name for each in filters for name in each.reads}
     used = {name: column for name, column in columns.items() if name in wanted}
-    size = ROWS_AT_ONCE if "caption" in used else NUMBERS_AT_ONCE
-    for number, batch in enumerate(batches(used, samples, size)):
-        mask = reasons[number * size : (number + 1) * size]
+    for rows, batch in _alike(used, samples):
+        mask = np.zeros(batch.size, dtype=np.uint64)
         for each in filters:
             dropped = ~each.keep(batch)
             if dropped.any():
@@ -63,6 +53,35 @@ def give(filters: Sequence[Filter], columns: Columns, samples: int, measured: bo
             if missing := int(each.unknown(batch).sum()):
                 unknown[each.reason] = unknown.get(each.reason, 0) + missing
             if measured and (found := each.measure(batch)) is not None:
-                measures.setdefault(each.reason, []).append(found)
-    whole = {reason: np.concatenate(pieces) for reason, pieces in measures.items()}
-    return Verdicts(reasons, whole, dict(sorted(unknown.items())))
+                if each.reason not in measures:
+                    measures[each.reason] = np.full(samples, np.nan, dtype=np.float32)
+                measures[each.reason][rows] = found
+        reasons[rows] = mask
+    return Verdicts(reasons, measures, dict(sorted(unknown.items())))
+
+
+def _alike(columns: Columns, samples: int) -> Iterator[tuple[Any, Batch]]:
+    """Return batches and which rows they are; captions in ASCII apart from others, whose measures cost more."""
+    if "caption" not in columns:
+        for first in range(0, samples, NUMBERS_AT_ONCE):
+            rows = slice(first, min(first + NUMBERS_AT_ONCE, samples))
+            yield rows, Batch({name: _slice(column, rows) for name, column in columns.items()}, rows.stop - first)
+        return
+    for first in range(0, samples, ROWS_AT_ONCE):
+        rows = slice(first, min(first + ROWS_AT_ONCE, samples))
+        batch = {name: _slice(column, rows) for name, column in columns.items()}
+        plain = np.asarray(pc.fill_null(pc.string_is_ascii(batch["caption"]), True), dtype=bool)
+        if plain.all():
+            yield rows, Batch(batch, len(plain))
+            continue
+        for some in (np.flatnonzero(plain), np.flatnonzero(~plain)):
+            if len(some):
+                yield first + some, Batch({name: _take(column, some) for name, column in batch.items()}, len(some))
+
+
+def _slice(column: Any, rows: slice) -> Any:
+    return column.slice(rows.start, rows.stop - rows.start) if isinstance(column, ARROW) else column[rows]
+
+
+def _take(column: Any, rows: npt.NDArray[np.int64]) -> Any:
+    return column.take(pa.array(rows)) if isinstance(column, ARROW) else column[rows]

@@ -45,11 +45,17 @@ class Captions:
         return normalise(self.given)
 
     @cached_property
-    def points(self) -> npt.NDArray[np.uint32]:
-        """Code points of all captions, a line feed before each and a few after the last."""
+    def points(self) -> npt.NDArray[np.unsignedinteger]:
+        """Code points of all captions, a line feed before each and a few after the last.
+
+        Where all captions are ASCII, which most are, their bytes are their code points.
+        """
         whole = pa.ListArray.from_arrays(pa.array([0, len(self)], pa.int32()), self.text)
         joined: bytes = pc.binary_join(whole, "\n")[0].as_buffer().to_pybytes() if len(self) else b""
-        return np.frombuffer((b"\n" + joined + _PADDING).decode().encode("utf-32-le"), dtype=np.uint32)
+        whole_text = b"\n" + joined + _PADDING
+        if whole_text.isascii():
+            return np.frombuffer(whole_text, dtype=np.uint8)
+        return np.frombuffer(whole_text.decode().encode("utf-32-le"), dtype=np.uint32)
 
     @cached_property
     def length(self) -> Ints:
@@ -72,19 +78,26 @@ class Captions:
         """What is known of every code point, byte by byte, shape (code points, 4)."""
         return np.take(code_points.facts(), self.points, mode="wrap").view(np.uint8).reshape(-1, 4)
 
+    def _looked_up(self, shift: int) -> npt.NDArray[np.uint8]:
+        if self.points.dtype == np.uint8:
+            return np.frombuffer(self.points.tobytes().translate(code_points.ascii_facts(shift)), dtype=np.uint8)
+        return np.ascontiguousarray(self._facts[:, shift // 8])
+
     @cached_property
     def kinds(self) -> npt.NDArray[np.uint8]:
         """The kind of every code point, as `code_points` numbers them."""
-        return np.ascontiguousarray(self._facts[:, code_points.KIND_SHIFT // 8])
+        return self._looked_up(code_points.KIND_SHIFT)
 
     @cached_property
     def latin(self) -> npt.NDArray[np.uint8]:
         """1 to 26 for each Latin letter, accents taken off; 0 for all other code points."""
-        return np.ascontiguousarray(self._facts[:, code_points.LATIN_SHIFT // 8])
+        return self._looked_up(code_points.LATIN_SHIFT)
 
     @cached_property
     def lower(self) -> npt.NDArray[np.uint16]:
         """Every code point in lower case, in sixteen bits."""
+        if self.points.dtype == np.uint8:
+            return self._looked_up(0).astype(np.uint16)
         return np.ascontiguousarray(self._facts.view(np.uint16)[:, 0])
 
     def count(self, where: Bools) -> Ints:
@@ -134,6 +147,11 @@ def remembered(measure: Callable[[Captions], Result]) -> Callable[[Captions], Re
 
 class Batch(dict[str, Any]):
     """Columns of a batch whose caption facts are shared by all filters."""
+
+    def __init__(self, columns: Mapping[str, Any], size: int) -> None:
+        """Take columns of `size` rows each; there may be none."""
+        super().__init__(columns)
+        self.size = size
 
     @cached_property
     def captions(self) -> Captions:

@@ -122,6 +122,12 @@ def foreign(captions: Captions) -> tuple[Ints, Ints, npt.NDArray[np.uint32]]:
 
 
 @remembered
+def ascii_letters(captions: Captions) -> Ints:
+    """Return letters a to z of each caption, capitals too."""
+    return captions.count(letter_mask(captions) & (captions.points < 0x80))
+
+
+@remembered
 def by_script(captions: Captions) -> npt.NDArray[np.int32]:
     """Return letters of each script, shape (samples, scripts), in the order of `SCRIPT_NAMES`."""
     _, rows, points = foreign(captions)
@@ -130,8 +136,7 @@ def by_script(captions: Captions) -> npt.NDArray[np.int32]:
     found = np.bincount(rows * width + beyond, minlength=len(captions) * width).reshape(len(captions), width)
     found = found.astype(np.int32)
     # ASCII letters are all that was not looked at.
-    ascii_letters = captions.count(letter_mask(captions) & (captions.points < 0x80))
-    found[:, SCRIPT_NAMES.index("Latin")] += ascii_letters.astype(np.int32)
+    found[:, SCRIPT_NAMES.index("Latin")] += ascii_letters(captions).astype(np.int32)
     found[:, 0] = 0
     return found
 

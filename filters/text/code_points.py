@@ -116,6 +116,13 @@ def facts() -> npt.NDArray[np.uint32]:
 
 
 @cache
+def ascii_facts(shift: int) -> bytes:
+    """Return one byte of the facts for each ASCII character, as `bytes.translate` takes it."""
+    low = facts()[:128] >> shift & 0xFF
+    return bytes(low.astype(np.uint8)) + bytes(128)
+
+
+@cache
 def latin_letters() -> npt.NDArray[np.uint8]:
     """Return 1 to 26 for letters whose base is a to z, whatever accent they carry; 0 for all others."""
     table = np.zeros(POINTS, dtype=np.uint8)

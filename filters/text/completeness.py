@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from filters.text.captions import Bools, Captions, Floats, Ints, remembered
-from filters.text.characters import by_script, foreign, share
-from filters.text.code_points import SCRIPT_NAMES, UPPER
+from filters.text.characters import ascii_letters, foreign, share
+from filters.text.code_points import POINTS, SCRIPT_NAMES, UPPER, scripts
 from filters.text.function_words import (
     FUNCTION_WORDS,
     KOREAN_ENDINGS,
@@ -28,6 +28,13 @@ JUDGED_SCRIPTS = (
 
 _OPEN_SIGNS = ",，、:;-–—|/&([{…"
 _ARABIC_PREFIXES = "وبلكف"
+
+
+@cache
+def _marked(signs: str) -> Bools:
+    table = np.zeros(POINTS, dtype=bool)
+    table[[ord(each) for each in signs]] = True
+    return table
 
 
 @cache
@@ -78,10 +85,10 @@ def function_words(captions: Captions) -> Ints:
     found += _without_articles()[best] & (found > 0)
     _, rows, points = foreign(captions)
     if len(points):
-        particles = np.isin(points, [ord(each) for each in PARTICLES])
+        particles = np.take(_marked(PARTICLES), points, mode="wrap")
         found += np.bincount(rows[particles], minlength=len(captions))
         found += _korean_endings(captions) + _arabic_articles(captions)
-        thai = np.flatnonzero(by_script(captions)[:, SCRIPT_NAMES.index("Thai")])
+        thai = np.unique(rows[(points >= 0xE00) & (points <= 0xE7F)])
         if len(thai):
             counted = pc.count_substring_regex(captions.text.take(pa.array(thai)), "|".join(THAI_WORDS))
             found[thai] += counted.to_numpy(zero_copy_only=False)
@@ -137,14 +144,18 @@ def capitalised(captions: Captions) -> Floats:
 def judged(captions: Captions) -> Bools:
     """Return which captions have a script whose function words are listed."""
     numbers = [SCRIPT_NAMES.index(name) for name in JUDGED_SCRIPTS]
-    return np.asarray(by_script(captions)[:, numbers].any(axis=1))
+    found = ascii_letters(captions) > 0
+    _, rows, points = foreign(captions)
+    known = np.isin(np.arange(len(SCRIPT_NAMES)), numbers)
+    found[rows[known[np.take(scripts(), points, mode="wrap")]]] = True
+    return found
 
 
 @remembered
 def cut_off(captions: Captions) -> Bools:
     """Return which captions end on an open sign, an ellipsis, or a word that announces another."""
     lasts = captions.points[captions.last]
-    found = np.isin(lasts, [ord(each) for each in _OPEN_SIGNS])
+    found = np.take(_marked(_OPEN_SIGNS), lasts, mode="wrap")
     before = [captions.points[np.maximum(captions.last - back, 0)] == ord(".") for back in (1, 2)]
     found |= (lasts == ord(".")) & before[0] & before[1]
     words, hits = words_of(captions), with_role(captions, Role.DANGLING)

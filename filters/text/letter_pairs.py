@@ -56,7 +56,7 @@ def likelihood(captions: Captions) -> Floats:
     if not len(captions):
         return np.zeros(0, dtype=np.float32)
     # Whole numbers add up alike in any batch; floats would not.
-    sums = np.add.reduceat(np.take(table(), pairs(captions)), captions.starts)
+    sums = np.add.reduceat(np.take(table(), pairs(captions), mode="wrap"), captions.starts, dtype=np.int32)
     sizes = captions.count(pairs(captions) > 0)
     mean = np.divide(sums, sizes * 100, out=np.zeros(len(captions)), where=sizes > 0)
     return mean.astype(np.float32)
@@ -67,4 +67,4 @@ def consonants(captions: Captions) -> npt.NDArray[np.bool_]:
     """Return which code points are Latin consonants."""
     is_consonant = np.ones(SYMBOLS, dtype=bool)
     is_consonant[[0, *(ord(vowel) - ord("a") + 1 for vowel in _VOWELS)]] = False
-    return np.take(is_consonant, captions.latin)
+    return np.take(is_consonant, captions.latin, mode="wrap")

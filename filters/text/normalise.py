@@ -1,5 +1,7 @@
 """Captions in one form: entities resolved, NFKC, single spaces. Rows that are so already are left alone."""
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -32,16 +34,34 @@ def normalise(captions: pa.Array) -> pa.StringArray:
     touched = _untidy(text) | _having(text, ord("&")) | ~_ascii(text) | (_sizes(text) > LONGEST)
     if not touched.any():
         return text
-    rows = pa.array(touched)
-    return pc.replace_with_mask(text, rows, _changed(text.filter(rows)))
+    return _where(touched, text, _changed)
 
 
 def _changed(text: pa.StringArray) -> pa.StringArray:
+    text = _where(_having(text, ord("&")), text, _resolved)
+    text = _where(~_ascii(text), text, lambda some: pc.utf8_normalize(some, form="NFKC"))
+    text = _where(_untidy(text) | _rarely_spaced(text), text, _collapsed)
+    return pc.utf8_slice_codeunits(text, 0, LONGEST)
+
+
+def _resolved(text: pa.StringArray) -> pa.StringArray:
     for entity, sign in ENTITIES.items():
         text = pc.replace_substring(text, entity, sign)
-    text = pc.utf8_normalize(text, form="NFKC")
-    text = pc.utf8_trim(pc.replace_substring_regex(text, _SPACES, " "), characters=" ")
-    return pc.utf8_slice_codeunits(text, 0, LONGEST)
+    return text
+
+
+def _collapsed(text: pa.StringArray) -> pa.StringArray:
+    return pc.utf8_trim(pc.replace_substring_regex(text, _SPACES, " "), characters=" ")
+
+
+def _where(
+    rows: npt.NDArray[np.bool_], text: pa.StringArray, change: Callable[[pa.StringArray], pa.StringArray]
+) -> pa.StringArray:
+    """Return the captions with some of them changed."""
+    if not rows.any():
+        return text
+    mask = pa.array(rows)
+    return pc.replace_with_mask(text, mask, change(text.filter(mask)))
 
 
 def bytes_of(text: pa.StringArray) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32]]:
@@ -75,6 +95,20 @@ def _untidy(text: pa.StringArray) -> npt.NDArray[np.bool_]:
     found[rows] = True
     filled = begins[1:] > begins[:-1]
     found[filled] |= blank[begins[:-1][filled] - begins[0]] | blank[begins[1:][filled] - begins[0] - 1]
+    return found
+
+
+def _rarely_spaced(text: pa.StringArray) -> npt.NDArray[np.bool_]:
+    """Return which captions hold white space beyond ASCII that NFKC leaves: U+0085, U+1680, U+2028, U+2029."""
+    found = np.zeros(len(text), dtype=bool)
+    data, begins = bytes_of(text)
+    if len(data) > 2:
+        one, two, three = data[:-2], data[1:-1], data[2:]
+        hits = (one == 0xE1) & (two == 0x9A) & (three == 0x80)
+        hits |= (one == 0xE2) & (two == 0x80) & ((three == 0xA8) | (three == 0xA9))
+        where = np.concatenate([np.flatnonzero(hits), np.flatnonzero((data[:-1] == 0xC2) & (data[1:] == 0x85))])
+        where = where[(where >= begins[0]) & (where < begins[-1])]
+        found[np.searchsorted(begins, where, side="right") - 1] = True
     return found
 
 

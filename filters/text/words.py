@@ -72,8 +72,12 @@ def packed(letters: str) -> np.uint64:
 def _keys(captions: Captions, begins: Ints, sizes: Ints) -> Keys:
     read = fours(captions)
     keys = sizes.astype(np.uint64) * _MIX
-    for skipped in range(0, _MOST_LETTERS, _LETTERS_AT_ONCE):
-        some = np.flatnonzero(sizes > skipped) if skipped else slice(None)
+    # Nearly all words are looked at twice; looking those up that need it would cost more.
+    for skipped in (0, _LETTERS_AT_ONCE):
+        left = np.clip(sizes - skipped, 0, _LETTERS_AT_ONCE)
+        keys = _mixed(keys ^ (read[begins + skipped] & _MASKS[left]))
+    for skipped in range(2 * _LETTERS_AT_ONCE, _MOST_LETTERS, _LETTERS_AT_ONCE):
+        some = np.flatnonzero(sizes > skipped)
         left = np.minimum(sizes[some] - skipped, _LETTERS_AT_ONCE)
         keys[some] = _mixed(keys[some] ^ (read[begins[some] + skipped] & _MASKS[left]))
     long = np.flatnonzero(sizes > _MOST_LETTERS)
@@ -101,24 +105,34 @@ def keys_of(words: Iterable[str]) -> Keys:
 
 
 class Lookup:
-    """A table of keys, asked for many at a time; most of what is asked is not in it."""
+    """A table of keys, asked for many at a time; each key has a slot of its own, so one look decides."""
 
     def __init__(self, table: Mapping[int, int]) -> None:
         """Take keys with their values; values are small and not negative."""
-        keys = np.array(sorted(table), dtype=np.uint64)
-        self._keys = keys
-        self._values = np.array([table[int(key)] for key in keys], dtype=np.int64)
-        self._present = np.zeros(1 << 16, dtype=bool)
-        self._present[keys >> np.uint64(48)] = True
+        self._keys = np.array([0, *sorted(table)], dtype=np.uint64)  # entry 0 stands for "not in the table"
+        self._values = np.array([0, *(table[key] for key in sorted(table))], dtype=np.int64)
+        self._factor, self._shift = self._apart(self._keys[1:])
+        self._slots = np.zeros(1 << int(np.uint64(64) - self._shift), dtype=np.uint32)
+        self._slots[self._slot(self._keys[1:])] = np.arange(1, len(self._keys))
+
+    def _slot(self, keys: Keys) -> Keys:
+        return np.asarray((keys * self._factor) >> self._shift)
+
+    def _apart(self, keys: Keys) -> tuple[np.uint64, np.uint64]:
+        """Return the factor and shift that send every key to a slot of its own, the fewest slots tried first."""
+        rng = np.random.default_rng(0)
+        for bits in range(max(4, len(keys).bit_length() + 3), 32):
+            for factor in rng.integers(1 << 63, size=256, dtype=np.uint64) | np.uint64(1):
+                self._factor, self._shift = factor, np.uint64(64 - bits)
+                if len(np.unique(self._slot(keys))) == len(keys):
+                    return self._factor, self._shift
+        raise ValueError("two words of a list have one key; take one of them off the list")
 
     def find(self, keys: Keys) -> tuple[Ints, Ints]:
         """Return the positions of the keys that are in the table, and their values."""
-        maybe = np.flatnonzero(self._present[keys >> np.uint64(48)])
-        if not len(self._keys) or not len(maybe):
-            return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
-        places = np.minimum(np.searchsorted(self._keys, keys[maybe]), len(self._keys) - 1)
-        hit = self._keys[places] == keys[maybe]
-        return maybe[hit], self._values[places[hit]]
+        entries = self._slots[self._slot(keys)]
+        hits = np.flatnonzero((self._keys[entries] == keys) & (entries > 0))
+        return hits, self._values[entries[hits]]
 
 
 def sequence_key(keys: Keys, at: Ints, size: int) -> Keys:

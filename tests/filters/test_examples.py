@@ -28,7 +28,7 @@ def columns(rule: type[Filter], examples: tuple[Any, ...]) -> dict[str, Any]:
 def test_examples(reason: str) -> None:
     rule = FILTERS[reason]
     for examples, wanted in ((rule.examples.dropped, False), (rule.examples.kept, True)):
-        kept = rule().keep(Batch(columns(rule, examples)))
+        kept = rule().keep(Batch(columns(rule, examples), len(examples)))
         assert [each for each, is_kept in zip(examples, kept, strict=True) if is_kept is not np.bool_(wanted)] == []
         assert (rule().keep(columns(rule, examples)) == kept).all()  # shared facts or not
 
