@@ -8,7 +8,7 @@ from pydantic import Field
 from filters.base import CaptionFilter, Examples, Mask, Measure
 from filters.text.captions import Captions
 from filters.text.characters import digits, foreign, has_run, letters
-from filters.text.code_points import DIGIT, UPPER
+from filters.text.code_points import DIGIT
 from filters.text.letter_pairs import consonants, latin_letters, likelihood
 
 # Nine consonants in a row are hardly a word of any language; German "Angstschweiß" has eight.
@@ -66,9 +66,11 @@ class Gibberish(CaptionFilter):
         )
         unlikely &= latin_letters(captions) * 2 >= letters(captions)
         noise = has_run(captions, consonants(captions), _CONSONANTS)
-        inside = (captions.kinds >= DIGIT) & (captions.kinds <= UPPER) & (captions.points < 0x80)
-        tokens = has_run(captions, inside, 12)
-        noise |= captions.matches(f"{_HEX}|{_BASE64}", tokens & (digits(captions) > 0))
+        is_digit = captions.kinds == DIGIT
+        hexadecimal = is_digit | ((captions.latin >= 1) & (captions.latin <= 6))
+        in_base64 = is_digit | (captions.latin > 0) | (captions.points == ord("+")) | (captions.points == ord("/"))
+        noise |= captions.matches(_HEX, has_run(captions, hexadecimal, 12) & (digits(captions) > 0))
+        noise |= captions.matches(_BASE64, has_run(captions, in_base64, 40))
         return ~(unlikely | noise | _mojibake(captions))
 
 

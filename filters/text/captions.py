@@ -100,22 +100,36 @@ class Captions:
             return self._looked_up(0).astype(np.uint16)
         return np.ascontiguousarray(self._facts.view(np.uint16)[:, 0])
 
+    @cached_property
+    def _bounds(self) -> tuple[Ints, npt.NDArray[np.uint64]]:
+        """Which word of 64 bits each caption begins in, and a mask of the bits before it; one bound more than rows."""
+        bounds = np.append(self.starts, self.end)
+        return bounds >> 6, (np.uint64(1) << (bounds & 63).astype(np.uint64)) - np.uint64(1)
+
     def count(self, where: Bools) -> Ints:
-        """Return how many marked code points each caption has, shape (samples,)."""
-        if not len(self):
-            return np.zeros(0, dtype=np.int64)
-        return np.add.reduceat(where.view(np.uint8), self.starts, dtype=np.int32).astype(np.int64)
+        """Return how many marked code points each caption has, shape (samples,); marks may stop before the end."""
+        # Marks become bits; a caption has as many as stand before its end and not before its begin.
+        words, before = self._bounds
+        bits = np.zeros((len(self.points) >> 6) + 1, dtype=np.uint64)
+        packed = np.packbits(where, bitorder="little")
+        bits.view(np.uint8)[: len(packed)] = packed
+        sums = np.bitwise_count(bits).astype(np.int64)
+        sums = np.cumsum(sums) - sums
+        return np.diff(sums[words] + np.bitwise_count(bits[words] & before))
 
     def rows_of(self, positions: npt.NDArray[Any]) -> Ints:
         """Return which caption each position lies in; for few positions."""
         return np.asarray(np.searchsorted(self.starts, positions, side="right") - 1, dtype=np.int64)
 
+    def spread(self, rows: Ints) -> tuple[Ints, Ints]:
+        """Return positions of all code points of some captions, and where each caption begins among them."""
+        sizes = self.length[rows] + 1
+        begins = np.cumsum(sizes) - sizes
+        return np.repeat(self.starts[rows] - begins, sizes) + np.arange(sizes.sum()), begins
+
     def having(self, where: Bools) -> Bools:
-        """Return which captions have a marked code point; cheap where few are marked."""
-        found = np.zeros(len(self), dtype=bool)
-        positions = np.flatnonzero(where)
-        found[self.rows_of(positions[positions < self.end])] = True
-        return found
+        """Return which captions have a marked code point."""
+        return self.count(where) > 0
 
     @cached_property
     def end(self) -> int:

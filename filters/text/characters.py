@@ -153,10 +153,7 @@ def has_run(captions: Captions, where: Bools, size: int) -> Bools:
     grown, reach = where, 1
     while reach < size:
         step = min(reach, size - reach)
-        wider = grown.copy()
-        wider[:-step] &= grown[step:]
-        wider[-step:] = False
-        grown, reach = wider, reach + step
+        grown, reach = grown[:-step] & grown[step:], reach + step
     return captions.having(grown)
 
 

@@ -13,10 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from filters.text.captions import Captions, Floats, Ints, remembered
+from filters.text.characters import has_run
 
 PATH = Path(__file__).with_name("letter_pairs.json")
 SYMBOLS = 27
 _VOWELS = "aeiouy"
+_SUSPECT = 4
 
 
 @remembered
@@ -51,20 +53,27 @@ def latin_letters(captions: Captions) -> Ints:
 
 
 @remembered
-def likelihood(captions: Captions) -> Floats:
-    """Return the mean logarithm per letter pair, begins and ends of words included; 0 without Latin letters."""
-    if not len(captions):
-        return np.zeros(0, dtype=np.float32)
-    # Whole numbers add up alike in any batch; floats would not.
-    sums = np.add.reduceat(np.take(table(), pairs(captions), mode="wrap"), captions.starts, dtype=np.int32)
-    sizes = captions.count(pairs(captions) > 0)
-    mean = np.divide(sums, sizes * 100, out=np.zeros(len(captions)), where=sizes > 0)
-    return mean.astype(np.float32)
-
-
-@remembered
 def consonants(captions: Captions) -> npt.NDArray[np.bool_]:
     """Return which code points are Latin consonants."""
     is_consonant = np.ones(SYMBOLS, dtype=bool)
     is_consonant[[0, *(ord(vowel) - ord("a") + 1 for vowel in _VOWELS)]] = False
     return np.take(is_consonant, captions.latin, mode="wrap")
+
+
+@remembered
+def likelihood(captions: Captions) -> Floats:
+    """Return the mean logarithm per letter pair, begins and ends of words included.
+
+    0 without four Latin consonants in a row: noise has them, and three captions in four do not, which are
+    not looked at any closer.
+    """
+    found = np.zeros(len(captions), dtype=np.float32)
+    rows = np.flatnonzero(has_run(captions, consonants(captions), _SUSPECT))
+    if len(rows):
+        positions, starts = captions.spread(rows)
+        some = pairs(captions)[positions]
+        # Whole numbers add up alike in any batch; floats would not.
+        sums = np.add.reduceat(np.take(table(), some, mode="wrap"), starts, dtype=np.int32)
+        sizes = np.add.reduceat(some > 0, starts, dtype=np.int32)
+        found[rows] = sums / (sizes * 100)
+    return found

@@ -158,6 +158,8 @@ def test_letter_pairs(captions: list[str | None]) -> None:
 
     def likelihood(text: str) -> float:
         line = [0, *(int(fold[ord(letter)]) for letter in text), 0]
+        if not re.search("[^_aeiouy]{4}", "".join("_abcdefghijklmnopqrstuvwxyz"[number] for number in line)):
+            return 0
         pairs = [a * 27 + b for a, b in zip(line, line[1:], strict=False) if a or b]
         return sum(int(table[pair]) for pair in pairs) / 100 / len(pairs) if pairs else 0
 
