@@ -123,9 +123,11 @@ def _arabic_articles(captions: Captions) -> Ints:
 def participles(captions: Captions) -> Ints:
     """Return English words that end in -ing or -ed: "stacked", "running"."""
     words = words_of(captions)
-    last = fours(captions)[np.maximum(words.begins + words.sizes - 4, 0)]
-    ends = ((last >> np.uint64(16)) == packed("ing")) | ((last >> np.uint64(32)) == packed("ed"))
-    hits = np.flatnonzero(ends & (words.sizes >= 5))
+    ends = words.begins + words.sizes
+    last = captions.lower[ends - 1]
+    maybe = np.flatnonzero(((last == ord("g")) | (last == ord("d"))) & (words.sizes >= 5))
+    four = fours(captions)[ends[maybe] - 4]
+    hits = maybe[((four >> np.uint64(16)) == packed("ing")) | ((four >> np.uint64(32)) == packed("ed"))]
     return np.asarray(np.bincount(words.rows[hits], minlength=len(captions)))
 
 

@@ -17,7 +17,8 @@ from filters.text.characters import has_run
 
 PATH = Path(__file__).with_name("letter_pairs.json")
 SYMBOLS = 27
-_VOWELS = "aeiouy"
+_CONSONANTS = "bcdfghjklmnpqrstvwxz"
+_IS_CONSONANT = bytes(0 < number < 27 and chr(ord("a") - 1 + number) in _CONSONANTS for number in range(256))
 _SUSPECT = 4
 
 
@@ -55,9 +56,7 @@ def latin_letters(captions: Captions) -> Ints:
 @remembered
 def consonants(captions: Captions) -> npt.NDArray[np.bool_]:
     """Return which code points are Latin consonants."""
-    is_consonant = np.ones(SYMBOLS, dtype=bool)
-    is_consonant[[0, *(ord(vowel) - ord("a") + 1 for vowel in _VOWELS)]] = False
-    return np.take(is_consonant, captions.latin, mode="wrap")
+    return np.frombuffer(captions.latin.tobytes().translate(_IS_CONSONANT), dtype=bool)
 
 
 @remembered

@@ -39,7 +39,7 @@ def normalise(captions: pa.Array) -> pa.StringArray:
 
 def _changed(text: pa.StringArray) -> pa.StringArray:
     text = _where(_having(text, ord("&")), text, _resolved)
-    text = _where(~_ascii(text), text, lambda some: pc.utf8_normalize(some, form="NFKC"))
+    text = _where(~_settled(text), text, lambda some: pc.utf8_normalize(some, form="NFKC"))
     text = _where(_untidy(text) | _rarely_spaced(text), text, _collapsed)
     return pc.utf8_slice_codeunits(text, 0, LONGEST)
 
@@ -95,6 +95,29 @@ def _untidy(text: pa.StringArray) -> npt.NDArray[np.bool_]:
     found[rows] = True
     filled = begins[1:] > begins[:-1]
     found[filled] |= blank[begins[:-1][filled] - begins[0]] | blank[begins[1:][filled] - begins[0] - 1]
+    return found
+
+
+# First bytes of code points that NFKC leaves alone, whatever stands beside them: ASCII, Latin-1 letters,
+# most Cyrillic, Han but for the compatibility blocks, most of Hangul; and what follows a first byte.
+_SETTLED = bytes(
+    byte < 0xC0 or byte in (0xC3, 0xD0, 0xD1, 0xE2, 0xEB, 0xEC) or 0xE4 <= byte <= 0xE9 for byte in range(256)
+)
+# Third bytes of quotes and dashes, of all that begins with E2 80.
+_QUOTES = (0x93, 0x94, 0x98, 0x99, 0x9C, 0x9D)
+
+
+def _settled(text: pa.StringArray) -> npt.NDArray[np.bool_]:
+    """Return which captions NFKC surely leaves as they are, by their bytes."""
+    found = np.ones(len(text), dtype=bool)
+    data, begins = bytes_of(text)
+    if len(text):
+        inside = data[begins[0] : begins[-1]]
+        unsettled = np.flatnonzero(~np.frombuffer(inside.tobytes().translate(_SETTLED), dtype=bool))
+        signs = np.flatnonzero(inside == 0xE2)
+        quotes = (inside[signs + 1] == 0x80) & np.isin(inside[signs + 2], _QUOTES)
+        where = np.concatenate([unsettled, signs[~quotes]]) + begins[0]
+        found[np.searchsorted(begins, where, side="right") - 1] = False
     return found
 
 
