@@ -17,10 +17,10 @@ from filters.text.code_points import MARK, UPPER
 
 Keys = npt.NDArray[np.uint64]
 
-_LETTERS_AT_ONCE = 4
+LETTERS_AT_ONCE = 4
 _MOST_LETTERS = 16
-_MIX = np.uint64(0x9E3779B97F4A7C15)
-_MASKS = np.array([0, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFFFFFF, 0xFFFFFFFFFFFFFFFF], dtype=np.uint64)
+MIX = np.uint64(0x9E3779B97F4A7C15)
+MASKS = np.array([0, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFFFFFF, 0xFFFFFFFFFFFFFFFF], dtype=np.uint64)
 
 
 class Words(NamedTuple):
@@ -71,23 +71,24 @@ def packed(letters: str) -> np.uint64:
 
 def _keys(captions: Captions, begins: Ints, sizes: Ints) -> Keys:
     read = fours(captions)
-    keys = sizes.astype(np.uint64) * _MIX
+    keys = sizes.astype(np.uint64) * MIX
     # Nearly all words are looked at twice; looking those up that need it would cost more.
-    for skipped in (0, _LETTERS_AT_ONCE):
-        left = np.clip(sizes - skipped, 0, _LETTERS_AT_ONCE)
-        keys = _mixed(keys ^ (read[begins + skipped] & _MASKS[left]))
-    for skipped in range(2 * _LETTERS_AT_ONCE, _MOST_LETTERS, _LETTERS_AT_ONCE):
+    for skipped in (0, LETTERS_AT_ONCE):
+        left = np.clip(sizes - skipped, 0, LETTERS_AT_ONCE)
+        keys = mixed(keys ^ (read[begins + skipped] & MASKS[left]))
+    for skipped in range(2 * LETTERS_AT_ONCE, _MOST_LETTERS, LETTERS_AT_ONCE):
         some = np.flatnonzero(sizes > skipped)
-        left = np.minimum(sizes[some] - skipped, _LETTERS_AT_ONCE)
-        keys[some] = _mixed(keys[some] ^ (read[begins[some] + skipped] & _MASKS[left]))
+        left = np.minimum(sizes[some] - skipped, LETTERS_AT_ONCE)
+        keys[some] = mixed(keys[some] ^ (read[begins[some] + skipped] & MASKS[left]))
     long = np.flatnonzero(sizes > _MOST_LETTERS)
     ends = begins[long] + sizes[long]
-    keys[long] = _mixed(keys[long] ^ read[ends - _LETTERS_AT_ONCE])
+    keys[long] = mixed(keys[long] ^ read[ends - LETTERS_AT_ONCE])
     return keys
 
 
-def _mixed(keys: Keys) -> Keys:
-    keys = keys * _MIX
+def mixed(keys: Keys) -> Keys:
+    """Return keys with every bit depending on many others."""
+    keys = keys * MIX
     return np.asarray(keys ^ (keys >> np.uint64(29)))
 
 
@@ -139,5 +140,5 @@ def sequence_key(keys: Keys, at: Ints, size: int) -> Keys:
     """Return one key for each run of `size` words that begins at word `at`; the runs must lie inside."""
     found = keys[at]
     for step in range(1, size):
-        found = _mixed(found ^ (keys[at + step] >> np.uint64(1)))
+        found = mixed(found ^ (keys[at + step] >> np.uint64(1)))
     return found
