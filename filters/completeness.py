@@ -23,7 +23,8 @@ class Completeness(CaptionFilter):
     unit: ClassVar[str] = "function words"
     threshold: ClassVar[str] = "min_function_words"
     origin: ClassVar[str] = (
-        "ours: Google's rules for CC3M asked for determiner, noun and preposition and kept 3 % of alt-text (Sharma et "
+        "ours: Google's rules for CC3M asked for determiner, noun and preposition and kept 3 % of alt-text "
+        "(Sharma et "
         "al. 2018), which only parsers of each language could repeat; two function words tell sentences from titles"
     )
     examples: ClassVar[Examples] = Examples(

@@ -28,7 +28,8 @@ class KeywordStuffing(CaptionFilter):
             "手机,便宜,打折,正品,包邮,新款,优惠",
         ),
         (
-            "Salt, pepper, oil and a little bread on a table, seen from above, by the window, in the sun, at noon, today",
+            "Salt, pepper, oil and a little bread on a table, seen from above, by the window, in the sun, at "
+            "noon, today",
             "苹果、梨、香蕉、橙子、葡萄、草莓、樱桃",
             "number #1 of a #trend",
             "Мама, папа и я, дружная семья",

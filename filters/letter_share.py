@@ -30,4 +30,4 @@ class LetterShare(CaptionFilter):
 
     def passes(self, captions: Captions) -> Mask:
         """Keep what has enough letters, and what has nothing at all."""
-        return (self.measured(captions) >= np.float32(self.min_share)) | (captions.length == 0)
+        return np.asarray((self.measured(captions) >= np.float32(self.min_share)) | (captions.length == 0))

@@ -24,7 +24,8 @@ class Readability(CaptionFilter):
     unit: ClassVar[str] = "letters per word"
     threshold: ClassVar[str] = "min_mean"
     origin: ClassVar[str] = (
-        "Gopher kept pages with 3 to 10 letters per word (arXiv:2112.11446); ours is wider, because captions are short "
+        "Gopher kept pages with 3 to 10 letters per word (arXiv:2112.11446); ours is wider, because captions are "
+        "short "
         "and German and Finnish compounds long"
     )
     examples: ClassVar[Examples] = Examples(
