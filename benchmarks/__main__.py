@@ -2,9 +2,9 @@
 
 import sys
 
-from benchmarks import models
+from benchmarks import filters, models
 
-BENCHMARKS = {"models": models.main}
+BENCHMARKS = {"models": models.main, "filters": filters.main}
 
 
 def main(names: list[str]) -> int:

@@ -46,7 +46,7 @@ def give(filters: Sequence[Filter], columns: Columns, samples: int, measured: bo
     unknown: dict[str, int] = {}
     wanted = {name for each in filters for name in each.reads}
     used = {name: column for name, column in columns.items() if name in wanted}
-    for rows, batch in _alike(used, samples):
+    for rows, batch in alike(used, samples):
         mask = np.zeros(batch.size, dtype=np.uint64)
         for each in filters:
             dropped = ~each.keep(batch)
@@ -62,7 +62,7 @@ def give(filters: Sequence[Filter], columns: Columns, samples: int, measured: bo
     return Verdicts(reasons, measures, dict(sorted(unknown.items())))
 
 
-def _alike(columns: Columns, samples: int) -> Iterator[tuple[Any, Batch]]:
+def alike(columns: Columns, samples: int) -> Iterator[tuple[Any, Batch]]:
     """Return batches and which rows they are; captions in ASCII apart from others, whose measures cost more."""
     if "caption" not in columns:
         for first in range(0, samples, NUMBERS_AT_ONCE):
