@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from filters.base import Columns, Filter, Measure
+from filters.base import CaptionFilter, Columns, Filter, Measure
 from filters.bits import BITS
 from filters.text.captions import Batch
 
@@ -52,7 +52,7 @@ def give(filters: Sequence[Filter], columns: Columns, samples: int, measured: bo
             dropped = ~each.keep(batch)
             if dropped.any():
                 mask |= dropped.astype(np.uint64) << np.uint64(BITS[each.reason])
-            if missing := int(each.unknown(batch).sum()):
+            if not isinstance(each, CaptionFilter) and (missing := int(each.unknown(batch).sum())):
                 unknown[each.reason] = unknown.get(each.reason, 0) + missing
             if measured and (found := each.measure(batch)) is not None:
                 if each.reason not in measures:

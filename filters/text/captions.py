@@ -130,7 +130,12 @@ class Captions:
 
     def having(self, where: Bools) -> Bools:
         """Return which captions have a marked code point."""
-        return self.count(where) > 0
+        if np.count_nonzero(where) * 8 > len(self):
+            return self.count(where) > 0
+        found = np.zeros(len(self), dtype=bool)
+        positions = np.flatnonzero(where)
+        found[self.rows_of(positions[positions < self.end])] = True
+        return found
 
     @cached_property
     def end(self) -> int:
