@@ -67,7 +67,9 @@ def caption_policy(captions: pa.Array) -> dict[str, float]:
     columns = {"caption": captions, "caption_frequency": np.ones(len(captions), dtype=np.float32)}
     give(rules, {name: column[:1000] for name, column in columns.items()}, 1000)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    seconds = cpu_seconds(lambda: give(rules, columns, len(captions), measured=False), 1 if len(captions) > 2e6 else 3)
+    seconds = cpu_seconds(
+        lambda: give(rules, columns, len(captions), measured=False), 1 if len(captions) > 2e6 else 3
+    )
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     return {"cpu_seconds": seconds, "rows_per_core_second": len(captions) / seconds, "grown_megabytes": grown}
 

@@ -117,5 +117,3 @@ class C4(CaptionFilter):
     def passes(self, captions: Captions) -> Mask:
         found = pc.match_substring(captions.text, "lorem ipsum", ignore_case=True)
         return ~np.asarray(found, dtype=bool) & ~captions.having(captions.points == ord("{"))
-
-
