@@ -18,10 +18,10 @@ Rule = Callable[[list[str]], list[bool]]
 
 
 def data_juicer(settings: dict[str, Any]) -> dict[str, Rule]:
-    from data_juicer.ops.filter.alphanumeric_filter import AlphanumericFilter
-    from data_juicer.ops.filter.special_characters_filter import SpecialCharactersFilter
-    from data_juicer.ops.filter.text_length_filter import TextLengthFilter
-    from data_juicer.ops.filter.words_num_filter import WordsNumFilter
+    from data_juicer.ops.filter.alphanumeric_filter import AlphanumericFilter  # type: ignore[import-not-found]
+    from data_juicer.ops.filter.special_characters_filter import SpecialCharactersFilter  # type: ignore[import-not-found]
+    from data_juicer.ops.filter.text_length_filter import TextLengthFilter  # type: ignore[import-not-found]
+    from data_juicer.ops.filter.words_num_filter import WordsNumFilter  # type: ignore[import-not-found]
 
     operators = {
         "text_length": TextLengthFilter(**settings["text_length"]),
@@ -45,8 +45,8 @@ def data_juicer(settings: dict[str, Any]) -> dict[str, Rule]:
 
 
 def datatrove(settings: dict[str, Any]) -> dict[str, Rule]:
-    from datatrove.data import Document
-    from datatrove.pipeline.filters import C4QualityFilter, RegexFilter
+    from datatrove.data import Document  # type: ignore[import-not-found]
+    from datatrove.pipeline.filters import C4QualityFilter, RegexFilter  # type: ignore[import-not-found]
 
     filters = {
         "regex": RegexFilter(settings["regex"]),
@@ -85,7 +85,7 @@ def main(captions_path: str, settings_path: str, results_path: str) -> None:
             kept = rule(captions)
             seconds = time.process_time() - started
             results[peer]["rules"][name] = {"cpu_seconds": seconds, "kept": "".join("01"[each] for each in kept)}
-    from data_juicer.ops.common.special_characters import SPECIAL_CHARACTERS
+    from data_juicer.ops.common.special_characters import SPECIAL_CHARACTERS  # type: ignore[import-not-found]
 
     results["special_characters"] = sorted(each for each in SPECIAL_CHARACTERS if len(each) == 1)
     with open(results_path, "w") as file:

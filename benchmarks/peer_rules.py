@@ -9,7 +9,6 @@ import pyarrow.compute as pc
 
 from filters.base import CaptionFilter, Mask
 from filters.text.captions import Captions
-
 from filters.text.code_points import POINTS
 
 PHRASES = (
