@@ -1,4 +1,4 @@
-"""The benchmark of filters measures what it says: the peers' rules by their definitions, and a table without peers."""
+"""The benchmark of filters measures what it says: rules of the peers by their definitions; a table without peers."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,8 @@ from benchmarks.peer_rules import C4, PHRASES, Alphanumeric, Regex, SpecialChara
 from filters.base import CaptionFilter
 
 CAPTIONS = [
-    "Add to cart", "please add to cart now", "{ }", "Lorem IPSUM dolor", "-- !! a b", "猫 が いる", "é è ü ß", "12 34 ab",
+    "Add to cart", "please add to cart now", "{ }", "Lorem IPSUM dolor", "-- !! a b", "猫 が いる", "é è ü ß",
+    "12 34 ab",
     "--a --b c-- ...", "", "one two three four", "e\u0301 a", "don't !",
 ]  # fmt: skip
 SPECIAL = tuple("-!.{} 0123456789'")
