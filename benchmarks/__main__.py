@@ -1,11 +1,10 @@
 """Run every benchmark: `make bench`, or `python -m benchmarks models` for one."""
 
 import sys
-from collections.abc import Callable
 
-from benchmarks import filters, models
+from benchmarks import decoders, download, filters, models
 
-BENCHMARKS: dict[str, Callable[[], None]] = {"models": models.main, "filters": filters.main}
+BENCHMARKS = {"decoders": decoders.main, "download": download.main, "filters": filters.main, "models": models.main}
 
 
 def main(names: list[str]) -> int:
