@@ -54,7 +54,7 @@ def passed(rule: Filter, stops: Sequence[float], columns: Columns) -> Digits:
 
     measure = rule.measure(columns)
     if measure is None:
-        return np.sum([kept(stop) for stop in stops], axis=0, dtype=np.uint8)
+        return np.asarray(np.sum([kept(stop) for stop in stops], axis=0), dtype=np.uint8)
     strictest, loosest = kept(stops[-1]), kept(stops[0])
     found = np.where(strictest, np.uint8(len(stops)), np.uint8(0))
     between = np.flatnonzero(loosest & ~strictest)
