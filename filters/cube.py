@@ -177,7 +177,7 @@ def cube_of(
     cells: Cells,
     fixed: Ints,
 ) -> Cube:
-    """Return a cube of these cells, with stops given up where there are too many.
+    """Return a cube of these cells, with stops given up where there are too many; a group keeps at least one cell.
 
     Args:
         declared: All stops of each rule.
@@ -188,16 +188,17 @@ def cube_of(
         fixed: Rows that no stop brings back, shape (groups,).
     """
     cells, lost = _pooled(cells, len(names))
-    if len(cells.rows) > CELLS:
-        ladder = coarsenings(declared, thresholds)
-        first, last = 0, len(ladder) - 1
-        while first < last:
-            middle = (first + last) // 2
-            fits = len(_pooled(coarser(cells, stops, ladder[middle]), len(names))[0].rows) <= CELLS
-            first, last = (first, middle) if fits else (middle + 1, last)
-        cells, more = _pooled(coarser(cells, stops, ladder[first]), len(names))
-        stops = {rule: tuple(s for s in ladder[first][rule] if s in stops[rule]) for rule in ladder[first]}
-        lost = lost + more
+    ladder = coarsenings(declared, thresholds)
+    first, last = 0, len(ladder) - 1
+    while len(cells.rows) > CELLS and first <= last:
+        middle = (first + last) // 2
+        some = {rule: tuple(s for s in ladder[middle][rule] if s in stops[rule]) for rule in ladder[middle]}
+        fewer, more = _pooled(coarser(cells, stops, some), len(names))
+        if len(fewer.rows) <= CELLS and middle > first:
+            last = middle
+            continue
+        # The steps that follow lie within this one, so they need not begin at the whole again.
+        cells, stops, lost, first = fewer, some, lost + more, middle + 1
     fixed = fixed + lost
     return Cube(
         stops=dict(stops),
@@ -218,7 +219,7 @@ def coarsenings(
     """
     found = [dict(declared)]
     for every in (2, 4, 8, 16):
-        for rule in sorted(declared, key=lambda name: (-BITS[name], name)):
+        for rule in sorted(declared, key=lambda name: (-BITS.get(name, 64), name)):
             now = declared[rule].index(thresholds[rule])
             some = tuple(stop for at, stop in enumerate(declared[rule]) if (at - now) % every == 0)
             found.append(found[-1] | {rule: some})

@@ -180,3 +180,10 @@ def test_thirty_thousand_cells_answer_in_far_less_than_a_second() -> None:
     assert time.perf_counter() - started < 1
     at = np.array([3, *[7] * 8])
     assert kept == counts[(digits > at).all(axis=1)].sum()
+
+
+def test_more_groups_than_cells_are_allowed_lose_all_stops_and_no_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cubes, "CELLS", 2)
+    _, funnel, cube = judge_with_cube(LIGHT, rows(11, ROWS), ROWS)
+    assert cube.samples() == ROWS and cube.kept() == funnel.kept and len(cube.groups) > 2
+    assert all(len(stops) == 1 for stops in cube.stops.values())
