@@ -1,10 +1,11 @@
 """Run every benchmark: `make bench`, or `python -m benchmarks models` for one."""
 
 import sys
+from collections.abc import Callable
 
-from benchmarks import models
+from benchmarks import filters, models
 
-BENCHMARKS = {"models": models.main}
+BENCHMARKS: dict[str, Callable[[], None]] = {"models": models.main, "filters": filters.main}
 
 
 def main(names: list[str]) -> int:
