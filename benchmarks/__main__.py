@@ -3,9 +3,14 @@
 import sys
 from collections.abc import Callable
 
-from benchmarks import filters, models
+from benchmarks import decoders, download, filters, models
 
-BENCHMARKS: dict[str, Callable[[], None]] = {"models": models.main, "filters": filters.main}
+BENCHMARKS: dict[str, Callable[[], None]] = {
+    "decoders": decoders.main,
+    "download": download.main,
+    "filters": filters.main,
+    "models": models.main,
+}
 
 
 def main(names: list[str]) -> int:

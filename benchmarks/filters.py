@@ -33,7 +33,7 @@ from filters.verdicts import give
 RESULTS = Path(__file__).parent / "results" / "filters.json"
 CAPTIONS = Path(os.environ.get("BENCHMARK_CAPTIONS", "../shared/data/web-alt-text.parquet"))
 PEERS_PYTHON = os.environ.get("PEERS_PYTHON", "/tmp/peers-venv/bin/python")
-ROWS, PEER_ROWS, ROUNDS = 1_000_000, 20_000, 3
+ROWS, NUMBERS, PEER_ROWS, ROUNDS = 1_000_000, 4_000_000, 20_000, 3
 GOALS = {"captions": 0.5e6, "numbers": 15e6, "data_juicer": 100.0, "datatrove": 50.0}
 SETTINGS = {
     "text_length": {"min_len": 5, "max_len": 200},
@@ -159,7 +159,7 @@ def measure(captions_path: Path, rows: int, python: str) -> dict[str, Any]:
         "characters_per_caption": float(np.mean(Captions(captions.slice(0, 100_000)).length)),
         "goals": GOALS,
         "captions": caption_policy(captions),
-        "numbers": numeric_policy(max(rows, 4_000_000)),
+        "numbers": numeric_policy(NUMBERS),
     }
     if Path(python).exists():
         result["peers"] = peers(captions.slice(0, ROWS), python)

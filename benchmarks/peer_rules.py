@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pyarrow.compute as pc
 
 from filters.base import CaptionFilter, Mask
-from filters.text.captions import Captions
+from filters.text.captions import Captions, earlier
 from filters.text.code_points import POINTS
 
 PHRASES = (
@@ -86,15 +86,14 @@ class WordsNum(CaptionFilter):
     characters: tuple[str, ...]
 
     def passes(self, captions: Captions) -> Mask:
-        plain = ~looked_up(captions, marked(self.characters))
-        plain &= captions.points != ord("\n")
-        gap = (captions.points == ord(" ")) | (captions.points == ord("\n"))
-        positions = np.flatnonzero(plain | gap)
-        # Between two gaps, the first plain character counts.
-        counted = np.zeros(len(gap), dtype=bool)
-        inside, before = plain[positions], gap[positions]
-        counted[positions[1:][inside[1:] & before[:-1]]] = True
-        return captions.count(counted) >= self.min_num
+        special = captions.packed(looked_up(captions, marked(self.characters)))
+        gap = captions.packed((captions.points == ord(" ")) | (captions.points == ord("\n")))
+        begins = ~gap & earlier(gap, 1)
+        counted, left = begins & ~special, begins & special
+        while left.any():  # pieces that begin with special characters: look one character further
+            left = earlier(left, 1) & ~gap
+            counted, left = counted | (left & ~special), left & special
+        return captions.count_bits(counted) >= self.min_num
 
 
 class Regex(CaptionFilter):

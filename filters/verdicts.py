@@ -13,9 +13,9 @@ from filters.bits import BITS
 from filters.text.captions import Batch
 
 # Many, because captions beyond ASCII are few in most sources and a batch of their own should be worth it.
-ROWS_AT_ONCE = 65_536
+ROWS_AT_ONCE = 131_072
 # As much as stays in a processor's cache while twenty filters look at it.
-PLAIN_AT_ONCE = 24_576
+PLAIN_AT_ONCE = 16_384
 NUMBERS_AT_ONCE = 131_072
 
 Look = Callable[[Any, Batch], None]
