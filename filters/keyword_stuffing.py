@@ -19,6 +19,8 @@ class KeywordStuffing(CaptionFilter):
     reason: ClassVar[str] = "keyword_stuffing"
     unit: ClassVar[str] = "separators"
     threshold: ClassVar[str] = "min_separators"
+    stops: ClassVar[tuple[float, ...]] = (20, 15, 12, 10, 8, 7, 6, 5, 4, 3)
+    on_threshold_is_kept: ClassVar[bool] = False
     origin: ClassVar[str] = "ours; Google's rules for CC3M name the reason and no number"
     examples: ClassVar[Examples] = Examples(
         (

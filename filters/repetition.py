@@ -16,6 +16,7 @@ class Repetition(CaptionFilter):
     reason: ClassVar[str] = "repetition"
     unit: ClassVar[str] = "share of repeats"
     threshold: ClassVar[str] = "max_repeated"
+    stops: ClassVar[tuple[float, ...]] = (1, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.25, 0.2, 0.1)
     origin: ClassVar[str] = (
         "CC12M and Gopher cut at 0.2, which takes 'of the ... of the' from captions; ours asks that half the "
         "words are "

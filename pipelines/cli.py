@@ -7,7 +7,7 @@ import typer
 
 from infra.settings import settings
 from infra.storage import Store
-from pipelines import checking, converting, inspecting, judging, planning, reading, sources_listing, sweeping
+from pipelines import asking, checking, converting, inspecting, judging, planning, reading, sources_listing, sweeping
 from pipelines.names import FlowName, RecipeName, RetryName, SourceName, StageName
 from pipelines.options import (
     AcceptWithdrawn,
@@ -32,6 +32,7 @@ from stages.ref import Ref
 
 __all__ = [
     "app",
+    "asking",
     "checking",
     "converting",
     "inspecting",
