@@ -43,7 +43,7 @@ def test_a_stage_that_cannot_write_ends_with_a_sentence_and_resumes(tmp_path: Pa
     command = f"exec {sys.executable} -m stages.run spec.json --store {store.root} --inline"
     ended = subprocess.run(["bash", "-c", f"ulimit -f 8; {command}"], capture_output=True, text=True, timeout=120)
     assert ended.returncode == 2, ended.stderr[-2000:]
-    assert "did not take listing/own/v1/parts/" in ended.stdout and "ulimit -f" in ended.stdout
+    assert "did not take spill/" in ended.stdout and "ulimit -f" in ended.stdout
     assert not [key for key in store.files() if "/parts/" in key], "nothing half-written is to be seen"
     assert subprocess.run(["bash", "-c", command], capture_output=True, timeout=120).returncode == 0
     assert verify(store, load(store, ref)) == []
