@@ -7,7 +7,7 @@ import typer
 
 from infra.settings import settings
 from infra.storage import Store
-from pipelines import checking, inspecting, reading, sources_listing
+from pipelines import checking, inspecting, reading, sharding, sources_listing
 from pipelines.names import FlowName, RecipeName, SourceName, StageName
 from pipelines.options import (
     AcceptWithdrawn,
@@ -30,7 +30,7 @@ from pipelines.recipes import NO_DATA, OwnData
 from pipelines.terminal import clear_errors, console, links, run_flow
 from stages.ref import Ref
 
-__all__ = ["app", "checking", "inspecting", "main", "reading", "sources_listing"]
+__all__ = ["app", "checking", "inspecting", "main", "reading", "sharding", "sources_listing"]
 
 
 @app.command()

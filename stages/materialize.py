@@ -33,6 +33,10 @@ STAGES = (
     "evaluate",
     "export",
 )
+"""The road, in its order."""
+
+REPAIRS = ("reshard", "takedown")
+"""Stages beside the road: they make new versions of shards."""
 
 
 class StageSpec(BaseModel):
@@ -62,8 +66,8 @@ def module_of(stage: str) -> ModuleType:
     Raises:
         ValueError: No such stage.
     """
-    if stage not in STAGES:
-        raise ValueError(f"no stage {stage!r}; the stages are {', '.join(STAGES)}")
+    if stage not in (*STAGES, *REPAIRS):
+        raise ValueError(f"no stage {stage!r}; the stages are {', '.join((*STAGES, *REPAIRS))}")
     return importlib.import_module(f"stages.{stage}")
 
 
