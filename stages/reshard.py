@@ -86,7 +86,7 @@ def pack_uids(path: str, target: Path) -> int:
     return count
 
 
-def _kept(store: Store, key: str, size: int, uids: list[bytes]) -> list[bool]:
+def kept_of(store: Store, key: str, size: int, uids: list[bytes]) -> list[bool]:
     """Say for each uid whether a packed list holds it; the list goes by in pieces."""
     wanted = np.array(uids, dtype=f"S{UID_BYTES}")
     found = np.zeros(len(uids), dtype=bool)
@@ -113,7 +113,7 @@ def plan_block(
         table = read_index(output.store, shards, part)
         listed += table.num_rows
         if keep is not None:
-            named = _kept(output.store, output.ref.key(keep.name), keep.bytes, table["uid"].to_pylist())
+            named = kept_of(output.store, output.ref.key(keep.name), keep.bytes, table["uid"].to_pylist())
             table = table.filter(pa.array(named, pa.bool_()))
         kinds = takedown.kinds(table, f"{shards.ref} shard {part.key}")
         taken.update(kind for kind in kinds if kind)
