@@ -1,9 +1,9 @@
 """`internvl reshard` and `internvl takedown`: what they print, what they leave behind, what they refuse."""
 
-import sys
 from pathlib import Path
 
 import pytest
+from shard_world import hashes, kept_rows, make_world, write
 from typer.testing import CliRunner, Result
 
 from infra.storage import Store
@@ -11,9 +11,6 @@ from pipelines.cli import app
 from stages.manifest import find, load
 from stages.ref import Ref
 from stages.takedown_list import registered
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "stages"))
-from shard_world import hashes, kept_rows, make_world, write
 
 CHOSEN = [row for row in kept_rows() if row["source"] == "cc3m"][:4]
 
