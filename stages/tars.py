@@ -8,8 +8,7 @@ import io
 import re
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 MEMBERS = ("jpg", "txt", "json")
 """What a sample may consist of, in the order it is written."""
@@ -26,26 +25,28 @@ class TarError(ValueError):
     """An archive is torn, damaged, or holds something that no shard of ours does."""
 
 
-@dataclass(frozen=True)
-class Member:
+class Member(NamedTuple):
     """One file of an archive: its sample, its suffix, its bytes and where they begin."""
 
     key: str
     suffix: str
     data: bytes
     offset: int
-    raw: bytes
-    """Header, body and padding, as they lie in the archive."""
+    header: bytes
 
 
-@dataclass(frozen=True)
-class Sample:
-    """One sample of an archive, where it begins, and its members' stretch of the archive as it lies there."""
+class Sample(NamedTuple):
+    """One sample of an archive, and where its stretch begins."""
 
     key: str
     members: dict[str, Member]
     offset: int
-    raw: bytes
+
+    @property
+    def raw(self) -> bytes:
+        """Its stretch as it lies in the archive: headers, bodies and padding."""
+        pieces = [(each.header, each.data, bytes(-len(each.data) % BLOCK)) for each in self.members.values()]
+        return b"".join(piece for each in pieces for piece in each)
 
 
 def check_key(key: str) -> None:
@@ -139,9 +140,7 @@ def samples_of(file: BinaryIO, whole: bool = True) -> Iterator[Sample]:
 
 
 def _sample(found: list[Member]) -> Sample:
-    first = found[0]
-    members = {member.suffix: member for member in found}
-    return Sample(first.key, members, first.offset - BLOCK, b"".join(member.raw for member in found))
+    return Sample(found[0].key, {member.suffix: member for member in found}, found[0].offset - BLOCK)
 
 
 def members_of(file: BinaryIO, whole: bool = True) -> Iterator[Member]:
@@ -160,7 +159,9 @@ def members_of(file: BinaryIO, whole: bool = True) -> Iterator[Member]:
         at += BLOCK
         if len(body) < padded:
             raise TarError(f"the tar ends inside a member, at byte {at + len(body)}; copy or make it again")
-        yield Member(key, suffix, body[:size], at, header + body)
+        if any(body[size:]):
+            raise TarError(f"bytes follow {key}.{suffix} where zeros should, at byte {at + size}; make the tar again")
+        yield Member(key, suffix, body[:size], at, header)
         at += padded
     if whole:
         _end(file, header, at)

@@ -135,11 +135,12 @@ def _kept_rows(output: Output, source: str, of: Source, key: str) -> Iterator[tu
         members = sample.members
         if list(members) != ["jpg", "txt"]:
             raise ManifestError(f"sample {sample.key} in {tar} is not a picture and a caption; make the pool again")
+        stretch = sample.raw
         row = {"uid": uid, "source": source, "language": language.get(uid), "tar": tar, **known[uid]}
         row |= {"sha256": hashlib.sha256(members["jpg"].data).digest(), "offset": sample.offset}
-        row |= {"bytes": len(sample.raw), "sample_sha256": hashlib.sha256(sample.raw).digest()}
+        row |= {"bytes": len(stretch), "sample_sha256": hashlib.sha256(stretch).digest()}
         facts = sample_json(sample.key, source, row["language"], members["txt"].data.decode())
-        yield row, len(sample.raw) + BLOCK + -(-len(facts) // BLOCK) * BLOCK
+        yield row, len(stretch) + BLOCK + -(-len(facts) // BLOCK) * BLOCK
     if kept:
         raise ManifestError(
             f"sample {min(kept).hex()} was kept but its picture is not in the pool; verify the pool artifacts"
