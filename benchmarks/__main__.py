@@ -2,9 +2,9 @@
 
 import sys
 
-from benchmarks import decoders, models
+from benchmarks import decoders, download, models
 
-BENCHMARKS = {"models": models.main, "decoders": decoders.main}
+BENCHMARKS = {"models": models.main, "decoders": decoders.main, "download": download.main}
 
 
 def main(names: list[str]) -> int:

@@ -1,10 +1,25 @@
 """Configurations of transformers' own InternVL, which needs no remote code, as `config.json` holds them."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from models.config import TextConfig, VisionConfig
 from models.rope import LongRope, rope_fields
 
+_NATIVE_NAMES = {"use_qk_norm": "qk_normalization", "attention_bias": "qkv_bias"}
+_NATIVE_NAMES |= {"layer_scale_init_value": "initializer_factor"}
+# What transformers leaves out of a file when it is the class's own value, where the official code has another.
+_NATIVE_DEFAULTS: dict[str, Any] = {
+    "hidden_size": 1024,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 16,
+    "intermediate_size": 4096,
+    "image_size": 448,
+    "patch_size": 14,
+    "norm_type": "layer_norm",
+    "use_qk_norm": False,
+    "attention_bias": False,
+}
 NATIVE_QK_NORM_EPS = 1e-6  # transformers gives the norms of queries and keys no setting of their own
 
 
@@ -141,4 +156,47 @@ def native_chat_config(
         "vision_feature_select_strategy": "default",
         "tie_word_embeddings": False,
         "dtype": "float32",
+    }
+
+
+def _side(field: str, value: Any) -> Any:
+    """Return the side of a square; transformers writes pairs.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if not isinstance(value, list | tuple):
+        return value
+    if len(set(value)) != 1:
+        raise ValueError(f"{field} {list(value)} is no square, and only squares are computed here")
+    return value[0]
+
+
+def vision_from_native(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the configuration of a `transformers.InternVLVisionModel` under the official field names.
+
+    Raises:
+        ValueError: It has a part that the official class has not.
+    """
+    if not fields.get("use_mean_pooling", True):
+        raise ValueError("InternVLVisionModel without use_mean_pooling has a norm that InternViT has not")
+    found = {_NATIVE_NAMES.get(name, name): value for name, value in {**_NATIVE_DEFAULTS, **fields}.items()}
+    return {**found, **{name: _side(name, found[name]) for name in ("image_size", "patch_size")}}
+
+
+def chat_from_native(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the configuration of a native chat model under the official field names; others stay as they are.
+
+    Raises:
+        ValueError: It has a part that the official class has not.
+    """
+    if not isinstance(fields.get("text_config"), Mapping):
+        raise ValueError("the configuration lacks 'text_config'")
+    return {
+        **fields,
+        "vision_config": vision_from_native(fields.get("vision_config") or {}),
+        "llm_config": fields["text_config"],
+        "select_layer": fields.get("vision_feature_layer", -1),
+        "ps_version": "v2",
+        "downsample_ratio": fields.get("downsample_ratio", 0.5),
     }

@@ -17,6 +17,12 @@ def _split(name: str) -> tuple[str, str]:
     return (f"{head}{layers}{number}.", part) if layers else ("", name)
 
 
+def phi3_name(name: str) -> str:
+    """Return under which name Phi-3 holds a weight of LLaMA's; a piece of a fused one lies in the whole."""
+    layer, rest = _split(name)
+    return layer + next((whole for whole, parts in _FUSED.items() if rest in parts), rest)
+
+
 def llama_from_phi3(weights: State) -> Renamed:
     """Return the weights of a Phi3ForCausalLM as those of a LlamaForCausalLM.
 
@@ -48,10 +54,10 @@ def phi3_from_llama(weights: State) -> Renamed:
     """Return the weights of a LlamaForCausalLM as those of a Phi3ForCausalLM; undoes `llama_from_phi3`."""
     found: dict[str, Origin] = {}
     for name in [each for each in weights if not passing(each)]:
-        layer, rest = _split(name)
-        fused = next((whole for whole, parts in _FUSED.items() if rest in parts), None)
-        if fused is None:
+        theirs = phi3_name(name)
+        layer, fused = _split(theirs)
+        if theirs == name:
             found[name] = same(name)
-        elif rest == _FUSED[fused][0]:
-            found[layer + fused] = stacked([layer + each for each in _FUSED[fused]])
+        elif theirs not in found:
+            found[theirs] = stacked([layer + each for each in _FUSED[fused]])
     return Renamed.whole(weights, found, "a LLaMA")

@@ -49,7 +49,7 @@ class LongRope(_Rope):
 RopeScaling = Annotated[LinearRope | DynamicRope | LongRope, Field(discriminator="rope_type")]
 KINDS = ("linear", "dynamic", "longrope")
 _OLDER_NAMES = {"su": "longrope"}  # of Phi-3's first configurations
-_ORIGINAL = "original_max_position_embeddings"
+ORIGINAL = "original_max_position_embeddings"
 _parse: TypeAdapter[RopeScaling] = TypeAdapter(RopeScaling)
 
 
@@ -84,8 +84,8 @@ def rope_scaling_of(fields: Mapping[str, Any], kind: str) -> RopeScaling | None:
         )
     if rope_type == "longrope":
         # The outer field wins in transformers, and Phi-3's class has this default.
-        inner = given.get(_ORIGINAL, 4096 if kind == "Phi3ForCausalLM" else None)
-        given[_ORIGINAL] = fields.get(_ORIGINAL, inner)
+        inner = given.get(ORIGINAL, 4096 if kind == "Phi3ForCausalLM" else None)
+        given[ORIGINAL] = fields.get(ORIGINAL, inner)
     try:
         return _parse.validate_python({"rope_type": rope_type, **given})
     except ValidationError as error:
@@ -101,4 +101,4 @@ def rope_fields(rope_theta: float, scaling: RopeScaling | None) -> dict[str, Any
     if scaling is None:
         return {"rope_parameters": {"rope_type": "default", "rope_theta": rope_theta}}
     found = {"rope_parameters": {**scaling.model_dump(mode="json", exclude_none=True), "rope_theta": rope_theta}}
-    return {**found, _ORIGINAL: scaling.original_max_position_embeddings} if isinstance(scaling, LongRope) else found
+    return {**found, ORIGINAL: scaling.original_max_position_embeddings} if isinstance(scaling, LongRope) else found

@@ -1,4 +1,4 @@
-"""The `internvl` command; this file holds what starts work, `reading.py` what only looks."""
+"""The `internvl` command; here is what starts work, in `planning.py` what looks ahead, in `reading.py` what looks."""
 
 import os
 from typing import Annotated
@@ -7,8 +7,8 @@ import typer
 
 from infra.settings import settings
 from infra.storage import Store
-from pipelines import checking, inspecting, reading, sharding, sources_listing
-from pipelines.names import FlowName, RecipeName, SourceName, StageName
+from pipelines import checking, converting, inspecting, planning, reading, sharding, sources_listing, sweeping
+from pipelines.names import FlowName, RecipeName, RetryName, SourceName, StageName
 from pipelines.options import (
     AcceptWithdrawn,
     AllowHost,
@@ -30,7 +30,18 @@ from pipelines.recipes import NO_DATA, OwnData
 from pipelines.terminal import clear_errors, console, links, run_flow
 from stages.ref import Ref
 
-__all__ = ["app", "checking", "inspecting", "main", "reading", "sharding", "sources_listing"]
+__all__ = [
+    "app",
+    "checking",
+    "converting",
+    "inspecting",
+    "main",
+    "planning",
+    "reading",
+    "sharding",
+    "sources_listing",
+    "sweeping",
+]
 
 
 @app.command()
@@ -135,6 +146,10 @@ def rerun(
     version: Annotated[str, typer.Option("--version", help="The version to start from.")] = "",
     new_version: Annotated[str, typer.Option("--new-version", help="Name of the result, beside the old one.")] = "",
     force: Annotated[bool, typer.Option("--force", help="Replace what stands with other parameters.")] = False,
+    retry: Annotated[
+        list[RetryName] | None,
+        typer.Option("--retry", help="For download: ask again for what may come back; may be given again."),
+    ] = None,
 ) -> None:
     """Run one stage again, with other parameters if wanted; without, what stands is made again."""
     with clear_errors():
@@ -144,16 +159,23 @@ def rerun(
 
         here = settings()
         steps = rerun_steps(
-            stage, recipe, [str(each) for each in source or ()], change or (), version, new_version, after
+            stage,
+            recipe,
+            [str(each) for each in source or ()],
+            change or (),
+            version,
+            new_version,
+            after,
+            retry or (),
         )
-        preflight(steps, Store(here.store_root), force or not (change or new_version))
+        preflight(steps, Store(here.store_root), force or not (change or new_version or retry))
 
         def begin() -> list[str]:
             from pipelines.rerun import rerun as flow
 
             return flow(
                 stage=stage, recipe=recipe, sources=tuple(source or ()), changes=tuple(change or ()), version=version,
-                new_version=new_version, and_everything_after=after, force=force,
+                new_version=new_version, and_everything_after=after, force=force, retry=tuple(retry or ()),
             )  # fmt: skip
 
         made, seconds, _ = run_flow(here, begin)

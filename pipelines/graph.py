@@ -81,9 +81,7 @@ def data_steps(recipe: Recipe, version: str) -> list[Step]:
             needs = [f"signals/{each.name}", f"pool/{each.name}", *before]
             build.add("filter", f"verdicts/{policy}/{each.name}", parameters, needs)
     for policy in ("clean", "caption_quality"):
-        # Listings tell the addresses that takedown lists name.
-        kinds = (f"verdicts/{policy}", "pool", "signals", "listing")
-        needs = [f"{kind}/{each.name}" for kind in kinds for each in sources]
+        needs = [f"{kind}/{each.name}" for kind in (f"verdicts/{policy}", "pool", "signals") for each in sources]
         shards = write_shards.Parameters(policy=policy, rows_per_shard=recipe.rows_per_shard, seed=recipe.seed)
         build.add("write_shards", f"shards/{policy}", shards, needs)
     return build.steps

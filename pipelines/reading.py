@@ -1,68 +1,15 @@
-"""The commands that only read: plan, show, verify, chat."""
+"""The commands that only read: show, verify, chat."""
 
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from infra.settings import settings
 from infra.storage import Store
-from pipelines.names import FlowName, RecipeName
-from pipelines.options import (
-    AcceptWithdrawn,
-    BlockDomains,
-    BlockUrls,
-    CaptionColumn,
-    Images,
-    Recipe,
-    Schema,
-    UrlColumn,
-    Urls,
-    Version,
-    What,
-    app,
-    own_data,
-)
+from pipelines.options import app
 from pipelines.terminal import Refusal, clear_errors, console
-from stages.manifest import find, load, verify
-from stages.materialize import Drift, standing
+from stages.manifest import load, verify
 from stages.ref import Ref
-
-
-@app.command()
-def plan(
-    what: What = FlowName.INTERNVL,
-    recipe: Recipe = RecipeName.TINY,
-    version: Version = "",
-    urls: Urls = None,
-    url_column: UrlColumn = "url",
-    caption_column: CaptionColumn = "text",
-    schema: Schema = "generic",
-    accept_withdrawn: AcceptWithdrawn = False,
-    block_urls: BlockUrls = None,
-    block_domains: BlockDomains = None,
-    images: Images = None,
-) -> None:
-    """Show the steps of a recipe: which stand, which are missing, which were made differently."""
-    with clear_errors():
-        from pipelines.plan import steps_of
-
-        store = Store(settings().store_root)
-        table = Table("step", "artifact", "state")
-        own = own_data(
-            urls, url_column, caption_column, images, None, schema=schema, accept_withdrawn=accept_withdrawn,
-            block_urls=block_urls, block_domains=block_domains,
-        )  # fmt: skip
-        for step in steps_of(what, recipe, version, own):
-            if not all(find(store, ref) for ref in step.spec.inputs):
-                state = "waits for its inputs"
-            else:
-                try:
-                    state = "stands" if standing(step.spec, store) else "missing"
-                except Drift:
-                    state = "stands with other parameters"
-            table.add_row(step.label, str(step.spec.artifact), state)
-        console.print(table)
 
 
 @app.command()

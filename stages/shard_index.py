@@ -3,7 +3,6 @@
 import hashlib
 import io
 import json
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from typing import Any, TypeAlias
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from infra.scratch import scratch_folder
 from infra.storage import Store
 from stages.manifest import File, Ledger, Manifest, ManifestError, Part
 from stages.tars import MEMBERS, ending, samples_of
@@ -127,8 +127,8 @@ def copied(
     Raises:
         ManifestError: What is copied is not what was planned.
     """
-    with tempfile.TemporaryDirectory(prefix="internvl-shard-") as folder:
-        path, index = Path(folder) / "shard.tar", []
+    with scratch_folder("shard") as folder:
+        path, index = folder / "shard.tar", []
         with path.open("wb") as out:
             for row, stretch in stretches(store, plan.to_pylist()):
                 sample = finish(row, stretch)

@@ -28,7 +28,7 @@ _HEX = {
     "phash": re.compile(r"[0-9a-f]{16}"),
 }
 _DOMAIN = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*|[0-9a-f:]+")
-_NEEDED = (("url", "url_id", "listing"), ("domain", "url_id", "listing"), ("phash", "phash", "pool"))
+_NEEDED = {"url": "url_id", "domain": "url_id", "phash": "phash"}
 _SCHEMA = pa.schema([("kind", pa.string()), ("value", pa.binary())])
 
 
@@ -76,12 +76,12 @@ class Takedown:
         return found
 
     def _check_known(self, table: pa.Table, what: str) -> None:
-        for kind, column, origin in _NEEDED:
+        for kind, column in _NEEDED.items():
             if self.of(kind) and (gaps := table[column].null_count):
                 raise ManifestError(
                     f"a takedown list names samples by {kind}, and {what} does not know the {column} of {gaps} "
-                    f"samples: it was written from a {origin} that did not tell it; make the {origin} and what "
-                    "follows from it again, or name these samples by uid or sha256"
+                    "samples: their pool was made by an earlier version; make it and what follows from it again, or "
+                    "name these samples by uid or sha256"
                 )
 
 

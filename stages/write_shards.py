@@ -21,12 +21,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from stages.manifest import File, Ledger, Manifest, ManifestError, Part, digest_of
 from stages.shard_index import PLAN, Row, layout, make_shard, plan_files, planned_items, sample_json, shard_totals
-from stages.sources.identity import canonical
 from stages.takedown_list import load_lists, registered
 from stages.tars import BLOCK, Sample, TarError, sample_bytes, samples_of
 from stages.workspace import Output, Workspace, read_table
 
 VERSION = 2
+
+KNOWN = ("url_id", "host", "body_sha256", "phash")
+"""Columns of a pool's outcomes that travel into the index."""
 
 PartName: TypeAlias = tuple[str, str]
 """Source, and key of one of its parts."""
@@ -58,7 +60,6 @@ class Source:
     verdicts: Manifest
     signals: Manifest
     pool: Manifest
-    listing: Manifest | None
 
     def part(self, manifest: Manifest, key: str) -> Part:
         """Return a part by key.
@@ -148,19 +149,14 @@ def _kept_rows(output: Output, source: str, of: Source, key: str) -> Iterator[tu
 
 
 def _known(output: Output, of: Source, key: str) -> dict[bytes, dict[str, Any]]:
-    """Return by uid what takedown lists ask for: address, host and hashes; null where an input does not tell."""
+    """Return by uid what takedown lists ask for: address, host and hashes; null where an older pool does not tell."""
     outcomes = read_table(output.store, of.pool, of.part(of.pool, key), "outcomes")
-    names = [name for name in ("uid", "phash", "body_sha256") if name in outcomes.column_names]
+    told = [name for name in KNOWN if name in outcomes.column_names]
     known: dict[bytes, dict[str, Any]] = {}
-    for row in outcomes.select(names).to_pylist():
-        body = row.get("body_sha256")
-        known[row["uid"]] = {"phash": row.get("phash"), "body_sha256": bytes.fromhex(body) if body else None}
-        known[row["uid"]] |= {"url_id": None, "host": None}
-    if of.listing is not None:
-        rows = read_table(output.store, of.listing, of.part(of.listing, key), "rows", ["uid", "url_id", "url"])
-        for uid, url_id, url in zip(*(column.to_pylist() for column in rows.columns), strict=True):
-            if uid in known:
-                known[uid] |= {"url_id": url_id, "host": canonical(url)[1]}
+    for row in outcomes.select(["uid", *told]).to_pylist():
+        facts = known[row.pop("uid")] = {**dict.fromkeys(KNOWN), **row}
+        if facts["body_sha256"] is not None:
+            facts["body_sha256"] = bytes.fromhex(facts["body_sha256"])
     return known
 
 
@@ -208,14 +204,12 @@ def _sources(parameters: Parameters, here: Workspace) -> dict[str, Source]:
     def named(prefix: str) -> dict[str, Manifest]:
         return {_source_name(manifest): manifest for manifest in here.all(prefix)}
 
-    verdicts, signals, pools, listings = (
-        named(prefix) for prefix in (f"verdicts/{parameters.policy}", "signals", "pool", "listing")
-    )
+    verdicts, signals, pools = (named(prefix) for prefix in (f"verdicts/{parameters.policy}", "signals", "pool"))
     if not verdicts:
         raise ManifestError(f"no verdicts of policy {parameters.policy!r} were given")
     if missing := sorted(set(verdicts) - set(signals) | set(verdicts) - set(pools)):
         raise ManifestError(f"verdicts of {missing[0]} were given without its pool and signals; give all three")
-    return {name: Source(each, signals[name], pools[name], listings.get(name)) for name, each in verdicts.items()}
+    return {name: Source(each, signals[name], pools[name]) for name, each in verdicts.items()}
 
 
 def _items(
@@ -226,8 +220,7 @@ def _items(
     hashes = {
         (name, manifest.ref.name, part.key): sorted(file.sha256 for file in part.files.values())
         for name, source in sources.items()
-        for manifest in (source.verdicts, source.signals, source.pool, source.listing)
-        if manifest is not None
+        for manifest in (source.verdicts, source.signals, source.pool)
         for part in manifest.parts
     }
     read: dict[PartName, list[Any]] = {}

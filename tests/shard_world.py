@@ -1,4 +1,4 @@
-"""A small world in front of the shards: listings, pools, signals and verdicts of two sources, made in a moment."""
+"""A small world in front of the shards: pools, signals and verdicts of two sources, made in a moment."""
 
 import hashlib
 import io
@@ -20,7 +20,7 @@ from stages.workspace import Output, parquet_bytes
 
 SOURCES = {"cc3m": "de", "laion_en": "en"}
 PARTS, ROWS = 3, 12
-KINDS = ("verdicts/clean", "pool", "signals", "listing")
+KINDS = ("verdicts/clean", "pool", "signals")
 
 
 @cache
@@ -40,6 +40,7 @@ def rows() -> tuple[dict[str, Any], ...]:
                     "uid": uid_of(source, url, caption),
                     "url": url,
                     "url_id": url_id_of(url),
+                    "host": host,
                     "caption": caption,
                     "language": language if number % 5 else None,
                     "jpg": out.getvalue(),
@@ -64,9 +65,9 @@ def column(found: Sequence[dict[str, Any]], *names: str) -> bytes:
 
 
 def make_world(
-    store: Store, phash: bool = True, keep: Callable[[dict[str, Any]], bool] = lambda row: not row["reasons"]
+    store: Store, current: bool = True, keep: Callable[[dict[str, Any]], bool] = lambda row: not row["reasons"]
 ) -> None:
-    """Publish everything that write_shards reads."""
+    """Publish everything that write_shards reads; a pool that is not `current` is one of an earlier version."""
     for source in SOURCES:
         for kind in KINDS:
             output = Output(store, Ref(name=f"{kind}/{source}", version="v1"), kind.partition("/")[0], {"inputs": {}})
@@ -75,21 +76,19 @@ def make_world(
                 found = [row for row in rows() if (row["source"], row["part"]) == (source, key)]
                 passed = sum(keep(row) for row in found) if kind.startswith("verdicts") else len(found)
                 ledger = Ledger(listed=len(found), kept=passed, rejected=len(found) - passed)
-                parts.append(output.part(key, key, ledger, _files(kind, key, found, phash, keep)))
+                parts.append(output.part(key, key, ledger, _files(kind, key, found, current, keep)))
             output.commit(parts)
 
 
 def _files(
-    kind: str, key: str, found: list[dict[str, Any]], phash: bool, keep: Callable[[dict[str, Any]], bool]
+    kind: str, key: str, found: list[dict[str, Any]], current: bool, keep: Callable[[dict[str, Any]], bool]
 ) -> dict[str, tuple[str, bytes]]:
     name = f"{key}.parquet"
-    if kind == "listing":
-        return {"rows": (name, column(found, "uid", "url_id", "url"))}
     if kind == "signals":
         spoken = [{"uid": row["uid"], "value": row["language"]} for row in found]
         return {"language": (name, column(spoken, "uid", "value"))}
     if kind == "pool":
-        known = ("uid", "phash", "body_sha256") if phash else ("uid",)
+        known = ("uid", "url_id", "host", "phash", "body_sha256") if current else ("uid",)
         tar = tar_bytes((row["uid"].hex(), {"jpg": row["jpg"], "txt": row["caption"].encode()}) for row in found)
         return {"outcomes": (name, column(found, *known)), "pictures": (f"{key}.tar", tar)}
     judged = [{**row, "reasons": 0 if keep(row) else 1} for row in found]

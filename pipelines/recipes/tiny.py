@@ -30,6 +30,7 @@ def tiny(web_url: str, rows: dict[str, int] | None = None) -> Recipe:
         timeout_seconds=4,
         deadline_seconds=6,
         threads=8,
+        per_host=32,  # the whole drawn web is one host
         allow_hosts=(web_url.removeprefix("http://"),),
         truth=site,
     )

@@ -9,13 +9,15 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from models.chat import InternVLChat
+from models.composition import Language
 from models.config import ChatConfig, TextConfig, VisionConfig
-from models.counting import STAGE_2, build, count, digest, in_layout, parts, shapes
-from models.internlm2 import llama_from_internlm2
+from models.counting import STAGE_2, count, digest, parts, shapes
+from models.decoders import BY_LAYOUT
+from models.qllama import LlamaForCausalLM
 from models.recognise import recognise
 from models.rope import LongRope
 from models.rotary import attention_factor
-from models.sizes import INTERNVL_14B, SIZES, VARIANTS, Language, find_size, variant
+from models.sizes import INTERNVL_14B, SIZES, VARIANTS, find_size, variant
 
 # Recorded from the official code: tensors, parameters, and the digest of all names and shapes (`digest`).
 RECORDED = {
@@ -196,17 +198,16 @@ def test_internlm2_shapes_are_those_that_our_reader_takes() -> None:
     language = SIZES["InternVL2-2B"].language
     assert language is not None
     text = language.shape.model_copy(update={"num_hidden_layers": 2})
-    llama = {
-        name: tuple(value.shape)
-        for name, value in build(
-            SIZES["InternVL2-2B"].model_copy(update={"kind": "language", "language": Language(source="", shape=text)})
-        )
-        .state_dict()
-        .items()
-    }
-    published = in_layout(llama, "internlm2", text, "")
-    read = llama_from_internlm2({name: torch.empty(shape, device="meta") for name, shape in published.items()}, text)
-    assert {name: tuple(value.shape) for name, value in read.items()} == llama
+    published = shapes(SIZES["InternVL2-2B"].model_copy(
+        update={"kind": "language", "language": Language(source="", layout="internlm2", shape=text)}
+    ))  # fmt: skip
+    assert published["model.layers.1.attention.wqkv.weight"] == (4096, 2048)
+    read = BY_LAYOUT["internlm2"].to_llama(
+        {name: torch.empty(shape, device="meta") for name, shape in published.items()}, text
+    )
+    with torch.device("meta"):
+        llama = LlamaForCausalLM(text).state_dict()
+    assert {name: value.shape for name, value in read.items()} == {name: value.shape for name, value in llama.items()}
 
 
 def test_tokens_per_tile() -> None:
@@ -396,11 +397,11 @@ def test_our_own_configs_are_recognised() -> None:
         ({"model_type": "bert"}, "neither one of ours nor"),
         ({"qllama_config": {}}, "lacks 'vision_config'"),
         ({"model_type": "intern_vit_6b", "image_size": 224}, "lacks 'patch_size'"),
-        ({"model_type": "intern_vit_6b", "image_size": 224, "patch_size": 14}, "hidden_size of its config.json"),
+        ({"model_type": "intern_vit_6b", "image_size": 224, "patch_size": 14}, "lacks 'hidden_size'"),
         ({**official_chat("InternVL2-1B", "Qwen2ForCausalLM"), "downsample_ratio": 0}, "downsample_ratio of its"),
         (
             {**official_chat("InternVL2-1B", "Qwen2ForCausalLM"), "llm_config": {"architectures": ["OPT"]}},
-            "architecture 'OPT'",
+            "language model 'OPT' is not computed here",
         ),
     ],
 )

@@ -98,7 +98,7 @@ def test_takedown_refuses_before_it_keeps_anything(store: Store, tmp_path: Path)
         ((tmp_path / "absent.txt",), "cannot be read"),
         ((good, "--dry-run"), "give --shards"),
         ((good, "--shards", "shards/clean@absent"), "finished versions: tiny"),
-        ((good, "--shards", "listing/cc3m@v1"), "is not shards"),
+        ((good, "--shards", "signals/cc3m@v1"), "is not shards"),
     ):
         result, said = call("takedown", *words)
         assert result.exit_code == 2 and says in said, said

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from transformers import Phi3Config, Phi3ForCausalLM
 
+from models import counting
 from models.chat import IGNORE, InternVLChat
 from models.config import INTERN_VIT_300M_448, ChatConfig, InternVLConfig, TextConfig, VisionConfig
 from models.intern_vit import InternVisionModel
@@ -19,6 +20,7 @@ from models.official_config import text_of
 from models.parity import check_chat, check_stage2, check_vision
 from models.recording import Line, relative_error
 from models.shapes import check_shapes
+from models.sizes import SIZES
 from models.weights import chat_to_official
 from stages.parity import check_file, check_folder, check_prompts, check_tiling, read_json, read_recording
 
@@ -378,6 +380,30 @@ def test_each_wrong_shape_name_or_count_is_noticed(name: str) -> None:
             assert "names and shapes" in failed(check_shapes(total, fewer)), each
         except ValueError as error:
             assert "no shape can be read" in str(error) or "no tensor" in str(error)
+
+
+def test_a_list_of_shapes_is_or_is_not_the_published_system_that_it_is_named_after() -> None:
+    def published(shapes: dict[str, Any], name: str) -> Line:
+        lines = check_shapes(count(shapes), shapes, name)
+        assert [line.what for line in lines if not line.passed] in ([], ["published system"])
+        return lines[-1]
+
+    small = {name: list(shape) for name, shape in counting.shapes(SIZES["InternViT-300M-448px"]).items()}
+    assert published(small, "InternViT-300M-448px").note == "InternViT-300M-448px is what was published"
+    assert published(small, "OpenGVLab/internvit-300m-448px-v2_5").passed
+    assert published(small, "mine").note == "the shapes of InternViT-300M-448px"
+    other = published(small, "InternViT-6B-224px")
+    assert not other.passed and "not InternViT-6B-224px: " in other.note and "norm1.bias' is not known" in other.note
+    shorter = {name: shape for name, shape in small.items() if "layers.23." not in name}
+    assert published(shorter, "mine").note == "none is known" and published(shorter, "").passed
+    assert not published(shorter, "InternViT-300M-448px").passed
+    # Never released, and so nothing to compare with.
+    said = published(small, "InternVL2-Pro")
+    assert said.passed and "never released" in said.note
+    chat = {name: list(shape) for name, shape in counting.shapes(SIZES["InternVL2-2B"]).items()}
+    assert published(chat, "x").note == "the shapes of Mini-InternVL-Chat-2B-V1-5, InternVL2-2B"
+    contrastive = {name: list(shape) for name, shape in counting.shapes(SIZES["InternVL-C"]).items()}
+    assert published(contrastive, "InternVL-C-13B-224px").passed
 
 
 # Files.
