@@ -154,7 +154,7 @@ def run(parameters: Parameters, output: Output, here: Workspace) -> Manifest:
             raise ManifestError(f"{parameters.keep} is not the list that this run began with; start the run again")
         packed = here.scratch / "keep.bin"
         asked = pack_uids(parameters.keep, packed)
-        keep = output.file("parts/keep.bin", packed)
+        keep = output.file("state/keep.bin", packed)
     work = partial(plan_block, output=output, shards=shards, keep=keep, sizes=sizes, lists=lists)
     plans = here.map_parts(output, work, list(_blocks(shards, keep, lists)), unit="blocks", light=True)
     ledger = sum((plan.ledger for plan in plans), Ledger(listed=0, kept=0))
