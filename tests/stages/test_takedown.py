@@ -129,3 +129,16 @@ def test_shards_that_cannot_answer_are_refused_not_passed_over(store: Store) -> 
         take(store, "0123456789abcdef")
     with pytest.raises(ManifestError, match=r"pool/\w+@v1 part 00000\d does not know the phash"):
         write(store, "later")
+
+
+def test_on_an_object_store_the_same_bytes(s3_store: Store, store: Store) -> None:
+    lists = Takedown({"url": frozenset({kept_rows()[5]["url_id"]})})
+    made = []
+    for each in (store, s3_store):
+        make_world(each)
+        write(each, parts_per_block=6, rows_per_shard=20)
+        register(each, lists)
+        made.append(
+            [hashes(derive(each, "takedown", "less", lists=registered(each))), hashes(derive(each, "reshard", "cut"))]
+        )
+    assert made[0] == made[1]
