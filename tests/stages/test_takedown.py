@@ -108,6 +108,10 @@ def test_a_part_that_stood_before_a_takedown_is_not_taken_up_again(store: Store,
     register(store, Takedown({"uid": frozenset({row["uid"]})}))
     store.remove("shards/clean/v1/manifest.json")
     assert write(store).ledger.kept == shards.ledger.kept - 1
+    derive(store, "reshard", "cut")
+    register(store, Takedown({"uid": frozenset({kept_rows()[6]["uid"]})}))
+    store.remove("shards/clean/cut/manifest.json")
+    assert derive(store, "reshard", "cut").ledger.kept == shards.ledger.kept - 2
 
 
 def test_a_shard_that_is_copied_must_be_what_its_manifest_says(store: Store, shards: Manifest) -> None:
