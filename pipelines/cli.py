@@ -7,7 +7,18 @@ import typer
 
 from infra.settings import settings
 from infra.storage import Store
-from pipelines import checking, converting, inspecting, planning, reading, sharding, sources_listing, sweeping
+from pipelines import (
+    asking,
+    checking,
+    converting,
+    inspecting,
+    judging,
+    planning,
+    reading,
+    sharding,
+    sources_listing,
+    sweeping,
+)
 from pipelines.names import FlowName, RecipeName, RetryName, SourceName, StageName
 from pipelines.options import (
     AcceptWithdrawn,
@@ -32,9 +43,11 @@ from stages.ref import Ref
 
 __all__ = [
     "app",
+    "asking",
     "checking",
     "converting",
     "inspecting",
+    "judging",
     "main",
     "planning",
     "reading",
