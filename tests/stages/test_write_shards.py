@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from shard_world import SOURCES, hashes, inputs, kept_rows, make_world, write
 
-from infra.cluster import Cluster
+from infra.cluster import Cluster, InlineCluster
 from infra.storage import Store
 from stages.batches import ShardedSamples
 from stages.manifest import Manifest, ManifestError, load, sealed, verify
@@ -106,14 +106,23 @@ def test_the_index_tells_where_everything_lies(store: Store, shards: Manifest) -
 
 
 def test_bytes_do_not_depend_on_workers_or_on_the_order_of_parts(
-    store: Store, any_store: Store, any_cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+    store: Store, any_cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here = Store(store.root + "-here")
+    same_bytes_there(store, Store(store.root + "-there"), any_cluster, monkeypatch)
+
+
+def test_bytes_do_not_depend_on_the_kind_of_store(
+    store: Store, s3_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    same_bytes_there(store, s3_store, InlineCluster(), monkeypatch)
+
+
+def same_bytes_there(here: Store, there: Store, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     make_world(here)
-    make_world(any_store)
-    monkeypatch.setattr("stages.workspace.LIGHT_SECONDS", 0.0)
+    make_world(there)
     one = write(here)
-    other = write(any_store, cluster=any_cluster, refs=inputs()[::-1])
+    monkeypatch.setattr("stages.workspace.LIGHT_SECONDS", 0.0)  # what is light would never reach the workers
+    other = write(there, cluster=cluster, refs=inputs()[::-1])
     assert other.digest == one.digest and hashes(other) == hashes(one)
 
 
