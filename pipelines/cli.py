@@ -7,7 +7,18 @@ import typer
 
 from infra.settings import settings
 from infra.storage import Store
-from pipelines import asking, checking, converting, inspecting, judging, planning, reading, sources_listing, sweeping
+from pipelines import (
+    asking,
+    checking,
+    converting,
+    inspecting,
+    judging,
+    planning,
+    reading,
+    sharding,
+    sources_listing,
+    sweeping,
+)
 from pipelines.names import FlowName, RecipeName, RetryName, SourceName, StageName
 from pipelines.options import (
     AcceptWithdrawn,
@@ -40,6 +51,7 @@ __all__ = [
     "main",
     "planning",
     "reading",
+    "sharding",
     "sources_listing",
     "sweeping",
 ]

@@ -6,7 +6,6 @@ resumed or moved to more or fewer processes sees exactly the samples the uninter
 
 import hashlib
 import json
-import tarfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,6 +16,7 @@ import numpy.typing as npt
 
 from infra.storage import Store
 from stages.manifest import Manifest, ManifestError
+from stages.tars import TarError, samples_of
 from stages.workspace import read_file
 
 
@@ -79,7 +79,7 @@ class ShardedSamples:
         """Copy the shards into a folder, each hash checked before it is parsed.
 
         Raises:
-            ManifestError: A shard differs from its manifest.
+            ManifestError: A shard differs from its manifest, or holds what no shard of ours does.
         """
         folder.mkdir(parents=True, exist_ok=True)
         self.keys: list[str] = []
@@ -90,13 +90,14 @@ class ShardedSamples:
             self._index(path)
 
     def _index(self, path: Path) -> None:
-        with tarfile.open(path) as tar:
-            for info in tar:
-                key, _, suffix = info.name.partition(".")
-                if not self.keys or self.keys[-1] != key:
-                    self.keys.append(key)
-                    self._members.append({})
-                self._members[-1][suffix] = _Member(path, info.offset_data, info.size)
+        try:
+            with path.open("rb") as tar:
+                for sample in samples_of(tar):
+                    found = {m.suffix: _Member(path, m.offset, len(m.data)) for m in sample.members.values()}
+                    self.keys.append(sample.key)
+                    self._members.append(found)
+        except TarError as error:
+            raise ManifestError(f"shard {path.stem}: {error}") from error
 
     def __len__(self) -> int:
         """Return the number of samples."""

@@ -31,7 +31,7 @@ STAGES = (
     "evaluate",
     "export",
 )
-ASIDE = ("pilot",)  # no recipe has these; a command that looks ahead runs them
+ASIDE = ("pilot", "reshard", "takedown")  # no recipe has these; a command of their own runs each
 
 
 class StageSpec(BaseModel):

@@ -1,23 +1,34 @@
-"""Pack what the filters kept into WebDataset shards: the same rows give the same bytes on any cluster."""
+"""Pack what the filters kept into WebDataset shards: the same rows give the same bytes on any cluster.
+
+Parts of all sources are dealt into blocks by hash. For each block the picture files are read once, one sample in
+memory, to find where each kept sample lies; its samples are shuffled by hash and cut into shards; then each shard is
+made by copying those stretches. A block's shards depend on its samples alone, so `stages/reshard.py` can cut them
+again without the pool and gets the same bytes.
+
+Every takedown list in the store is honoured, whatever the parameters: see `stages/takedown.py`.
+"""
 
 import hashlib
-import json
+import io
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Sequence
 from functools import partial
-from itertools import groupby
 from typing import Any, TypeAlias
 
+import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
-from stages.manifest import File, Ledger, Manifest, ManifestError, Part, digest_of
-from stages.tars import read_tar, tar_bytes
-from stages.workspace import Output, Workspace, read_file, read_table
+from stages.kept_samples import Source, kept_rows
+from stages.manifest import Ledger, Manifest, ManifestError, Part, digest_of
+from stages.shard_index import PLAN, Row, layout, make_shard, plan_files, planned_items, sample_json, shard_totals
+from stages.takedown_list import load_lists, registered
+from stages.tars import sample_bytes, samples_of
+from stages.workspace import Output, Workspace
 
-VERSION = 1
+VERSION = 2
 
-Row: TypeAlias = tuple[str, str, str]
-"""uid, source, key of the pool part that holds the picture."""
+PartName: TypeAlias = tuple[str, str]
+"""Source, and key of one of its parts."""
 
 
 class Parameters(BaseModel):
@@ -26,7 +37,10 @@ class Parameters(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     policy: str = Field(description="Whose verdicts decide: clean or caption_quality.")
-    rows_per_shard: int = Field(default=2000, ge=1)
+    rows_per_shard: int = Field(default=2000, ge=1, description="A shard holds at most this many samples,")
+    bytes_per_shard: int = Field(
+        default=1_000_000_000, ge=1, description="and at most this many bytes, unless it is one sample."
+    )
     seed: int = Field(default=0, description="Seed of the order of samples.")
     parts_per_block: int = Field(
         default=32,
@@ -41,84 +55,103 @@ def place(seed: int, uid: str) -> str:
     return hashlib.sha256(f"{seed}/{uid}".encode()).hexdigest()
 
 
-def shard_part(
-    item: tuple[str, str, list[Row]],
+def blocks(parts: Sequence[PartName], parameters: Parameters) -> list[list[PartName]]:
+    """Return the parts of each block: dealt by hash, so that a block mixes sources, whatever the rows in them."""
+    ordered = sorted(parts, key=lambda part: (place(parameters.seed, "/".join(part)), part))
+    size = parameters.parts_per_block
+    return [ordered[start : start + size] for start in range(0, len(ordered), size)]
+
+
+def plan_block(
+    item: tuple[str, str, list[PartName]],
     output: Output,
-    pools: dict[str, Manifest],
-    tables: dict[str, dict[str, File]],
-    languages: dict[str, str | None],
+    sources: dict[str, Source],
+    parameters: Parameters,
+    lists: tuple[str, ...],
 ) -> Part:
-    """Write one shard from (uid, source, pool part key) rows, in the order given."""
-    key, digest, rows = item
-    needed: dict[tuple[str, str], set[str]] = {}
-    for uid, source, part_key in rows:
-        needed.setdefault((source, part_key), set()).add(uid)
-    found: dict[str, dict[str, bytes]] = {}
-    for (source, part_key), uids in sorted(needed.items()):
-        for uid, members in read_tar(read_file(output.store, pools[source], tables[source][part_key])):
-            if uid in uids:
-                facts = {"uid": uid, "source": source, "language": languages[uid], "caption": members["txt"].decode()}
-                found[uid] = {**members, "json": json.dumps(facts, sort_keys=True, ensure_ascii=False).encode()}
-    if missing := [uid for uid, _, _ in rows if uid not in found]:
-        raise ManifestError(
-            f"sample {missing[0]} was kept but its picture is not in the pool; verify the pool artifacts"
-        )
-    tar = tar_bytes((uid, found[uid]) for uid, _, _ in rows)
-    return output.part(key, digest, Ledger(listed=len(rows), kept=len(rows)), {"tar": (f"{key}.tar", tar)})
+    """Find the kept samples of a block and plan its shards; publishes one plan per shard."""
+    block, digest, names = item
+    takedown = load_lists(output.store, lists)
+    taken: Counter[str] = Counter()
+    judged, tables, sizes = 0, [], list[int]()
+    for source, key in names:
+        part = sources[source].part(sources[source].verdicts, key)
+        judged += part.ledger.listed
+        found = list(kept_rows(output, source, sources[source], key))
+        table = pa.Table.from_pylist([row for row, _ in found], schema=PLAN)
+        kinds = takedown.kinds(table, f"{sources[source].pool.ref} part {key}")
+        taken.update(kind for kind in kinds if kind)
+        tables.append(table.filter(pa.array([kind is None for kind in kinds], pa.bool_())))
+        sizes += [size for (_, size), kind in zip(found, kinds, strict=True) if kind is None]
+    plan = pa.concat_tables(tables)
+    uids = [uid.hex() for uid in plan["uid"].to_pylist()]
+    order = sorted(range(len(uids)), key=lambda number: place(parameters.seed, uids[number]))
+    plan, sizes = plan.take(pa.array(order, pa.int64())), [sizes[number] for number in order]
+    files = plan_files(block, plan, sizes, parameters.rows_per_shard, parameters.bytes_per_shard)
+    ledger = Ledger(listed=judged, kept=len(uids), rejected=judged - len(uids))
+    return output.part(f"plan-{block}", digest, ledger, files, {"taken_down": dict(sorted(taken.items()))})
 
 
-def _kept(output: Output, verdicts: list[Manifest], signals: dict[str, Manifest]) -> list[dict[str, Any]]:
-    """Return uid, source, pool part and language of every row that no rule took."""
-    found: list[dict[str, Any]] = []
-    for manifest in verdicts:
-        source = _source(manifest)
-        scored = {part.key: part for part in signals[source].parts}
-        for part in manifest.parts:
-            table = read_table(output.store, manifest, part, "verdicts")
-            spoken = read_table(output.store, signals[source], scored[part.key], "language")
-            of = dict(zip(spoken["uid"].to_pylist(), spoken["value"].to_pylist(), strict=True))
-            for uid, mask in zip(table["uid"].to_pylist(), table["reasons"].to_pylist(), strict=True):
-                if not mask:
-                    found.append({"uid": uid.hex(), "source": source, "part": part.key, "language": of.get(uid)})
-    return found
+def with_json(row: Row, stretch: bytes) -> bytes:
+    """Return a pool's sample as a shard holds it: picture and caption unchanged, and what is known of it."""
+    (sample,) = samples_of(io.BytesIO(stretch), whole=False)
+    members = {suffix: member.data for suffix, member in sample.members.items()}
+    facts = sample_json(sample.key, row["source"], row["language"], members["txt"].decode())
+    return sample_bytes(sample.key, {**members, "json": facts})
 
 
-def _source(manifest: Manifest) -> str:
+def _source_name(manifest: Manifest) -> str:
     return manifest.ref.name.rpartition("/")[2]
 
 
-def blocks(rows: list[Row], parameters: Parameters) -> Iterator[list[Row]]:
-    """Yield the rows of each shard: parts are dealt into blocks by hash, and rows are shuffled inside a block."""
-    parts = sorted({(row[1], row[2]) for row in rows}, key=lambda part: place(parameters.seed, "/".join(part)))
-    block = {part: number // parameters.parts_per_block for number, part in enumerate(parts)}
-    ordered = sorted(rows, key=lambda row: (block[row[1], row[2]], place(parameters.seed, row[0])))
-    for _, inside in groupby(ordered, key=lambda row: block[row[1], row[2]]):
-        whole = list(inside)
-        for start in range(0, len(whole), parameters.rows_per_shard):
-            yield whole[start : start + parameters.rows_per_shard]
+def _sources(parameters: Parameters, here: Workspace) -> dict[str, Source]:
+    def named(prefix: str) -> dict[str, Manifest]:
+        return {_source_name(manifest): manifest for manifest in here.all(prefix)}
+
+    verdicts, signals, pools = (named(prefix) for prefix in (f"verdicts/{parameters.policy}", "signals", "pool"))
+    if not verdicts:
+        raise ManifestError(f"no verdicts of policy {parameters.policy!r} were given")
+    if missing := sorted(set(verdicts) - set(signals) | set(verdicts) - set(pools)):
+        raise ManifestError(f"verdicts of {missing[0]} were given without its pool and signals; give all three")
+    return {name: Source(each, signals[name], pools[name]) for name, each in verdicts.items()}
+
+
+def _items(
+    sources: dict[str, Source], parameters: Parameters, lists: tuple[str, ...]
+) -> list[tuple[str, str, tuple[str, str, list[PartName]]]]:
+    """Return the blocks as `map_parts` takes them, each with the hash of all that it reads."""
+    parts = [(name, part.key) for name, source in sources.items() for part in source.verdicts.parts]
+    hashes = {
+        (name, manifest.ref.name, part.key): sorted(file.sha256 for file in part.files.values())
+        for name, source in sources.items()
+        for manifest in (source.verdicts, source.signals, source.pool)
+        for part in manifest.parts
+    }
+    read: dict[PartName, list[Any]] = {}
+    for (name, artifact, key), files in sorted(hashes.items()):
+        read.setdefault((name, key), []).append([artifact, files])
+    items = []
+    for number, names in enumerate(blocks(parts, parameters)):
+        digest = digest_of([[[*name, read[name]] for name in names], list(lists)])
+        items.append((f"plan-{number:06d}", digest, (f"{number:06d}", digest, names)))
+    return items
 
 
 def run(parameters: Parameters, output: Output, here: Workspace) -> Manifest:
     """Shuffle the kept rows of all sources by hash and write them in shards."""
-    verdicts = here.all(f"verdicts/{parameters.policy}")
-    if not verdicts:
-        raise ManifestError(f"no verdicts of policy {parameters.policy!r} were given")
-    pools = {_source(manifest): manifest for manifest in here.all("pool")}
-    kept = _kept(output, verdicts, {_source(manifest): manifest for manifest in here.all("signals")})
-    judged = sum(manifest.ledger.listed for manifest in verdicts)
-    if not kept:
+    sources, lists = _sources(parameters, here), registered(here.store)
+    work = partial(plan_block, output=output, sources=sources, parameters=parameters, lists=lists)
+    plans = here.map_parts(output, work, _items(sources, parameters, lists), unit="blocks", light=True)
+    ledger = sum((plan.ledger for plan in plans), Ledger(listed=0, kept=0))
+    taken = sum((Counter(plan.facts["taken_down"]) for plan in plans), Counter[str]())
+    if not ledger.kept:
         raise ManifestError(
-            f"policy {parameters.policy} kept no row of {judged}; loosen its thresholds and filter again"
+            f"policy {parameters.policy} kept no row of {ledger.listed}; loosen its thresholds and filter again"
+            + (f" ({taken.total()} rows were taken down)" if taken else "")
         )
-    rows = [(row["uid"], row["source"], row["part"]) for row in kept]
-    languages = {row["uid"]: row["language"] for row in kept}
-    tables = {source: {part.key: part.files["pictures"] for part in pool.parts} for source, pool in pools.items()}
-    items = []
-    for number, piece in enumerate(blocks(rows, parameters)):
-        digest = digest_of([list(row) for row in piece])
-        items.append((f"{number:06d}", digest, (f"{number:06d}", digest, piece)))
-    work = partial(shard_part, output=output, pools=pools, tables=tables, languages=languages)
-    parts = here.map_parts(output, work, items, unit="shards", light=True)
-    ledger = Ledger(listed=judged, kept=len(rows), rejected=judged - len(rows))
-    per_source = Counter(row[1] for row in rows)
-    return output.commit(parts, ledger=ledger, totals={"per_source": dict(sorted(per_source.items()))})
+    parts = here.map_parts(
+        output, partial(make_shard, output=output, finish=with_json), planned_items(plans), unit="shards", light=True
+    )
+    sizes = layout(parameters.rows_per_shard, parameters.bytes_per_shard)
+    taken_down = {"lists": len(lists), "rows": dict(sorted(taken.items()))}
+    return output.commit(parts, ledger=ledger, totals=shard_totals(parts, sizes, taken_down))
