@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from listed_web import listed_web, write_list
 from pydantic import ValidationError
-from small_web import small_web, write_list
 
 from infra.cluster import InlineCluster
 from infra.storage import StorageError, Store
@@ -25,7 +25,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """Return a store with a listing and its pool."""
     folder = tmp_path_factory.mktemp("made")
     store = Store(str(folder / "store"))
-    with small_web() as host:
+    with listed_web() as host:
         listed = {"source": "own", "paths": [str(write_list(folder / "list.csv", host, 8))]}
         listed["columns"] = {"url": "url", "caption": "text"}  # type: ignore[assignment]
         fetched = {"image_size": 32, "allow_hosts": [host], "threads": 4}

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from listed_web import ROWS, listed_web, write_list
 from s3_fault_proxy import Fault, Faults, s3_fault_proxy
-from small_web import ROWS, small_web, write_list
 from stage_forks import Forks
 
 from infra.cluster import InlineCluster, RayCluster
@@ -29,7 +29,7 @@ KILLED = -signal.SIGKILL
 
 @pytest.fixture(scope="module")
 def host() -> Iterator[str]:
-    with small_web() as address:
+    with listed_web() as address:
         yield address
 
 

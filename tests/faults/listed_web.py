@@ -51,7 +51,7 @@ class _Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def small_web() -> Iterator[str]:
+def listed_web() -> Iterator[str]:
     """Serve; yield host:port."""
     handler = type("Handler", (_Handler,), {"pictures": {number: picture(number) for number in range(ROWS)}})
     server = _Server(("127.0.0.1", 0), handler)
