@@ -1,0 +1,184 @@
+"""Rows that a page shows, read once: counts by language and mask, and a sample by hash with captions and measures."""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from filters.policies import Policy
+from filters.verdicts import give
+from stages.manifest import Manifest, ManifestError, Part
+from stages.report.rows import Masks
+from stages.score import load_signals
+from stages.workspace import Output
+
+ROWS_LOOKED_AT = 200_000
+"""Rows, smallest hash first, among which those nearest a threshold are looked for."""
+SEED = 2312
+
+Words = npt.NDArray[np.uint64]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Rows of one source with all that a gallery needs, in the order of their hash."""
+
+    uids: list[bytes]
+    reasons: Words
+    captions: list[str]
+    languages: list[str]
+    unsafe: npt.NDArray[np.float32]
+    measures: dict[str, npt.NDArray[np.float32]]
+    columns: dict[str, Any]
+    """Signals, to judge rows again at another threshold."""
+    parts: dict[bytes, str] = field(default_factory=dict)
+    """Which part each row is in."""
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What was seen of a source's verdicts."""
+
+    languages: dict[str, Masks]
+    sample: Sample
+    rows: int
+
+
+def hashes(uids: Sequence[bytes], *names: str) -> Words:
+    """Return a hash of each uid under a name, shape (rows,): uids are hashes already, the name mixes them anew."""
+    key = int.from_bytes(hashlib.sha256("\0".join((str(SEED), *names)).encode()).digest()[:8], "little")
+    words = np.frombuffer(b"".join(uid[:8].ljust(8, b"\0") for uid in uids), dtype="<u8").astype(np.uint64)
+    mixed = words ^ np.uint64(key)
+    # The finalizer of splitmix64: every bit of the input reaches every bit of the output.
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
+    return mixed ^ (mixed >> np.uint64(31))
+
+
+def by_language(language: pa.Array, reasons: Words) -> dict[str, dict[int, int]]:
+    """Return rows by language and mask; a language that is not known is named so."""
+    names = pc.dictionary_encode(pc.fill_null(language, "unknown"))
+    if isinstance(names, pa.ChunkedArray):
+        names = names.combine_chunks()
+    codes = names.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+    masks, back = np.unique(reasons, return_inverse=True)
+    pairs, counts = np.unique(codes * len(masks) + back, return_counts=True)
+    texts, found = names.dictionary.to_pylist(), {}
+    for pair, count in zip(pairs.tolist(), counts.tolist(), strict=True):
+        language_at, mask_at = divmod(pair, max(len(masks), 1))
+        found.setdefault(texts[language_at] or "unknown", {})[int(masks[mask_at])] = count
+    return {name: found[name] for name in sorted(found)}
+
+
+def survey(output: Output, parts: Sequence[Part], policy: Policy, signals: Manifest) -> Survey:
+    """Read verdicts and signals of all parts; return counts by language, and a sample of at most 200,000 rows.
+
+    Args:
+        output: The verdicts' artifact, whose parts were published.
+        parts: Its parts.
+        policy: The rules that gave the verdicts.
+        signals: What they were given from.
+    """
+    scored = {part.key: part for part in signals.parts}
+    languages: dict[str, dict[int, int]] = {}
+    pieces: list[Sample] = []
+    rows = 0
+    most = sum(part.ledger.listed for part in parts)
+    for part in parts:
+        table = _verdicts(output, part)
+        uids, reasons = table["uid"].to_pylist(), table["reasons"].to_numpy().astype(np.uint64)
+        rows += len(uids)
+        ids, columns = load_signals(output, signals, scored[part.key], _names(policy, scored[part.key]))
+        where = _places(ids, uids, f"{output.ref} part {part.key}")
+        for name, masks in by_language(columns["language"].take(where), reasons).items():
+            _count(languages.setdefault(name, {}), masks)
+        chosen = _chosen(uids, most)
+        if len(chosen):
+            pieces.append(_piece(policy, uids, reasons, columns, where, chosen, part.key))
+    return Survey({name: languages[name] for name in sorted(languages)}, _joined(pieces), rows)
+
+
+def _verdicts(output: Output, part: Part) -> pa.Table:
+    file = pa.BufferReader(output.store.read(output.ref.key(part.files["verdicts"].name)))
+    return pq.read_table(file, columns=["uid", "reasons"])
+
+
+def _names(policy: Policy, scored: Part) -> list[str]:
+    wanted = {"caption", "language"} | {name for rule in policy.filters for name in rule.reads}
+    return sorted(wanted | ({"unsafe"} & set(scored.files)))
+
+
+def _places(ids: list[bytes], uids: list[bytes], what: str) -> pa.Array:
+    where = pc.index_in(pa.array(uids, pa.binary(16)), value_set=pa.array(ids, pa.binary(16)))
+    if where.null_count:
+        raise ManifestError(f"{what} names {where.null_count} rows that were never scored; run stage filter again")
+    return where
+
+
+def _count(into: dict[int, int], masks: Mapping[int, int]) -> None:
+    for mask, rows in masks.items():
+        into[mask] = into.get(mask, 0) + rows
+
+
+def _chosen(uids: list[bytes], rows: int) -> npt.NDArray[np.int64]:
+    """Return the rows that are looked at: all of few, else those whose hash is small enough."""
+    if rows <= ROWS_LOOKED_AT or not uids:
+        return np.arange(len(uids))
+    bar = np.uint64(int(ROWS_LOOKED_AT / rows * 2**64))
+    return np.flatnonzero(hashes(uids, "sample") < bar)
+
+
+def _piece(
+    policy: Policy,
+    uids: list[bytes],
+    reasons: Words,
+    columns: Mapping[str, Any],
+    where: pa.Array,
+    chosen: npt.NDArray[np.int64],
+    key: str,
+) -> Sample:
+    taken = where.take(pa.array(chosen))
+    some = {name: c.take(taken) if isinstance(c, pa.Array) else c[taken.to_numpy()] for name, c in columns.items()}
+    found = give(policy.filters, some, len(chosen))
+    names = [uids[at] for at in chosen.tolist()]
+    return Sample(
+        uids=names,
+        reasons=reasons[chosen],
+        captions=[text or "" for text in some["caption"].to_pylist()],
+        languages=[text or "unknown" for text in some["language"].to_pylist()],
+        unsafe=some.get("unsafe", np.full(len(chosen), np.nan, dtype=np.float32)),
+        measures=found.measures,
+        columns=some,
+        parts=dict.fromkeys(names, key),
+    )
+
+
+def _joined(pieces: Sequence[Sample]) -> Sample:
+    def texts(name: str) -> list[Any]:
+        return [value for piece in pieces for value in getattr(piece, name)]
+
+    def numbers(arrays: Iterable[npt.NDArray[Any]], kind: Any) -> npt.NDArray[Any]:
+        return np.concatenate([np.zeros(0, dtype=kind), *arrays]).astype(kind)
+
+    rules = sorted({name for piece in pieces for name in piece.measures})
+    columns = sorted({name for piece in pieces for name in piece.columns})
+    return Sample(
+        uids=texts("uids"),
+        reasons=numbers((p.reasons for p in pieces), np.uint64),
+        captions=texts("captions"),
+        languages=texts("languages"),
+        unsafe=numbers((p.unsafe for p in pieces), np.float32),
+        measures={name: numbers((p.measures[name] for p in pieces), np.float32) for name in rules},
+        columns={name: _column([piece.columns[name] for piece in pieces]) for name in columns},
+        parts={uid: key for piece in pieces for uid, key in piece.parts.items()},
+    )
+
+
+def _column(parts: Sequence[Any]) -> Any:
+    return pa.concat_arrays(parts) if isinstance(parts[0], pa.Array) else np.concatenate(parts)
