@@ -18,6 +18,7 @@ class Aesthetic(AtLeast):
     reads: ClassVar[tuple[str, ...]] = ("aesthetic",)
     unit: ClassVar[str] = "score 0-10"
     threshold: ClassVar[str] = "min_score"
+    stops: ClassVar[tuple[float, ...]] = (0, 1, 1.5, 2, 2.5, 3, 3.5, 4, 4.5, 5, 5.5, 6, 6.5)
     origin: ClassVar[str] = "ours, from LAION's histograms; their subsets for image generation cut at 4.5 to 6.5"
     examples: ClassVar[Examples] = Examples((1.99, 0.3), (2.0, 5.5, float("nan"), float("inf")))
 

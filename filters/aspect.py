@@ -14,6 +14,7 @@ class Aspect(AtMost):
     reads: ClassVar[tuple[str, ...]] = ("aspect",)
     unit: ClassVar[str] = "long/short"
     threshold: ClassVar[str] = "max_ratio"
+    stops: ClassVar[tuple[float, ...]] = (10, 8, 7, 6, 5, 4, 3.5, 3, 2.5, 2, 1.5)
     origin: ClassVar[str] = (
         "DataComp and COYO-700M cut at 3, CC12M at 2.5; ours is wider, because skylines and infographics are fine"
     )

@@ -38,6 +38,10 @@ class Filter(BaseModel):
     unit: ClassVar[str] = ""
     threshold: ClassVar[str] = ""
     """Name of the field that holds the threshold; empty for rules without a number."""
+    stops: ClassVar[tuple[float, ...]] = ()
+    """Thresholds worth a question, loosest first, at most 14; what-if is exact there and where the threshold is."""
+    on_threshold_is_kept: ClassVar[bool] = True
+    """Whether a measure that equals the threshold is kept."""
     origin: ClassVar[str] = ""
     """Where the default threshold comes from: who published it, or "ours" and why."""
     examples: ClassVar[Examples] = Examples((), ())

@@ -28,6 +28,7 @@ class Boilerplate(CaptionFilter):
     reason: ClassVar[str] = "boilerplate"
     unit: ClassVar[str] = "share covered"
     threshold: ClassVar[str] = "max_coverage"
+    stops: ClassVar[tuple[float, ...]] = (1, 0.8, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0)
     origin: ClassVar[str] = (
         "ours: COYO-700M and CC12M name the phrases, and no share; below two fifths it is a mention"
     )

@@ -14,6 +14,7 @@ class CaptionFrequency(AtMost):
     reads: ClassVar[tuple[str, ...]] = ("caption_frequency",)
     unit: ClassVar[str] = "rows"
     threshold: ClassVar[str] = "max_rows"
+    stops: ClassVar[tuple[float, ...]] = (40, 30, 20, 15, 10, 7, 5, 4, 3, 2, 1)
     origin: ClassVar[str] = "COYO-700M kept captions seen at most ten times"
     examples: ClassVar[Examples] = Examples((11, 50_000), (10, 1, float("nan")))
 

@@ -18,6 +18,7 @@ class CaptionLength(CaptionFilter):
     reason: ClassVar[str] = "caption_length"
     unit: ClassVar[str] = "code points"
     threshold: ClassVar[str] = "min_characters"
+    stops: ClassVar[tuple[float, ...]] = (0, 1, 2, 3, 4, 5, 8, 10, 15, 20, 30)
     origin: ClassVar[str] = (
         "LAION and DataComp ask for five characters or more, COYO-700M for at most 1,000; ours begins at three, "
         "because three Chinese characters name a thing"

@@ -16,6 +16,7 @@ class CharacterRuns(CaptionFilter):
     reason: ClassVar[str] = "character_runs"
     unit: ClassVar[str] = "characters"
     threshold: ClassVar[str] = "max_run"
+    stops: ClassVar[tuple[float, ...]] = (20, 10, 7, 5, 4, 3)
     origin: ClassVar[str] = "ours; Data-Juicer's share of repeated 10-grams is nearly always 0 on captions"
     examples: ClassVar[Examples] = Examples(
         ("wow!!!!!!!!! what a picture this is", "======= sale =======", "哈哈哈哈哈哈哈哈", "Нееееееет, сказал он"),

@@ -18,6 +18,7 @@ class ClipSimilarity(AtLeast):
     reads: ClassVar[tuple[str, ...]] = ("clip_similarity",)
     unit: ClassVar[str] = "cosine"
     threshold: ClassVar[str] = "min_similarity"
+    stops: ClassVar[tuple[float, ...]] = (0, 0.1, 0.2, 0.24, 0.26, 0.28, 0.3, 0.35, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
     unknown_is_kept: ClassVar[bool] = False
     origin: ClassVar[str] = (
         "LAION-5B cut English captions at 0.28 with ViT-B/32 (arXiv:2210.08402), other languages at 0.26; ours is "

@@ -22,8 +22,10 @@ class Completeness(CaptionFilter):
     reason: ClassVar[str] = "completeness"
     unit: ClassVar[str] = "function words"
     threshold: ClassVar[str] = "min_function_words"
+    stops: ClassVar[tuple[float, ...]] = (0, 1, 2, 3, 4, 5, 6, 8)
     origin: ClassVar[str] = (
-        "ours: Google's rules for CC3M asked for determiner, noun and preposition and kept 3 % of alt-text (Sharma et "
+        "ours: Google's rules for CC3M asked for determiner, noun and preposition and kept 3 % of alt-text "
+        "(Sharma et "
         "al. 2018), which only parsers of each language could repeat; two function words tell sentences from titles"
     )
     examples: ClassVar[Examples] = Examples(

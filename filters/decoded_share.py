@@ -14,6 +14,7 @@ class DecodedShare(AtLeast):
     reads: ClassVar[tuple[str, ...]] = ("decoded_share",)
     unit: ClassVar[str] = "share"
     threshold: ClassVar[str] = "min_share"
+    stops: ClassVar[tuple[float, ...]] = (0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 1)
     origin: ClassVar[str] = "ours: a missing strip of one twentieth hides little"
     examples: ClassVar[Examples] = Examples((0.94, 0.0), (0.95, 1.0, float("nan")))
 

@@ -16,6 +16,7 @@ class DigitShare(CaptionFilter):
     reason: ClassVar[str] = "digit_share"
     unit: ClassVar[str] = "share"
     threshold: ClassVar[str] = "max_share"
+    stops: ClassVar[tuple[float, ...]] = (1, 0.6, 0.5, 0.4, 0.35, 0.3, 0.25, 0.2, 0.15, 0.1, 0.05, 0)
     origin: ClassVar[str] = "ours: dates and product numbers stay below, lists of numbers do not"
     examples: ClassVar[Examples] = Examples(
         ("12052019143000 ok", "Nr. 4711-0815-12", "猫 20210304", "١٢٣٤٥٦ رقم"),

@@ -14,6 +14,7 @@ class Duplicates(AtMost):
     reads: ClassVar[tuple[str, ...]] = ("duplicates",)
     unit: ClassVar[str] = "rows"
     threshold: ClassVar[str] = "max_rows"
+    stops: ClassVar[tuple[float, ...]] = (40, 30, 20, 15, 10, 7, 5, 4, 3, 2, 1)
     origin: ClassVar[str] = "ours, as many as COYO-700M allows one caption"
     examples: ClassVar[Examples] = Examples((11, 4000), (10, 1, float("nan")))
 

@@ -28,6 +28,7 @@ class ErrorMessage(CaptionFilter):
     reason: ClassVar[str] = "error_message"
     unit: ClassVar[str] = "share covered"
     threshold: ClassVar[str] = "max_coverage"
+    stops: ClassVar[tuple[float, ...]] = (1, 0.8, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0)
     origin: ClassVar[str] = "ours, as for boilerplate; C4 drops any line that mentions Javascript"
     examples: ClassVar[Examples] = Examples(
         ("404", "Page not found", "Access denied!", "图片不存在", "Seite nicht gefunden", "Изображение недоступно"),

@@ -18,6 +18,7 @@ class EvalOverlap(AtMost):
     reads: ClassVar[tuple[str, ...]] = ("eval_similarity",)
     unit: ClassVar[str] = "cosine"
     threshold: ClassVar[str] = "max_similarity"
+    stops: ClassVar[tuple[float, ...]] = (1, 0.99, 0.98, 0.97, 0.96, 0.95, 0.93, 0.9, 0.85, 0.8)
     origin: ClassVar[str] = "ours: exact copies score 1, recompressed ones a little less"
     examples: ClassVar[Examples] = Examples((0.975, 1.0), (0.97, 0.4, float("nan")))
 

@@ -52,4 +52,4 @@ class Filename(CaptionFilter):
         numbered &= digits(captions) >= 3
         joints = captions.count((captions.points == ord("-")) | (captions.points == ord("_")))
         joined = (joints >= _JOINTS) & (spaces(captions) == 0)
-        return ~(named | joined | captions.matches(_CAMERA, numbered))
+        return np.asarray(~(named | joined | captions.matches(_CAMERA, numbered)))

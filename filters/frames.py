@@ -14,6 +14,7 @@ class Frames(AtMost):
     reads: ClassVar[tuple[str, ...]] = ("frames",)
     unit: ClassVar[str] = "frames"
     threshold: ClassVar[str] = "max_frames"
+    stops: ClassVar[tuple[float, ...]] = (100, 50, 20, 10, 5, 2, 1)
     origin: ClassVar[str] = "ours; nobody publishes one"
     examples: ClassVar[Examples] = Examples((2, 120), (1, float("nan")))
 

@@ -4,7 +4,6 @@ A row's mask has one bit per reason; 0 is kept. All numbers of a report derive f
 often each mask occurred, so order of rules and of rows never matters.
 """
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from filters.base import Columns, Filter
 from filters.bits import BITS, reasons_of
-from filters.verdicts import give
+from filters.verdicts import Look, give
 
 HISTOGRAM_BINS = 40
 
@@ -60,34 +59,12 @@ class Histogram(BaseModel):
         )
 
 
-class Funnel(BaseModel):
-    """Counts by mask; `Funnel()` is zero and `+` is associative and commutative."""
+class Counts(BaseModel):
+    """Rows by reason mask; numbers of rules derive from them."""
 
     model_config = ConfigDict(frozen=True)
 
     masks: dict[int, int] = Field(default_factory=dict)
-    unknown: dict[str, int] = Field(default_factory=dict)
-    languages: dict[str, tuple[int, int]] = Field(default_factory=dict, description="language -> (rows, kept)")
-    histograms: dict[str, Histogram] = Field(default_factory=dict)
-
-    def __add__(self, other: "Funnel") -> "Funnel":
-        """Merge two funnels over disjoint rows."""
-        languages = {
-            name: (
-                self.languages.get(name, (0, 0))[0] + other.languages.get(name, (0, 0))[0],
-                self.languages.get(name, (0, 0))[1] + other.languages.get(name, (0, 0))[1],
-            )
-            for name in sorted({*self.languages, *other.languages})
-        }
-        histograms = dict(self.histograms)
-        for name, histogram in other.histograms.items():
-            histograms[name] = histograms[name] + histogram if name in histograms else histogram
-        return Funnel(
-            masks=_add(self.masks, other.masks),
-            unknown=_add(self.unknown, other.unknown),
-            languages=languages,
-            histograms=dict(sorted(histograms.items())),
-        )
 
     @property
     def samples(self) -> int:
@@ -124,29 +101,62 @@ class Funnel(BaseModel):
         return [(reasons_of(mask), count) for mask, count in ordered[:most]]
 
 
+class Funnel(Counts):
+    """Counts by mask, whole and by language; `Funnel()` is zero and `+` is associative and commutative."""
+
+    unknown: dict[str, int] = Field(default_factory=dict)
+    by_language: dict[str, Counts] = Field(default_factory=dict)
+    histograms: dict[str, Histogram] = Field(default_factory=dict)
+
+    @property
+    def languages(self) -> dict[str, tuple[int, int]]:
+        """Rows and kept rows of each language."""
+        return {name: (counts.samples, counts.kept) for name, counts in self.by_language.items()}
+
+    def __add__(self, other: "Funnel") -> "Funnel":
+        """Merge two funnels over disjoint rows."""
+        histograms = dict(self.histograms)
+        for name, histogram in other.histograms.items():
+            histograms[name] = histograms[name] + histogram if name in histograms else histogram
+        nothing = Counts()
+        return Funnel(
+            masks=_add(self.masks, other.masks),
+            unknown=_add(self.unknown, other.unknown),
+            by_language={
+                name: Counts(
+                    masks=_add(self.by_language.get(name, nothing).masks, other.by_language.get(name, nothing).masks)
+                )
+                for name in sorted({*self.by_language, *other.by_language})
+            },
+            histograms=dict(sorted(histograms.items())),
+        )
+
+
 def _add(one: Mapping[Any, int], other: Mapping[Any, int]) -> dict[Any, int]:
     return {key: one.get(key, 0) + other.get(key, 0) for key in sorted({*one, *other})}
 
 
-def judge(filters: Sequence[Filter], columns: Columns, samples: int) -> tuple[npt.NDArray[np.uint64], Funnel]:
+def judge(
+    filters: Sequence[Filter], columns: Columns, samples: int, also: Look | None = None
+) -> tuple[npt.NDArray[np.uint64], Funnel]:
     """Apply all filters to all rows.
 
     Args:
         filters: Rules; their order does not change the result.
         columns: Signals by name, each of `samples` rows.
         samples: Rows.
+        also: Shown every batch, while its captions are measured.
 
     Returns:
         The reason mask of each row, shape (samples,), and the funnel over them.
     """
-    found = give(filters, columns, samples)
+    found = give(filters, columns, samples, also=also)
     reasons = found.reasons
-    values, counts = np.unique(reasons, return_counts=True)
-    languages = _by_language(columns.get("language"), reasons)
+    masks, numbers = _numbered(reasons)
     return reasons, Funnel(
-        masks={int(mask): int(count) for mask, count in zip(values, counts, strict=True)},
+        masks=_counts(masks, np.bincount(numbers, minlength=len(masks))),
         unknown=found.unknown,
-        languages=languages,
+        by_language=_by_language(columns.get("language"), masks, numbers),
         histograms={
             each.reason: _histogram(each, found.measures[each.reason], reasons)
             for each in sorted(filters, key=lambda f: f.reason)
@@ -155,32 +165,72 @@ def judge(filters: Sequence[Filter], columns: Columns, samples: int) -> tuple[np
     )
 
 
-def _by_language(language: pa.Array | None, reasons: npt.NDArray[np.uint64]) -> dict[str, tuple[int, int]]:
-    if language is None:
+def grouped(column: pa.Array | None, samples: int) -> tuple[list[str], npt.NDArray[np.int64]]:
+    """Return names in order, and which of them each row has, shape (samples,); without one it is `unknown`."""
+    if column is None:
+        return ["unknown"], np.zeros(samples, dtype=np.int64)
+    if isinstance(column, pa.ChunkedArray):
+        column = column.combine_chunks()
+    coded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+    texts = [*(str(text or "unknown") for text in coded.dictionary.to_pylist()), "unknown"]
+    codes = np.asarray(coded.indices.fill_null(len(texts) - 1).to_numpy(zero_copy_only=False), dtype=np.int64)
+    seen = np.bincount(codes, minlength=len(texts)) > 0
+    names = sorted({text for text, here in zip(texts, seen, strict=True) if here})
+    places = np.array([names.index(text) if here else 0 for text, here in zip(texts, seen, strict=True)])
+    return names, places[codes]
+
+
+def _numbered(reasons: npt.NDArray[np.uint64]) -> tuple[list[int], npt.NDArray[np.int64]]:
+    """Return the masks that occur, and which of them each row has; by hash, which is quicker than to sort."""
+    coded = pa.array(reasons).dictionary_encode()
+    return coded.dictionary.to_pylist(), np.asarray(coded.indices.to_numpy(zero_copy_only=False), dtype=np.int64)
+
+
+def _counts(masks: list[int], rows: npt.NDArray[np.int64]) -> dict[int, int]:
+    return dict(sorted((mask, count) for mask, count in zip(masks, rows.tolist(), strict=True) if count))
+
+
+def _by_language(language: pa.Array | None, masks: list[int], numbers: npt.NDArray[np.int64]) -> dict[str, Counts]:
+    if language is None or not masks:
         return {}
-    names = [name or "unknown" for name in language.to_pylist()]
-    rows, kept = Counter(names), Counter(n for n, mask in zip(names, reasons, strict=True) if not mask)
-    return {name: (rows[name], kept[name]) for name in sorted(rows)}
+    names, places = grouped(language, len(numbers))
+    rows = np.bincount(places * len(masks) + numbers, minlength=len(names) * len(masks)).reshape(len(names), -1)
+    return {name: Counts(masks=_counts(masks, rows[place])) for place, name in enumerate(names)}
 
 
 # Edges are fixed per rule, so that histograms of different parts can be added.
 _EDGES: dict[str, tuple[float, float]] = {
-    "clip_similarity": (-0.2, 1.0),
-    "watermark": (0, 1),
-    "unsafe": (0, 1),
+    "clip_similarity": (-0.2, 1.0001),
+    "watermark": (0, 1.0001),
+    "unsafe": (0, 1.0001),
     "aesthetic": (0, 10),
-    "min_side": (0, 512),
-    "aspect": (1, 9),
-    "image_bytes": (0, 40_000),
+    "min_side": (0, 640),
+    "aspect": (1, 11),
+    "image_bytes": (0, 48_000),
+    "decoded_share": (0, 1.0001),
+    "frames": (0, 120),
+    "soft_404": (0, 48),
     "caption_length": (0, 200),
-    "duplicates": (0, 40),
+    "duplicates": (0, 48),
     "eval_overlap": (0, 1.0001),
     "length_units": (0, 40),
     "completeness": (0, 20),
+    "gibberish": (-8, 0),
     "boilerplate": (0, 1.0001),
+    "error_message": (0, 1.0001),
+    "placeholder": (0, 1.0001),
+    "source_code": (0, 8),
+    "offensive": (0, 8),
     "special_characters": (0, 1.0001),
-    "keyword_stuffing": (0, 20),
-    "caption_frequency": (0, 40),
+    "letter_share": (0, 1.0001),
+    "digit_share": (0, 1.0001),
+    "upper_share": (0, 1.0001),
+    "keyword_stuffing": (0, 24),
+    "repetition": (0, 1.0001),
+    "readability": (0, 16),
+    "caption_frequency": (0, 48),
+    "near_duplicates": (0, 48),
+    "truncated": (0, 24),
 }
 
 

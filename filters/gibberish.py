@@ -31,6 +31,7 @@ class Gibberish(CaptionFilter):
     reason: ClassVar[str] = "gibberish"
     unit: ClassVar[str] = "log per letter pair"
     threshold: ClassVar[str] = "min_likelihood"
+    stops: ClassVar[tuple[float, ...]] = (-6, -5.5, -5, -4.6, -4.4, -4.2, -4, -3.8, -3.6, -3.4, -3.2, -3)
     origin: ClassVar[str] = (
         "ours: of real captions of seven words and more, one in ten thousand lies lower; Data-Juicer's perplexity "
         "needs a language model per language"

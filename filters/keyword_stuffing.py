@@ -19,6 +19,8 @@ class KeywordStuffing(CaptionFilter):
     reason: ClassVar[str] = "keyword_stuffing"
     unit: ClassVar[str] = "separators"
     threshold: ClassVar[str] = "min_separators"
+    stops: ClassVar[tuple[float, ...]] = (20, 15, 12, 10, 8, 7, 6, 5, 4, 3)
+    on_threshold_is_kept: ClassVar[bool] = False
     origin: ClassVar[str] = "ours; Google's rules for CC3M name the reason and no number"
     examples: ClassVar[Examples] = Examples(
         (
@@ -28,7 +30,8 @@ class KeywordStuffing(CaptionFilter):
             "手机,便宜,打折,正品,包邮,新款,优惠",
         ),
         (
-            "Salt, pepper, oil and a little bread on a table, seen from above, by the window, in the sun, at noon, today",
+            "Salt, pepper, oil and a little bread on a table, seen from above, by the window, in the sun, at "
+            "noon, today",
             "苹果、梨、香蕉、橙子、葡萄、草莓、樱桃",
             "number #1 of a #trend",
             "Мама, папа и я, дружная семья",

@@ -18,9 +18,10 @@ _ALIKE = (
 
 
 class LanguageMismatch(Filter):
-    """Keep captions whose language is the declared one, unknown, or hardly told from it. A flag: in no policy of ours.
+    """Keep captions whose language is the declared one, unknown, or hardly told from it.
 
     The language is guessed by script and function words; where nothing is declared, nothing is dropped.
+    A flag: in no policy of ours.
     """
 
     reason: ClassVar[str] = "language_mismatch"
@@ -46,17 +47,18 @@ class LanguageMismatch(Filter):
     def keep(self, columns: Columns) -> Mask:
         """Keep what agrees, or cannot be told."""
         declared, found = _declared(columns["language"]), guessed(captions_of(columns))
-        return (declared == 0) | (found == 0) | _alike()[declared, found]
+        return np.asarray((declared == 0) | (found == 0) | _alike()[declared, found])
 
     def unknown(self, columns: Columns) -> Mask:
         """Return where no language that we can tell is declared."""
-        return _declared(columns["language"]) == 0
+        return np.asarray(_declared(columns["language"]) == 0)
 
 
 def _declared(language: pa.Array) -> np.ndarray:
     """Return declared languages as numbers of `NAMES`; `en-GB` is `en`, and what is not there is 0."""
     plain = pc.utf8_lower(pc.utf8_slice_codeunits(language.cast(pa.string()), 0, 2))
-    return pc.fill_null(pc.index_in(plain, pa.array(NAMES)), 0).to_numpy(zero_copy_only=False).astype(np.int64)
+    numbers = pc.fill_null(pc.index_in(plain, pa.array(NAMES)), 0)
+    return np.asarray(numbers.to_numpy(zero_copy_only=False), dtype=np.int64)
 
 
 def _alike() -> Mask:

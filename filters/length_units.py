@@ -20,6 +20,7 @@ class LengthUnits(CaptionFilter):
     reason: ClassVar[str] = "length_units"
     unit: ClassVar[str] = "units"
     threshold: ClassVar[str] = "min_units"
+    stops: ClassVar[tuple[float, ...]] = (0, 2, 3, 4, 5, 5.8, 6, 7, 8, 9, 10, 12, 15, 20)
     origin: ClassVar[str] = (
         "COYO-700M and CC12M keep 3 to 256 words, Data-Juicer 10 and more; ours is six words or ten characters "
         "without spaces, below which web captions are mostly names of things"

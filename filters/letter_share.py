@@ -16,6 +16,7 @@ class LetterShare(CaptionFilter):
     reason: ClassVar[str] = "letter_share"
     unit: ClassVar[str] = "share"
     threshold: ClassVar[str] = "min_share"
+    stops: ClassVar[tuple[float, ...]] = (0, 0.3, 0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9)
     origin: ClassVar[str] = "Data-Juicer's recipe for LLaVA captions asks for 0.60 alphanumeric; ours counts letters"
     examples: ClassVar[Examples] = Examples(
         ("12.05.2019 - 14:30", "A 4 x 6 (10) 15%", "2 / 3 / 4 – 猫", "+49 30 123456 Tel"),
@@ -30,4 +31,4 @@ class LetterShare(CaptionFilter):
 
     def passes(self, captions: Captions) -> Mask:
         """Keep what has enough letters, and what has nothing at all."""
-        return (self.measured(captions) >= np.float32(self.min_share)) | (captions.length == 0)
+        return np.asarray((self.measured(captions) >= np.float32(self.min_share)) | (captions.length == 0))

@@ -14,6 +14,17 @@ class MaxPixels(AtMost):
     reads: ClassVar[tuple[str, ...]] = ("pixels",)
     unit: ClassVar[str] = "pixels"
     threshold: ClassVar[str] = "max_area"
+    stops: ClassVar[tuple[float, ...]] = (
+        178_956_970,
+        89_478_485,
+        50_000_000,
+        25_000_000,
+        16_000_000,
+        8_000_000,
+        4_000_000,
+        2_000_000,
+        1_000_000,
+    )
     origin: ClassVar[str] = "Pillow warns of decompression bombs from 89,478,485 pixels on"
     examples: ClassVar[Examples] = Examples((1e8, 4e9), (8.9e7, 2e6, float("nan")))
 

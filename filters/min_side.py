@@ -14,6 +14,7 @@ class MinSide(AtLeast):
     reads: ClassVar[tuple[str, ...]] = ("min_side",)
     unit: ClassVar[str] = "pixels"
     threshold: ClassVar[str] = "min_pixels"
+    stops: ClassVar[tuple[float, ...]] = (1, 32, 48, 64, 96, 128, 160, 200, 256, 300, 400, 512)
     origin: ClassVar[str] = "LAION cut at 64 at its source; COYO-700M and DataComp at 200, CC12M at 400"
     examples: ClassVar[Examples] = Examples((63, 1), (64, 1080, float("nan")))
 

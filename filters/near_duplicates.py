@@ -17,6 +17,7 @@ class NearDuplicates(AtMost):
     reads: ClassVar[tuple[str, ...]] = ("near_duplicates",)
     unit: ClassVar[str] = "rows"
     threshold: ClassVar[str] = "max_rows"
+    stops: ClassVar[tuple[float, ...]] = (40, 30, 20, 15, 10, 7, 5, 4, 3, 2, 1)
     origin: ClassVar[str] = "ours; datatrove and Data-Juicer drop all but one at Jaccard 0.7 to 0.8"
     examples: ClassVar[Examples] = Examples((11, 700), (10, 1, float("nan")))
 

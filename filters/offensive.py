@@ -47,6 +47,7 @@ class Offensive(CaptionFilter):
     reason: ClassVar[str] = "offensive"
     unit: ClassVar[str] = "listed words"
     threshold: ClassVar[str] = "max_words"
+    stops: ClassVar[tuple[float, ...]] = (5, 3, 2, 1, 0)
     origin: ClassVar[str] = (
         "ours, strong words of 16 languages; COYO-700M used three English lists and C4 lists of 28 languages, which "
         "take medicine and place names too"

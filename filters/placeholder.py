@@ -31,6 +31,7 @@ class Placeholder(CaptionFilter):
     reason: ClassVar[str] = "placeholder"
     unit: ClassVar[str] = "share covered"
     threshold: ClassVar[str] = "max_coverage"
+    stops: ClassVar[tuple[float, ...]] = (1, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.2, 0)
     origin: ClassVar[str] = "ours: C4 drops pages with lorem ipsum; single words must cover nearly all"
     examples: ClassVar[Examples] = Examples(
         (

@@ -23,8 +23,10 @@ class Readability(CaptionFilter):
     reason: ClassVar[str] = "readability"
     unit: ClassVar[str] = "letters per word"
     threshold: ClassVar[str] = "min_mean"
+    stops: ClassVar[tuple[float, ...]] = (0, 1.5, 1.8, 2, 2.2, 2.4, 2.6, 2.8, 3, 3.2, 3.5, 4)
     origin: ClassVar[str] = (
-        "Gopher kept pages with 3 to 10 letters per word (arXiv:2112.11446); ours is wider, because captions are short "
+        "Gopher kept pages with 3 to 10 letters per word (arXiv:2112.11446); ours is wider, because captions are "
+        "short "
         "and German and Finnish compounds long"
     )
     examples: ClassVar[Examples] = Examples(

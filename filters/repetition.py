@@ -16,8 +16,10 @@ class Repetition(CaptionFilter):
     reason: ClassVar[str] = "repetition"
     unit: ClassVar[str] = "share of repeats"
     threshold: ClassVar[str] = "max_repeated"
+    stops: ClassVar[tuple[float, ...]] = (1, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.25, 0.2, 0.1)
     origin: ClassVar[str] = (
-        "CC12M and Gopher cut at 0.2, which takes 'of the ... of the' from captions; ours asks that half the words are "
+        "CC12M and Gopher cut at 0.2, which takes 'of the ... of the' from captions; ours asks that half the "
+        "words are "
         "repeats, or half of them one word"
     )
     examples: ClassVar[Examples] = Examples(
@@ -46,7 +48,7 @@ class Repetition(CaptionFilter):
         again = np.divide(
             found.words - found.distinct, found.words, out=np.zeros(len(captions)), where=found.words > 0
         )
-        return again.astype(np.float32)
+        return np.asarray(again, dtype=np.float32)
 
     def passes(self, captions: Captions) -> Mask:
         """Keep what does not repeat itself."""

@@ -18,6 +18,7 @@ class SoftNotFound(AtMost):
     reads: ClassVar[tuple[str, ...]] = ("soft_404",)
     unit: ClassVar[str] = "captions"
     threshold: ClassVar[str] = "max_captions"
+    stops: ClassVar[tuple[float, ...]] = (40, 30, 20, 15, 10, 7, 5, 4, 3, 2, 1)
     origin: ClassVar[str] = "ours; nobody runs such a rule, though repeated pictures are reported of LAION crawls"
     examples: ClassVar[Examples] = Examples((11, 900), (10, 1, float("nan")))
 

@@ -39,6 +39,8 @@ class SourceCode(CaptionFilter):
     reason: ClassVar[str] = "source_code"
     unit: ClassVar[str] = "kinds"
     threshold: ClassVar[str] = "min_kinds"
+    stops: ClassVar[tuple[float, ...]] = (4, 3, 2, 1)
+    on_threshold_is_kept: ClassVar[bool] = False
     origin: ClassVar[str] = 'ours; C4 drops any page with a brace, which captions such as ":-{" do not deserve'
     examples: ClassVar[Examples] = Examples(
         (

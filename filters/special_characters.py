@@ -16,6 +16,7 @@ class SpecialCharacters(CaptionFilter):
     reason: ClassVar[str] = "special_characters"
     unit: ClassVar[str] = "share"
     threshold: ClassVar[str] = "max_share"
+    stops: ClassVar[tuple[float, ...]] = (1, 0.5, 0.4, 0.35, 0.3, 0.25, 0.2, 0.15, 0.1, 0.05)
     origin: ClassVar[str] = (
         "Data-Juicer's default is 0.25, but it also counts digits and spaces as special; ours does not, so the same "
         "number is laxer"

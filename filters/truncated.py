@@ -21,6 +21,7 @@ class Truncated(Filter):
     reads: ClassVar[tuple[str, ...]] = ("caption", "length_spike")
     unit: ClassVar[str] = "times commoner"
     threshold: ClassVar[str] = "max_spike"
+    stops: ClassVar[tuple[float, ...]] = (20, 15, 10, 8, 7, 6, 5, 4, 3, 2)
     origin: ClassVar[str] = "ours: five times the neighbours is no chance in any source of some thousand rows"
     examples: ClassVar[Examples] = Examples(
         (("A long sentence that stops in the mid", 9.0), ("Ein langer Satz, der mittendrin aufhö", 5.1)),

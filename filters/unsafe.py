@@ -17,6 +17,7 @@ class Unsafe(AtMost):
     reads: ClassVar[tuple[str, ...]] = ("unsafe",)
     unit: ClassVar[str] = "probability"
     threshold: ClassVar[str] = "max_probability"
+    stops: ClassVar[tuple[float, ...]] = (1, 0.99, 0.98, 0.95, 0.9, 0.8, 0.7, 0.5, 0.3, 0.2, 0.1)
     origin: ClassVar[str] = (
         "LAION's aesthetic subsets, COYO-700M and Data-Juicer cut at 0.5; ours is higher, because LAION's classifier "
         "is wrong on 5 to 8 % of safe pictures at 0.5 and the light step drops extremes"

@@ -19,6 +19,7 @@ class UpperShare(CaptionFilter):
     reason: ClassVar[str] = "upper_share"
     unit: ClassVar[str] = "share"
     threshold: ClassVar[str] = "max_share"
+    stops: ClassVar[tuple[float, ...]] = (1, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)
     origin: ClassVar[str] = "ours, after CC3M's heuristic on capitals"
     examples: ClassVar[Examples] = Examples(
         (

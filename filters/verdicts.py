@@ -1,6 +1,6 @@
 """All filters over all rows, batch by batch: a mask per row, and the numbers that were compared."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +18,9 @@ ROWS_AT_ONCE = 65_536
 PLAIN_AT_ONCE = 16_384
 NUMBERS_AT_ONCE = 131_072
 
+Look = Callable[[Any, Batch], None]
+"""Called with which rows a batch is, and the batch."""
+
 ARROW = (pa.Array, pa.ChunkedArray)
 
 
@@ -32,7 +35,9 @@ class Verdicts(NamedTuple):
     """By reason, rows whose signal was not computed; only where there are any."""
 
 
-def give(filters: Sequence[Filter], columns: Columns, samples: int, measured: bool = True) -> Verdicts:
+def give(
+    filters: Sequence[Filter], columns: Columns, samples: int, measured: bool = True, also: Look | None = None
+) -> Verdicts:
     """Apply all filters to all rows; neither order nor size of batches changes the result.
 
     Args:
@@ -40,6 +45,7 @@ def give(filters: Sequence[Filter], columns: Columns, samples: int, measured: bo
         columns: Signals by name, each of `samples` rows.
         samples: Rows.
         measured: Whether to return the numbers that were compared.
+        also: Shown every batch, while its captions are measured.
     """
     reasons = np.zeros(samples, dtype=np.uint64)
     measures: dict[str, Measure] = {}
@@ -59,6 +65,8 @@ def give(filters: Sequence[Filter], columns: Columns, samples: int, measured: bo
                     measures[each.reason] = np.full(samples, np.nan, dtype=np.float32)
                 measures[each.reason][rows] = found
         reasons[rows] = mask
+        if also:
+            also(rows, batch)
     return Verdicts(reasons, measures, dict(sorted(unknown.items())))
 
 
@@ -74,7 +82,9 @@ def _alike(columns: Columns, samples: int) -> Iterator[tuple[Any, Batch]]:
         batch = {name: _slice(column, rows) for name, column in columns.items()}
         plain = np.asarray(pc.fill_null(pc.string_is_ascii(batch["caption"]), True), dtype=bool)
         others = np.flatnonzero(~plain)
-        pieces = [np.flatnonzero(plain)[begin : begin + PLAIN_AT_ONCE] for begin in range(0, len(plain), PLAIN_AT_ONCE)]
+        pieces = [
+            np.flatnonzero(plain)[begin : begin + PLAIN_AT_ONCE] for begin in range(0, len(plain), PLAIN_AT_ONCE)
+        ]
         for some in (*pieces, others):
             if len(some):
                 yield first + some, Batch({name: _take(column, some) for name, column in batch.items()}, len(some))

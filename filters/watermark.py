@@ -17,6 +17,7 @@ class Watermark(AtMost):
     reads: ClassVar[tuple[str, ...]] = ("watermark",)
     unit: ClassVar[str] = "probability"
     threshold: ClassVar[str] = "max_probability"
+    stops: ClassVar[tuple[float, ...]] = (1, 0.99, 0.98, 0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5)
     origin: ClassVar[str] = (
         "LAION's aesthetic subsets and Data-Juicer cut at 0.8; ours is higher, because the light step drops extremes"
     )

@@ -29,7 +29,11 @@ SHIPPED = {
     "width": ("WIDTH", "original_width"),
     "height": ("HEIGHT", "original_height"),
 }
-NUMBERS = ("width", "height", *sorted({name for each in FILTERS.values() for name in each.reads} - {"caption", "language"}))
+NUMBERS = (
+    "width",
+    "height",
+    *sorted({name for each in FILTERS.values() for name in each.reads} - {"caption", "language"}),
+)
 
 
 class CaptionFile:

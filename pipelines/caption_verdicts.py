@@ -100,9 +100,7 @@ class Tally:
         return self.masks[1 << BITS[reason]]
 
 
-def judge_file(
-    file: CaptionFile, filters: Sequence[Filter], out: Path | None, tell: Tell, counted: Tell
-) -> Tally:
+def judge_file(file: CaptionFile, filters: Sequence[Filter], out: Path | None, tell: Tell, counted: Tell) -> Tally:
     """Apply filters whose signals the file has to all of its rows.
 
     Args:

@@ -8,6 +8,7 @@ from pipelines.data import build_data
 from pipelines.internvl import build_everything
 from pipelines.rerun import rerun
 from pipelines.train import train_models
+from pipelines.what_if import what_if
 
 
 def main() -> None:
@@ -16,6 +17,7 @@ def main() -> None:
         build_data.to_deployment("data", description="From url lists to training shards."),
         train_models.to_deployment("train", description="From training shards to a chat model."),
         build_everything.to_deployment("internvl", description="The whole road: url lists in, chat model out."),
+        what_if.to_deployment("whatif", description="What other thresholds would keep, without running anything."),
         rerun.to_deployment("rerun", description="One stage again, and if wanted everything after it."),
     ]
     serve(*deployments, query_seconds=2, print_starting_message=False)

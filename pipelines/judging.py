@@ -136,7 +136,9 @@ def _show(result: dict[str, Any]) -> None:
     def share(count: int) -> str:
         return f"{100 * count / rows:.2f} %" if rows else "–"
 
-    title = f"{result['policy']} for {result['profile']}: {result['kept']:,} of {rows:,} kept, {share(result['kept'])}"
+    title = (
+        f"{result['policy']} for {result['profile']}: {result['kept']:,} of {rows:,} kept, {share(result['kept'])}"
+    )
     table = Table("rule", title=escape(title), title_justify="left")
     for name in ("takes", "share", "only this rule", "share", "unknown"):
         table.add_column(name, justify="right")

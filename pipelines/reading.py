@@ -84,7 +84,7 @@ def show(ref: Annotated[str, typer.Argument(help="name@version")]) -> None:
             f"+ failed {ledger.failed:,}"
         )
         for name, value in manifest.totals.items():
-            if name not in ("funnel", "markdown"):
+            if name not in ("funnel", "cube", "markdown"):
                 console.print(f"{name}: {value}", highlight=False, markup=False)
         for name, digest in manifest.identity["inputs"].items():
             console.print(f"from {name} {digest[:16]}", highlight=False)

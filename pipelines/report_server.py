@@ -75,7 +75,7 @@ def artifact(manifest: Manifest) -> bytes:
     totals = "".join(
         f"<tr><td>{html.escape(str(name))}</td><td>{html.escape(str(value)[:400])}</td></tr>"
         for name, value in manifest.totals.items()
-        if name not in ("funnel", "markdown")
+        if name not in ("funnel", "cube", "markdown")
     )
     ledger = manifest.ledger
     body = (

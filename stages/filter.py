@@ -1,6 +1,7 @@
 """Judge every sample: signals in, a 64-bit reason mask per row out. No picture is decoded, no model runs."""
 
 import io
+import json
 from functools import partial, reduce
 from operator import add
 from typing import Any
@@ -11,17 +12,19 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field
 
 from filters.bits import BITS, reasons_of
-from filters.funnel import Funnel, judge
+from filters.cube import Cube, total
+from filters.digits import judge_with_cube
+from filters.funnel import Funnel
 from filters.policies import Policy
 from stages.filter_report import Pictured, render, summary
-from stages.manifest import Ledger, Manifest, ManifestError, Part, digest_of
+from stages.manifest import Ledger, Manifest, ManifestError, Part, canonical, digest_of
 from stages.planted import Counts, judge_rules, markdown, planted_dirt
 from stages.score import load_signals
 from stages.sources.web_site import SiteSpec
 from stages.tars import read_tar
 from stages.workspace import Output, Workspace, parquet_bytes, read_file, read_table
 
-VERSION = 1
+VERSION = 2
 SAMPLES_PER_RULE = 4
 
 
@@ -55,16 +58,28 @@ def filter_part(
             name: column.take(pa.array(rows)) if isinstance(column, pa.Array) else column[rows]
             for name, column in columns.items()
         }
-    reasons, funnel = judge(policy.filters, columns, len(uids))
+    reasons, funnel, cube = judge_with_cube(policy.filters, columns, len(uids))
     table = pa.table({"uid": pa.array(uids, pa.binary(16)), "reasons": pa.array(reasons, pa.uint64())})
     ledger = Ledger(listed=len(uids), kept=funnel.kept, rejected=len(uids) - funnel.kept)
     return output.part(
         key,
         digest,
         ledger,
-        {"verdicts": (f"{key}.parquet", parquet_bytes(table))},
-        {"funnel": funnel.model_dump(mode="json")},
+        {
+            "verdicts": (f"{key}.parquet", parquet_bytes(table)),
+            # Counts are a file, not facts: a manifest of thousands of parts would carry them all.
+            "counts": (f"{key}.json", canonical({"funnel": _plain(funnel), "cube": _plain(cube)})),
+        },
     )
+
+
+def _plain(counts: Funnel | Cube) -> Any:
+    return counts.model_dump(mode="json")
+
+
+def _counts(part: Part, output: Output) -> tuple[Funnel, Cube]:
+    found = json.loads(output.store.read(output.ref.key(part.files["counts"].name)))
+    return Funnel.model_validate(found["funnel"]), Cube.model_validate(found["cube"])
 
 
 def run(parameters: Parameters, output: Output, here: Workspace) -> Manifest:
@@ -85,7 +100,8 @@ def run(parameters: Parameters, output: Output, here: Workspace) -> Manifest:
         items.append((part.key, digest, (part.key, digest, part, previous)))
     work = partial(filter_part, output=output, signals=signals, before=before, policy=parameters.policy)
     parts = here.map_parts(output, work, items, light=True)
-    funnel: Funnel = reduce(add, (Funnel.model_validate(part.facts["funnel"]) for part in parts), Funnel())
+    funnel: Funnel = reduce(add, (_counts(part, output)[0] for part in parts), Funnel())
+    cube = total(_counts(part, output)[1] for part in parts)
     listed, fetched = pool.ledger.listed, pool.ledger.kept
     totals: dict[str, Any] = {
         "listed": listed,
@@ -94,7 +110,8 @@ def run(parameters: Parameters, output: Output, here: Workspace) -> Manifest:
         "kept": funnel.kept,
         "reasons": {rule.reason: funnel.total(rule.reason) for rule in parameters.policy.filters},
         "alone": {rule.reason: funnel.alone(rule.reason) for rule in parameters.policy.filters},
-        "funnel": funnel.model_dump(mode="json"),
+        "funnel": _plain(funnel),
+        "cube": _plain(cube),
     }
     if parameters.truth:
         totals["planted"] = _against_truth(parameters, parts, output)

@@ -102,7 +102,7 @@ class Captions:
 
     @cached_property
     def _bounds(self) -> tuple[Ints, npt.NDArray[np.uint64]]:
-        """Which word of 64 bits each caption begins in, and a mask of the bits before it; one bound more than rows."""
+        """Which 64 bits each caption begins in, and a mask of the bits before it; the end is one more."""
         bounds = np.append(self.starts, self.end)
         return bounds >> 6, (np.uint64(1) << (bounds & 63).astype(np.uint64)) - np.uint64(1)
 
@@ -115,7 +115,8 @@ class Captions:
         bits.view(np.uint8)[: len(packed)] = packed
         sums = np.bitwise_count(bits).astype(np.int64)
         sums = np.cumsum(sums) - sums
-        return np.diff(sums[words] + np.bitwise_count(bits[words] & before))
+        found: Ints = np.diff(sums[words] + np.bitwise_count(bits[words] & before))
+        return found
 
     def rows_of(self, positions: npt.NDArray[Any]) -> Ints:
         """Return which caption each position lies in; for few positions."""

@@ -128,15 +128,14 @@ def ascii_letters(captions: Captions) -> Ints:
 
 
 @remembered
-def by_script(captions: Captions) -> npt.NDArray[np.int32]:
+def by_script(captions: Captions) -> Ints:
     """Return letters of each script, shape (samples, scripts), in the order of `SCRIPT_NAMES`."""
     _, rows, points = foreign(captions)
     width = len(SCRIPT_NAMES)
     beyond = np.take(code_points.scripts(), points, mode="wrap")
-    found = np.bincount(rows * width + beyond, minlength=len(captions) * width).reshape(len(captions), width)
-    found = found.astype(np.int32)
+    found: Ints = np.bincount(rows * width + beyond, minlength=len(captions) * width).reshape(-1, width)
     # ASCII letters are all that was not looked at.
-    found[:, SCRIPT_NAMES.index("Latin")] += ascii_letters(captions).astype(np.int32)
+    found[:, SCRIPT_NAMES.index("Latin")] += ascii_letters(captions)
     found[:, 0] = 0
     return found
 
@@ -162,4 +161,4 @@ def same_as_next(captions: Captions) -> Bools:
     """Return which code points are followed by themselves; the line feeds between captions are not."""
     found = np.zeros(len(captions.points), dtype=bool)
     found[:-1] = captions.points[1:] == captions.points[:-1]
-    return found & (captions.kinds != ROW)
+    return np.asarray(found & (captions.kinds != ROW))

@@ -92,7 +92,7 @@ def function_words(captions: Captions) -> Ints:
         if len(thai):
             counted = pc.count_substring_regex(captions.text.take(pa.array(thai)), "|".join(THAI_WORDS))
             found[thai] += counted.to_numpy(zero_copy_only=False)
-    return found
+    return np.asarray(found)
 
 
 def _korean_endings(captions: Captions) -> Ints:

@@ -36,4 +36,4 @@ def spikes(lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
     """
     padded = np.pad(lengths, 3)
     around = np.stack([padded[3 + step : len(padded) - 3 + step] for step in (-3, -2, -1, 1, 2, 3)])
-    return (lengths / np.maximum(np.median(around, axis=0), 1)).astype(np.float32)
+    return np.asarray(lengths / np.maximum(np.median(around, axis=0), 1), dtype=np.float32)

@@ -10,18 +10,22 @@ FUNCTION_WORDS: dict[str, str] = {
     "there and or but as his her its their our your my over under above below left right near behind between into "
     "onto through during after before while along across around against among beside off up down out about like "
     "who which what when where how than then not it he she they we you i can will do does did if just so all",
-    "de": "der die das den dem des ein eine einem einen einer eines im in ins auf mit von vom zu zum zur ist sind war "
+    "de": "der die das den dem des ein eine einem einen einer eines im in ins auf mit von vom zu zum zur ist sind "
+    "war "
     "und oder hier für über unter am an bei beim aus nach vor hinter neben zwischen durch nicht auch sich wie wird "
     "werden hat haben ich du er sie es wir ihr sein seine seinem ihre als wenn so noch um kann nur was wo dass",
     "fr": "le la les un une des du de en avec sur dans est sont et au aux pour par qui que ce cette ces sous entre "
-    "vers chez son sa ses plus pas ne il elle nous vous je on ou où a été être comme dont leur leurs mon ma mes se si",
+    "vers chez son sa ses plus pas ne il elle nous vous je on ou où a été être comme dont leur leurs mon ma mes "
+    "se si",
     "es": "el la los las un una de del en con por para es son y que al su sus se lo como más no sobre entre desde "
     "hasta este esta estos estas fue ser está están sin muy mi tu ha han donde cuando o",
     "it": "il lo la i gli le un uno una di da del della dello dei degli delle al allo alla ai alle nel nella nei sul "
     "sulla dal dalla con su per che sono è e non si come più tra fra ed ha questo questa suo sua anche in ma o se ci",
-    "pt": "o os as um uma do da dos das no na nos nas com para em ao aos à às por pelo pela que é são e de não se mais "
+    "pt": "o os as um uma do da dos das no na nos nas com para em ao aos à às por pelo pela que é são e de não se "
+    "mais "
     "como foi seu sua sobre entre este esta ou ser está muito quando mas",
-    "nl": "de het een van op met voor te zijn is en bij in aan uit naar door over onder tussen achter niet dat die dit "
+    "nl": "de het een van op met voor te zijn is en bij in aan uit naar door over onder tussen achter niet dat "
+    "die dit "
     "deze ook als om maar wordt werd heeft hebben je ik hij zij we wij u er nog zo hoe wat of tot",
     "sv": "och i på är en ett att det den de med för av till som har inte om från vid under över mellan hos han hon "
     "vi du jag man sig sin var kan ska så men eller när efter in ut upp",
@@ -35,7 +39,8 @@ FUNCTION_WORDS: dict[str, str] = {
     "oraz że jak o u czy ale lub jego jej ich tym tego",
     "cs": "a v ve na z ze do od po pro za při pod nad je jsou byl byla se si to ten ta který která které že jak o u "
     "ale nebo jeho její jejich tím toho s k ke co",
-    "sk": "a v vo na z zo do od po pre za pri pod nad je sú bol bola sa si to ten tá ktorý ktorá ktoré že ako o u ale "
+    "sk": "a v vo na z zo do od po pre za pri pod nad je sú bol bola sa si to ten tá ktorý ktorá ktoré že ako o u "
+    "ale "
     "alebo jeho jej ich tým toho s k ku čo",
     "hu": "a az és egy van nem hogy is de ez azt ezt meg már csak mint vagy után előtt alatt fölött mellett között "
     "volt lesz ki be fel le aki ami amely",

@@ -20,7 +20,8 @@ SHORTEST = 20
 
 # Scripts that one language of our sources is written in.
 OF_SCRIPT = {
-    "Greek": "el", "Hebrew": "he", "Armenian": "hy", "Bengali": "bn", "Gurmukhi": "pa", "Gujarati": "gu", "Tamil": "ta",
+    "Greek": "el", "Hebrew": "he", "Armenian": "hy", "Bengali": "bn", "Gurmukhi": "pa", "Gujarati": "gu",
+    "Tamil": "ta",
     "Telugu": "te", "Kannada": "kn", "Malayalam": "ml", "Sinhala": "si", "Thai": "th", "Lao": "lo", "Tibetan": "bo",
     "Myanmar": "my", "Georgian": "ka", "Ethiopic": "am", "Khmer": "km", "Hangul": "ko", "Kana": "ja", "Han": "zh",
 }  # fmt: skip
@@ -74,7 +75,7 @@ def guessed(captions: Captions) -> npt.NDArray[np.int64]:
     for name, codes in _VOTED.items():
         columns = [_CODES.index(code) for code in codes]
         some = np.flatnonzero((script == SCRIPT_NAMES.index(name)) & enough)
-        ballots = given[np.ix_(some, columns)]
+        ballots = given[some][:, columns]
         best = ballots.argmax(axis=1)
         numbers = np.array([NAMES.index(code) for code in codes])
         found[some] = np.where(ballots.max(axis=1, initial=0) > 0, numbers[best], 0)

@@ -37,11 +37,15 @@ FURNITURE = (
     # French, Spanish, Italian, Portuguese, Dutch
     "en savoir plus", "lire la suite", "ajouter au panier", "cliquez ici", "voir plus", "se connecter", "connexion",
     "accueil", "tous droits réservés", "partager sur *", "retour en haut", "aller au contenu", "acheter maintenant",
-    "leer más", "ver más", "añadir al carrito", "haga clic aquí", "haz clic aquí", "iniciar sesión", "saltar al contenido",
-    "todos los derechos reservados", "compartir en *", "comprar ahora", "inicio", "volver arriba", "política de cookies",
+    "leer más", "ver más", "añadir al carrito", "haga clic aquí", "haz clic aquí", "iniciar sesión",
+    "saltar al contenido",
+    "todos los derechos reservados", "compartir en *", "comprar ahora", "inicio", "volver arriba",
+    "política de cookies",
     "leggi tutto", "scopri di più", "aggiungi al carrello", "clicca qui", "accedi", "tutti i diritti riservati",
-    "condividi su *", "torna su", "vai al contenuto", "leia mais", "saiba mais", "adicionar ao carrinho", "clique aqui",
-    "todos os direitos reservados", "compartilhar no *", "lees meer", "meer informatie", "in winkelwagen", "klik hier",
+    "condividi su *", "torna su", "vai al contenuto", "leia mais", "saiba mais", "adicionar ao carrinho",
+    "clique aqui",
+    "todos os direitos reservados", "compartilhar no *", "lees meer", "meer informatie", "in winkelwagen",
+    "klik hier",
     "delen op *", "naar de inhoud", "alle rechten voorbehouden", "ga naar *",
     # Nordic, Polish, Czech, Turkish, Indonesian, Vietnamese
     "läs mer", "läs mera", "klicka här", "lägg i varukorgen", "les mer", "klikk her", "læs mere", "klik her",
@@ -55,11 +59,15 @@ FURNITURE = (
 )  # fmt: skip
 
 FURNITURE_UNSPACED = (
-    "点击查看大图", "点击查看", "点击进入", "点击下载", "查看更多", "查看大图", "查看详情", "更多", "加入购物车", "立即购买", "返回首页", "首页",
-    "上一篇", "下一篇", "上一页", "下一页", "加载中", "版权所有", "扫描二维码", "扫一扫", "关注我们", "分享到", "登录", "注册", "返回顶部",
+    "点击查看大图", "点击查看", "点击进入", "点击下载", "查看更多", "查看大图", "查看详情", "更多",
+    "加入购物车", "立即购买", "返回首页", "首页",
+    "上一篇", "下一篇", "上一页", "下一页", "加载中", "版权所有", "扫描二维码", "扫一扫", "关注我们", "分享到",
+    "登录", "注册", "返回顶部",
     "點擊查看", "查看更多", "加入購物車", "返回首頁", "上一頁", "下一頁", "版權所有", "登入", "註冊",
-    "もっと見る", "続きを読む", "詳細を見る", "詳しくはこちら", "こちらをクリック", "カートに入れる", "トップへ戻る", "ページトップへ", "ページの先頭へ",
-    "このページの先頭", "トップへ", "ログイン", "会員登録", "前へ", "次へ", "一覧へ", "一覧を見る", "メニュー", "シェアする", "ツイートする", "お問い合わせ",
+    "もっと見る", "続きを読む", "詳細を見る", "詳しくはこちら", "こちらをクリック", "カートに入れる",
+    "トップへ戻る", "ページトップへ", "ページの先頭へ",
+    "このページの先頭", "トップへ", "ログイン", "会員登録", "前へ", "次へ", "一覧へ", "一覧を見る", "メニュー",
+    "シェアする", "ツイートする", "お問い合わせ",
     "อ่านเพิ่มเติม", "ดูเพิ่มเติม", "คลิกที่นี่", "หยิบใส่ตะกร้า", "เข้าสู่ระบบ",
 )  # fmt: skip
 
@@ -82,7 +90,8 @@ ERRORS = (
 )  # fmt: skip
 
 ERRORS_UNSPACED = (
-    "图片不存在", "图片加载失败", "无法显示", "页面不存在", "找不到页面", "暂无图片", "图片已删除", "图片无法显示", "訪問被拒絕", "圖片不存在",
+    "图片不存在", "图片加载失败", "无法显示", "页面不存在", "找不到页面", "暂无图片", "图片已删除",
+    "图片无法显示", "訪問被拒絕", "圖片不存在",
     "画像がありません", "画像はありません", "画像が見つかりません", "ページが見つかりません", "ไม่พบหน้า", "ไม่มีรูปภาพ",
 )  # fmt: skip
 

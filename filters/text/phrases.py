@@ -20,9 +20,7 @@ from filters.text.words import Lookup, keys_of, sequence_key, words_of
 class Phrases:
     """A list of phrases, compiled when first used."""
 
-    def __init__(
-        self, spaced: Iterable[str], without_spaces: Iterable[str] = (), begins: Role | None = None
-    ) -> None:
+    def __init__(self, spaced: Iterable[str], without_spaces: Iterable[str] = (), begins: Role | None = None) -> None:
         """Take phrases; punctuation and digits between words are ignored.
 
         Args:
@@ -61,8 +59,8 @@ class Phrases:
     def covered(self, captions: Captions) -> Ints:
         """Return letters of each caption that lie in a phrase, shape (samples,)."""
         found = self._covered_words(captions)
-        rows = np.flatnonzero(unspaced(captions)) if self.without_spaces else []
-        if len(rows):
+        rows = np.flatnonzero(unspaced(captions))
+        if self.without_spaces and len(rows):
             text = captions.text.take(pa.array(rows))
             rest = pc.utf8_length(pc.replace_substring_regex(text, self._pattern, ""))
             found[rows] += captions.length[rows] - np.asarray(rest.to_numpy(zero_copy_only=False), dtype=np.int64)

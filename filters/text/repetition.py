@@ -27,9 +27,9 @@ def repeated_words(captions: Captions) -> Repeated:
     # Rows above, words below: one sort brings equal words of one caption together.
     together = (words.rows.astype(np.uint64) << _ROW_SHIFT) | (words.keys >> np.uint64(24))
     together.sort()
-    begins = np.flatnonzero(np.concatenate([[True], together[1:] != together[:-1]])) if len(together) else []
+    begins = np.flatnonzero(np.append(True, together[1:] != together[:-1])[: len(together)])
     sizes = np.diff(np.append(begins, len(together))).astype(np.int64)
-    rows = (together[begins] >> _ROW_SHIFT).astype(np.int64) if len(together) else np.zeros(0, dtype=np.int64)
+    rows = (together[begins] >> _ROW_SHIFT).astype(np.int64)
     distinct = np.bincount(rows, minlength=len(captions))
     commonest = np.zeros(len(captions), dtype=np.int64)
     filled = distinct > 0

@@ -5,10 +5,12 @@ spaces, where one character alone has innocent meanings, and never inside one of
 """
 
 STRONG_WORDS: dict[str, str] = {
-    "en": "fuck fucks fucking fucked fucker fuckers motherfucker motherfuckers motherfucking shit shits shitty bullshit "
+    "en": "fuck fucks fucking fucked fucker fuckers motherfucker motherfuckers motherfucking shit shits shitty "
+    "bullshit "
     "cunt cunts asshole assholes whore whores slut sluts nigger niggers nigga niggas faggot faggots fag fags retards "
     "bitches cocksucker dickhead wanker twat gangbang blowjob cumshot creampie milf porn porno xxx",
-    "de": "scheiße scheisse arschloch arschlöcher hurensohn hurensöhne fotze fotzen wichser schlampe missgeburt ficken "
+    "de": "scheiße scheisse arschloch arschlöcher hurensohn hurensöhne fotze fotzen wichser schlampe missgeburt "
+    "ficken "
     "fickt gefickt kanake neger",
     "fr": "putain putes connard connards salope salopes enculé enculés bordel merde nègre pd",
     "es": "mierda puta putas puto cabrón cabrones gilipollas hijueputa pendejo coño joder maricón",
@@ -28,7 +30,8 @@ STRONG_WORDS: dict[str, str] = {
 """Language code to words, separated by spaces."""
 
 STRONG_UNSPACED = (
-    "他妈的", "操你", "傻逼", "傻屄", "婊子", "妈逼", "媽逼", "狗娘养的", "雞巴", "鸡巴", "くそったれ", "マンコ", "チンポ", "ヤリマン", "เหี้ย", "ควย",
+    "他妈的", "操你", "傻逼", "傻屄", "婊子", "妈逼", "媽逼", "狗娘养的", "雞巴", "鸡巴", "くそったれ",
+    "マンコ", "チンポ", "ヤリマン", "เหี้ย", "ควย",
 )  # fmt: skip
 
 # Innocent words that contain one of them.

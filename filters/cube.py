@@ -1,0 +1,254 @@
+"""Every row as one digit per rule: what any combination of thresholds would keep, without reading rows again.
+
+A digit says how many of a rule's stops a row passes. Rows that no stop brings back are left out and counted.
+All others are counted by their digits, so cubes of disjoint rows add up, and what is kept at thresholds `t` is
+the number of rows whose digits all exceed `t`: exact for every combination, not only for one rule at a time.
+"""
+
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field
+
+from filters.bits import BITS
+
+CELLS = 30_000
+"""Most cells of a cube; beyond it stops are dropped, never rows."""
+
+Ints = npt.NDArray[np.int64]
+
+
+class Cells(NamedTuple):
+    """Cells as arrays."""
+
+    group: Ints
+    """Which group each cell belongs to, shape (cells,)."""
+    digits: npt.NDArray[np.uint8]
+    """Stops passed, shape (cells, rules)."""
+    rows: Ints
+    """Rows, shape (cells,)."""
+
+
+class Cube(BaseModel):
+    """Counts of rows by stops passed; `Cube()` is zero and `+` is associative and commutative.
+
+    Groups are languages in the cube of one source, and sources in one over several.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    stops: dict[str, tuple[float, ...]] = Field(default_factory=dict, description="rule -> thresholds, loosest first")
+    current: dict[str, int] = Field(default_factory=dict, description="rule -> which stop its threshold is")
+    cells: dict[str, dict[str, int]] = Field(
+        default_factory=dict, description="group -> hex digits, one per rule in the order of its name -> rows"
+    )
+    fixed_drops: dict[str, int] = Field(default_factory=dict, description="group -> rows that no stop brings back")
+    declared: dict[str, tuple[float, ...]] = Field(
+        default_factory=dict, description="rule -> all its stops; more than `stops` where there were too many cells"
+    )
+
+    @property
+    def rules(self) -> list[str]:
+        """Reasons in the order of the digits."""
+        return sorted(self.stops)
+
+    @property
+    def dropped_stops(self) -> dict[str, tuple[float, ...]]:
+        """Stops that were given up to stay within the most cells."""
+        gone = {rule: tuple(s for s in stops if s not in self.stops[rule]) for rule, stops in self.declared.items()}
+        return {rule: stops for rule, stops in gone.items() if stops}
+
+    @property
+    def thresholds(self) -> dict[str, float]:
+        """Where each rule is now."""
+        return {rule: stops[self.current[rule]] for rule, stops in self.stops.items()}
+
+    @property
+    def groups(self) -> list[str]:
+        """Languages, or sources."""
+        return sorted({*self.cells, *self.fixed_drops})
+
+    @cached_property
+    def arrays(self) -> Cells:
+        """The cells as arrays; groups as numbers in `groups`."""
+        names, rules = self.groups, len(self.stops)
+        keys = [key for name in names for key in self.cells.get(name, {})]
+        read = np.frombuffer("".join(keys).encode(), dtype=np.uint8).reshape(len(keys), rules)
+        sizes = [len(self.cells.get(name, {})) for name in names]
+        rows = np.array([count for name in names for count in self.cells.get(name, {}).values()], dtype=np.int64)
+        digits = np.where(read >= ord("a"), read - (ord("a") - 10), read - ord("0")).astype(np.uint8)
+        return Cells(np.repeat(np.arange(len(names)), sizes), digits, rows)
+
+    def samples(self, group: str | None = None) -> int:
+        """Rows judged, of all groups or of one."""
+        names = self.groups if group is None else [group]
+        return sum(sum(self.cells.get(name, {}).values()) + self.fixed_drops.get(name, 0) for name in names)
+
+    def kept_by_group(self, settings: Mapping[str, int] | None = None) -> dict[str, int]:
+        """Return the rows that each group keeps at these stops; rules that are not named stay where they are.
+
+        Raises:
+            ValueError: A rule or a stop is not in the cube.
+        """
+        cells = self.arrays
+        at = np.array([self._index(rule, settings or {}) for rule in self.rules], dtype=np.uint8)
+        good = (cells.digits > at).all(axis=1)
+        kept = np.bincount(cells.group[good], weights=cells.rows[good], minlength=len(self.groups))
+        return {name: int(count) for name, count in zip(self.groups, kept, strict=True)}
+
+    def kept(self, settings: Mapping[str, int] | None = None, group: str | None = None) -> int:
+        """Return the rows that are kept at these stops, of all groups or of one."""
+        found = self.kept_by_group(settings)
+        return sum(found.values()) if group is None else found.get(group, 0)
+
+    def _index(self, rule: str, settings: Mapping[str, int]) -> int:
+        for name, index in settings.items():
+            if name not in self.stops or not 0 <= index < len(self.stops[name]):
+                raise ValueError(f"no stop {index} of rule {name!r}; there are {self.stops.get(name, ())}")
+        return settings.get(rule, self.current[rule])
+
+    def stop(self, rule: str, threshold: float) -> int | None:
+        """Return which stop a threshold is, None where it is none; compared as rules compare, in 32 bits."""
+        found = np.flatnonzero(np.asarray(self.stops.get(rule, ()), dtype=np.float32) == np.float32(threshold))
+        return int(found[0]) if len(found) else None
+
+    def regrouped(self, name: str) -> "Cube":
+        """Return the cube with all groups as one, such as the languages of a source."""
+        cells = self.arrays
+        pooled, _ = _pooled(cells._replace(group=np.zeros_like(cells.group)), 1)
+        fixed = sum(self.fixed_drops.values())
+        return Cube(
+            stops=self.stops,
+            current=self.current,
+            cells=_named([name], pooled),
+            fixed_drops={name: fixed} if fixed else {},
+            declared=self.declared,
+        )
+
+    def __add__(self, other: "Cube") -> "Cube":
+        """Merge two cubes over disjoint rows.
+
+        Which stops are given up follows from the sum alone: it takes the shortest beginning of one fixed
+        order that suffices, and a part never needs a longer one than the whole. So order does not matter.
+
+        Raises:
+            ValueError: The cubes are of other rules or thresholds.
+        """
+        return total((self, other))
+
+
+def total(cubes: Iterable[Cube]) -> Cube:
+    """Return the sum of cubes over disjoint rows.
+
+    Raises:
+        ValueError: The cubes are of other rules or thresholds.
+    """
+    whole: Cube | None = None
+    for cube in cubes:
+        if not (cube.stops or cube.groups):
+            continue
+        whole = cube if whole is None else _sum(whole, cube)
+    return whole or Cube()
+
+
+def _sum(one: Cube, other: Cube) -> Cube:
+    if one.declared != other.declared or one.thresholds != other.thresholds:
+        raise ValueError("cubes of different rules or thresholds cannot be added; judge both with one policy")
+    common = {rule: tuple(s for s in one.stops[rule] if s in other.stops[rule]) for rule in one.rules}
+    names = sorted({*one.groups, *other.groups})
+    fixed = np.array([one.fixed_drops.get(n, 0) + other.fixed_drops.get(n, 0) for n in names], dtype=np.int64)
+    moved = []
+    for cube in (one, other):
+        where = np.array([names.index(name) for name in cube.groups], dtype=np.int64)
+        cells = cube.arrays._replace(group=where[cube.arrays.group])
+        moved.append(coarser(cells, cube.stops, common))
+    joined = Cells(*(np.concatenate(both) for both in zip(*moved, strict=True)))
+    return cube_of(one.declared, one.thresholds, common, names, joined, fixed)
+
+
+def cube_of(
+    declared: Mapping[str, tuple[float, ...]],
+    thresholds: Mapping[str, float],
+    stops: Mapping[str, tuple[float, ...]],
+    names: list[str],
+    cells: Cells,
+    fixed: Ints,
+) -> Cube:
+    """Return a cube of these cells, with stops given up where there are too many.
+
+    Args:
+        declared: All stops of each rule.
+        thresholds: Where each rule is now.
+        stops: The stops that the digits count.
+        names: Groups by number, in order.
+        cells: Cells; equal ones are added up, and those with a digit 0 are left out and counted.
+        fixed: Rows that no stop brings back, shape (groups,).
+    """
+    cells, lost = _pooled(cells, len(names))
+    if len(cells.rows) > CELLS:
+        ladder = coarsenings(declared, thresholds)
+        first, last = 0, len(ladder) - 1
+        while first < last:
+            middle = (first + last) // 2
+            fits = len(_pooled(coarser(cells, stops, ladder[middle]), len(names))[0].rows) <= CELLS
+            first, last = (first, middle) if fits else (middle + 1, last)
+        cells, more = _pooled(coarser(cells, stops, ladder[first]), len(names))
+        stops = {rule: tuple(s for s in ladder[first][rule] if s in stops[rule]) for rule in ladder[first]}
+        lost = lost + more
+    fixed = fixed + lost
+    return Cube(
+        stops=dict(stops),
+        current={rule: stops[rule].index(thresholds[rule]) for rule in sorted(stops)},
+        cells=_named(names, cells),
+        fixed_drops={name: int(count) for name, count in zip(names, fixed, strict=True) if count},
+        declared=dict(declared),
+    )
+
+
+def coarsenings(
+    declared: Mapping[str, tuple[float, ...]], thresholds: Mapping[str, float]
+) -> list[dict[str, tuple[float, ...]]]:
+    """Return which stops stay, in ever smaller choices that each lie within the one before.
+
+    Every second stop goes, rule by rule, then every second of what is left, until only the current ones stay.
+    Rules with high bits come first: the ones that people move most have low bits.
+    """
+    found = [dict(declared)]
+    for every in (2, 4, 8, 16):
+        for rule in sorted(declared, key=lambda name: (-BITS[name], name)):
+            now = declared[rule].index(thresholds[rule])
+            some = tuple(stop for at, stop in enumerate(declared[rule]) if (at - now) % every == 0)
+            found.append(found[-1] | {rule: some})
+    return found
+
+
+def coarser(cells: Cells, stops: Mapping[str, tuple[float, ...]], kept: Mapping[str, tuple[float, ...]]) -> Cells:
+    """Return cells whose digits count only some of the stops; not yet added up."""
+    digits = np.empty_like(cells.digits)
+    for column, rule in enumerate(sorted(stops)):
+        stays = np.array([False, *(stop in kept[rule] for stop in stops[rule])])
+        digits[:, column] = np.cumsum(stays, dtype=np.uint8)[cells.digits[:, column]]
+    return cells._replace(digits=digits)
+
+
+def _pooled(cells: Cells, groups: int) -> tuple[Cells, Ints]:
+    """Return cells with equal ones added up, and the rows by group of those that no stop keeps, shape (groups,)."""
+    good = (cells.digits > 0).all(axis=1)
+    lost = np.bincount(cells.group[~good], weights=cells.rows[~good], minlength=groups).astype(np.int64)
+    keys = np.concatenate([cells.group[good, None].astype(">u4").view(np.uint8), cells.digits[good]], axis=1)
+    whole = np.ascontiguousarray(keys).view(f"V{keys.shape[1]}").ravel()
+    _, first, back = np.unique(whole, return_index=True, return_inverse=True)
+    rows = np.bincount(back, weights=cells.rows[good], minlength=len(first)).astype(np.int64)
+    return Cells(cells.group[good][first], cells.digits[good][first], rows), lost
+
+
+def _named(names: list[str], cells: Cells) -> dict[str, dict[str, int]]:
+    rules = cells.digits.shape[1]
+    letters = np.frombuffer(b"0123456789abcdef", dtype=np.uint8)[cells.digits].tobytes().decode()
+    found: dict[str, dict[str, int]] = {}
+    for at, (group, rows) in enumerate(zip(cells.group.tolist(), cells.rows.tolist(), strict=True)):
+        found.setdefault(names[group], {})[letters[at * rules : (at + 1) * rules]] = rows
+    return found

@@ -1,0 +1,85 @@
+"""From verdicts on rows to their cube: each row's digits, taken while the filters look at it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from filters.base import Columns, Filter
+from filters.bits import BITS
+from filters.cube import Cells, Cube, cube_of
+from filters.funnel import Funnel, grouped, judge
+from filters.stops import current_of, movable, passed, stops_of
+
+
+class _Taken:
+    """Digits of all movable rules, filled batch by batch."""
+
+    def __init__(self, rules: Sequence[Filter], samples: int) -> None:
+        self.rules = rules
+        self.stops = {rule.reason: stops_of(rule) for rule in rules}
+        self.digits = np.zeros((len(rules), samples), dtype=np.uint8)
+
+    def __call__(self, rows: Any, batch: Columns) -> None:
+        for number, rule in enumerate(self.rules):
+            self.digits[number, rows] = passed(rule, self.stops[rule.reason], batch)
+
+
+def judge_with_cube(
+    filters: Sequence[Filter], columns: Columns, samples: int
+) -> tuple[npt.NDArray[np.uint64], Funnel, Cube]:
+    """Apply all filters to all rows, and count for every combination of stops; groups are languages.
+
+    Args:
+        filters: Rules; their order does not change the result.
+        columns: Signals by name, each of `samples` rows.
+        samples: Rows.
+
+    Returns:
+        The reason mask of each row, shape (samples,), the funnel, and the cube over them.
+
+    Raises:
+        ValueError: What a rule declares of its stops does not agree with what it keeps.
+    """
+    taken = _Taken(movable(filters), samples)
+    reasons, funnel = judge(filters, columns, samples, taken)
+    names, groups = grouped(columns.get("language"), samples)
+    thresholds = {rule.reason: current_of(rule) for rule in taken.rules}
+    fixed = np.zeros(samples, dtype=bool)
+    numbers = {rule.reason: number for number, rule in enumerate(taken.rules)}
+    for each in filters:
+        dropped = (reasons >> np.uint64(BITS[each.reason]) & np.uint64(1)).astype(bool)
+        if each.reason not in numbers:
+            fixed |= dropped
+            continue
+        now = taken.stops[each.reason].index(thresholds[each.reason])
+        if ((taken.digits[numbers[each.reason]] <= now) != dropped).any():
+            raise ValueError(
+                f"filter {each.reason}: its stops and its measure do not give what it keeps; keep rows whose measure "
+                "reaches the threshold and say on_threshold_is_kept, or declare no stops"
+            )
+    good = np.flatnonzero(~fixed)
+    lost = np.bincount(groups[fixed], minlength=len(names)).astype(np.int64)
+    cells = _counted(groups[good], taken.digits[:, good])
+    cube = cube_of(taken.stops, thresholds, taken.stops, names, cells, lost)
+    return reasons, funnel, cube
+
+
+def _counted(groups: npt.NDArray[np.int64], digits: npt.NDArray[np.uint8]) -> Cells:
+    """Return rows as cells; digits have shape (rules, rows)."""
+    codes = groups.astype(np.uint64)
+    for first in range(0, len(digits), 16):
+        packed = np.zeros(len(groups), dtype=np.uint64)
+        for row in digits[first : first + 16]:
+            packed = packed << np.uint64(4) | row
+        codes = _numbered(codes) << np.uint64(32) | _numbered(packed)
+    _, where, rows = np.unique(codes, return_index=True, return_counts=True)
+    return Cells(groups[where], np.ascontiguousarray(digits[:, where].T), rows.astype(np.int64))
+
+
+def _numbered(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """Return equal numbers for equal values, from 0; by hash, which for many rows is quicker than to sort."""
+    found = pa.array(values).dictionary_encode()
+    return np.asarray(found.indices.to_numpy(zero_copy_only=False), dtype=np.uint64)
