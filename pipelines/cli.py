@@ -7,7 +7,7 @@ import typer
 
 from infra.settings import settings
 from infra.storage import Store
-from pipelines import asking, checking, inspecting, judging, reading
+from pipelines import asking, checking, inspecting, judging, reading, reviewing
 from pipelines.names import FlowName, RecipeName, SourceName, StageName
 from pipelines.options import (
     AllowHost,
@@ -26,7 +26,7 @@ from pipelines.recipes import NO_DATA, OwnData
 from pipelines.terminal import clear_errors, console, links, run_flow
 from stages.ref import Ref
 
-__all__ = ["app", "asking", "checking", "inspecting", "judging", "main", "reading"]
+__all__ = ["app", "asking", "checking", "inspecting", "judging", "main", "reading", "reviewing"]
 
 
 @app.command()

@@ -10,6 +10,7 @@ from filters.base import Filter
 from filters.bits import BITS
 from filters.cube import Cube
 from filters.policies import Policy
+from filters.stops import moved
 from stages.manifest import Manifest, Part
 from stages.report.rules import limit
 from stages.report.shown import Edge, Gallery, Shown
@@ -50,7 +51,7 @@ def gallery_of(
     seen = survey(output, parts, policy, signals)
     edges = edges_of(policy, seen, cube)
     if pool is not None:
-        edges = _with_pictures(edges, seen.sample, output, pool)
+        edges = with_pictures(edges, seen.sample, output, pool)
     return Gallery(edges, seen.languages, seen.rows, len(seen.sample.uids))
 
 
@@ -137,14 +138,13 @@ def _changing(
         rows = np.flatnonzero(among)
         if not 0 <= stop < len(stops) or not len(rows):
             return nothing
-        moved = rule.model_copy(update={rule.threshold: stops[stop]})
         some = {
             name: sample.columns[name].take(pa.array(rows))
             if isinstance(sample.columns[name], pa.Array)
             else sample.columns[name][rows]
             for name in rule.reads
         }
-        return _first(rows[moved.keep(some) == keeps], (order,))[:CHANGING]
+        return _first(rows[moved(rule, stops[stop]).keep(some) == keeps], (order,))[:CHANGING]
 
     return changed(now + 1, kept, False), changed(now - 1, alone, True)
 
@@ -159,11 +159,13 @@ def _shown(sample: Sample, row: int, measure: npt.NDArray[np.float32] | None) ->
     )
 
 
-def _with_pictures(edges: Sequence[Edge], sample: Sample, output: Output, pool: Manifest) -> tuple[Edge, ...]:
-    """Return edges with thumbnails: all near rows before deep ones, at most 300 in all."""
+def with_pictures(
+    edges: Sequence[Edge], sample: Sample, output: Output, pool: Manifest, most: int = MOST_PICTURES
+) -> tuple[Edge, ...]:
+    """Return edges with thumbnails, near rows before deep ones; a picture that is not there is left out."""
     wanted: list[str] = [row.uid for edge in edges for row in (*edge.dropped, *edge.kept)]
     wanted += [row.uid for edge in edges for row in edge.deep]
-    chosen = set(wanted[:MOST_PICTURES])
+    chosen = set(wanted[:most])
     unsafe = dict(zip((uid.hex() for uid in sample.uids), sample.unsafe.tolist(), strict=True))
     parts = {sample.parts[bytes.fromhex(uid)] for uid in chosen}
     pictures: dict[str, Thumbnail] = {}

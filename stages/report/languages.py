@@ -16,6 +16,8 @@ from stages.report.text import share
 ALARM_RATIO = 3.0
 ALARM_HITS = 8
 ALARM_EXCLUDES = 2.0
+UNKNOWN = "unknown"
+"""No language: rows of which nobody could tell it carry no alarm."""
 NEUTRAL = 1.4
 MOST_RULES = 14
 MOST_LANGUAGES = 60
@@ -52,6 +54,8 @@ def unfair(source: SourceRows) -> list[Unfair]:
     for rule in source.policy.filters:
         all_hits = _hits(whole, rule.reason)
         for language, masks in source.languages.items():
+            if language == UNKNOWN:
+                continue
             rows, hits = sum(masks.values()), _hits(masks, rule.reason)
             if rows >= FEWEST and is_alarm(hits, rows, all_hits, all_rows):
                 ratio = (hits / rows) / (all_hits / all_rows)
@@ -88,7 +92,7 @@ def table(source: SourceRows) -> dict[str, Any] | None:
     ordered = by_rows(source.languages)
     shown = [name for name in ordered if sum(source.languages[name].values()) >= FEWEST][:MOST_LANGUAGES]
     rest = [name for name in ordered if name not in shown]
-    lines = [(name, source.languages[name], True) for name in shown]
+    lines = [(name, source.languages[name], name != UNKNOWN) for name in shown]
     if rest:
         lines.append((f"{len(rest)} others, pooled", _pool(source.languages[name] for name in rest), False))
     intervals = [wilson(masks.get(0, 0), sum(masks.values())) for _, masks, _ in lines]

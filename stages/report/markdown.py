@@ -6,9 +6,9 @@ from stages.report import rules
 from stages.report.page import RECIPES, Page, verdict_of
 from stages.report.paper import State
 from stages.report.rows import STEPS, summed
-from stages.report.text import fine, number, share, signed, source_name
+from stages.report.text import distance, fine, share, source_name
 from stages.report.text import rows as short
-from stages.report.what_if import rule_of
+from stages.report.what_if import plain, rule_of
 
 MOST_BYTES = 200_000
 BLOCKS = 24
@@ -40,17 +40,17 @@ def markdown_of(page: Page) -> str:
         lines += ["", "| against the paper | ours | paper | distance | |", "| :-- | --: | --: | --: | :-- |"]
         for each in verdict.targets:
             paper = f"≥ {100 * each.rounding[0]:.1f} %" if each.distance is None else f"{100 * each.paper:.2f} %"
-            distance = signed(100 * each.distance) if each.distance is not None else "–"
+            far = distance(each.distance) if each.distance is not None else "–"
             mark = f"{_MARKS[each.state]} {each.state}"
             name = f"{escaped(source_name(each.source))}, {each.what}"
-            lines.append(f"| {name} | {100 * each.ours:.2f} % | {paper} | {distance} | {mark} |")
+            lines.append(f"| {name} | {100 * each.ours:.2f} % | {paper} | {far} | {mark} |")
     if verdict.alarms:
         marks = {"alarm": "✕", "unsure": "?", "warning": "!"}
         lines += ["", *(f"{n}. {marks[a.severity]} {escaped(a.sentence)}" for n, a in enumerate(verdict.alarms[:20], 1))]
     lines += ["", f"Next: {escaped(verdict.next_move)}"]
     for step in verdict.proposals:
         source = next(s for s in page.sources if s.source == step.source)
-        change = f"policy.{step.rule}.{rule_of(source, step.rule).threshold}={number(step.threshold)}"
+        change = f"policy.{step.rule}.{rule_of(source, step.rule).threshold}={plain(step.threshold)}"
         recipe = f" --recipe {page.version}" if page.version in RECIPES else ""
         lines += ["", "```", f"internvl rerun filter{recipe} --source {step.source} --set {change}", "```"]
     lines += _rules(page)

@@ -25,14 +25,15 @@ from stages.report.outcomes import outcome_lines
 from stages.report.paper import BAND, State, Target
 from stages.report.reviews import Review, wrong_drops
 from stages.report.rows import STEPS, SourceRows, summed
-from stages.report.shown import Edge, Gallery, Shown
+from stages.report.shown import Gallery, Shown
 from stages.report.svg import distance_dot, dumbbell, step_bar
-from stages.report.text import lost, marked, number, share, signed, source_name, visible
+from stages.report.text import distance, lost, marked, number, share, signed, source_name, visible
 from stages.report.text import rows as short
 from stages.report.verdict import SHOWN, Verdict, judge
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
 RECIPES = ("tiny", "smoke", "photos", "paper")
+_SIDES = ("dropped", "kept", "deep", "languages")
 _BADGES = {"alarm": "✕ alarm", "unsure": "? cannot say", "warning": "! warning"}
 
 
@@ -67,8 +68,9 @@ class Page:
 
     @property
     def version(self) -> str:
-        """The run's version."""
-        return str(self.provenance.get("artifact", "")).rpartition("@")[2]
+        """The run's version; empty where the page is about no artifact."""
+        name, _, version = str(self.provenance.get("artifact", "")).rpartition("@")
+        return version if name else ""
 
 
 def environment() -> Environment:
@@ -117,6 +119,7 @@ def html_of(page: Page) -> str:
         "policy": page.policy.name,
         "artifact": hashlib.sha256(json.dumps(dict(page.provenance), sort_keys=True).encode()).hexdigest()[:16],
     }
+    edges = _edges(page)
     outcomes: dict[str, int] = reduce(_sum, (s.outcomes for s in page.sources), {})
     listed = sum(s.listed for s in page.sources)
     return environment().get_template("filter_report.html.j2").render(
@@ -155,7 +158,9 @@ def html_of(page: Page) -> str:
         too_large=[source_name(source.source) for source in large],
         alike=len({_stops(source) for source in fit}) == 1 and len(fit) > 1,
         dropped_stops=sum(len(stops) for s in fit if s.cube for stops in s.cube.dropped_stops.values()),
-        edges=_edges(page),
+        edges=edges,
+        pictures=any(row["src"] for edge in edges for side in _SIDES for row in edge[side]),
+        stored=bool(page.version),
         looked_at=[(source_name(name), g.looked_at, g.rows) for name, g in page.galleries.items() if g.rows],
         wrong=[_wrong(each) for each in wrong_drops(page.reviews)],
         changes=[_change(each) for each in page.changes],
@@ -301,7 +306,7 @@ def _target(found: Target, band: float) -> dict[str, Any]:
             (low / found.paper - 1, high / found.paper - 1),
             band,
             good,
-            f"{source_name(found.source)}: {signed(100 * found.distance)} from the paper",
+            f"{source_name(found.source)}: {distance(found.distance)} from the paper",
         )
     return {
         "name": source_name(found.source),
@@ -310,7 +315,7 @@ def _target(found: Target, band: float) -> dict[str, Any]:
         "interval": f"{100 * found.interval[0]:.1f} – {100 * found.interval[1]:.1f} %" if found.interval else "census",
         "paper": f"≥ {100 * low:.1f} %" if found.distance is None else f"{100 * found.paper:.2f} %",
         "rounding": f"{100 * low:.2f} – {100 * high:.2f} %" if low != high else "exactly 100 %",
-        "distance": signed(100 * found.distance) if found.distance is not None else "a bound",
+        "distance": distance(found.distance) if found.distance is not None else "a bound",
         "chart": chart,
         "pill": "warn" if good == "unsure" else "alarm" if good == "off" else "ok",
         "state": f"{mark} {found.state}",
@@ -338,7 +343,7 @@ def _tunable(page: Page, source: SourceRows) -> dict[str, Any]:
         "now": share(kept, judged),
         "kept": short(kept),
         "paper": share(aim, 1) if aim else "–",
-        "distance": signed(100 * (kept / judged / aim - 1)) if aim else "–",
+        "distance": distance(kept / judged / aim - 1) if aim else "–",
         "good": bool(aim) and abs(kept / judged / aim - 1) <= page.band if aim else None,
         "sliders": sliders,
         "changing": changing,
@@ -367,12 +372,12 @@ def _edges(page: Page) -> list[dict[str, Any]]:
     """Return the galleries rule by rule, sources after each other."""
     found = []
     for rule in page.policy.filters:
-        sides: dict[str, list[dict[str, Any]]] = {"dropped": [], "kept": [], "deep": [], "languages": []}
+        sides: dict[str, list[dict[str, Any]]] = {side: [] for side in _SIDES}
         for source in page.judged:
             for edge in page.galleries.get(source.source, Gallery()).edges:
                 if edge.reason == rule.reason:
-                    for side, rows in _sides(edge):
-                        sides[side] += [_row(source, shown, rule.unit) for shown in rows]
+                    for side in _SIDES:
+                        sides[side] += [_row(source, shown, rule.unit) for shown in getattr(edge, side)]
         if sides["dropped"] or sides["kept"]:
             total, alone = page.funnel.total(rule.reason), page.funnel.alone(rule.reason)
             found.append(
@@ -386,10 +391,6 @@ def _edges(page: Page) -> list[dict[str, Any]]:
                 }
             )
     return found
-
-
-def _sides(edge: Edge) -> list[tuple[str, tuple[Shown, ...]]]:
-    return [("dropped", edge.dropped), ("kept", edge.kept), ("deep", edge.deep), ("languages", edge.languages)]
 
 
 def _wrong(each: Any) -> dict[str, str]:

@@ -12,7 +12,7 @@ from stages.report.svg import alone_bar, histogram
 from stages.report.text import fine, number, share, source_name
 
 SHADES = 5
-MATRIX = 16
+MATRIX = 14
 LANGUAGES = 14
 FEWEST = 50
 """Rows below which a language is not shown by itself."""
@@ -25,12 +25,14 @@ def limit(rule: Filter) -> float | None:
 
 def at_least(rule: Filter) -> bool:
     """Return whether a rule keeps what reaches its threshold, and not what stays below."""
-    return rule.threshold.startswith("min")
+    return rule.stops[-1] > rule.stops[0] if len(rule.stops) > 1 else rule.threshold.startswith("min")
 
 
 def sign(rule: Filter) -> str:
     """Return how a measure is compared."""
-    return "≥" if at_least(rule) else "≤"
+    if rule.on_threshold_is_kept:
+        return "≥" if at_least(rule) else "≤"
+    return ">" if at_least(rule) else "<"
 
 
 def condition(rule: Filter) -> str:

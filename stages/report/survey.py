@@ -96,12 +96,12 @@ def survey(output: Output, parts: Sequence[Part], policy: Policy, signals: Manif
         rows += len(uids)
         ids, columns = load_signals(output, signals, scored[part.key], _names(policy, scored[part.key]))
         where = _places(ids, uids, f"{output.ref} part {part.key}")
-        for name, masks in by_language(columns["language"].take(where), reasons).items():
-            _count(languages.setdefault(name, {}), masks)
-        chosen = _chosen(uids, most)
+        add_languages(languages, by_language(columns["language"].take(where), reasons))
+        chosen = chosen_of(uids, most)
         if len(chosen):
-            pieces.append(_piece(policy, uids, reasons, columns, where, chosen, part.key))
-    return Survey({name: languages[name] for name in sorted(languages)}, _joined(pieces), rows)
+            some = taken(columns, where.take(pa.array(chosen)))
+            pieces.append(sample_of(policy, [uids[at] for at in chosen.tolist()], reasons[chosen], some, part.key))
+    return Survey({name: languages[name] for name in sorted(languages)}, joined(pieces), rows)
 
 
 def _verdicts(output: Output, part: Part) -> pa.Table:
@@ -121,45 +121,44 @@ def _places(ids: list[bytes], uids: list[bytes], what: str) -> pa.Array:
     return where
 
 
-def _count(into: dict[int, int], masks: Mapping[int, int]) -> None:
-    for mask, rows in masks.items():
-        into[mask] = into.get(mask, 0) + rows
+def add_languages(into: dict[str, dict[int, int]], more: Mapping[str, Masks]) -> None:
+    """Add rows by language and mask."""
+    for name, masks in more.items():
+        line = into.setdefault(name, {})
+        for mask, rows in masks.items():
+            line[mask] = line.get(mask, 0) + rows
 
 
-def _chosen(uids: list[bytes], rows: int) -> npt.NDArray[np.int64]:
-    """Return the rows that are looked at: all of few, else those whose hash is small enough."""
+def taken(columns: Mapping[str, Any], rows: pa.Array) -> dict[str, Any]:
+    """Return some rows of all columns."""
+    numbers = rows.to_numpy(zero_copy_only=False)
+    return {name: c.take(rows) if isinstance(c, pa.Array) else c[numbers] for name, c in columns.items()}
+
+
+def chosen_of(uids: list[bytes], rows: int) -> npt.NDArray[np.int64]:
+    """Return which of some uids are looked at, where there are so many rows in all: those whose hash is small enough."""
     if rows <= ROWS_LOOKED_AT or not uids:
         return np.arange(len(uids))
     bar = np.uint64(int(ROWS_LOOKED_AT / rows * 2**64))
     return np.flatnonzero(hashes(uids, "sample") < bar)
 
 
-def _piece(
-    policy: Policy,
-    uids: list[bytes],
-    reasons: Words,
-    columns: Mapping[str, Any],
-    where: pa.Array,
-    chosen: npt.NDArray[np.int64],
-    key: str,
-) -> Sample:
-    taken = where.take(pa.array(chosen))
-    some = {name: c.take(taken) if isinstance(c, pa.Array) else c[taken.to_numpy()] for name, c in columns.items()}
-    found = give(policy.filters, some, len(chosen))
-    names = [uids[at] for at in chosen.tolist()]
+def sample_of(policy: Policy, uids: list[bytes], reasons: Words, columns: Mapping[str, Any], part: str = "") -> Sample:
+    """Return rows as a sample; the rules measure them anew."""
     return Sample(
-        uids=names,
-        reasons=reasons[chosen],
-        captions=[text or "" for text in some["caption"].to_pylist()],
-        languages=[text or "unknown" for text in some["language"].to_pylist()],
-        unsafe=some.get("unsafe", np.full(len(chosen), np.nan, dtype=np.float32)),
-        measures=found.measures,
-        columns=some,
-        parts=dict.fromkeys(names, key),
+        uids=uids,
+        reasons=reasons,
+        captions=[text or "" for text in columns["caption"].to_pylist()],
+        languages=[text or "unknown" for text in columns["language"].to_pylist()],
+        unsafe=columns.get("unsafe", np.full(len(uids), np.nan, dtype=np.float32)),
+        measures=give(policy.filters, columns, len(uids)).measures,
+        columns=dict(columns),
+        parts=dict.fromkeys(uids, part),
     )
 
 
-def _joined(pieces: Sequence[Sample]) -> Sample:
+def joined(pieces: Sequence[Sample]) -> Sample:
+    """Return samples as one."""
     def texts(name: str) -> list[Any]:
         return [value for piece in pieces for value in getattr(piece, name)]
 

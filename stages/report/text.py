@@ -112,8 +112,13 @@ def lost(count: float) -> str:
 
 
 def number(value: float) -> str:
-    """Return a threshold or a signal as shortly as it can be written."""
-    return f"{value:.4g}"
+    """Return a threshold or a signal as shortly as it can be written, the minus a true one."""
+    return f"{value:.4g}".replace("-", "−")
+
+
+def distance(value: float) -> str:
+    """Return how far a share is from another, relative to it; a factor where per cents would be large."""
+    return f"{1 + value:.1f} times" if value >= 1 else signed(100 * value)
 
 
 SOURCES = {

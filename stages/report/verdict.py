@@ -51,7 +51,7 @@ def judge(
 ) -> Verdict:
     """Return the verdict over sources of one policy."""
     targets = [found for source in sources if (found := target(source, band))]
-    steps = {s.source: step for s in sources if _is_off(targets, s.source) and (step := best_step(s))}
+    steps = {s.source: step for s in sources if _is_off(targets, s.source) and (step := best_step(s, band))}
     unfairs = [each for source in sources for each in unfair(source)]
     alarms = [_off(each, steps.get(each.source)) for each in targets if each.state is State.OFF]
     alarms += _fairness(unfairs)
@@ -106,7 +106,7 @@ def _off(found: Target, step: Step | None) -> Alarm:
         )
     sentence = f"{name} keeps {_percent(found.ours)} of clean rows; the paper keeps {_percent(found.paper)}."
     if step is None:
-        return Alarm("alarm", sentence, "rules", "Rules")
+        return Alarm("alarm", f"{sentence} No single stop brings it into the band.", "what-if", "What if")
     sentence += (
         f" {step.rule} moved from {number(step.was)} to {number(step.threshold)} for {name} alone lands at "
         f"{_percent(step.share)}."

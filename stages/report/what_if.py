@@ -37,22 +37,21 @@ def paper_share(source: SourceRows) -> float | None:
     return paper[2] / paper[1]
 
 
-def best_step(source: SourceRows) -> Step | None:
-    """Return the single move that brings a source nearest to the paper; None where none brings it nearer."""
+def best_step(source: SourceRows, band: float = BAND) -> Step | None:
+    """Return the shortest single move that brings a source into its band; None where there is none."""
     cube, aim, judged = source.cube, paper_share(source), source.funnel.samples
     if cube is None or aim is None or not judged:
         return None
-    found: list[tuple[float, int, str, int, float]] = []
+    found: list[tuple[int, float, str, int, float]] = []
     for rule, stops in cube.stops.items():
         for stop in range(len(stops)):
             if stop != cube.current[rule]:
                 share = cube.kept({rule: stop}) / judged
-                found.append((abs(share / aim - 1), abs(stop - cube.current[rule]), rule, stop, share))
+                if abs(share / aim - 1) <= band:
+                    found.append((abs(stop - cube.current[rule]), abs(share / aim - 1), rule, stop, share))
     if not found:
         return None
-    distance, _, rule, stop, share = min(found)
-    if distance >= abs(source.funnel.kept / judged / aim - 1):
-        return None
+    _, _, rule, stop, share = min(found)
     now = cube.stops[rule][cube.current[rule]]
     return Step(source.source, rule, stop, cube.stops[rule][stop], now, share, share / aim - 1)
 
@@ -103,7 +102,7 @@ def payload(sources: Sequence[SourceRows], several: bool, band: float, version: 
                 "path": f"policy.{reason}.{rule_of(source, reason).threshold}",
                 "sign": sign(rule_of(source, reason)),
                 "unit": rule_of(source, reason).unit,
-                "stops": [_plain(stop) for stop in cube.stops[reason]],
+                "stops": [plain(stop) for stop in cube.stops[reason]],
                 "now": cube.current[reason],
                 "atLeast": at_least(rule_of(source, reason)),
             }
@@ -124,9 +123,9 @@ def payload(sources: Sequence[SourceRows], several: bool, band: float, version: 
     return {"sources": found, "band": band, "version": version}
 
 
-def _plain(stop: float) -> float | int:
-    short = float(number(stop)) if float(number(stop)) == stop else stop
-    return int(short) if short == int(short) else short
+def plain(stop: float) -> float | int:
+    """Return a threshold as a command takes it: whole numbers without a point."""
+    return int(stop) if stop == int(stop) else stop
 
 
 def _packed(cells: Any) -> str:
@@ -152,9 +151,3 @@ def sliders(source: SourceRows) -> list[dict[str, Any]]:
         for reason in order
         if len(cube.stops[reason]) > 1
     ]
-
-
-def off_by(source: SourceRows, band: float = BAND) -> bool:
-    """Return whether a strict source lies outside its band."""
-    aim = paper_share(source)
-    return bool(aim and source.funnel.samples and abs(source.funnel.kept / source.funnel.samples / aim - 1) > band)

@@ -6,6 +6,7 @@ root.classList.add("has-js");
 const full = new Intl.NumberFormat("en"), percent = (part, whole) => whole ? (100 * part / whole).toFixed(1) + " %" : "–";
 const signed = (value, digits = 1) => (value < 0 ? "−" : "+") + Math.abs(value).toFixed(digits) + " %";
 const change = (rows) => (rows < 0 ? "−" : rows > 0 ? "+" : "") + full.format(Math.abs(rows));
+const far = (value) => value >= 1 ? (1 + value).toFixed(1) + " times" : signed(100 * value);
 const copy = (text) => navigator.clipboard?.writeText(text).catch(() => {});
 
 // Theme, print, copy, rail.
@@ -70,7 +71,7 @@ function result(source, index) {
   const rows = kept(source, source.stops), now = kept(source, source.now), line = $(`[data-result="${index}"]`), distance = rows / source.judged / source.paper - 1;
   $("[data-then]", line).textContent = percent(rows, source.judged);
   const pill = $(".pill", line), good = source.paper && Math.abs(distance) <= data.whatIf.band;
-  if (source.paper) { pill.textContent = (good ? "✓ " : "✕ ") + signed(100 * distance); pill.className = "pill " + (good ? "ok" : "alarm"); }
+  if (source.paper) { pill.textContent = (good ? "✓ " : "✕ ") + far(distance); pill.className = "pill " + (good ? "ok" : "alarm"); }
   line.classList.toggle("here", index === shown);
   return { rows, now, good, was: source.paper && Math.abs(now / source.judged / source.paper - 1) <= data.whatIf.band };
 }
@@ -92,10 +93,10 @@ function update() {
   all("[data-changing]").forEach((list) => { const [at, rule, way] = list.dataset.changing.split(" "), by = source.stops[rule] - source.now[rule];
     list.hidden = Number(at) !== shown || !(way === "stricter" ? by > 0 : by < 0); });
   byGroup(source, source.stops).forEach((count, group) => { const cell = $(`[data-language="${shown} ${group}"]`); if (cell) cell.textContent = full.format(count); });
-  const sets = moved.map((at) => `${source.rules[at].path}=${source.rules[at].stops[source.stops[at]]}`), target = everywhere ? sources.map((each) => each.id) : [source.id], version = (data.whatIf.version || "run") + "-tuned";
-  $("#command").textContent = moved.length ? ["internvl rerun filter", ...(data.recipe ? ["--recipe " + data.recipe] : []), ...(data.recipe || !data.whatIf.version ? [] : ["--version " + data.whatIf.version]),
-    ...target.map((id) => "--source " + id), ...sets.map((set) => "--set " + set), "--new-version " + version].join(" \\\n  ") : "No threshold moved.";
-  $("#form").textContent = moved.length ? JSON.stringify({ stage: "filter", ...(data.recipe ? { recipe: data.recipe } : {}), sources: target, changes: sets, new_version: version }, null, 1) : "";
+  const sets = moved.map((at) => `${source.rules[at].path}=${source.rules[at].stops[source.stops[at]]}`), target = everywhere ? sources.map((each) => each.id) : [source.id], version = data.whatIf.version + "-tuned";
+  $("#command").textContent = !moved.length ? "No threshold moved." : !data.whatIf.version ? sets.join("\n") : ["internvl rerun filter", ...(data.recipe ? ["--recipe " + data.recipe] : []), ...(data.recipe ? [] : ["--version " + data.whatIf.version]),
+    ...target.map((id) => "--source " + id), ...sets.map((set) => "--set " + set), "--new-version " + version].join(" \\\n  ");
+  $("#form").textContent = moved.length && data.whatIf.version ? JSON.stringify({ stage: "filter", ...(data.recipe ? { recipe: data.recipe } : {}), sources: target, changes: sets, new_version: version }, null, 1) : "";
   const state = moved.map((at) => `${source.rules[at].name}=${source.stops[at]}`);
   clearTimeout(update.later);
   update.later = setTimeout(() => { $("#live").textContent = `${percent(rows, source.judged)} kept`;
