@@ -101,6 +101,7 @@ def page_of(
     planted: Mapping[str, Counts] | None = None,
     planted_outcomes: Mapping[str, Counts] | None = None,
     band: float = BAND,
+    drawn: bool = False,
 ) -> str:
     """Return one page about one source or several of one policy; with several, the flow between them is drawn."""
     return html_of(
@@ -114,6 +115,7 @@ def page_of(
             planted=planted,
             planted_outcomes=planted_outcomes,
             band=band,
+            drawn=drawn,
         )
     )
 

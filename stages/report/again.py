@@ -15,6 +15,7 @@ from stages.ref import Ref
 from stages.report import reviews
 from stages.report.difference import Difference, difference
 from stages.report.gallery import MOST_PICTURES, edges_of, gallery_of, with_pictures
+from stages.report.paper import BAND
 from stages.report.hosts import hosts_of
 from stages.report.rows import SourceRows
 from stages.report.shown import Gallery
@@ -60,7 +61,7 @@ def policy_of(manifest: Manifest) -> Policy:
 
 
 def again(
-    store: Store, manifests: Sequence[Manifest], against: str = "", band: float | None = None
+    store: Store, manifests: Sequence[Manifest], against: str = "", band: float = BAND
 ) -> str:
     """Return the page about one source's verdicts, or about several of one policy and version.
 
@@ -68,7 +69,7 @@ def again(
         store: Where they are.
         manifests: Verdicts.
         against: Version of another run to compare with; empty for none.
-        band: How far a strict source may lie from the paper's share; ours when left out.
+        band: How far a strict source may lie from the paper's share; relative to it.
 
     Raises:
         ManifestError: What they were made from is gone, or the counts do not add up.
@@ -84,7 +85,6 @@ def again(
     first = manifests[0]
     pools = [_parent(store, m, f"pool/{_source(m)}") for m in manifests]
     one = len(manifests) == 1
-    options = {} if band is None else {"band": band}
     return page_of(
         sources,
         provenance=_provenance(manifests),
@@ -93,8 +93,9 @@ def again(
         changes=changes,
         hosts=hosts_of(_output(store, first), pools[0]) if one else (),
         planted=first.totals.get("planted") if one else None,
+        drawn=any(m.totals.get("planted") for m in manifests),
         planted_outcomes=pools[0].totals.get("planted") if one else None,
-        **options,
+        band=band,
     )
 
 

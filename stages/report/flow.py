@@ -28,13 +28,13 @@ def flow(sources: Sequence[SourceRows]) -> Markup | None:
         return None
     scale = TALL / whole
     totals = [sum(rows[column] for _, rows in streams) for column in range(4)]
+    whole_paper = {source.source for source in sources} == PAPER.keys()
     parts: list[Markup] = []
     for x, head, total in zip(COLUMNS, _HEADS, totals, strict=True):
-        paper = {"listed": PAPER_TOTAL[0], "clean": PAPER_TOTAL[1], "caption quality": PAPER_TOTAL[2]}.get(head)
         parts += [
             text(x, 16, short(total), "figure"),
             text(x, 31, head, "label"),
-            text(x, 44, f"paper {paper / 1000:.2f} B" if paper else "paper does not say", "note"),
+            text(x, 44, _paper(head, whole_paper), "note"),
         ]
     top, bottom = 54.0, 54.0 + TALL
     tops = [_stack(streams, column, scale, top) for column in range(4)]
@@ -70,6 +70,12 @@ def flow(sources: Sequence[SourceRows]) -> Markup | None:
             low = max(low, sinks[column], y + gone / 2 + 18)
     label = ", ".join(f"{total:,} {head}" for head, total in zip(_HEADS, totals, strict=True))
     return drawing(WIDTH, low + 8, f"Flow of rows by source: {label}", parts, "flow")
+
+
+def _paper(head: str, whole: bool) -> str:
+    """Return the paper's number, where all of its sources are here."""
+    paper = {"listed": PAPER_TOTAL[0], "clean": PAPER_TOTAL[1], "caption quality": PAPER_TOTAL[2]}.get(head)
+    return "" if not whole else f"paper {paper / 1000:.2f} B" if paper else "paper does not say"
 
 
 def _streams(sources: Sequence[SourceRows]) -> list[tuple[str, list[int]]]:
@@ -137,7 +143,7 @@ def multiples(sources: Sequence[SourceRows]) -> list[dict[str, object]]:
                 "name": source_name(source.source),
                 "listed": short(source.listed),
                 "ours": stacked(ours, 14, f"{source_name(source.source)}, of listed: {words}"),
-                "theirs": stacked(theirs, 6, "the paper's shares of listed") if theirs else None,
+                "theirs": stacked(theirs, 6, "the paper's shares of listed", "stacked thin") if theirs else None,
                 "clean": share(source.clean, source.listed),
                 "quality": share(source.quality, source.listed) if source.quality is not None else None,
                 "paper_clean": share(paper[1], paper[0]) if paper else "–",

@@ -56,12 +56,12 @@ def gallery_of(
 
 
 def edges_of(policy: Policy, seen: Survey, cube: Cube | None) -> tuple[Edge, ...]:
-    """Return the edge of each rule that took anything or compares a number."""
+    """Return the edge of each rule that dropped anything."""
     found = []
     for rule in policy.filters:
         if rule.reason not in NEVER_SAMPLED:
             edge = _edge(rule, seen.sample, cube)
-            if edge.dropped or edge.kept:
+            if edge.dropped:
                 found.append(edge)
     return tuple(found)
 

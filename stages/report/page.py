@@ -50,6 +50,8 @@ class Page:
     planted: Mapping[str, Counts] | None = None
     planted_outcomes: Mapping[str, Counts] | None = None
     band: float = BAND
+    drawn: bool = False
+    """Whether sources are drawn by us: then what they planted decides, and not the paper's shares."""
 
     @property
     def policy(self) -> Policy:
@@ -108,7 +110,7 @@ def html_of(page: Page) -> str:
     """
     style, style_hash = _asset("filter_report.css")
     script, script_hash = _asset("filter_report.js")
-    verdict = judge(page.sources, page.band, page.planted, page.changes)
+    verdict = verdict_of(page)
     fit, large = what_if.tunable(page.judged)
     several = len(page.sources) > 1
     groups = rules.groups(page.policy, page.funnel, page.judged)
@@ -214,8 +216,7 @@ def _lead(page: Page) -> str:
     source = page.sources[0]
     if len(page.sources) == 1 and not source.policy.filters:
         return "This source passes the step whole, as in the paper: its counts do not change between the two steps."
-    first = f"Policy {page.policy.name}, {len(page.policy.filters)} rules; every rule saw every row."
-    return first + (f" {len(page.sources)} sources." if len(page.sources) > 1 else "")
+    return f"{len(page.policy.filters)} rules; every rule saw every row."
 
 
 def _tiles(page: Page) -> list[dict[str, str]]:
@@ -226,7 +227,7 @@ def _tiles(page: Page) -> list[dict[str, str]]:
     listed, decodable, clean, quality = (steps[n] or 0 for n in ("listed", "decodable", "clean", "caption quality"))
 
     def theirs(column: int, of: int) -> str:
-        return f"paper {short(paper[column] * 1e6)}, {share(paper[column], paper[of])}" if paper else "no such in the paper"
+        return f"paper {short(paper[column] * 1e6)}, {share(paper[column], paper[of])}" if paper else ""
 
     bound = f", paper implies ≥ {share(paper[1], paper[0])}" if paper else ""
     tiles = [
@@ -236,7 +237,7 @@ def _tiles(page: Page) -> list[dict[str, str]]:
             "rows": short(clean),
             "full": f"{clean:,}",
             "of": f"{share(clean, listed)} of listed",
-            "note": f"{theirs(1, 0)} · of decodable {share(clean, decodable)}{bound}",
+            "note": f"{theirs(1, 0)} · of decodable {share(clean, decodable)}{bound}".removeprefix(" · "),
         },
     ]
     if steps["caption quality"] is not None:
@@ -463,4 +464,4 @@ def _remake(page: Page) -> str:
 
 def verdict_of(page: Page) -> Verdict:
     """Return the page's verdict."""
-    return judge(page.sources, page.band, page.planted, page.changes)
+    return judge(page.sources, page.band, page.planted, page.changes, page.drawn or bool(page.planted))

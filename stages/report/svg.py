@@ -133,14 +133,14 @@ def share_whisker(found: float, low: float, high: float, scale: float, whole: fl
     )
 
 
-def stacked(shares: Sequence[tuple[str, float]], height: float, label: str) -> Markup:
+def stacked(shares: Sequence[tuple[str, float]], height: float, label: str, kind: str = "stacked") -> Markup:
     """Return one bar of several states, shares of listed."""
     width, at = 300.0, 0.0
     parts = []
-    for kind, share in shares:
-        parts.append(rect(at, 0, width * share - (0.7 if share > 0.01 else 0), height, kind))
+    for state, share in shares:
+        parts.append(rect(at, 0, width * share - (0.7 if share > 0.01 else 0), height, state))
         at += width * share
-    return drawing(width, height, label, parts, "stacked", stretch=True)
+    return drawing(width, height, label, parts, kind, stretch=True)
 
 
 def dumbbell(before: float, now: float, paper: float | None, scale: float, label: str) -> Markup:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from filters.funnel import PAPER
-from stages.planted import Counts, pooled
+from stages.planted import Counts, fraction, pooled
 from stages.report.difference import Difference
 from stages.report.languages import Unfair, unfair
 from stages.report.paper import BAND, State, Target, target
@@ -48,15 +48,25 @@ def judge(
     band: float = BAND,
     planted: Mapping[str, Counts] | None = None,
     changes: Sequence[Difference] = (),
+    drawn: bool = False,
 ) -> Verdict:
-    """Return the verdict over sources of one policy."""
+    """Return the verdict over sources of one policy.
+
+    Args:
+        sources: What was judged.
+        band: How far a strict source may lie from the paper's share.
+        planted: Precision and recall against what the source planted, where it tells.
+        changes: Differences from another run.
+        drawn: Whether sources are drawn by us: they need not resemble the paper's, so a distance is no alarm.
+    """
     targets = [found for source in sources if (found := target(source, band))]
     steps = {s.source: step for s in sources if _is_off(targets, s.source) and (step := best_step(s, band))}
     unfairs = [each for source in sources for each in unfair(source)]
-    alarms = [_off(each, steps.get(each.source)) for each in targets if each.state is State.OFF]
+    alarms = [_off(each, steps.get(each.source)) for each in targets if each.state is State.OFF and not drawn]
     alarms += _fairness(unfairs)
-    alarms += [_unsure(each) for each in targets if each.state is State.UNSURE]
-    alarms += [warning for source in sources for warning in _warnings(source)]
+    if not drawn:
+        alarms += [_unsure(each) for each in targets if each.state is State.UNSURE]
+    alarms += [warning for source in sources for warning in _warnings(source, drawn)]
     if planted:
         alarms += _planted(planted)
     alarms += [_parents(change) for change in changes if not change.same_inputs]
@@ -64,7 +74,7 @@ def judge(
     state = _state(alarms)
     return Verdict(
         state=state,
-        title=_title(sources, targets, unfairs, worst),
+        title=_drawn_title(sources, planted) if drawn and not unfairs else _title(sources, targets, unfairs),
         alarms=tuple(alarms),
         targets=tuple(targets),
         proposals=tuple(steps.values()),
@@ -143,7 +153,7 @@ def _unsure(found: Target) -> Alarm:
     )
 
 
-def _warnings(source: SourceRows) -> list[Alarm]:
+def _warnings(source: SourceRows, drawn: bool) -> list[Alarm]:
     found, name = [], source_name(source.source)
     for rule in source.policy.filters:
         missing = source.funnel.unknown.get(rule.reason, 0)
@@ -158,7 +168,7 @@ def _warnings(source: SourceRows) -> list[Alarm]:
                 )
             )
     paper = PAPER.get(source.source)
-    if paper and source.listed and source.clean / source.listed < paper[1] / paper[0]:
+    if paper and not drawn and source.listed and source.clean / source.listed < paper[1] / paper[0]:
         away = 1 - source.decodable / source.listed
         by_rules = (source.decodable - source.clean) / source.listed
         if away > by_rules:
@@ -199,9 +209,7 @@ def _parents(change: Difference) -> Alarm:
     )
 
 
-def _title(
-    sources: Sequence[SourceRows], targets: Sequence[Target], unfairs: Sequence[Unfair], worst: Alarm | None
-) -> str:
+def _title(sources: Sequence[SourceRows], targets: Sequence[Target], unfairs: Sequence[Unfair]) -> str:
     off = [each for each in targets if each.state is State.OFF]
     unsure = [each for each in targets if each.state is State.UNSURE]
     if off and len(targets) > 1:
@@ -219,6 +227,15 @@ def _title(
         return f"{source_name(targets[0].source)} agrees with the paper"
     kept, judged = sum(s.funnel.kept for s in sources), sum(s.funnel.samples for s in sources)
     return f"{share(kept, judged)} of rows judged are kept" if judged else "No row was judged"
+
+
+def _drawn_title(sources: Sequence[SourceRows], planted: Mapping[str, Counts] | None) -> str:
+    kept, judged = sum(s.funnel.kept for s in sources), sum(s.funnel.samples for s in sources)
+    title = f"{share(kept, judged)} of rows judged are kept" if judged else "No row was judged"
+    if planted:
+        whole = pooled("", planted)
+        title += f"; recall of what was planted is {fraction(whole.recall)}"
+    return title
 
 
 def _next(state: str, worst: Alarm | None, steps: Mapping[str, Step], sources: Sequence[SourceRows]) -> str:
