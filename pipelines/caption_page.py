@@ -57,7 +57,11 @@ def page_of_file(path: Path, profile: str, band: float) -> str:
         listed=funnel.samples,
         fetched=funnel.samples,
         outcomes={},
-        provenance={"artifact": path.name, "rules": f"caption_quality of {profile or 'laion_en'}", "sha256": _digest(path)},
+        provenance={
+            "artifact": path.name,
+            "rules": f"caption_quality of {profile or 'laion_en'}",
+            "sha256": _digest(path),
+        },
         cube=cube,
         gallery=Gallery(edges_of(policy, seen, cube), seen.languages, seen.rows, len(seen.sample.uids)),
         band=band,
@@ -91,5 +95,3 @@ def _digest(path: Path) -> str:
         for block in iter(lambda: file.read(1 << 20), b""):
             digest.update(block)
     return digest.hexdigest()[:16]
-
-

@@ -1,4 +1,4 @@
-"""The command that makes a filter report: from what stands, with people's answers, beside another run, or of a file."""
+"""The command that makes a filter report: of what stands, with people's answers, beside another run; or of a file."""
 
 from pathlib import Path
 from typing import Annotated
@@ -19,8 +19,8 @@ def report(
     what: Annotated[
         str,
         typer.Argument(
-            help="Verdicts, as verdicts/caption_quality/laion_en@tiny, or of all sources, as verdicts/clean@tiny; or a "
-            "file of captions."
+            help="Verdicts, as verdicts/caption_quality/laion_en@tiny, or of all sources, as verdicts/clean@tiny; "
+            "or a file of captions."
         ),
     ],
     reviews: Annotated[
@@ -45,7 +45,9 @@ def report(
             from pipelines.caption_page import page_of_file
 
             if reviews or against:
-                raise Refusal("--reviews and --against are about verdicts in the store; a file of captions has neither")
+                raise Refusal(
+                    "--reviews and --against are about verdicts in the store; a file of captions has neither"
+                )
             _write(out or Path(Path(what).stem + "-filter-report.html"), page_of_file(Path(what), profile, band))
             return
         store, ref = Store(settings().store_root), _ref(what)

@@ -13,7 +13,8 @@ from stages.planted import Counts
 from stages.report.difference import Difference
 from stages.report.hosts import Host
 from stages.report.markdown import markdown_of
-from stages.report.page import TEMPLATES, Page, html_of
+from stages.report.model import Page
+from stages.report.page import TEMPLATES, html_of
 from stages.report.paper import BAND
 from stages.report.reviews import Review
 from stages.report.rows import SourceRows

@@ -14,15 +14,13 @@ from stages.manifest import Manifest, ManifestError, find, load
 from stages.ref import Ref
 from stages.report import reviews
 from stages.report.difference import Difference, difference
-from stages.report.gallery import MOST_PICTURES, edges_of, gallery_of, with_pictures
-from stages.report.paper import BAND
+from stages.report.gallery import MOST_PICTURES, edges_of, with_pictures
 from stages.report.hosts import hosts_of
+from stages.report.paper import BAND
 from stages.report.rows import SourceRows
 from stages.report.shown import Gallery
 from stages.report.survey import survey
 from stages.workspace import Output, read_table
-
-__all__ = ["again", "gallery_of", "policy_of", "verdicts_at"]
 
 
 def verdicts_at(store: Store, ref: Ref) -> list[Manifest]:
@@ -32,9 +30,12 @@ def verdicts_at(store: Store, ref: Ref) -> list[Manifest]:
         ManifestError: There are none, or it is something else.
     """
     if ref.name.count("/") == 1 and ref.name.startswith("verdicts/"):
-        found = [m for source in store.folders(ref.name) if (m := find(store, Ref(name=f"{ref.name}/{source}", version=ref.version)))]  # fmt: skip
+        refs = [Ref(name=f"{ref.name}/{source}", version=ref.version) for source in store.folders(ref.name)]
+        found = [manifest for each in refs if (manifest := find(store, each))]
         if not found:
-            raise ManifestError(f"{store.root} has no finished verdicts {ref}; run the filter stage first: internvl run data")
+            raise ManifestError(
+                f"{store.root} has no finished verdicts {ref}; run the filter stage first: internvl run data"
+            )
         return found
     manifest = load(store, ref)
     if manifest.stage != "filter":
@@ -60,9 +61,7 @@ def policy_of(manifest: Manifest) -> Policy:
         ) from None
 
 
-def again(
-    store: Store, manifests: Sequence[Manifest], against: str = "", band: float = BAND
-) -> str:
+def again(store: Store, manifests: Sequence[Manifest], against: str = "", band: float = BAND) -> str:
     """Return the page about one source's verdicts, or about several of one policy and version.
 
     Args:
@@ -144,7 +143,10 @@ def _one(
     if against:
         old = load(store, Ref(name=manifest.ref.name, version=against))
         change = difference(
-            source, (old, policy_of(old), _table(store, old)), (manifest, policy, _table(store, manifest)), seen.sample
+            source,
+            (old, policy_of(old), _table(store, old)),
+            (manifest, policy, _table(store, manifest)),
+            seen.sample,
         )
     return rows, gallery, change
 

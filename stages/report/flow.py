@@ -1,6 +1,7 @@
 """The picture of the whole: ribbons of sources from listed to the strict step, losses peeling off downward."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from markupsafe import Markup
 
@@ -15,6 +16,7 @@ RIBBONS = 4
 COLUMNS = (90.0, 330.0, 560.0, 740.0)
 _LOSSES = ("away", "ochre", "drop")
 _LOST_WORDS = ("not fetched", "clean rules", "caption rules")
+_STATES = ("kept", "dropped by caption rules", "by clean rules", "not fetched or undecodable", "not permitted")
 _HEADS = ("listed", "fetched and decodable", "clean", "caption quality")
 
 
@@ -57,7 +59,9 @@ def flow(sources: Sequence[SourceRows]) -> Markup | None:
             parts.append(text(COLUMNS[0] - 8, tops[0][number] + rows[0] * scale / 2 + 4, name, "label end"))
         if rows[3] * scale >= 9:
             parts.append(
-                text(COLUMNS[3] + BAR + 6, tops[3][number] + rows[3] * scale / 2 + 4, share(rows[3], totals[3]), "note")
+                text(
+                    COLUMNS[3] + BAR + 6, tops[3][number] + rows[3] * scale / 2 + 4, share(rows[3], totals[3]), "note"
+                )
             )
     for column in range(3):
         gone = (totals[column] - totals[column + 1]) * scale
@@ -106,7 +110,7 @@ def _ribbon(x1: float, y1: float, x2: float, y2: float, thick: float, kind: str)
     )
 
 
-def multiples(sources: Sequence[SourceRows]) -> list[dict[str, object]]:
+def multiples(sources: Sequence[SourceRows]) -> list[dict[str, Any]]:
     """Return one small bar per source: shares of listed, ours thick, the paper's thin below it."""
     found = []
     for source in sources:
@@ -131,13 +135,7 @@ def multiples(sources: Sequence[SourceRows]) -> list[dict[str, object]]:
                 ("drop", (paper[1] - last) / paper[0]),
                 ("paper-lost", 1 - paper[1] / paper[0]),
             ]
-        words = ", ".join(
-            f"{100 * part:.1f} % {name}"
-            for (_, part), name in zip(
-                ours, ("kept", "dropped by caption rules", "by clean rules", "not fetched or undecodable", "not permitted"),
-                strict=True,
-            )
-        )  # fmt: skip
+        words = ", ".join(f"{100 * part:.1f} % {name}" for (_, part), name in zip(ours, _STATES, strict=True))
         found.append(
             {
                 "name": source_name(source.source),

@@ -1,4 +1,4 @@
-"""Rows nearest each threshold, chosen by hash, so that the same page comes back tomorrow and nobody picks the examples."""
+"""Rows nearest each threshold, chosen by hash: the same page comes back tomorrow, and nobody picks the examples."""
 
 from collections.abc import Sequence
 
@@ -25,7 +25,7 @@ IN_LANGUAGES = 7
 CHANGING = 5
 MOST_PICTURES = 300
 NEVER_SAMPLED = frozenset({"offensive"})
-"""Rules on lists of words: counted, never shown."""
+"""Rules on lists of words: what they hit is counted, and never shown."""
 
 Rows = npt.NDArray[np.int64]
 
@@ -69,7 +69,9 @@ def edges_of(policy: Policy, seen: Survey, cube: Cube | None) -> tuple[Edge, ...
 def _edge(rule: Filter, sample: Sample, cube: Cube | None) -> Edge:
     order = hashes(sample.uids, rule.reason)
     bit = np.uint64(1 << BITS[rule.reason])
-    hit, alone, kept = (sample.reasons & bit) != 0, sample.reasons == bit, sample.reasons == 0
+    listed = np.uint64(sum(1 << BITS[name] for name in NEVER_SAMPLED))
+    hit = ((sample.reasons & bit) != 0) & ((sample.reasons & listed) == 0)
+    alone, kept = sample.reasons == bit, sample.reasons == 0
     measure, at = sample.measures.get(rule.reason), limit(rule)
 
     def shown(rows: Rows) -> tuple[Shown, ...]:
@@ -178,9 +180,7 @@ def with_pictures(
                         pictures[uid] = made
 
     def dressed(rows: tuple[Shown, ...]) -> tuple[Shown, ...]:
-        return tuple(
-            Shown(r.uid, r.caption, r.language, r.kept, r.measure, pictures.get(r.uid)) for r in rows
-        )
+        return tuple(Shown(r.uid, r.caption, r.language, r.kept, r.measure, pictures.get(r.uid)) for r in rows)
 
     return tuple(
         Edge(e.reason, dressed(e.dropped), dressed(e.kept), dressed(e.deep), e.languages, e.stricter, e.looser)

@@ -3,7 +3,7 @@
 import re
 
 from stages.report import rules
-from stages.report.page import RECIPES, Page, verdict_of
+from stages.report.model import RECIPES, Page, verdict_of
 from stages.report.paper import State
 from stages.report.rows import STEPS, summed
 from stages.report.text import distance, fine, share, source_name
@@ -31,7 +31,12 @@ def markdown_of(page: Page) -> str:
     names = " and ".join(source_name(s.source) for s in page.sources) if len(page.sources) < 3 else "all sources"
     steps = summed(list(page.sources))
     listed = steps["listed"] or 0
-    lines = [f"### {escaped(names)}, {escaped(page.policy.name)}: {verdict.state}", "", escaped(verdict.title) + ".", ""]
+    lines = [
+        f"### {escaped(names)}, {escaped(page.policy.name)}: {verdict.state}",
+        "",
+        escaped(verdict.title) + ".",
+        "",
+    ]
     lines += ["| step | rows | of listed | |", "| :-- | --: | --: | :-- |"]
     for name in STEPS:
         if (rows := steps[name]) is not None:
@@ -41,12 +46,15 @@ def markdown_of(page: Page) -> str:
         for each in verdict.targets:
             paper = f"≥ {100 * each.rounding[0]:.1f} %" if each.distance is None else f"{100 * each.paper:.2f} %"
             far = distance(each.distance) if each.distance is not None else "–"
-            mark = f"{_MARKS[each.state]} {each.state}"
+            mark = "drawn source" if page.is_drawn else f"{_MARKS[each.state]} {each.state}"
             name = f"{escaped(source_name(each.source))}, {each.what}"
             lines.append(f"| {name} | {100 * each.ours:.2f} % | {paper} | {far} | {mark} |")
     if verdict.alarms:
         marks = {"alarm": "✕", "unsure": "?", "warning": "!"}
-        lines += ["", *(f"{n}. {marks[a.severity]} {escaped(a.sentence)}" for n, a in enumerate(verdict.alarms[:20], 1))]
+        lines += [
+            "",
+            *(f"{n}. {marks[a.severity]} {escaped(a.sentence)}" for n, a in enumerate(verdict.alarms[:20], 1)),
+        ]
     lines += ["", f"Next: {escaped(verdict.next_move)}"]
     for step in verdict.proposals:
         source = next(s for s in page.sources if s.source == step.source)
@@ -56,7 +64,10 @@ def markdown_of(page: Page) -> str:
     lines += _rules(page)
     text = "\n".join(lines) + "\n"
     if len(text.encode()) > MOST_BYTES:
-        text = text.encode()[: MOST_BYTES - 100].decode("utf-8", "ignore").rpartition("\n")[0] + "\n\ncut; see the page\n"
+        text = (
+            text.encode()[: MOST_BYTES - 100].decode("utf-8", "ignore").rpartition("\n")[0]
+            + "\n\ncut; see the page\n"
+        )
     return text
 
 
@@ -70,7 +81,7 @@ def _rules(page: Page) -> list[str]:
     for rule in ordered:
         total, alone = funnel.total(rule.reason), funnel.alone(rule.reason)
         lines.append(
-            f"| {escaped(rule.reason)} | {escaped(rules.condition(rule))} | {fine(total, rows)} | {fine(alone, rows)} "
-            f"| {short(funnel.unknown.get(rule.reason, 0))} |"
+            f"| {escaped(rule.reason)} | {escaped(rules.condition(rule))} | {fine(total, rows)} "
+            f"| {fine(alone, rows)} | {short(funnel.unknown.get(rule.reason, 0))} |"
         )
     return [*lines, "", "</details>"]

@@ -73,7 +73,7 @@ def is_pilot(rows: SourceRows) -> bool:
 
 
 def target(rows: SourceRows, band: float = BAND) -> Target | None:
-    """Return how a source stands against the paper; None where the paper has no such source, or nothing was judged."""
+    """Return how a source stands against the paper; None where it has no such source, or nothing was judged."""
     if rows.source not in PAPER:
         return None
     paper = PAPER[rows.source]

@@ -87,7 +87,7 @@ def stored(store: Store, manifest: Manifest, rules: Iterable[str]) -> list[Revie
 
 
 def wrong_drops(reviews: Sequence[Review]) -> list[Wrong]:
-    """Return wrong drops per rule, then per rule and language where more than one was reviewed; the last answer counts."""
+    """Return wrong drops per rule, then by language where there are several; the last answer to a row counts."""
     last = {(each.source, each.rule, each.uid): each for each in reviews}
     dropped = [each for each in last.values() if not each.kept]
     found = []

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from filters.cube import Cube
 from filters.funnel import Funnel
@@ -67,9 +68,11 @@ class SourceRows:
         if self.outcomes:
             permitted = self.listed - sum(self.outcomes.get(name, 0) for name in _NOT_PERMITTED)
             fetched = self.decodable + sum(self.outcomes.get(name, 0) for name in _NOT_DECODABLE)
-        steps = dict(zip(STEPS, (self.listed, permitted, fetched, self.decodable, self.clean, self.quality), strict=True))
+        steps = dict(
+            zip(STEPS, (self.listed, permitted, fetched, self.decodable, self.clean, self.quality), strict=True)
+        )
         known = [rows for rows in steps.values() if rows is not None]
-        if any(after > before for before, after in zip(known, known[1:], strict=False)) or min(known) < 0:
+        if any(after > before for before, after in pairwise(known)) or min(known) < 0:
             raise ManifestError(
                 f"{self.source}: rows grow on their way ({', '.join(f'{n} {r}' for n, r in steps.items())}); "
                 "verdicts and pool are not of one run; run stage filter again"

@@ -69,7 +69,8 @@ def by_language(language: pa.Array, reasons: Words) -> dict[str, dict[int, int]]
     codes = names.indices.to_numpy(zero_copy_only=False).astype(np.int64)
     masks, back = np.unique(reasons, return_inverse=True)
     pairs, counts = np.unique(codes * len(masks) + back, return_counts=True)
-    texts, found = names.dictionary.to_pylist(), {}
+    texts = names.dictionary.to_pylist()
+    found: dict[str, dict[int, int]] = {}
     for pair, count in zip(pairs.tolist(), counts.tolist(), strict=True):
         language_at, mask_at = divmod(pair, max(len(masks), 1))
         found.setdefault(texts[language_at] or "unknown", {})[int(masks[mask_at])] = count
@@ -136,14 +137,16 @@ def taken(columns: Mapping[str, Any], rows: pa.Array) -> dict[str, Any]:
 
 
 def chosen_of(uids: list[bytes], rows: int) -> npt.NDArray[np.int64]:
-    """Return which of some uids are looked at, where there are so many rows in all: those whose hash is small enough."""
+    """Return which uids are looked at, of so many rows in all: all of few, else those with a small hash."""
     if rows <= ROWS_LOOKED_AT or not uids:
         return np.arange(len(uids))
     bar = np.uint64(int(ROWS_LOOKED_AT / rows * 2**64))
     return np.flatnonzero(hashes(uids, "sample") < bar)
 
 
-def sample_of(policy: Policy, uids: list[bytes], reasons: Words, columns: Mapping[str, Any], part: str = "") -> Sample:
+def sample_of(
+    policy: Policy, uids: list[bytes], reasons: Words, columns: Mapping[str, Any], part: str = ""
+) -> Sample:
     """Return rows as a sample; the rules measure them anew."""
     return Sample(
         uids=uids,
@@ -159,6 +162,7 @@ def sample_of(policy: Policy, uids: list[bytes], reasons: Words, columns: Mappin
 
 def joined(pieces: Sequence[Sample]) -> Sample:
     """Return samples as one."""
+
     def texts(name: str) -> list[Any]:
         return [value for piece in pieces for value in getattr(piece, name)]
 

@@ -16,7 +16,8 @@ def rect(x: float, y: float, width: float, height: float, kind: str, radius: flo
     """Return a rectangle."""
     round_ = f' rx="{radius:g}"' if radius else ""
     return Markup(
-        f'<rect class="{escape(kind)}" x="{x:.1f}" y="{y:.1f}" width="{max(width, 0):.1f}" height="{max(height, 0):.1f}"{round_}/>'
+        f'<rect class="{escape(kind)}" x="{x:.1f}" y="{y:.1f}" width="{max(width, 0):.1f}" '
+        f'height="{max(height, 0):.1f}"{round_}/>'
     )
 
 
@@ -40,7 +41,9 @@ def diamond(x: float, y: float, size: float = 5) -> Markup:
     return path(f"M{x:.1f} {y - size:.1f}l{size:g} {size:g}l-{size:g} {size:g}l-{size:g} -{size:g}z", "paper-mark")
 
 
-def drawing(width: float, height: float, label: str, parts: Sequence[Markup], kind: str = "", stretch: bool = False) -> Markup:
+def drawing(
+    width: float, height: float, label: str, parts: Sequence[Markup], kind: str = "", stretch: bool = False
+) -> Markup:
     """Return a drawing with the one sentence that says what it shows."""
     ratio = Markup(' preserveAspectRatio="none"') if stretch else _EMPTY
     return Markup('<svg class="{}" role="img" aria-label="{}" viewBox="0 0 {} {}"{}>{}</svg>').format(
@@ -72,7 +75,7 @@ def histogram(found: Histogram, threshold: float | None, at_least: bool, unit: s
 
 
 def step_bar(kept: float, before: float, paper: float | None, label: str) -> Markup:
-    """Return one step of the ladder: what is kept, what was lost here pale, and the paper's mark; shares of listed."""
+    """Return one step of the ladder: what is kept, pale what was lost here, and the paper's mark; of listed."""
     width = 260.0
     parts = [
         rect(0, 4, width * before, 12, "lost", 2),
@@ -92,7 +95,12 @@ def alone_bar(total: float, alone: float, label: str) -> Markup:
 
 
 def distance_dot(
-    distance: float, interval: tuple[float, float] | None, rounding: tuple[float, float], band: float, good: str, label: str
+    distance: float,
+    interval: tuple[float, float] | None,
+    rounding: tuple[float, float],
+    band: float,
+    good: str,
+    label: str,
 ) -> Markup:
     """Return how far a share lies from the paper's, relative to it, on a scale from -20 to +20 %."""
     width, height, reach = 260.0, 24.0, 0.2

@@ -69,7 +69,7 @@ def masked(caption: str) -> str:
 
 
 def marked(caption: str) -> Markup:
-    """Return a caption as markup: everything escaped, invisible characters drawn as named marks, direction isolated."""
+    """Return a caption as markup: all escaped, invisible characters drawn as named marks, direction isolated."""
     inner = Markup("").join(
         Markup('<b class="mark">{}</b>').format(text) if named else escape(text)
         for text, named in _pieces(masked(caption))

@@ -1,4 +1,4 @@
-"""Small pictures for a page: re-encoded by us, nothing of the original file left, and pixelated where not known to be safe."""
+"""Small pictures for a page: re-encoded, nothing of the original file left, pixelated where not known to be safe."""
 
 import base64
 import io

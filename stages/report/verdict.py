@@ -2,33 +2,25 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from filters.funnel import PAPER
 from stages.planted import Counts, fraction, pooled
+from stages.report.alarms import (
+    Alarm,
+    missed_dirt,
+    off_target,
+    other_rows,
+    undecided,
+    unfair_rules,
+    warnings_of,
+)
 from stages.report.difference import Difference
 from stages.report.languages import Unfair, unfair
 from stages.report.paper import BAND, State, Target, target
 from stages.report.rows import SourceRows
-from stages.report.text import number, share, source_name
+from stages.report.text import share, source_name
 from stages.report.what_if import Step, best_step
 
 SHOWN = 5
-NULLS = 0.05
-PLANTED = 0.9
-
-
-@dataclass(frozen=True)
-class Alarm:
-    """One thing that stands in the way, or should be known."""
-
-    severity: str
-    """alarm, unsure or warning."""
-    sentence: str
-    section: str
-    words: str
-    hash: str = ""
-    """Where the sliders should stand, for a proposal."""
 
 
 @dataclass(frozen=True)
@@ -60,16 +52,18 @@ def judge(
         drawn: Whether sources are drawn by us: they need not resemble the paper's, so a distance is no alarm.
     """
     targets = [found for source in sources if (found := target(source, band))]
-    steps = {s.source: step for s in sources if _is_off(targets, s.source) and (step := best_step(s, band))}
+    steps = {
+        s.source: step for s in sources if not drawn and _is_off(targets, s.source) and (step := best_step(s, band))
+    }
     unfairs = [each for source in sources for each in unfair(source)]
-    alarms = [_off(each, steps.get(each.source)) for each in targets if each.state is State.OFF and not drawn]
-    alarms += _fairness(unfairs)
+    alarms = [off_target(each, steps.get(each.source)) for each in targets if each.state is State.OFF and not drawn]
+    alarms += unfair_rules(unfairs)
     if not drawn:
-        alarms += [_unsure(each) for each in targets if each.state is State.UNSURE]
-    alarms += [warning for source in sources for warning in _warnings(source, drawn)]
+        alarms += [undecided(each) for each in targets if each.state is State.UNSURE]
+    alarms += [warning for source in sources for warning in warnings_of(source, drawn)]
     if planted:
-        alarms += _planted(planted)
-    alarms += [_parents(change) for change in changes if not change.same_inputs]
+        alarms += missed_dirt(planted)
+    alarms += [other_rows(change) for change in changes if not change.same_inputs]
     worst = alarms[0] if alarms else None
     state = _state(alarms)
     return Verdict(
@@ -95,118 +89,6 @@ def _state(alarms: Sequence[Alarm]) -> str:
     if severities:
         return f"ready with {len(severities)} warning{'s' if len(severities) > 1 else ''}"
     return "ready"
-
-
-def _off(found: Target, step: Step | None) -> Alarm:
-    name = source_name(found.source)
-    if found.distance is None:
-        return Alarm(
-            "alarm",
-            f"{name} keeps {share(found.ours, 1)} of decodable rows in the clean step; the paper implies at least "
-            f"{share(found.rounding[0], 1)}.",
-            "rules",
-            "Rules",
-        )
-    if found.rounding == (1.0, 1.0):
-        return Alarm(
-            "alarm",
-            f"{name} keeps {share(found.ours, 1)} of clean rows; the paper passes this source whole, exactly 100 %.",
-            "rules",
-            "Rules",
-        )
-    sentence = f"{name} keeps {_percent(found.ours)} of clean rows; the paper keeps {_percent(found.paper)}."
-    if step is None:
-        return Alarm("alarm", f"{sentence} No single stop brings it into the band.", "what-if", "What if")
-    sentence += (
-        f" {step.rule} moved from {number(step.was)} to {number(step.threshold)} for {name} alone lands at "
-        f"{_percent(step.share)}."
-    )
-    return Alarm("alarm", sentence, "what-if", "Try it in what-if", f"w={step.source};{step.rule}={step.stop}")
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:.1f} %"
-
-
-def _fairness(found: Sequence[Unfair]) -> list[Alarm]:
-    if not found:
-        return []
-    worst = max(found, key=lambda each: each.ratio)
-    more = f"; {len(found)} cells of rule and language are above 3 times" if len(found) > 1 else ""
-    sentence = (
-        f"{worst.rule} drops captions in {worst.language[:40]} {worst.ratio:.1f} times as often as "
-        f"{source_name(worst.source)} as a whole ({worst.hits:,} rows){more}."
-    )
-    return [Alarm("alarm", sentence, "languages", "Languages")]
-
-
-def _unsure(found: Target) -> Alarm:
-    low, high = found.interval or (found.ours, found.ours)
-    aim = "the paper implies at least" if found.distance is None else "the paper keeps"
-    theirs = found.rounding[0] if found.distance is None else found.paper
-    return Alarm(
-        "unsure",
-        f"{source_name(found.source)} keeps {_percent(found.ours)} of {found.what.removeprefix('of ')} rows, with 95 % "
-        f"between {_percent(low)} and {_percent(high)}; {aim} {_percent(theirs)}. More rows would tell.",
-        "verdict",
-        "Against the paper",
-    )
-
-
-def _warnings(source: SourceRows, drawn: bool) -> list[Alarm]:
-    found, name = [], source_name(source.source)
-    for rule in source.policy.filters:
-        missing = source.funnel.unknown.get(rule.reason, 0)
-        if source.funnel.samples and missing / source.funnel.samples > NULLS:
-            found.append(
-                Alarm(
-                    "warning",
-                    f"{rule.reason} was not computed for {share(missing, source.funnel.samples)} of {name} "
-                    f"({missing:,} rows).",
-                    "rules",
-                    "Rules",
-                )
-            )
-    paper = PAPER.get(source.source)
-    if paper and not drawn and source.listed and source.clean / source.listed < paper[1] / paper[0]:
-        away = 1 - source.decodable / source.listed
-        by_rules = (source.decodable - source.clean) / source.listed
-        if away > by_rules:
-            found.append(
-                Alarm(
-                    "warning",
-                    f"{name}: clean is {share(source.clean, source.listed)} of listed, in the paper "
-                    f"{share(paper[1], paper[0])}. {100 * away:.1f} points were never fetched, the clean rules took "
-                    f"{100 * by_rules:.1f}. No threshold explains this.",
-                    "downloads",
-                    "Downloads",
-                )
-            )
-    return found
-
-
-def _planted(planted: Mapping[str, Counts]) -> list[Alarm]:
-    whole: Any = pooled("", planted)
-    low = [name for name in ("precision", "recall") if (value := getattr(whole, name)) is not None and value < PLANTED]
-    return [
-        Alarm(
-            "warning",
-            f"Against what was planted, {name} over all rules is {getattr(whole, name):.3f}, below {PLANTED}.",
-            "rules",
-            "Rules",
-        )
-        for name in low
-    ]
-
-
-def _parents(change: Difference) -> Alarm:
-    return Alarm(
-        "warning",
-        f"The run compared with ({change.before}) judged other rows: {change.came:,} came and {change.went:,} went "
-        "by listing or fetch.",
-        "since",
-        "Since last run",
-    )
 
 
 def _title(sources: Sequence[SourceRows], targets: Sequence[Target], unfairs: Sequence[Unfair]) -> str:

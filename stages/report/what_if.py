@@ -1,4 +1,4 @@
-"""What the sliders need: the joint counts of all stops, as numbers and rule names, and the one step that helps most."""
+"""What the sliders need: the joint counts of all stops as numbers and rule names, and the one step that helps."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

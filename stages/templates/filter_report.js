@@ -7,6 +7,7 @@ const full = new Intl.NumberFormat("en"), percent = (part, whole) => whole ? (10
 const signed = (value, digits = 1) => (value < 0 ? "−" : "+") + Math.abs(value).toFixed(digits) + " %";
 const change = (rows) => (rows < 0 ? "−" : rows > 0 ? "+" : "") + full.format(Math.abs(rows));
 const far = (value) => value >= 1 ? (1 + value).toFixed(1) + " times" : signed(100 * value);
+const plain = (value) => String(value).replace("-", "−");
 const copy = (text) => navigator.clipboard?.writeText(text).catch(() => {});
 
 // Theme, print, copy, rail.
@@ -89,7 +90,7 @@ function update() {
   all(`[data-sliders="${shown}"] .slider`).forEach((slider) => { const rule = Number(slider.dataset.rule), { stops, sign, unit, atLeast } = source.rules[rule], stop = source.stops[rule], was = source.now[rule], input = $("input", slider);
     input.value = stop; input.setAttribute("aria-valuetext", `${atLeast ? "at least" : "at most"} ${stops[stop]} ${unit}`);
     slider.classList.toggle("moved", stop !== was);
-    $("output", slider).textContent = stop === was ? `${sign} ${stops[was]}` : `${sign} ${stops[was]} → ${stops[stop]}`; draw(slider, source, rule); });
+    $("output", slider).textContent = stop === was ? `${sign} ${plain(stops[was])}` : `${sign} ${plain(stops[was])} → ${plain(stops[stop])}`; draw(slider, source, rule); });
   all("[data-changing]").forEach((list) => { const [at, rule, way] = list.dataset.changing.split(" "), by = source.stops[rule] - source.now[rule];
     list.hidden = Number(at) !== shown || !(way === "stricter" ? by > 0 : by < 0); });
   byGroup(source, source.stops).forEach((count, group) => { const cell = $(`[data-language="${shown} ${group}"]`); if (cell) cell.textContent = full.format(count); });
