@@ -79,9 +79,7 @@ class Judged:
         self.uids = [uid(number) for number in range(self.size)]
         self.reasons, self.funnel, self.cube = judge_with_cube(policy.filters, columns, self.size)
         self.languages = by_language(columns["language"], self.reasons)
-        self.seen = Survey(
-            self.languages, sample_of(policy, self.uids, self.reasons, columns), self.size
-        )
+        self.seen = Survey(self.languages, sample_of(policy, self.uids, self.reasons, columns), self.size)
         self.gallery = Gallery(edges_of(policy, self.seen, self.cube), self.languages, self.size, self.size)
 
     def page(self, source: str = "laion_en", **more: Any) -> str:

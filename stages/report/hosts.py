@@ -29,7 +29,7 @@ class Host:
 
 def hosts_of(output: Output, pool: Manifest) -> tuple[Host, ...]:
     """Return the hosts that lost most rows, and the tail; nothing where the pool does not say hosts."""
-    if len(pool.parts) > MOST_PARTS:
+    if len(pool.parts) > MOST_PARTS or any("outcomes" not in part.files for part in pool.parts):
         return ()
     counts: dict[str, dict[str, int]] = {}
     for part in pool.parts:

@@ -72,14 +72,18 @@ def parse(text: str, rules: Iterable[str], what: str) -> list[Review]:
 
 
 def keep(store: Store, manifest: Manifest, text: str) -> str:
-    """Store answers beside the verdicts, under their hash; the same file twice is stored once."""
-    key = f"{manifest.ref.folder}/reviews/{hashlib.sha256(text.encode()).hexdigest()[:16]}.jsonl"
+    """Store answers beside the verdicts, numbered in the order they came; the same file twice is stored once."""
+    digest, folder = hashlib.sha256(text.encode()).hexdigest()[:16], f"{manifest.ref.folder}/reviews/"
+    there = sorted(store.keys(folder))
+    if same := [key for key in there if key.endswith(f"-{digest}.jsonl")]:
+        return same[0]
+    key = f"{folder}{len(there):06d}-{digest}.jsonl"
     store.write(key, text.encode())
     return key
 
 
 def stored(store: Store, manifest: Manifest, rules: Iterable[str]) -> list[Review]:
-    """Return all answers that were stored beside the verdicts, file by file in the order of their names."""
+    """Return all answers that were stored beside the verdicts, in the order they came."""
     known, found = list(rules), list[Review]()
     for key in sorted(store.keys(f"{manifest.ref.folder}/reviews/")):
         found += parse(store.read(key).decode("utf-8", "replace"), known, key)

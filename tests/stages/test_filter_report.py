@@ -1,4 +1,4 @@
-"""The page as a whole: hostile text stays text, nothing from outside is allowed in, the same input gives the same bytes."""
+"""The page as a whole: hostile text stays text, nothing gets in from outside, the same input gives the same bytes."""
 
 import base64
 import hashlib
@@ -29,16 +29,18 @@ CALM = "A picture of a dog in the park on a bench."
 def everywhere(text: str) -> str:
     """Return a page with one text in every field that anybody else can fill."""
     found = judged_captions([CALM, "red", "Logo"], ["en", text[:60], text[:60]])
+    answer = Review(source="laion_en", rule="length_units", uid="0" * 32, language=text[:40], kept=False, agree=False)
     row = Shown("0" * 32, text, text, kept=False, measure=1.0, picture=thumbnail(picture(40), 0.1))
     edges = (Edge("length_units", (row,), (row,), (row,), (row,), (row,), (row,)), Edge("gibberish", (row,)))
     change = Difference(
-        "laion_en", text, False, 1, 1, 0, 1, 0, 3, 3, (Moved(text, text, text, 1, 0, 0, 0),), ((text, 3, 2),), ((row, text),)
+        "laion_en", text, False, 1, 1, 0, 1, 0, 3, 3, (Moved(text, text, text, 1, 0, 0, 0),), ((text, 3, 2),),
+        ((row, text),),
     )  # fmt: skip
     return found.page(
         gallery=Gallery(edges, {**found.languages, text: {0: 60, 1: 60}}, 9, 3),
         hosts=[Host(text, 200, 100, text, 100)],
         changes=[change],
-        reviews=[Review(source="laion_en", rule="length_units", uid="0" * 32, language=text[:40], kept=False, agree=False)],
+        reviews=[answer],
         provenance={"artifact": text, text: text},
         planted={"gibberish": counts(planted=4, hits=3, right=3, found=2)},
         planted_outcomes={"not_found": counts(planted=10, hits=10, right=10, found=10)},
@@ -109,8 +111,16 @@ def test_addresses_and_long_numbers_are_masked() -> None:
 
 @pytest.mark.parametrize(
     ("count", "text"),
-    [(0, "0"), (9_999, "9,999"), (12_345, "12.3 k"), (999_600, "1.00 M"), (4.55e9, "4.55 B"), (974_846_953, "974.8 M"), (-21.3e6, "−21.3 M")],
-)  # fmt: skip
+    [
+        (0, "0"),
+        (9_999, "9,999"),
+        (12_345, "12.3 k"),
+        (999_600, "1.00 M"),
+        (4.55e9, "4.55 B"),
+        (974_846_953, "974.8 M"),
+        (-21.3e6, "−21.3 M"),
+    ],
+)
 def test_counts_have_three_figures_and_a_unit(count: float, text: str) -> None:
     assert rows(count) == text
 
@@ -152,7 +162,9 @@ def test_samples_without_a_gallery_are_shown_pixelated() -> None:
 def test_several_sources_flow_into_one_page() -> None:
     found = judged(300)
     each = [
-        SourceRows(name, found.policy, found.funnel, 400, 300, {"fetched": 300, "gone": 100}, found.cube, found.languages)
+        SourceRows(
+            name, found.policy, found.funnel, 400, 300, {"fetched": 300, "gone": 100}, found.cube, found.languages
+        )
         for name in ("laion_en", "coyo")
     ]
     page = page_of(each, provenance={"artifact": "verdicts/caption_quality@tiny"}, galleries={"coyo": found.gallery})
