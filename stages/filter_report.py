@@ -145,8 +145,10 @@ def summary(
     outcomes: Mapping[str, int] | None = None,
     cube: Cube | None = None,
     languages: Mapping[str, Mapping[int, int]] | None = None,
+    planted: Mapping[str, Counts] | None = None,
     version: str = "",
 ) -> str:
     """Return the same story as markdown for an artifact: numbers and closed-list words only, under 200 kB."""
     rows = SourceRows(source, policy, funnel, listed, fetched, outcomes or {}, cube, languages or {})
-    return markdown_of(Page(sources=(rows,), provenance={"artifact": f"verdicts@{version}"} if version else {}))
+    provenance = {"artifact": f"verdicts@{version}"} if version else {}
+    return markdown_of(Page(sources=(rows,), provenance=provenance, planted=planted))
