@@ -9,10 +9,10 @@ export DO_NOT_TRACK = 1
 export HF_HUB_OFFLINE = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo down ui test test-slow check bench lock clean
+.PHONY: help setup demo down ui test test-faults test-slow check bench lock clean
 
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 setup: $(STAMP) ## Make .venv and install everything from the hash-pinned lock
 
@@ -42,6 +42,9 @@ ui: setup ## Start the services and print the addresses of the UI and the report
 
 test: setup ## Run the tests
 	@$(BIN)/python -m pytest -m "not slow"
+
+test-faults: setup ## Run the fault suite alone: the hostile web, killed processes, lying storage
+	@$(BIN)/python -m pytest -m "faults and not slow"
 
 test-slow: setup ## Run the tests that take minutes each
 	@$(BIN)/python -m pytest -m slow --timeout 1800

@@ -1,10 +1,16 @@
 """Run every benchmark: `make bench`, or `python -m benchmarks models` for one."""
 
 import sys
+from collections.abc import Callable
 
-from benchmarks import models
+from benchmarks import decoders, download, filters, models
 
-BENCHMARKS = {"models": models.main}
+BENCHMARKS: dict[str, Callable[[], None]] = {
+    "decoders": decoders.main,
+    "download": download.main,
+    "filters": filters.main,
+    "models": models.main,
+}
 
 
 def main(names: list[str]) -> int:

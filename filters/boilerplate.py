@@ -6,17 +6,8 @@ import numpy as np
 from pydantic import Field
 
 from filters.base import CaptionFilter, Examples, Mask, Measure
-from filters.text.captions import Captions, Floats, remembered
-from filters.text.lexicon import Role
-from filters.text.page_phrases import FURNITURE, FURNITURE_UNSPACED
-from filters.text.phrases import Phrases
-
-_PHRASES = Phrases(FURNITURE, FURNITURE_UNSPACED, Role.FURNITURE_BEGINS)
-
-
-@remembered
-def _coverage(captions: Captions) -> Floats:
-    return _PHRASES.coverage(captions)
+from filters.text.captions import Captions
+from filters.text.page_text import coverage
 
 
 class Boilerplate(CaptionFilter):
@@ -54,8 +45,8 @@ class Boilerplate(CaptionFilter):
 
     def measured(self, captions: Captions) -> Measure:
         """Return the share of the caption's letters that known phrases cover."""
-        return _coverage(captions)
+        return coverage(captions, "furniture")
 
     def passes(self, captions: Captions) -> Mask:
         """Keep what phrases cover little of."""
-        return _coverage(captions) <= np.float32(self.max_coverage)
+        return coverage(captions, "furniture") <= np.float32(self.max_coverage)

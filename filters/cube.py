@@ -7,29 +7,14 @@ the number of rows whose digits all exceed `t`: exact for every combination, not
 
 from collections.abc import Iterable, Mapping
 from functools import cached_property
-from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
-from filters.bits import BITS
+from filters.cells import Cells, Ints, coarsenings, coarser, named, pooled
 
 CELLS = 30_000
 """Most cells of a cube; beyond it stops are dropped, never rows."""
-
-Ints = npt.NDArray[np.int64]
-
-
-class Cells(NamedTuple):
-    """Cells as arrays."""
-
-    group: Ints
-    """Which group each cell belongs to, shape (cells,)."""
-    digits: npt.NDArray[np.uint8]
-    """Stops passed, shape (cells, rules)."""
-    rows: Ints
-    """Rows, shape (cells,)."""
 
 
 class Cube(BaseModel):
@@ -117,13 +102,13 @@ class Cube(BaseModel):
 
     def regrouped(self, name: str) -> "Cube":
         """Return the cube with all groups as one, such as the languages of a source."""
-        cells = self.arrays
-        pooled, _ = _pooled(cells._replace(group=np.zeros_like(cells.group)), 1)
+        one = self.arrays._replace(group=np.zeros_like(self.arrays.group))
+        cells, _ = pooled(one, 1)
         fixed = sum(self.fixed_drops.values())
         return Cube(
             stops=self.stops,
             current=self.current,
-            cells=_named([name], pooled),
+            cells=named([name], cells),
             fixed_drops={name: fixed} if fixed else {},
             declared=self.declared,
         )
@@ -177,7 +162,7 @@ def cube_of(
     cells: Cells,
     fixed: Ints,
 ) -> Cube:
-    """Return a cube of these cells, with stops given up where there are too many.
+    """Return a cube of these cells, with stops given up where there are too many; a group keeps at least one cell.
 
     Args:
         declared: All stops of each rule.
@@ -187,68 +172,23 @@ def cube_of(
         cells: Cells; equal ones are added up, and those with a digit 0 are left out and counted.
         fixed: Rows that no stop brings back, shape (groups,).
     """
-    cells, lost = _pooled(cells, len(names))
-    if len(cells.rows) > CELLS:
-        ladder = coarsenings(declared, thresholds)
-        first, last = 0, len(ladder) - 1
-        while first < last:
-            middle = (first + last) // 2
-            fits = len(_pooled(coarser(cells, stops, ladder[middle]), len(names))[0].rows) <= CELLS
-            first, last = (first, middle) if fits else (middle + 1, last)
-        cells, more = _pooled(coarser(cells, stops, ladder[first]), len(names))
-        stops = {rule: tuple(s for s in ladder[first][rule] if s in stops[rule]) for rule in ladder[first]}
-        lost = lost + more
+    cells, lost = pooled(cells, len(names))
+    ladder = coarsenings(declared, thresholds)
+    first, last = 0, len(ladder) - 1
+    while len(cells.rows) > CELLS and first <= last:
+        middle = (first + last) // 2
+        some = {rule: tuple(s for s in ladder[middle][rule] if s in stops[rule]) for rule in ladder[middle]}
+        fewer, more = pooled(coarser(cells, stops, some), len(names))
+        if len(fewer.rows) <= CELLS and middle > first:
+            last = middle
+            continue
+        # The steps that follow lie within this one, so they need not begin at the whole again.
+        cells, stops, lost, first = fewer, some, lost + more, middle + 1
     fixed = fixed + lost
     return Cube(
         stops=dict(stops),
         current={rule: stops[rule].index(thresholds[rule]) for rule in sorted(stops)},
-        cells=_named(names, cells),
+        cells=named(names, cells),
         fixed_drops={name: int(count) for name, count in zip(names, fixed, strict=True) if count},
         declared=dict(declared),
     )
-
-
-def coarsenings(
-    declared: Mapping[str, tuple[float, ...]], thresholds: Mapping[str, float]
-) -> list[dict[str, tuple[float, ...]]]:
-    """Return which stops stay, in ever smaller choices that each lie within the one before.
-
-    Every second stop goes, rule by rule, then every second of what is left, until only the current ones stay.
-    Rules with high bits come first: the ones that people move most have low bits.
-    """
-    found = [dict(declared)]
-    for every in (2, 4, 8, 16):
-        for rule in sorted(declared, key=lambda name: (-BITS[name], name)):
-            now = declared[rule].index(thresholds[rule])
-            some = tuple(stop for at, stop in enumerate(declared[rule]) if (at - now) % every == 0)
-            found.append(found[-1] | {rule: some})
-    return found
-
-
-def coarser(cells: Cells, stops: Mapping[str, tuple[float, ...]], kept: Mapping[str, tuple[float, ...]]) -> Cells:
-    """Return cells whose digits count only some of the stops; not yet added up."""
-    digits = np.empty_like(cells.digits)
-    for column, rule in enumerate(sorted(stops)):
-        stays = np.array([False, *(stop in kept[rule] for stop in stops[rule])])
-        digits[:, column] = np.cumsum(stays, dtype=np.uint8)[cells.digits[:, column]]
-    return cells._replace(digits=digits)
-
-
-def _pooled(cells: Cells, groups: int) -> tuple[Cells, Ints]:
-    """Return cells with equal ones added up, and the rows by group of those that no stop keeps, shape (groups,)."""
-    good = (cells.digits > 0).all(axis=1)
-    lost = np.bincount(cells.group[~good], weights=cells.rows[~good], minlength=groups).astype(np.int64)
-    keys = np.concatenate([cells.group[good, None].astype(">u4").view(np.uint8), cells.digits[good]], axis=1)
-    whole = np.ascontiguousarray(keys).view(f"V{keys.shape[1]}").ravel()
-    _, first, back = np.unique(whole, return_index=True, return_inverse=True)
-    rows = np.bincount(back, weights=cells.rows[good], minlength=len(first)).astype(np.int64)
-    return Cells(cells.group[good][first], cells.digits[good][first], rows), lost
-
-
-def _named(names: list[str], cells: Cells) -> dict[str, dict[str, int]]:
-    rules = cells.digits.shape[1]
-    letters = np.frombuffer(b"0123456789abcdef", dtype=np.uint8)[cells.digits].tobytes().decode()
-    found: dict[str, dict[str, int]] = {}
-    for at, (group, rows) in enumerate(zip(cells.group.tolist(), cells.rows.tolist(), strict=True)):
-        found.setdefault(names[group], {})[letters[at * rules : (at + 1) * rules]] = rows
-    return found

@@ -9,7 +9,8 @@ import pyarrow as pa
 
 from filters.base import Columns, Filter
 from filters.bits import BITS
-from filters.cube import Cells, Cube, cube_of
+from filters.cells import Cells
+from filters.cube import Cube, cube_of
 from filters.funnel import Funnel, grouped, judge
 from filters.stops import current_of, movable, passed, stops_of
 

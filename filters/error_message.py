@@ -7,16 +7,12 @@ from pydantic import Field
 
 from filters.base import CaptionFilter, Examples, Mask, Measure
 from filters.text.captions import Captions, Floats, remembered
-from filters.text.lexicon import Role
-from filters.text.page_phrases import ERRORS, ERRORS_UNSPACED
-from filters.text.phrases import Phrases
-
-_PHRASES = Phrases(ERRORS, ERRORS_UNSPACED, Role.ERROR_BEGINS)
+from filters.text.page_text import coverage
 
 
 @remembered
 def _coverage(captions: Captions) -> Floats:
-    found = _PHRASES.coverage(captions)
+    found = coverage(captions, "errors")
     # Nothing but the number: digits are no words.
     found[captions.matches(r"^[^0-9]{0,3}404[^0-9]{0,3}$", captions.length < 8)] = 1
     return found

@@ -8,20 +8,16 @@ from pydantic import Field
 from filters.base import CaptionFilter, Examples, Mask, Measure
 from filters.text import code_points
 from filters.text.captions import Captions, Floats, remembered
-from filters.text.lexicon import Role
-from filters.text.page_phrases import STAND_INS, STAND_INS_ANYWHERE, STAND_INS_UNSPACED
-from filters.text.phrases import Phrases
+from filters.text.page_text import coverage, covered
 
-_MOSTLY = Phrases(STAND_INS, STAND_INS_UNSPACED, Role.STAND_IN_BEGINS)
-_ANYWHERE = Phrases(STAND_INS_ANYWHERE, begins=Role.STAND_IN_BEGINS)
 _TEMPLATE = r"\{\{[^}]*\}\}|\$\{|%[sd](?:$|\s)|<%|%>"
 
 
 @remembered
 def _coverage(captions: Captions) -> Floats:
-    found = _MOSTLY.coverage(captions)
+    found = coverage(captions, "stand_ins")
     template = captions.matches(_TEMPLATE, captions.having(captions.kinds == code_points.MARKUP))
-    found[(_ANYWHERE.covered(captions) > 0) | template] = 1
+    found[(covered(captions)["stand_ins_anywhere"] > 0) | template] = 1
     return found
 
 

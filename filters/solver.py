@@ -73,8 +73,8 @@ def rules_to_move(cube: Cube, named: Sequence[str] = ()) -> list[str]:
         raise ValueError(
             f"rule {unknown[0]!r} cannot be moved; rules with stops here are {', '.join(cube.rules) or 'none'}"
         )
-    chosen = sorted(set(named) or set(PREFERRED) & set(cube.stops), key=lambda rule: BITS[rule])
-    chosen = chosen or sorted(cube.stops, key=lambda rule: BITS[rule])[: len(PREFERRED)]
+    chosen = sorted(set(named) or set(PREFERRED) & set(cube.stops), key=lambda rule: (BITS.get(rule, 64), rule))
+    chosen = chosen or sorted(cube.stops, key=lambda rule: (BITS.get(rule, 64), rule))[: len(PREFERRED)]
     if not chosen:
         raise ValueError("this policy has no rule with a number to move; the source passes the step whole")
     if len(chosen) > MOST_MOVED:

@@ -6,7 +6,6 @@ import numpy as np
 
 from filters.base import CaptionFilter, Examples, Mask
 from filters.text.captions import Captions
-from filters.text.characters import letter_mask
 
 _URL = (
     r"https?://|(?:^|[\s(])[Ww][Ww][Ww]\.|[A-Za-z0-9]\.(?:com|net|org|info|biz|ru|cn|de|fr|it|es|nl|pl|jp|br|uk|eu|co|io|tv)"
@@ -48,9 +47,10 @@ class UrlEmail(CaptionFilter):
 
 def addressed(captions: Captions) -> Mask:
     """Return which captions may hold an address: an at sign, or a dot or slash between what belongs together."""
-    points, inside = captions.points, letter_mask(captions)
+    points = captions.points
     where = points == ord("@")
-    dots = points == ord(".")
-    where[1:-1] |= dots[1:-1] & inside[2:]
+    # Endings are in small letters: "U.S. Army" is not looked at any closer.
+    small = (points >= ord("a")) & (points <= ord("z"))
+    where[:-1] |= (points[:-1] == ord(".")) & small[1:]
     where[1:] |= (points[1:] == ord("/")) & (points[:-1] == ord("/"))
     return captions.having(np.asarray(where))

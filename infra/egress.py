@@ -1,63 +1,63 @@
 """What may leave this machine: http(s) to public addresses, checked on every hop, bounded in time and bytes.
 
-`Guard.open` has the shape of a urllib opener, so a library that fetches with
-`urllib.request.urlopen` is governed by `Guard.install()`. Every failure becomes an
-`EgressError` whose reason is from a closed list; remote text never gets through.
+`Guard.fetch` returns a whole body or raises an `EgressError` whose reason is from a closed list; remote text never
+gets through. `Guard.open` has the shape of a urllib opener, so a library that fetches with
+`urllib.request.urlopen` is governed by `Guard.install()`. No proxy of the environment, no `.netrc`, no
+cookie is ever read: nothing here knows of them.
 """
 
-import contextlib
-import email.message
-import http.client
+import functools
 import io
-import ipaddress
-import socket
-import ssl
+import pickle
+import random
 import threading
 import time
 import urllib.request
-from collections.abc import Callable
-from typing import Any
-from urllib.parse import quote, urljoin, urlsplit
+from collections.abc import Callable, Collection
+from typing import Any, ClassVar, NamedTuple
 
-CHUNK = 1 << 16
+from infra.addresses import Target, follow, parse
+from infra.asking import Asker, Clock
+from infra.connections import Connections, reserve_descriptors
+from infra.egress_error import REASONS, EgressError, reason_in
+from infra.hosts import Turns
+from infra.http_head import Head, Headers
+from infra.opt_out import OPT_OUTS
+from infra.resolver import Answer, Lookup, Resolver, system_lookup
+from infra.robots import MOST_BYTES, RobotsCache, product_token
+
+__all__ = ["REASONS", "EgressError", "Fetched", "Guard", "Headers", "Response", "reason_in"]
+
 RETRIED = frozenset({"rate_limited", "server_error", "connect"})
+"""What a moment may mend; the other transient reasons are left to a later pass over the list."""
+
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
+BACK_OFF_SECONDS = 0.25
 
 
-class EgressError(OSError):
-    """A fetch that was refused or failed; `reason` is one word of a closed list."""
+class Fetched(NamedTuple):
+    """A whole body, and how it came."""
 
-    def __init__(self, reason: str, status: int | None = None, retry_after: float = 0.0) -> None:
-        """Keep the reason, the HTTP status when one came, and the wait that the server asked for."""
-        super().__init__(f"egress={reason};status={status or 0}")
-        self.reason, self.status, self.retry_after = reason, status, retry_after
-
-
-def reason_in(message: str) -> tuple[str, int | None] | None:
-    """Return (reason, HTTP status) from the text of an EgressError, None for any other text."""
-    if not message.startswith("egress="):
-        return None
-    reason, _, status = message.removeprefix("egress=").partition(";status=")
-    return reason, int(status) or None
-
-
-def is_public(address: str) -> bool:
-    """Say whether an IP address belongs to the public internet, seen through every wrapping of IPv4 in IPv6."""
-    found = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(found, ipaddress.IPv6Address):
-        inner = found.ipv4_mapped or found.sixtofour
-        if found in ipaddress.ip_network("64:ff9b::/96"):
-            inner = ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)
-        if inner is not None:
-            return is_public(str(inner))
-    return found.is_global and not found.is_multicast
+    body: bytes
+    headers: Headers
+    status: int
+    url: str
+    """The last address, after redirects."""
+    tries: int
+    """Requests for the address until this answer."""
+    latency_seconds: float
+    """From the first request on, without the waits for the host's turn."""
 
 
 class Guard:
-    """The egress policy of one process."""
+    """The egress policy of one process; made again from its settings when it travels to another one."""
+
+    _shared: ClassVar[dict[bytes, "Guard"]] = {}
+    _sharing: ClassVar[threading.Lock] = threading.Lock()
 
     def __init__(
         self,
-        allow: frozenset[str] = frozenset(),
+        allow: Collection[str] = frozenset(),
         timeout_seconds: float = 10.0,
         deadline_seconds: float = 20.0,
         max_bytes: int = 20_000_000,
@@ -65,179 +65,187 @@ class Guard:
         retries: int = 1,
         retry_after_cap_seconds: float = 2.0,
         inspect: Callable[[bytes], str | None] | None = None,
+        *,
+        user_agent: str = "internvl-pipeline/0.1",
+        min_bytes_per_second: float = 1_000.0,
+        grace_seconds: float = 5.0,
+        per_host: int = 8,
+        per_host_per_second: float | None = None,
+        turns_folder: str | None = None,
+        turn_seconds: float = 600.0,
+        most_timeouts: int = 50,
+        respect_robots: bool = False,
+        opt_outs: Collection[str] = OPT_OUTS,
+        blocked: Callable[[str], bool] | None = None,
+        allow_downgrade: bool = False,
+        ca_file: str | None = None,
+        lookup: Lookup = system_lookup,
+        fetches_at_once: int = 64,
     ) -> None:
         """Set the limits.
 
         Args:
             allow: `host:port` exceptions to the public-address rule, such as a loopback test web.
-            timeout_seconds: Per network read.
-            deadline_seconds: For one whole fetch, all hops.
+            timeout_seconds: Longest silence of a server, and longest wait for a name or a connection.
+            deadline_seconds: For one whole fetch: names, connections, hops, body, tries and the waits between them.
             max_bytes: Largest body.
             max_hops: Most redirects followed.
-            retries: Further tries where trying again can help.
-            retry_after_cap_seconds: Longest wait that a server may ask for.
+            retries: Further tries where trying again at once can help.
+            retry_after_cap_seconds: Longest that a host is left alone at its own wish; an address that wants
+                more is not asked again by this fetch.
             inspect: Looks at the body before anybody decodes it; returns a reason to refuse, or None.
+            user_agent: Who asks, with a way to reach them: `our-crawler/1.0 (+https://our.example/bot)`.
+            min_bytes_per_second: Slower bodies are given up, after `grace_seconds`.
+            grace_seconds: How long a body may come slowly.
+            per_host: Most requests of one host at once.
+            per_host_per_second: Most requests of one host per second.
+            turns_folder: A folder on a local disk; the guards of all processes that name it share their turns.
+            turn_seconds: Longest wait for a turn; then the fetch fails as `rate_limited`.
+            most_timeouts: A host that timed out so often in a row is not asked for a minute: `timeout` at once.
+            respect_robots: Read robots.txt and obey it.
+            opt_outs: Words of X-Robots-Tag, and `tdm-reservation`, that keep a body out.
+            blocked: Says of a host name that it may not be asked, on every hop.
+            allow_downgrade: Follow redirects from https to http; refused otherwise, as whoever is in
+                between could answer.
+            ca_file: Authorities to trust instead of the system's, such as a local one.
+            lookup: Names to addresses, instead of the system's resolver.
+            fetches_at_once: How many threads will fetch, for the check of the open-file limit.
+
+        Raises:
+            OSError: The process may not open so many files.
+            ValueError: A limit that lets nothing through, or a user agent that is no header.
         """
-        self.allow, self.timeout, self.deadline = allow, timeout_seconds, deadline_seconds
+        self._settings = {name: value for name, value in locals().items() if name != "self"}
+        if not product_token(user_agent) or not user_agent.isascii() or not user_agent.isprintable():
+            raise ValueError(
+                f"user_agent={user_agent!r}: name a crawler and a contact, as in 'our-crawler/1.0 (+url)'"
+            )
+        self.allow, self.timeout, self.deadline = frozenset(allow), timeout_seconds, deadline_seconds
         self.max_bytes, self.max_hops, self.retries = max_bytes, max_hops, retries
         self.retry_after_cap, self.inspect = retry_after_cap_seconds, inspect
-        # One TLS context per process: building one costs 25 ms of CPU.
-        self._tls = ssl.create_default_context()
+        self._opt_outs, self._blocked, self._downgrade = frozenset(opt_outs), blocked, allow_downgrade
+        most_idle = min(256, 2 * fetches_at_once)
+        reserve_descriptors(fetches_at_once + most_idle + 256)
+        self._connections = Connections(
+            ca_file, timeout_seconds, min_bytes_per_second, grace_seconds, most_idle=most_idle
+        )
+        self._resolver = Resolver(lookup)
+        turns = Turns(per_host, per_host_per_second, turns_folder, turn_seconds, most_timeouts)
+        self._asker = Asker(self._connections, turns, user_agent, retry_after_cap_seconds)
+        self._robots = RobotsCache(product_token(user_agent)) if respect_robots else None
+
+    def __reduce__(self) -> tuple[Callable[..., "Guard"], tuple[()]]:
+        return functools.partial(type(self), **self._settings), ()
+
+    @classmethod
+    def shared(cls, **settings: Any) -> "Guard":
+        """Return this process's guard with these settings: its connections, names and robots.txt outlive one part."""
+        key = pickle.dumps(sorted(settings.items()))
+        with cls._sharing:
+            if key not in cls._shared:
+                while len(cls._shared) >= 4:
+                    cls._shared.pop(next(iter(cls._shared)))
+                cls._shared[key] = cls(**settings)
+            return cls._shared[key]
 
     def install(self) -> None:
         """Make `urllib.request.urlopen` obey this guard in the whole process."""
         urllib.request.install_opener(self)  # type: ignore[arg-type]
 
-    def check_url(self, url: str) -> tuple[str, str, int]:
-        """Return (scheme, host, port) of an address that may be asked for.
-
-        Raises:
-            EgressError: `refused_scheme` or `bad_url`.
-        """
-        try:
-            parts = urlsplit(url)
-            port = parts.port
-        except ValueError:
-            raise EgressError("bad_url") from None
-        if parts.scheme.lower() not in ("http", "https"):
-            raise EgressError("refused_scheme")
-        if not parts.hostname or parts.username is not None or any(ord(c) <= 32 or c == "\\" for c in url):
-            raise EgressError("bad_url")
-        return parts.scheme.lower(), parts.hostname, port or (443 if parts.scheme.lower() == "https" else 80)
-
-    def connect(self, address: tuple[str, int], timeout: Any = None, source_address: Any = None) -> socket.socket:
-        """Resolve once, check every answer, and connect to a checked address.
-
-        Raises:
-            EgressError: `dns`, `refused_address` or `connect`.
-        """
-        host, port = address
-        try:
-            answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError):
-            raise EgressError("dns") from None
-        if f"{host}:{port}" not in self.allow and not all(is_public(str(a[4][0])) for a in answers):
-            raise EgressError("refused_address")
-        for family, kind, protocol, _, target in answers:
-            raw = socket.socket(family, kind, protocol)
-            raw.settimeout(self.timeout)
-            try:
-                raw.connect(target)
-                return raw
-            except TimeoutError:
-                raw.close()
-                raise EgressError("timeout") from None
-            except OSError:
-                raw.close()
-        raise EgressError("connect")
-
     def open(self, request: Any, data: Any = None, timeout: Any = None) -> "Response":
-        """Fetch an address and return its whole body.
+        """Fetch an address as urllib would; headers and time-outs of the caller give way to ours.
 
         Raises:
-            EgressError: Always with a reason from the closed list.
+            EgressError: As `fetch`.
         """
-        url = request.full_url if isinstance(request, urllib.request.Request) else str(request)
-        headers = dict(request.header_items()) if isinstance(request, urllib.request.Request) else {}
-        stop = time.monotonic() + self.deadline
-        for attempt in range(self.retries + 1):
-            try:
-                return self._follow(url, headers, stop)
-            except EgressError as error:
-                wait = min(error.retry_after or 0.1, self.retry_after_cap)
-                if attempt == self.retries or error.reason not in RETRIED or time.monotonic() + wait > stop:
-                    raise
-                time.sleep(wait)
-        raise EgressError("lost")
+        fetched = self.fetch(request.full_url if isinstance(request, urllib.request.Request) else str(request))
+        return Response(fetched.body, fetched.headers, fetched.url, fetched.status)
 
-    def _follow(self, url: str, headers: dict[str, str], stop: float) -> "Response":
-        for _ in range(self.max_hops + 1):
-            scheme, host, port = self.check_url(url)
+    def close(self) -> None:
+        """Close idle connections."""
+        self._connections.close()
+
+    def fetch(self, url: str) -> Fetched:
+        """Fetch the body of an address.
+
+        Raises:
+            EgressError: Always with a reason of `REASONS`, or what `inspect` returned.
+        """
+        clock, tries = Clock(self.deadline), 0
+        while True:
+            tries += 1
             try:
-                status, answer, body = self._one(scheme, host, port, url, headers, stop)
-            except EgressError:
-                raise
-            except TimeoutError:
-                raise EgressError("timeout") from None
-            except ssl.SSLError:
-                raise EgressError("tls") from None
-            except (OSError, http.client.HTTPException, ValueError):
-                raise EgressError("connect") from None
-            if status in (301, 302, 303, 307, 308) and (target := answer.get("Location")):
-                url = urljoin(url, target)
-                continue
-            if status != 200:
-                raise EgressError(_reason(status), status, _seconds(answer.get("Retry-After")))
-            if self.inspect and (refusal := self.inspect(body)):
-                raise EgressError(refusal, status)
-            return Response(body, answer)
+                head, body, last = self._follow(parse(url), clock)
+                if self.inspect and (refusal := self.inspect(body)):
+                    raise EgressError(refusal, head.status)
+                return Fetched(body, head.headers, head.status, last, tries, clock.latency)
+            except EgressError as error:
+                pause = self._pause(error, tries)
+                if pause is None or pause >= clock.left:
+                    raise EgressError(error.reason, error.status, error.retry_after, tries, clock.latency) from None
+                time.sleep(pause)
+
+    def _pause(self, error: EgressError, tries: int) -> float | None:
+        """Return how long to wait before another try, None where none is worth it."""
+        if tries > self.retries or error.reason not in RETRIED or error.retry_after > self.retry_after_cap:
+            return None
+        # Our own patience with a host ended: no server said that.
+        if error.reason == "rate_limited" and error.status is None:
+            return None
+        # Doubled each time, and never in step with the other threads.
+        back_off = BACK_OFF_SECONDS * 2.0 ** (tries - 1) * random.uniform(0.5, 1.0)
+        return max(error.retry_after, min(back_off, max(self.retry_after_cap, BACK_OFF_SECONDS)))
+
+    def _follow(self, target: Target, clock: Clock) -> tuple[Head, bytes, str]:
+        """Return what the last hop answers: a 200 with its body; everything else raises."""
+
+        def ask(hop: Target) -> tuple[Head, bytes]:
+            answer = self._permitted(hop, clock)
+            if self._robots and not self._robots.allows(hop, lambda file: self._robots_of(file, clock), clock.left):
+                raise EgressError("robots")
+            return self._asker.ask(hop, answer.addresses, clock, self.max_bytes, self._opt_outs)
+
+        return self._last_hop(target, ask)
+
+    def _robots_of(self, file: Target, clock: Clock) -> bytes:
+        """Return a robots.txt, through the same checks and out of the same time as what it is read for."""
+
+        def ask(hop: Target) -> tuple[Head, bytes]:
+            return self._asker.ask(hop, self._permitted(hop, clock).addresses, clock, MOST_BYTES, ())
+
+        return self._last_hop(file, ask)[1]
+
+    def _last_hop(self, target: Target, ask: Callable[[Target], tuple[Head, bytes]]) -> tuple[Head, bytes, str]:
+        seen = set()
+        for _ in range(self.max_hops + 1):
+            seen.add(target.url)
+            head, body = ask(target)
+            if head.status == 200:
+                return head, body, target.url
+            if head.status not in REDIRECTS:
+                raise self._asker.refusal(target, head)
+            onward = follow(target, head.headers.get("location"))
+            if onward.url in seen or (target.scheme == "https" != onward.scheme and not self._downgrade):
+                break
+            target = onward
         raise EgressError("bad_redirect")
 
-    def _one(
-        self, scheme: str, host: str, port: int, url: str, headers: dict[str, str], stop: float
-    ) -> tuple[int, email.message.Message, bytes]:
-        connection: http.client.HTTPConnection
-        if scheme == "https":
-            connection = http.client.HTTPSConnection(host, port, timeout=self.timeout, context=self._tls)
-        else:
-            connection = http.client.HTTPConnection(host, port, timeout=self.timeout)
-        connection._create_connection = self.connect  # type: ignore[attr-defined]
-        # Only a clock of our own bounds a server that drips its headers byte by byte.
-        watchdog: threading.Timer | None = None
-        try:
-            parts = urlsplit(url)
-            path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-            path = quote(path, safe="/%?=&:;,+@!$'()*~[]")
-            connection.request("GET", path, headers={**headers, "Accept-Encoding": "identity", "Connection": "close"})
-            # The response takes the socket away from the connection, so it is remembered here.
-            watchdog = threading.Timer(max(0.0, stop - time.monotonic()), self._cut, args=(connection.sock,))
-            watchdog.daemon = True
-            watchdog.start()
-            response = connection.getresponse()
-            if response.status != 200:
-                return response.status, response.headers, b""
-            if (size := response.headers.get("Content-Length")) and size.isdigit() and int(size) > self.max_bytes:
-                raise EgressError("too_large", 200)
-            pieces, total = [], 0
-            while piece := response.read(CHUNK):
-                pieces.append(piece)
-                total += len(piece)
-                if total > self.max_bytes:
-                    raise EgressError("too_large", 200)
-                if time.monotonic() > stop:
-                    raise EgressError("timeout")
-            if time.monotonic() > stop:
-                raise EgressError("timeout")
-            return response.status, response.headers, b"".join(pieces)
-        except (OSError, http.client.HTTPException, AttributeError):
-            if time.monotonic() >= stop:
-                raise EgressError("timeout") from None
-            raise
-        finally:
-            if watchdog:
-                watchdog.cancel()
-            connection.close()
-
-    @staticmethod
-    def _cut(stream: socket.socket) -> None:
-        # It may have ended by itself a moment ago.
-        with contextlib.suppress(OSError):
-            stream.shutdown(socket.SHUT_RDWR)
+    def _permitted(self, target: Target, clock: Clock) -> Answer:
+        """Return the checked addresses of a hop: every answer of the resolver must be public."""
+        if self._blocked and self._blocked(target.host):
+            raise EgressError("blocked")
+        if clock.left <= 0:
+            raise EgressError("timeout")
+        answer = self._resolver.resolve(target.host, min(self.timeout, clock.left))
+        if not (answer.public and target.speaks_http) and target.endpoint not in self.allow:
+            raise EgressError("refused_address")
+        return answer
 
 
 class Response(io.BytesIO):
     """A whole body with its headers, as a urllib response looks to its reader."""
 
-    def __init__(self, body: bytes, headers: email.message.Message) -> None:
-        """Hold both."""
+    def __init__(self, body: bytes, headers: Any, url: str = "", status: int = 200) -> None:
+        """Hold all of it."""
         super().__init__(body)
-        self.headers = headers
-
-
-def _reason(status: int) -> str:
-    named = {404: "not_found", 410: "gone", 401: "forbidden", 403: "forbidden", 451: "forbidden", 429: "rate_limited"}
-    return named.get(status) or ("server_error" if status >= 500 else "bad_status")
-
-
-def _seconds(value: str | None) -> float:
-    return float(value) if value and value.strip().isdigit() else 0.0
+        self.headers, self.url, self.status = headers, url, status

@@ -24,6 +24,7 @@ class Settings(BaseModel):
     ray_port: int = Field(default=16379, ge=1, le=65535)
     report_port: int = Field(default=18090, ge=1, le=65535)
     web_port: int = Field(default=18080, ge=1, le=65535, description="The tiny recipe's loopback web.")
+    drift_patience_seconds: float = Field(default=1800, ge=0, description="How long a download waits in an outage.")
 
     @property
     def own_prefect_api_url(self) -> str:
@@ -64,13 +65,13 @@ class Settings(BaseModel):
 def settings() -> Settings:
     """Return the settings of this process, read from `INTERNVL_*` in the environment."""
     home = Path(os.environ.get("INTERNVL_HOME", ".internvl")).resolve()
-    ports = {
+    given = {
         name: value
-        for name in ("prefect_port", "ray_dashboard_port", "ray_port", "report_port", "web_port")
-        if (value := os.environ.get(f"INTERNVL_{name.upper()}"))
+        for name in Settings.model_fields
+        if name.endswith(("_port", "_seconds")) and (value := os.environ.get(f"INTERNVL_{name.upper()}"))
     }
     return Settings.model_validate(
-        {"home": home, "store_root": os.environ.get("INTERNVL_STORE", str(home / "store")), **ports}
+        {"home": home, "store_root": os.environ.get("INTERNVL_STORE", str(home / "store")), **given}
     )
 
 
@@ -95,6 +96,7 @@ def quiet_environment(here: Settings) -> dict[str, str]:
         "INTERNVL_RAY_PORT": str(here.ray_port),
         "INTERNVL_REPORT_PORT": str(here.report_port),
         "INTERNVL_WEB_PORT": str(here.web_port),
+        "INTERNVL_DRIFT_PATIENCE_SECONDS": str(here.drift_patience_seconds),
         "PREFECT_HOME": str(here.home / "prefect"),
         "PREFECT_API_URL": here.prefect_api_url,
         "PREFECT_SERVER_EPHEMERAL_ENABLED": "false",

@@ -7,29 +7,33 @@ environment or the machine's role, never from arguments, so a pickled `Store` ho
 
 import hashlib
 import os
-import shutil
 import tempfile
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, cast
+from typing import BinaryIO, cast
 
-import fsspec
+from infra import disk_files
+from infra.s3_objects import Bucket
+from infra.store_entries import Entry, StorageError, StoreUnavailable, checked_key, checked_root
 
-CHUNK = 1 << 20
+__all__ = ["Entry", "StorageError", "Store", "StoreUnavailable", "sha256_file"]
 
-
-class StorageError(RuntimeError):
-    """The store cannot do what was asked; the message names the key and the next move."""
+CHUNK = disk_files.CHUNK
 
 
 def sha256_file(path: Path) -> str:
     """Return the hexadecimal SHA-256 of a local file, read in pieces."""
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(CHUNK):
-            digest.update(block)
+        return _sha256(file)
+
+
+def _sha256(file: BinaryIO) -> str:
+    digest = hashlib.sha256()
+    while block := file.read(CHUNK):
+        digest.update(block)
     return digest.hexdigest()
 
 
@@ -37,59 +41,89 @@ class Store:
     """Files by key under one root; keys are relative posix paths without `..`."""
 
     def __init__(self, root: str) -> None:
-        """Bind to a folder (made when needed) or to `s3://bucket/prefix`."""
-        scheme, _, rest = root.partition("://")
-        if rest and scheme not in ("s3", "file"):
-            raise StorageError(f"store root {root!r}: only a folder or s3://bucket/prefix is known")
-        self.remote = scheme == "s3" and bool(rest)
-        self.root = root.rstrip("/") if self.remote else str(Path(rest or root).resolve())
+        """Bind to a folder (made when needed) or to `s3://bucket/prefix`.
+
+        Raises:
+            StorageError: The root is neither, or it climbs.
+        """
+        self.root, self.remote = checked_root(root)
 
     def __repr__(self) -> str:
         """Show the root alone."""
         return f"Store({self.root!r})"
 
-    @property
-    def _s3(self) -> Any:
-        # fsspec caches instances, so this is cheap and keeps the client out of pickles. Listings
-        # are not cached: another process may have written a moment ago.
-        return fsspec.filesystem("s3", use_listings_cache=False)
-
     def path(self, key: str) -> str:
         """Return the full path of a key.
 
         Raises:
-            StorageError: The key is absolute or climbs out of the root.
+            StorageError: The key is absolute, climbs out of the root or holds a control character.
         """
-        parts = PurePosixPath(key).parts
-        if not parts or key.startswith("/") or ".." in parts or "\0" in key:
-            raise StorageError(f"key {key!r} does not stay inside the store; use a relative path without '..'")
-        return f"{self.root}/{'/'.join(parts)}"
+        return f"{self.root}/{checked_key(key)}"
+
+    def _file(self, key: str) -> Path:
+        return Path(self.path(key))
+
+    def _own_file(self, key: str) -> Path:
+        """Return a path to change; a folder that is a link must not carry the change out of the root."""
+        path = self._file(key)
+        real = os.path.realpath(path.parent)
+        if real != self.root and not real.startswith(self.root.rstrip("/") + "/"):
+            raise StorageError(f"key {key!r} leads through a link to {real}, outside {self.root}; remove the link")
+        return path
+
+    def _split(self, key: str) -> tuple[Bucket, str]:
+        name, _, prefix = self.path(key).removeprefix("s3://").partition("/")
+        return Bucket(name), prefix
+
+    def _below(self, prefix: str) -> tuple[Bucket, str, str]:
+        """Return the bucket, the prefix that lists a folder, and what to cut off to get keys."""
+        name, _, inner = self.root.removeprefix("s3://").partition("/")
+        bare = f"{inner}/" if inner else ""
+        return Bucket(name), f"{self._split(prefix)[1]}/" if prefix else bare, bare
 
     def check(self) -> None:
-        """Prove that the root can be written and read.
+        """Prove that the root can be written and read, and that of two writers one wins.
 
         Raises:
-            StorageError: It cannot; the message says why.
+            StorageError: It cannot, or both would; the message says why.
         """
         probe = f"tmp/probe-{uuid.uuid4().hex}"
         try:
             self.write(probe, b"probe")
+            both_win = self.create(probe, b"rival")
             self.remove(probe)
         except Exception as error:
             raise StorageError(
                 f"store {self.root} cannot be written: {type(error).__name__}: {error}; "
                 "set INTERNVL_STORE to a folder or bucket that you may write"
             ) from error
+        if both_win:
+            raise StorageError(
+                f"store {self.root} lets a second writer replace what the first one wrote (it ignores "
+                "If-None-Match); set INTERNVL_STORE to a folder, or to a bucket with conditional writes"
+            )
 
     def exists(self, key: str) -> bool:
-        """Say whether a whole file stands under this key."""
-        path = self.path(key)
-        return bool(self._s3.isfile(path)) if self.remote else Path(path).is_file()
+        """Say whether a whole file stands under this key; a store that does not answer is an error, not a no."""
+        if not self.remote:
+            return self._file(key).is_file()
+        bucket, name = self._split(key)
+        try:
+            bucket.head(name)
+        except FileNotFoundError:
+            return False
+        return True
 
     def size(self, key: str) -> int:
-        """Return the bytes of a file."""
-        path = self.path(key)
-        return int(self._s3.size(path)) if self.remote else Path(path).stat().st_size
+        """Return the bytes of a file.
+
+        Raises:
+            FileNotFoundError: Nothing stands under this key.
+        """
+        if not self.remote:
+            return self._file(key).stat().st_size
+        bucket, name = self._split(key)
+        return bucket.head(name).bytes
 
     def read(self, key: str) -> bytes:
         """Return the bytes of a file.
@@ -97,61 +131,77 @@ class Store:
         Raises:
             FileNotFoundError: Nothing stands under this key.
         """
-        path = self.path(key)
-        return bytes(self._s3.cat_file(path)) if self.remote else Path(path).read_bytes()
+        if not self.remote:
+            return self._file(key).read_bytes()
+        bucket, name = self._split(key)
+        return bucket.read(name)
+
+    def read_range(self, key: str, start: int, stop: int) -> bytes:
+        """Return the bytes of a file from `start` up to `stop`."""
+        if self.remote:
+            bucket, name = self._split(key)
+            return bucket.read_range(name, start, stop)
+        with self._file(key).open("rb") as file:
+            file.seek(start)
+            return file.read(stop - start)
 
     def open(self, key: str) -> BinaryIO:
         """Open a file for reading, with seek."""
-        path = self.path(key)
-        return cast(BinaryIO, self._s3.open(path, "rb") if self.remote else Path(path).open("rb"))
+        if not self.remote:
+            return cast(BinaryIO, self._file(key).open("rb"))
+        bucket, name = self._split(key)
+        return bucket.open(name)
 
     @contextmanager
     def local(self, key: str) -> Iterator[Path]:
         """Yield a local path with the file's bytes; for S3 a temporary copy."""
-        path = self.path(key)
         if not self.remote:
-            yield Path(path)
+            yield self._file(key)
             return
+        bucket, name = self._split(key)
         with tempfile.TemporaryDirectory(prefix="internvl-") as folder:
             copy = Path(folder) / PurePosixPath(key).name
-            self._s3.get_file(path, str(copy))
+            bucket.download(name, copy)
             yield copy
+
+    def entries(self, prefix: str = "") -> Iterator[Entry]:
+        """Yield everything below a folder with size and time, also what was never finished; in no order."""
+        if not self.remote:
+            root = Path(self.root)
+            yield from disk_files.entries(root, self._file(prefix) if prefix else root)
+            return
+        bucket, base, bare = self._below(prefix)
+        for each in (*bucket.objects(base), *bucket.uploads(base)):
+            yield Entry(each.key.removeprefix(bare), each.bytes, each.modified, each.upload)
+
+    def files(self, prefix: str = "") -> dict[str, int]:
+        """Return the bytes of all whole files below a folder by key: one listing in place of many questions."""
+        if not self.remote:
+            return {
+                each.key: each.bytes for each in self.entries(prefix) if not disk_files.is_temporary(Path(each.key))
+            }
+        bucket, base, bare = self._below(prefix)
+        return {each.key.removeprefix(bare): each.bytes for each in bucket.objects(base)}
 
     def keys(self, prefix: str = "") -> list[str]:
         """Return the keys of all whole files below a folder, sorted."""
-        base = self.path(prefix) if prefix else self.root
-        if self.remote:
-            bare = self.root.removeprefix("s3://").rstrip("/") + "/"
-            return sorted(str(found).removeprefix(bare) for found in self._s3.find(base))
-        top = Path(base)
-        return sorted(
-            str(file.relative_to(self.root))
-            for file in top.rglob("*")
-            if file.is_file() and not (file.name.startswith(".") and file.suffix == ".tmp")
-        )
+        return sorted(self.files(prefix))
 
     def folders(self, prefix: str) -> list[str]:
-        """Return the names directly below a folder, sorted."""
-        base = self.path(prefix)
+        """Return the names of the folders directly below a folder, sorted."""
         if self.remote:
-            if not self._s3.exists(base):
-                return []
-            return sorted({str(name).rstrip("/").rsplit("/", 1)[-1] for name in self._s3.ls(base, detail=False)})
-        return sorted(entry.name for entry in Path(base).iterdir() if entry.is_dir()) if Path(base).is_dir() else []
+            bucket, base, _ = self._below(prefix)
+            return sorted(bucket.folders(base))
+        base_folder = self._file(prefix)
+        return sorted(each.name for each in base_folder.iterdir() if each.is_dir()) if base_folder.is_dir() else []
 
     def write(self, key: str, data: bytes | Path) -> None:
-        """Write a file, replacing what stood there; readers see the old or the new one, never a mixture."""
-        path = self.path(key)
-        if self.remote:
-            # One PUT or a completed multipart upload: both become visible only as a whole.
-            if isinstance(data, Path):
-                self._s3.put_file(str(data), path)
-            else:
-                self._s3.pipe_file(path, data)
-            return
-        temporary = self._temporary(Path(path), data)
-        os.replace(temporary, path)
-        self._sync_folder(Path(path).parent)
+        """Write a file, replacing what stood there; readers see the old or the new one, never a mixture.
+
+        Raises:
+            StorageError: The store is full, read-only, not reachable; what stood there still stands.
+        """
+        self._write(key, data, exclusive=False)
 
     def create(self, key: str, data: bytes | Path) -> bool:
         """Write a file only where none stands; return whether these bytes are what stands there now.
@@ -159,68 +209,76 @@ class Store:
         A lost reply after a successful conditional PUT looks like a loss to the client, so a
         refusal is answered by reading back and comparing.
         """
-        path = self.path(key)
         try:
-            if self.remote:
-                if isinstance(data, Path):
-                    self._s3.put_file(str(data), path, mode="create")
-                else:
-                    self._s3.pipe_file(path, data, mode="create")
-                return True
-            temporary = self._temporary(Path(path), data)
-            try:
-                os.link(temporary, path)
-            finally:
-                temporary.unlink()
-            self._sync_folder(Path(path).parent)
+            self._write(key, data, exclusive=True)
             return True
         except FileExistsError:
             ours = sha256_file(data) if isinstance(data, Path) else hashlib.sha256(data).hexdigest()
             return ours == self.sha256(key)
 
+    def _write(self, key: str, data: bytes | Path, exclusive: bool) -> None:
+        if self.remote:
+            bucket, name = self._split(key)
+            bucket.write(name, data, exclusive)
+            return
+        with disk_files.clear_errors(self.root, key):
+            disk_files.write(self._own_file(key), data, exclusive)
+
+    def touch(self, key: str) -> None:
+        """Make a file as young as if it were written now, so that a sweep spares it."""
+        if self.remote:
+            bucket, name = self._split(key)
+            bucket.touch(name)
+            return
+        path = self._own_file(key)
+        try:
+            os.utime(path)
+        except PermissionError:
+            self.write(key, path)  # somebody else's file; the copy is ours
+
     def sha256(self, key: str) -> str:
         """Return the hexadecimal SHA-256 of what can be read back."""
-        digest = hashlib.sha256()
+        if self.remote:
+            bucket, name = self._split(key)
+            return bucket.sha256(name)
         with self.open(key) as file:
-            while block := file.read(CHUNK):
-                digest.update(block)
-        return digest.hexdigest()
+            return _sha256(file)
 
     def remove(self, key: str) -> None:
         """Remove a file or a folder; nothing there is fine."""
-        path = self.path(key)
         if self.remote:
-            if self._s3.exists(path):
-                self._s3.rm(path, recursive=True)
-        elif Path(path).is_dir():
-            shutil.rmtree(path)
-        else:
-            Path(path).unlink(missing_ok=True)
+            bucket, name = self._split(key)
+            bucket.remove([name, *(each.key for each in bucket.objects(f"{name}/"))])
+            return
+        with disk_files.clear_errors(self.root, key):
+            disk_files.remove(self._own_file(key))
 
-    @staticmethod
-    def _temporary(target: Path, data: bytes | Path) -> Path:
-        """Write the bytes beside the target under a hidden name and flush them to the disk."""
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.parent / f".{uuid.uuid4().hex}.tmp"
-        try:
-            with temporary.open("wb") as out:
-                if isinstance(data, Path):
-                    with data.open("rb") as source:
-                        shutil.copyfileobj(source, out, CHUNK)
-                else:
-                    out.write(data)
-                out.flush()
-                os.fsync(out.fileno())
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        return temporary
+    def discard(self, entries: Iterable[Entry]) -> list[Entry]:
+        """Remove files and abort uploads that are still as `entries` found them; return those that went.
 
-    @staticmethod
-    def _sync_folder(folder: Path) -> None:
-        """Flush a folder entry, so that the name survives a power cut."""
-        descriptor = os.open(folder, os.O_RDONLY)
+        One that was written or touched since is somebody's again, and stays.
+        """
+        return [each for each in entries if self._discard(each)]
+
+    def _discard(self, entry: Entry) -> bool:
+        if not self.remote:
+            path = self._own_file(entry.key)
+            with disk_files.clear_errors(self.root, entry.key):
+                return disk_files.remove_unchanged(path, entry.bytes, entry.modified)
+        bucket, name = self._split(entry.key)
+        if entry.upload:
+            bucket.abort(name, entry.upload)
+            return True
         try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+            now = bucket.head(name)
+        except FileNotFoundError:
+            return False
+        # A listing tells fractions of a second that the description of one object does not.
+        if now.bytes != entry.bytes or int(now.modified) != int(entry.modified):
+            return False
+        bucket.remove([name])
+        return True
+
+    def now(self) -> float:
+        """Return the time by the clock that dates the files."""
+        return self._below("")[0].now() if self.remote else time.time()

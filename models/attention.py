@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from models.packing import Packing
@@ -62,6 +62,7 @@ def attention(
     mask: Mask | None = None,
     causal: bool = False,
     packing: Packing | None = None,
+    window: int | None = None,
     implementation: Implementation | None = None,
 ) -> Queries:
     """Return softmax(query key^T / sqrt(head_dim) + mask) value.
@@ -74,6 +75,7 @@ def attention(
             (batch, heads, queries, keys).
         causal: Whether a query sees only keys at its place and before; not together with `mask`.
         packing: Samples that share rows and see themselves alone; not together with `mask`.
+        window: How many keys a query sees, the last of them at its own place; with `causal` alone.
         implementation: `flash` and `varlen` (packed samples only) run on CUDA in half precision
             without a mask, `sdpa` and the plain `reference` everywhere. `auto` takes the first of them
             that can run; when left out, what `using` says, else `auto`.
@@ -86,6 +88,8 @@ def attention(
             for where it cannot run.
     """
     _check(query, key, mask, causal, packing)
+    if window is not None and not causal:
+        raise ValueError("a window is for causal attention; a mask can hold the window itself (see `band`)")
     chosen = implementation or _default
     if chosen == "auto":
         names: tuple[Implementation, ...] = ("flash", "varlen")
@@ -95,14 +99,15 @@ def attention(
         raise ValueError(f"{chosen} attention {reason}; use implementation='auto'")
     if chosen == "flash" and packing is None:
         rows = (each.transpose(1, 2) for each in (query, key, value))
-        return torch.as_tensor(_flash().flash_attn_func(*rows, causal=causal)).transpose(1, 2)
+        limits = {} if window is None else {"window_size": (window - 1, 0)}
+        return torch.as_tensor(_flash().flash_attn_func(*rows, causal=causal, **limits)).transpose(1, 2)
     if chosen in ("flash", "varlen"):
         assert packing is not None
-        return _end_to_end(chosen, query, key, value, causal, packing)
+        return _end_to_end(chosen, query, key, value, causal, packing, window)
     groups = query.shape[1] // key.shape[1]
     if groups > 1:
         key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
-    one = _reference if chosen == "reference" else _sdpa
+    one = partial(_windowed, _reference if chosen == "reference" else _sdpa, window)
     if packing is None:
         return one(query, key, value, mask, causal)
     return _sample_by_sample(one, query, key, value, causal, packing)
@@ -151,17 +156,19 @@ def _end_to_end(
     value: Keys,
     causal: bool,
     packing: Packing,
+    window: int | None,
 ) -> Queries:
     """Run a kernel that reads all rows laid end to end, shape (tokens of all, heads, head_dim)."""
     batch, _, tokens, _ = query.shape
     flat = [each.transpose(1, 2).flatten(0, 1) for each in (query, key, value)]
     borders = (packing.starts, packing.starts, packing.longest, packing.longest)
+    sides = (-1 if window is None else window - 1, 0 if causal else -1)
     if name == "flash":
-        found = torch.as_tensor(_flash().flash_attn_varlen_func(*flat, *borders, causal=causal))
+        limits = {} if window is None else {"window_size": sides}
+        found = torch.as_tensor(_flash().flash_attn_varlen_func(*flat, *borders, causal=causal, **limits))
     else:
         # One split: with several, the order of sums would depend on the other samples' lengths.
-        window = (-1, 0) if causal else (-1, -1)
-        found = _varlen()(*flat, *borders, window_size=window, enable_gqa=True, num_splits=1)
+        found = _varlen()(*flat, *borders, window_size=sides, enable_gqa=True, num_splits=1)
     return torch.as_tensor(found.unflatten(0, (batch, tokens)).transpose(1, 2))
 
 
@@ -183,6 +190,28 @@ def _sample_by_sample(
     parts = zip(*(each.split(packing.lengths, dim=1) for each in flat), strict=True)
     found = torch.cat([one(*(each[None] for each in part), None, causal)[0] for part in parts], dim=1)
     return found.reshape(heads, query.shape[0], -1, head_dim).transpose(0, 1)
+
+
+def band(queries: Int[Tensor, " queries"], keys: Int[Tensor, " keys"], window: int) -> Bool[Tensor, "queries keys"]:
+    """Return who sees whom by place: each query the keys up to its own place, the `window` last of them."""
+    behind = queries[:, None] - keys
+    return (behind >= 0) & (behind < window)
+
+
+def _windowed(
+    one: Callable[..., Tensor],
+    window: int | None,
+    query: Queries,
+    key: Keys,
+    value: Keys,
+    mask: Mask | None,
+    causal: bool,
+) -> Queries:
+    """Run an implementation that knows no windows."""
+    if window is not None and key.shape[2] > window:
+        places = torch.arange(key.shape[2], device=key.device)
+        mask, causal = band(places, places, window), False
+    return one(query, key, value, mask, causal)
 
 
 def _sdpa(query: Queries, key: Keys, value: Keys, mask: Mask | None, causal: bool) -> Queries:

@@ -12,7 +12,8 @@ from models.config import ChatConfig
 from models.intern_vit import InternVisionModel
 from models.layers import Linear
 from models.packing import Packing, learned_places
-from models.qllama import LlamaForCausalLM, causal_mask
+from models.qllama import LlamaForCausalLM, causal_mask, seen_by
+from models.rotary import outgrows
 
 IGNORE = -100
 
@@ -161,6 +162,9 @@ class InternVLChat(nn.Module):
     ) -> Int[Tensor, "batch new"]:
         """Return greedily chosen tokens of shape (batch, up to max_new_tokens), each row ended by a stop token.
 
+        Where LongRoPE's factors change with the length of a text, all of it is read anew once, as transformers'
+        Phi3ForCausalLM does.
+
         Args:
             input_ids: Prompts, padded on the left.
             attention_mask: 0 where padded. Rotary positions are relative, so padding shifts nothing.
@@ -169,7 +173,8 @@ class InternVLChat(nn.Module):
             stop: Tokens that end an answer; an ended row is filled with the first of them.
         """
         model = self.language_model
-        hidden, cache = model.model(self.embed(input_ids, pixel_values), causal_mask(attention_mask))
+        pieces = [self.embed(input_ids, pixel_values)]
+        hidden, cache = model.model(pieces[0], causal_mask(attention_mask))
         seen = attention_mask.bool()
         stops = torch.tensor(list(stop), device=input_ids.device)
         ended = torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
@@ -183,8 +188,11 @@ class InternVLChat(nn.Module):
             if bool(ended.all()) or number + 1 == max_new_tokens:
                 break
             seen = torch.cat([seen, torch.ones_like(seen[:, :1])], dim=1)
-            embedded = model.model.embed_tokens(token[:, None])
-            hidden, cache = model.model(embedded, seen[:, None, None], past=cache)
+            pieces.append(model.model.embed_tokens(token[:, None]))
+            if outgrows(self.config.text, seen_by(cache), 1):
+                hidden, cache = model.model(torch.cat(pieces, dim=1), causal_mask(seen.long()))
+            else:
+                hidden, cache = model.model(pieces[-1], seen[:, None, None], past=cache)
         return torch.stack(chosen, dim=1)
 
 

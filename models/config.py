@@ -4,6 +4,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from models.rope import DynamicRope, LongRope, RopeScaling
+
 
 class VisionConfig(BaseModel):
     """Shape of an InternViT encoder (arXiv:2312.14238, section 3.2)."""
@@ -69,6 +71,30 @@ class TextConfig(BaseModel):
     rope_theta: float = 10000.0
     max_position_embeddings: int = 2048
     qkv_bias: bool = Field(default=False, description="Biases of queries, keys and values, as Qwen2 has them.")
+    rope_scaling: RopeScaling | None = Field(default=None, description="How positions of long texts are stretched.")
+    sliding_window: int | None = Field(
+        default=None, ge=1, description="How many tokens a token sees, the last of them itself; all when left out."
+    )
+
+    @model_validator(mode="after")
+    def _rope_fits(self) -> "TextConfig":
+        half, scaling = self.head_dim // 2, self.rope_scaling
+        if isinstance(scaling, LongRope):
+            for name in ("short_factor", "long_factor"):
+                count = len(getattr(scaling, name))
+                if count != half:
+                    raise ValueError(
+                        f"rope_scaling.{name} holds {count} numbers, and heads of {self.head_dim} have {half} "
+                        "frequencies; take the list of this model's own config.json"
+                    )
+        if isinstance(scaling, DynamicRope) and half < 2:
+            raise ValueError(f"rope_scaling of type 'dynamic' needs heads of 4 at least, not {self.head_dim}")
+        return self
+
+    @property
+    def head_dim(self) -> int:
+        """Width of one head."""
+        return self.hidden_size // self.num_attention_heads
 
 
 class InternVLConfig(BaseModel):

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from models.composition import Size
 from models.config import InternVLConfig, TextConfig, VisionConfig
-from models.sizes import Size
 
 Precision = Literal["float32", "bfloat16 mixed", "bfloat16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)

@@ -9,32 +9,17 @@ import torch
 from torch import nn
 
 from models.chat import InternVLChat
-from models.config import ChatConfig, TextConfig
+from models.composition import Size
+from models.config import ChatConfig
+from models.decoders import BY_LAYOUT
 from models.intern_vit import InternVisionModel
 from models.internvl import InternVL
 from models.qllama import LlamaForCausalLM
-from models.sizes import Size
+from models.renaming import shapes as shapes_of
+from models.weights import chat_to_official
 
 Shape = tuple[int, ...]
 Shapes = dict[str, Shape]
-
-_INTERNLM2 = {
-    "model.embed_tokens": "model.tok_embeddings",
-    "self_attn.o_proj": "attention.wo",
-    "mlp.gate_proj": "feed_forward.w1",
-    "mlp.up_proj": "feed_forward.w3",
-    "mlp.down_proj": "feed_forward.w2",
-    "input_layernorm": "attention_norm",
-    "post_attention_layernorm": "ffn_norm",
-    "lm_head": "output",
-}
-_FUSED: dict[str, dict[str, tuple[str, ...]]] = {
-    "internlm2": {"attention.wqkv": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")},
-    "phi3": {
-        "self_attn.qkv_proj": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
-        "mlp.gate_up_proj": ("mlp.gate_proj", "mlp.up_proj"),
-    },
-}
 
 
 def _two_layers(seen: int, width: int) -> nn.Sequential:
@@ -85,14 +70,16 @@ def build(size: Size) -> nn.Module:
 
 @lru_cache(maxsize=64)
 def _shapes(size: Size) -> Shapes:
-    found = {name: tuple(value.shape) for name, value in build(size).state_dict().items()}
+    found = build(size).state_dict()
     if size.kind == "contrastive":
         # InternVL-C reads hidden states alone: the published model has no head.
         found.pop("qllama.lm_head.weight")
     if size.language is None:
-        return found
-    prefix = "" if size.kind == "language" else "language_model."
-    return in_layout(found, size.language.layout, size.language.shape, prefix)
+        return shapes_of(found)
+    decoder, text = BY_LAYOUT[size.language.layout], size.language.shape
+    if size.kind == "language":
+        return shapes_of(decoder.from_llama(found, text))
+    return shapes_of(chat_to_official(found, decoder.class_name, text))
 
 
 def shapes(size: Size) -> Shapes:
@@ -101,28 +88,6 @@ def shapes(size: Size) -> Shapes:
     The names of the chat models of 2023 (connector `mlp` and `two_mlp`) are ours: theirs lie in several files.
     """
     return dict(_shapes(size))
-
-
-def in_layout(found: Mapping[str, Shape], layout: str, text: TextConfig, prefix: str) -> Shapes:
-    """Return the shapes of a LLaMA below `prefix` as another layout has them; other tensors stay."""
-    done: Shapes = {name: shape for name, shape in found.items() if not name.startswith(prefix)}
-    for name, shape in found.items():
-        if not name.startswith(prefix):
-            continue
-        bare = name.removeprefix(prefix)
-        for fused, pieces in _FUSED.get(layout, {}).items():
-            if any(piece in bare for piece in pieces[1:]):
-                break
-            if pieces[0] in bare:
-                rows = sum(found[prefix + bare.replace(pieces[0], piece)][0] for piece in pieces)
-                done[prefix + bare.replace(pieces[0], fused)] = (rows, *shape[1:])
-                break
-        else:
-            if layout == "internlm2":
-                for old, new in _INTERNLM2.items():
-                    bare = bare.replace(f"{old}.weight", f"{new}.weight")
-            done[prefix + bare] = shape
-    return done
 
 
 def count(found: Mapping[str, Shape]) -> int:

@@ -14,9 +14,20 @@ _NAMES = {
     "feed_forward.w2": "mlp.down_proj",
     "attention_norm": "input_layernorm",
     "ffn_norm": "post_attention_layernorm",
+    "output": "lm_head",
 }
 _FUSED = "attention.wqkv.weight"
 _SPLIT = ("q_proj", "k_proj", "v_proj")
+
+
+def internlm2_name(name: str) -> str:
+    """Return under which name InternLM2 holds a weight of LLaMA's; a piece of a fused one lies in the whole."""
+    stem, _, last = name.partition("self_attn.")
+    if last in [f"{each}.weight" for each in _SPLIT]:
+        return stem + _FUSED
+    for theirs, ours in _NAMES.items():
+        name = name.replace(f"{ours}.weight", f"{theirs}.weight")
+    return name
 
 
 def _heads(config: TextConfig) -> tuple[int, int, int]:
@@ -44,9 +55,7 @@ def llama_from_internlm2(weights: State, config: TextConfig) -> Renamed:
 
     found: dict[str, Origin] = {}
     for name in [each for each in weights if not passing(each)]:
-        if name == "output.weight":
-            found["lm_head.weight"] = same(name)
-        elif name.endswith(_FUSED):
+        if name.endswith(_FUSED):
             stem = name.removesuffix(_FUSED) + "self_attn"
             for number, each in enumerate(_SPLIT):
                 found[f"{stem}.{each}.weight"] = Origin((name,), lambda value, n=number: part(n, value))
@@ -68,15 +77,10 @@ def internlm2_from_llama(weights: State, config: TextConfig) -> Renamed:
 
     found: dict[str, Origin] = {}
     for name in [each for each in weights if not passing(each)]:
-        stem, _, last = name.partition("self_attn.")
-        if name == "lm_head.weight":
-            found["output.weight"] = same(name)
-        elif last == f"{_SPLIT[0]}.weight":
-            names = tuple(f"{stem}self_attn.{each}.weight" for each in _SPLIT)
-            found[stem + _FUSED] = Origin(names, fuse)
-        elif last not in [f"{each}.weight" for each in _SPLIT]:
-            old = name
-            for theirs, ours in _NAMES.items():
-                old = old.replace(f"{ours}.weight", f"{theirs}.weight")
-            found[old] = same(name)
+        theirs = internlm2_name(name)
+        if not theirs.endswith(_FUSED):
+            found[theirs] = same(name)
+        elif theirs not in found:
+            stem = theirs.removesuffix(_FUSED) + "self_attn"
+            found[theirs] = Origin(tuple(f"{stem}.{each}.weight" for each in _SPLIT), fuse)
     return Renamed.whole(weights, found, "a LLaMA")

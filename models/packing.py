@@ -54,6 +54,12 @@ class Packing:
         """Tokens of the longest sample."""
         return max(self.lengths)
 
+    def lengths_of_tokens(self) -> Int[Tensor, "batch tokens"]:
+        """Return for each token how long its sample is."""
+        device = self.positions.device
+        lengths = torch.tensor(self.lengths, device=device)
+        return lengths.repeat_interleave(lengths).view_as(self.positions)
+
 
 def first_fit(lengths: Sequence[int], tokens: int, tiles: Sequence[int] = (), most_tiles: int = 0) -> list[list[int]]:
     """Return which samples share a row: each goes to the first row with room for its tokens and its tiles.

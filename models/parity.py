@@ -12,9 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.chat import InternVLChat
+from models.decoders import decoder_of
 from models.intern_vit import InternVisionModel
 from models.internvl import GenerativeObjective, InternVL
-from models.official_config import chat_of, decoder_of, internvl_of, vision_of
+from models.official_config import chat_of, internvl_of, vision_of
 from models.recording import TOLERANCE, Line, Recording, equal, gradients_of, relative_error
 from models.renaming import State, fill
 from models.weights import chat_from_official, chat_to_official

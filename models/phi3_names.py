@@ -2,7 +2,6 @@
 
 from torch import Tensor
 
-from models.config import TextConfig
 from models.renaming import Origin, Renamed, State, passing, rows, same, stacked
 
 _FUSED = {
@@ -18,19 +17,23 @@ def _split(name: str) -> tuple[str, str]:
     return (f"{head}{layers}{number}.", part) if layers else ("", name)
 
 
-def llama_from_phi3(weights: State, config: TextConfig) -> Renamed:
+def phi3_name(name: str) -> str:
+    """Return under which name Phi-3 holds a weight of LLaMA's; a piece of a fused one lies in the whole."""
+    layer, rest = _split(name)
+    return layer + next((whole for whole, parts in _FUSED.items() if rest in parts), rest)
+
+
+def llama_from_phi3(weights: State) -> Renamed:
     """Return the weights of a Phi3ForCausalLM as those of a LlamaForCausalLM.
 
     Args:
         weights: Names without a prefix, such as `model.layers.0.self_attn.qkv_proj.weight`.
-        config: Shape of the decoder.
     """
-    width = (
-        config.hidden_size // config.num_attention_heads * (config.num_key_value_heads or config.num_attention_heads)
-    )
 
     def part(number: int, value: Tensor) -> Tensor:
-        pieces: tuple[Tensor, ...] = value.split([value.shape[0] - 2 * width, width, width])  # type: ignore[no-untyped-call]
+        rows, width = value.shape  # queries are as wide as the model; keys and values share the rest
+        keys = (rows - width) // 2
+        pieces: tuple[Tensor, ...] = value.split([rows - 2 * keys, keys, keys])  # type: ignore[no-untyped-call]
         return pieces[number].clone()
 
     found: dict[str, Origin] = {}
@@ -51,10 +54,10 @@ def phi3_from_llama(weights: State) -> Renamed:
     """Return the weights of a LlamaForCausalLM as those of a Phi3ForCausalLM; undoes `llama_from_phi3`."""
     found: dict[str, Origin] = {}
     for name in [each for each in weights if not passing(each)]:
-        layer, rest = _split(name)
-        fused = next((whole for whole, parts in _FUSED.items() if rest in parts), None)
-        if fused is None:
+        theirs = phi3_name(name)
+        layer, fused = _split(theirs)
+        if theirs == name:
             found[name] = same(name)
-        elif rest == _FUSED[fused][0]:
-            found[layer + fused] = stacked([layer + each for each in _FUSED[fused]])
+        elif theirs not in found:
+            found[theirs] = stacked([layer + each for each in _FUSED[fused]])
     return Renamed.whole(weights, found, "a LLaMA")

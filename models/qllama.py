@@ -6,149 +6,19 @@ vision model is given.
 """
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from models.attention import attention
+from models.attention import band
 from models.config import TextConfig
+from models.decoder_layer import KeysValues, LlamaDecoderLayer
 from models.layers import Linear, RMSNorm
 from models.packing import Packing
+from models.rotary import outgrows, rotary
 
-_Kept = Float[Tensor, "batch key_heads _ head_dim"]
-_Angles = Float[Tensor, "#batch 1 tokens head_dim"]
-KeysValues = tuple[_Kept, _Kept]
-"""A layer's keys and values of all tokens so far."""
-Turn = tuple[_Angles, _Angles]
-"""Cosines and sines of all positions; one row serves every sample where all count from the same start."""
 Cache = list[KeysValues]
-
-
-def rotary(positions: Int[Tensor, "batch tokens"], head_dim: int, theta: float) -> Turn:
-    """Return cosines and sines of shape (batch, 1, tokens, head_dim), in the half-rotation convention."""
-    frequencies = theta ** (-torch.arange(0, head_dim, 2, device=positions.device).float() / head_dim)
-    angles = positions[:, None, :, None].float() * frequencies
-    angles = torch.cat([angles, angles], dim=-1)
-    return angles.cos(), angles.sin()
-
-
-def _rotate(
-    hidden: Float[Tensor, "batch heads tokens head_dim"], cos: _Angles, sin: _Angles
-) -> Float[Tensor, "batch heads tokens head_dim"]:
-    first, second = hidden.chunk(2, dim=-1)
-    return hidden * cos.to(hidden.dtype) + torch.cat([-second, first], dim=-1) * sin.to(hidden.dtype)
-
-
-class LlamaAttention(nn.Module):
-    """Self-attention with rotary positions, grouped keys and a cache."""
-
-    def __init__(self, config: TextConfig) -> None:
-        """Allocate; LLaMA has no biases."""
-        super().__init__()
-        width, heads = config.hidden_size, config.num_attention_heads
-        if width % heads:
-            raise ValueError(f"hidden_size {width} does not divide into {heads} heads")
-        self.head_dim, self.heads = width // heads, heads
-        self.key_heads = config.num_key_value_heads or heads
-        self.q_proj = Linear(width, width, bias=config.qkv_bias)
-        self.k_proj = Linear(width, self.key_heads * self.head_dim, bias=config.qkv_bias)
-        self.v_proj = Linear(width, self.key_heads * self.head_dim, bias=config.qkv_bias)
-        self.o_proj = Linear(width, width, bias=False)
-
-    def forward(
-        self,
-        hidden: Float[Tensor, "batch tokens width"],
-        turn: Turn,
-        mask: Bool[Tensor, "#batch 1 #tokens seen"] | None,
-        past: KeysValues | None,
-        packing: Packing | None = None,
-    ) -> tuple[Float[Tensor, "batch tokens width"], KeysValues]:
-        """Return (batch, tokens, width) and the keys and values so far."""
-        batch, tokens, _ = hidden.shape
-        query = self.q_proj(hidden).view(batch, tokens, self.heads, -1).transpose(1, 2)
-        key = self.k_proj(hidden).view(batch, tokens, self.key_heads, -1).transpose(1, 2)
-        value = self.v_proj(hidden).view(batch, tokens, self.key_heads, -1).transpose(1, 2)
-        query, key = _rotate(query, *turn), _rotate(key, *turn)
-        if past is not None:
-            key, value = torch.cat([past[0], key], dim=2), torch.cat([past[1], value], dim=2)
-        causal = mask is None and tokens > 1 and past is None
-        mixed = attention(query, key, value, mask=mask, causal=causal, packing=packing)
-        return torch.as_tensor(self.o_proj(mixed.transpose(1, 2).flatten(2))), (key, value)
-
-
-class LlamaMLP(nn.Module):
-    """A gated layer."""
-
-    def __init__(self, config: TextConfig) -> None:
-        """Allocate without biases."""
-        super().__init__()
-        self.gate_proj = Linear(config.hidden_size, config.intermediate_size, bias=False)
-        self.up_proj = Linear(config.hidden_size, config.intermediate_size, bias=False)
-        self.down_proj = Linear(config.intermediate_size, config.hidden_size, bias=False)
-
-    def forward(self, hidden: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch tokens width"]:
-        """Return (batch, tokens, width)."""
-        return torch.as_tensor(self.down_proj(F.silu(self.gate_proj(hidden)) * self.up_proj(hidden)))
-
-
-class QueryCrossAttention(nn.Module):
-    """Queries look at the picture: no positions, no mask, no bias."""
-
-    def __init__(self, config: TextConfig, vision_width: int) -> None:
-        """Allocate; the picture has a width of its own."""
-        super().__init__()
-        width = config.hidden_size
-        self.heads = config.num_attention_heads
-        self.norm1 = RMSNorm(width, config.rms_norm_eps)
-        self.norm2 = RMSNorm(vision_width, config.rms_norm_eps)
-        self.q_proj = Linear(width, width, bias=False)
-        self.k_proj = Linear(vision_width, width, bias=False)
-        self.v_proj = Linear(vision_width, width, bias=False)
-        self.o_proj = Linear(width, width, bias=False)
-
-    def forward(
-        self,
-        queries: Float[Tensor, "batch queries width"],
-        vision: Float[Tensor, "batch vision_tokens vision_width"],
-    ) -> Float[Tensor, "batch queries width"]:
-        """Return queries with what they saw added, shape (batch, queries, width)."""
-        seen = self.norm2(vision)
-
-        def split(hidden: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch heads tokens head_dim"]:
-            return hidden.view(*hidden.shape[:2], self.heads, -1).transpose(1, 2)
-
-        mixed = attention(split(self.q_proj(self.norm1(queries))), split(self.k_proj(seen)), split(self.v_proj(seen)))
-        return torch.as_tensor(queries + self.o_proj(mixed.transpose(1, 2).flatten(2)))
-
-
-class LlamaDecoderLayer(nn.Module):
-    """Self-attention, then the queries' look at the picture where there is one, then the gated layer."""
-
-    def __init__(self, config: TextConfig, vision_width: int | None) -> None:
-        """Allocate; `vision_width` None means without cross-attention."""
-        super().__init__()
-        self.self_attn, self.mlp = LlamaAttention(config), LlamaMLP(config)
-        self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.cross_attn = QueryCrossAttention(config, vision_width) if vision_width is not None else None
-
-    def forward(
-        self,
-        hidden: Float[Tensor, "batch tokens width"],
-        turn: Turn,
-        mask: Bool[Tensor, "#batch 1 #tokens seen"] | None,
-        past: KeysValues | None,
-        vision: Float[Tensor, "batch vision_tokens vision_width"] | None,
-        queries: int,
-        packing: Packing | None = None,
-    ) -> tuple[Float[Tensor, "batch tokens width"], KeysValues]:
-        """Return (batch, tokens, width) and the layer's cache."""
-        mixed, kept = self.self_attn(self.input_layernorm(hidden), turn, mask, past, packing)
-        hidden = hidden + mixed
-        if self.cross_attn is not None and vision is not None and queries:
-            hidden = torch.cat([self.cross_attn(hidden[:, :queries], vision), hidden[:, queries:]], dim=1)
-        return hidden + self.mlp(self.post_attention_layernorm(hidden)), kept
+"""Of every layer, from the first."""
 
 
 class LlamaModel(nn.Module):
@@ -187,6 +57,7 @@ class LlamaModel(nn.Module):
         Args:
             embedded: Shape (batch, tokens, width).
             mask: Who may see whom, booleans of shape (batch, 1, tokens, all tokens so far); causal when left out.
+                A sliding window hides more, by places in the row.
             past: What an earlier call returned, to go on from there.
             vision: Hidden states of the vision encoder, shape (batch, patches + 1, vision width).
             queries: How many of the first positions are queries.
@@ -197,15 +68,28 @@ class LlamaModel(nn.Module):
             Normed hidden states of shape (batch, tokens, width), and the cache.
 
         Raises:
-            ValueError: Packed rows are to be gone on from, or hold queries.
+            ValueError: Packed rows are to be gone on from, or hold queries; or a cached short text becomes a long
+                one, all of whose numbers are others (see `outgrows`).
         """
         if packing is not None and (past is not None or queries):
             raise ValueError("packed rows have neither a cache nor queries; give each sample a row of its own")
-        start = past[0][0].shape[2] if past else 0
-        positions = torch.arange(start, start + embedded.shape[1], device=embedded.device)[None]
-        if packing is not None:
-            positions = packing.positions
-        turn = rotary(positions, self.config.hidden_size // self.config.num_attention_heads, self.config.rope_theta)
+        config, device, start = self.config, embedded.device, seen_by(past)
+        end = start + embedded.shape[1]
+        if outgrows(config, start, embedded.shape[1]):
+            raise ValueError(
+                f"{end} tokens are more than rope_scaling.original_max_position_embeddings: the cache of the first "
+                f"{start} holds no longer; read the whole text anew, as generate does"
+            )
+        positions = torch.arange(start, end, device=device)[None]
+        if packing is None:
+            turn = rotary(config, positions, torch.tensor([[end]], device=device))
+        else:
+            turn = rotary(config, packing.positions, packing.lengths_of_tokens())
+        keys, window = torch.arange(end, device=device), config.sliding_window or end
+        if mask is None and past and (embedded.shape[1] > 1 or end > window):
+            mask = band(positions[0], keys, window)[None, None]
+        elif mask is not None and end > window:
+            mask = mask & (positions[0][:, None] - keys < window)
         hidden, cache = embedded, Cache()
         for number, layer in enumerate(self.layers):
             given = (hidden, turn, mask, past[number] if past else None, vision, queries, packing)
@@ -215,6 +99,11 @@ class LlamaModel(nn.Module):
                 hidden, kept = layer(*given)
             cache.append(kept)
         return self.norm(hidden), cache
+
+
+def seen_by(past: Cache | None) -> int:
+    """Return how many tokens a cache holds."""
+    return past[0][0].shape[2] if past else 0
 
 
 def _initialise(module: nn.Module) -> None:
@@ -272,16 +161,16 @@ class LlamaForCausalLM(nn.Module):
             prefix: Query embeddings in front of the prompt.
             vision: What the queries look at.
         """
-        embedded = self.model.embed_tokens(input_ids)
         queries = prefix.shape[1] if prefix is not None else 0
-        mask = None
-        if prefix is not None:
-            embedded = torch.cat([prefix, embedded], dim=1)
-            tokens = embedded.shape[1]
-            seen = torch.ones(tokens, tokens, dtype=torch.bool, device=embedded.device).tril()
-            seen[:queries, :queries] = True
-            mask = seen[None, None]
-        hidden, cache = self.model(embedded, mask, vision=vision, queries=queries)
+        pieces = [] if prefix is None else [prefix]
+        pieces.append(self.model.embed_tokens(input_ids))
+
+        def read(embedded: Tensor) -> tuple[Tensor, Cache]:
+            mask = _after_queries(queries, embedded) if queries else None
+            hidden, cache = self.model(embedded, mask, vision=vision, queries=queries)
+            return hidden, cache
+
+        hidden, cache = read(torch.cat(pieces, dim=1))
         ended = torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
         chosen: list[Tensor] = []
         for _ in range(max_new_tokens):
@@ -291,5 +180,17 @@ class LlamaForCausalLM(nn.Module):
                 ended = ended | (token == eos_token_id)
                 if bool(ended.all()):
                     break
-            hidden, cache = self.model(self.model.embed_tokens(token[:, None]), past=cache)
+            pieces.append(self.model.embed_tokens(token[:, None]))
+            if outgrows(self.config, seen_by(cache), 1):
+                hidden, cache = read(torch.cat(pieces, dim=1))
+            else:
+                hidden, cache = self.model(pieces[-1], past=cache)
         return torch.stack(chosen, dim=1)
+
+
+def _after_queries(queries: int, embedded: Float[Tensor, "batch tokens width"]) -> Bool[Tensor, "1 1 tokens tokens"]:
+    """Return a causal mask in which the queries in front see each other both ways."""
+    tokens = embedded.shape[1]
+    seen = torch.ones(tokens, tokens, dtype=torch.bool, device=embedded.device).tril()
+    seen[:queries, :queries] = True
+    return seen[None, None]

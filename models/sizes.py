@@ -8,97 +8,14 @@ computes and do not change a count.
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
-
+from models.composition import ChatPart, Language, Layout, Size
 from models.config import (
     INTERN_VIT_6B_224,
     INTERN_VIT_300M_448,
-    ChatConfig,
     InternVLConfig,
     TextConfig,
     VisionConfig,
 )
-
-Layout = Literal["llama", "qwen2", "internlm2", "phi3"]
-Connector = Literal["unshuffle_mlp", "mlp", "two_mlp"]
-
-
-class _Data(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Language(_Data):
-    """A language model: its shape as a LLaMA decoder, and the layout in which its weights are published.
-
-    InternLM2 computes what LLaMA computes and fuses queries, keys and values; Phi-3 fuses them too, and gate with
-    up, and its 128k models stretch the rotary frequencies by factors that stand in its own `config.json` alone:
-    build it with `transformers`.
-    """
-
-    source: str = Field(description="Where its weights come from.")
-    layout: Layout = "llama"
-    shape: TextConfig
-
-
-class ChatPart(_Data):
-    """How a chat model shows pictures to its language model."""
-
-    connector: Connector = Field(
-        default="unshuffle_mlp",
-        description="`unshuffle_mlp`: pixel unshuffle, norm, two layers; `mlp`: two layers, as LLaVA has them; "
-        "`two_mlp`: two layers for the tokens of the picture and two for QLLaMA's queries, shown first.",
-    )
-    downsample_ratio: float = Field(default=0.5, gt=0, le=1)
-    ps_version: Literal["v1", "v2"] = "v2"
-    select_layer: int = -1
-    template: str
-    max_dynamic_patch: int = Field(default=1, description="Most tiles per picture in training; 1 is a fixed size.")
-    context_length: int = 4096
-
-
-class Size(_Data):
-    """One published system; exactly the parts it has are set."""
-
-    name: str
-    kind: Literal["vision", "contrastive", "generative", "language", "chat"]
-    aliases: tuple[str, ...] = ()
-    vision: VisionConfig | None = None
-    towers: InternVLConfig | None = Field(default=None, description="InternVL-C or -G; for a chat model, its QLLaMA.")
-    language: Language | None = None
-    chat: ChatPart | None = None
-    released: bool = Field(default=True, description="Whether weights were published.")
-    note: str = ""
-
-    @property
-    def image_tokens(self) -> int:
-        """Tokens of one tile that the language model sees; 0 where there is no chat."""
-        if self.chat is None or self.vision is None:
-            return 0
-        if self.chat.connector == "unshuffle_mlp":
-            return int(self.vision.grid * self.chat.downsample_ratio) ** 2
-        queries = self.towers.num_query_token if self.chat.connector == "two_mlp" and self.towers else 0
-        return queries + self.vision.grid**2
-
-    def chat_config(self, *, image_context_token_id: int, eos_token_id: int, system_message: str = "") -> ChatConfig:
-        """Return the configuration of our chat model; the ids are the tokenizer's: look them up.
-
-        Raises:
-            ValueError: Our chat model cannot compute this one.
-        """
-        if self.kind != "chat" or not (self.chat and self.vision and self.language):
-            raise ValueError(f"{self.name} is no chat model")
-        if self.chat.connector != "unshuffle_mlp":
-            raise ValueError(f"{self.name} has a connector of an older kind ({self.chat.connector})")
-        if self.language.layout == "phi3":
-            raise ValueError(f"{self.language.source} stretches its rotary frequencies; build it with transformers")
-        return ChatConfig(
-            vision=self.vision,
-            text=self.language.shape,
-            image_context_token_id=image_context_token_id,
-            eos_token_id=eos_token_id,
-            system_message=system_message,
-            **self.chat.model_dump(exclude={"connector"}),
-        )
 
 
 def _vision(size: int, layers: int = 48) -> VisionConfig:
@@ -159,7 +76,7 @@ QWEN2_0_5B = _language(
 )
 PHI3_MINI = _language(
     "microsoft/Phi-3-mini-128k-instruct", 3072, 32, 32, 32, 8192, 32020, layout="phi3", positions=131072
-)
+).model_copy(update={"factors_elsewhere": True})
 INTERNLM2_1_8B = _language(
     "internlm/internlm2-chat-1_8b", 2048, 24, 16, 8, 8192, 92553, layout="internlm2", theta=1e6, positions=32768
 )

@@ -5,15 +5,12 @@ transformers' InternVL (without remote code) holds the same numbers under other 
 fused projection of queries, keys and values. All directions are exact to the bit.
 """
 
-from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from collections.abc import Iterable
 
 from models.config import TextConfig
-from models.internlm2 import internlm2_from_llama, llama_from_internlm2
+from models.decoders import DECODERS
 from models.phi3_names import llama_from_phi3, phi3_from_llama
 from models.renaming import Origin, Renamed, State, above, below, joined, passing, rows, same, stacked
-
-Layout = Literal["internvl", "official_chat", "official_vision", "native_chat", "native_vision"]
 
 _EMBEDDINGS = {
     "embeddings.class_embedding": "embeddings.cls_token",
@@ -36,29 +33,6 @@ _PROJECTOR = {"mlp1.0": "layer_norm", "mlp1.1": "linear_1", "mlp1.3": "linear_2"
 _QKV = ("q_proj", "k_proj", "v_proj")
 _KINDS = ("weight", "bias")
 _SPOKEN = "language_model."
-
-
-def layout_of(config: Mapping[str, Any]) -> Layout:
-    """Return whose layout the weights beside a `config.json` have.
-
-    InternVL-14B and transformers' own chat model share the `model_type` internvl and the class name
-    InternVLModel; `qllama_config` tells them apart.
-
-    Raises:
-        ValueError: It is none of ours.
-    """
-    kind = config.get("model_type")
-    if "qllama_config" in config:
-        return "internvl"
-    known: dict[Any, Layout] = {
-        "internvl_chat": "official_chat",
-        "intern_vit_6b": "official_vision",
-        "internvl": "native_chat",
-        "internvl_vision": "native_vision",
-    }
-    if kind not in known:
-        raise ValueError(f"model_type {kind!r} is none of {', '.join(known)}, and there is no qllama_config")
-    return known[kind]
 
 
 def _stem(name: str) -> tuple[str, str]:
@@ -127,13 +101,19 @@ def vision_from_native(weights: State) -> Renamed:
     return Renamed.whole(weights, _vision_from_native(weights), "transformers' InternVLVisionModel")
 
 
-def chat_to_native(weights: State) -> Renamed:
+def chat_to_native(weights: State, decoder: str = "LlamaForCausalLM") -> Renamed:
     """Return our chat model's weights under the names of `transformers.InternVLForConditionalGeneration`.
+
+    Args:
+        weights: Names `vision_model.*`, `mlp1.*`, `language_model.*`.
+        decoder: Which class of transformers holds the language model (`native_decoder`); Phi-3's fuses projections.
 
     Raises:
         WeightsError: Names are neither the vision model's, the connector's, nor of a LLaMA- or
             Qwen2-shaped language model.
     """
+    if decoder == "Phi3ForCausalLM":
+        weights = _with_spoken(weights, phi3_from_llama(below(weights, _SPOKEN)))
     vision = [name for name in weights if name.startswith("vision_model.")]
     found = _vision_to_native(vision, "vision_model.", "model.vision_tower.")
     for name in weights:
@@ -147,6 +127,17 @@ def chat_to_native(weights: State) -> Renamed:
     return Renamed.whole(weights, found, "a chat model with a language model of LLaMA's or Qwen2's shape")
 
 
+def named_as_today(weights: State) -> Renamed:
+    """Return native weights under today's names; older exports have no `model.` in front."""
+    if not any(name.startswith("vision_tower.") for name in weights):
+        return Renamed(weights, {name: same(name) for name in weights})
+    head, spoken = f"{_SPOKEN}lm_head.weight", f"{_SPOKEN}model."
+    return Renamed(weights, {
+        "lm_head.weight" if name == head else "model." + name.replace(spoken, _SPOKEN, 1): same(name)
+        for name in weights
+    })  # fmt: skip
+
+
 def chat_from_native(weights: State) -> Renamed:
     """Return the weights of `transformers.InternVLForConditionalGeneration` under our names.
 
@@ -155,24 +146,23 @@ def chat_from_native(weights: State) -> Renamed:
     Raises:
         WeightsError: Names are not that model's, or are missing; all of them are named.
     """
-    old = any(name.startswith("vision_tower.") for name in weights)
-    top = "" if old else "model."
-    speaks, head = (
-        ("language_model.model.", f"{_SPOKEN}lm_head.weight") if old else (f"model.{_SPOKEN}", "lm_head.weight")
-    )
-    tower = f"{top}vision_tower."
-    found = _vision_from_native([name for name in weights if name.startswith(tower)], tower, "vision_model.")
+    given = named_as_today(weights)
+    tower, speaks = "model.vision_tower.", f"model.{_SPOKEN}"
+    found = _vision_from_native([name for name in given if name.startswith(tower)], tower, "vision_model.")
     projector = {native: name for name, native in _PROJECTOR.items()}
-    for name in weights:
+    for name in given:
         stem, kind = _stem(name)
-        part = stem.removeprefix(f"{top}multi_modal_projector.")
+        part = stem.removeprefix("model.multi_modal_projector.")
         if part != stem and part in projector:
             found[projector[part] + kind] = same(name)
         elif name.startswith(speaks) and not passing(name):
             found[f"{_SPOKEN}model." + name.removeprefix(speaks)] = same(name)
-        elif name == head:
+        elif name == "lm_head.weight":
             found[f"{_SPOKEN}lm_head.weight"] = same(name)
-    return Renamed.whole(weights, found, "transformers' InternVLForConditionalGeneration")
+    ours = Renamed.whole(given, found, "transformers' InternVLForConditionalGeneration")
+    if any(name.endswith("self_attn.qkv_proj.weight") for name in ours):
+        return _with_spoken(ours, llama_from_phi3(below(ours, _SPOKEN)))
+    return ours
 
 
 def _with_spoken(weights: State, spoken: State) -> Renamed:
@@ -192,19 +182,9 @@ def chat_from_official(weights: State, decoder: str, text: TextConfig) -> Rename
     Raises:
         WeightsError: Pieces of a fused projection are missing.
     """
-    spoken = below(weights, _SPOKEN)
-    if decoder == "InternLM2ForCausalLM":
-        return _with_spoken(weights, llama_from_internlm2(spoken, text))
-    if decoder == "Phi3ForCausalLM":
-        return _with_spoken(weights, llama_from_phi3(spoken, text))
-    return Renamed(weights, {name: same(name) for name in weights if not passing(name)})
+    return _with_spoken(weights, DECODERS[decoder].to_llama(below(weights, _SPOKEN), text))
 
 
 def chat_to_official(weights: State, decoder: str, text: TextConfig) -> Renamed:
     """Return our chat model's weights in the official layout; undoes `chat_from_official`."""
-    spoken = below(weights, _SPOKEN)
-    if decoder == "InternLM2ForCausalLM":
-        return _with_spoken(weights, internlm2_from_llama(spoken, text))
-    if decoder == "Phi3ForCausalLM":
-        return _with_spoken(weights, phi3_from_llama(spoken))
-    return Renamed(weights, {name: same(name) for name in weights})
+    return _with_spoken(weights, DECODERS[decoder].from_llama(below(weights, _SPOKEN), text))

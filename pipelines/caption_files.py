@@ -111,7 +111,10 @@ class CaptionFile:
 
     def _record_batches(self, names: list[str]) -> Iterator[pa.RecordBatch]:
         if self.kind == "parquet":
-            yield from pq.ParquetFile(self.path).iter_batches(batch_size=ROWS_AT_ONCE, columns=names)
+            file = pq.ParquetFile(self.path)
+            # One by one: asked for all of them at once, Arrow keeps what it has read of each.
+            for group in range(file.num_row_groups):
+                yield from file.iter_batches(batch_size=ROWS_AT_ONCE, columns=names, row_groups=[group])
         elif self.kind == "jsonl":
             yield from self._json_batches(names)
         else:

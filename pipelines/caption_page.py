@@ -73,7 +73,7 @@ def _batches(file: CaptionFile, policy: Policy) -> Iterator[tuple[list[bytes], d
     repeats = Repeats(file, lambda _: None) if policy.filters else None
     first = 0
     for batch in file.batches():
-        columns = with_made_columns(batch, reads, repeats)
+        columns = with_made_columns(batch, repeats)
         if "language" not in columns:
             columns["language"] = language.names(Captions(batch["caption"]))
         columns["language"] = _plain(columns["language"])

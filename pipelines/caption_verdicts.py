@@ -12,15 +12,16 @@ import pyarrow.parquet as pq
 
 from filters.base import Filter
 from filters.bits import BITS, reasons_of
-from filters.text import Captions, language
+from filters.text import language
 from filters.text.folding import folded_keys, spikes
-from filters.verdicts import give
+from filters.verdicts import alike, give
 from pipelines.caption_files import CaptionFile
 
 Tell = Callable[[int], None]
 """Called with the number of rows that were just done."""
 
 LONGEST = 2_000
+ROWS_AT_FIRST = 1_000_000
 SCHEMA = pa.schema([("row", pa.int64()), ("kept", pa.bool_()), ("reasons", pa.list_(pa.string()))])
 
 # What is counted over the whole file, and what is made of other columns.
@@ -42,25 +43,44 @@ class Repeats:
 
     def __init__(self, file: CaptionFile, tell: Tell) -> None:
         """Read all captions once."""
-        keys, lengths = [], np.zeros(LONGEST + 1, dtype=np.int64)
+        # One array from the start: many small ones would keep the memory between them from being given back.
+        keys, filled = np.empty(file.rows or ROWS_AT_FIRST, dtype=np.uint64), 0
+        lengths = np.zeros(LONGEST + 1, dtype=np.int64)
         for batch in file.batches(signals=False):
-            captions = Captions(batch["caption"])
-            keys.append(folded_keys(captions))
-            lengths += np.bincount(np.minimum(captions.length, LONGEST), minlength=LONGEST + 1)
-            tell(len(captions))
-        self._keys = np.concatenate(keys) if keys else np.zeros(0, dtype=np.uint64)
+            mine, sizes = _keys_and_lengths(batch["caption"])
+            if filled + len(mine) > len(keys):
+                keys = np.resize(keys, max(2 * len(keys), filled + len(mine)))
+            keys[filled : filled + len(mine)] = mine
+            filled += len(mine)
+            lengths += np.bincount(sizes, minlength=LONGEST + 1)
+            tell(len(mine))
+        self._keys = keys[:filled]
         self._keys.sort()
         self._spikes = spikes(lengths)
 
-    def frequency(self, captions: Captions) -> npt.NDArray[np.float32]:
-        """Return how many rows of the file share each caption."""
-        keys, back = np.unique(folded_keys(captions), return_inverse=True)
+    def columns(self, captions: pa.Array) -> dict[str, npt.NDArray[np.float32]]:
+        """Return how many rows of the file share each caption, and how common its length is among others."""
+        mine, sizes = _keys_and_lengths(captions)
+        keys, back = np.unique(mine, return_inverse=True)
         ends = np.searchsorted(self._keys, keys, side="right")
-        return (ends - np.searchsorted(self._keys, keys, side="left")).astype(np.float32)[back]
+        shared = (ends - np.searchsorted(self._keys, keys, side="left")).astype(np.float32)[back]
+        return {"caption_frequency": shared, "length_spike": self._spikes[sizes]}
 
-    def spike(self, captions: Captions) -> npt.NDArray[np.float32]:
-        """Return how many times commoner each caption's length is than those around it."""
-        return self._spikes[np.minimum(captions.length, LONGEST)]
+
+def _keys_and_lengths(captions: pa.Array) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
+    """Return what captions are compared by, and their lengths up to `LONGEST`, shape (rows,) each."""
+    keys, sizes = np.zeros(len(captions), dtype=np.uint64), np.zeros(len(captions), dtype=np.int64)
+    for rows, batch in alike({"caption": captions}, len(captions)):
+        keys[rows], sizes[rows] = folded_keys(batch.captions), np.minimum(batch.captions.length, LONGEST)
+    return keys, sizes
+
+
+def _guessed(captions: pa.Array) -> pa.DictionaryArray:
+    """Return languages guessed from captions, "" where unknown."""
+    found = np.zeros(len(captions), dtype=np.int32)
+    for rows, batch in alike({"caption": captions}, len(captions)):
+        found[rows] = language.guessed(batch.captions)
+    return pa.DictionaryArray.from_arrays(pa.array(found), pa.array(language.NAMES))
 
 
 class Tally:
@@ -116,10 +136,10 @@ def judge_file(file: CaptionFile, filters: Sequence[Filter], out: Path | None, t
     writer = pq.ParquetWriter(out, SCHEMA, compression="zstd") if out else None
     try:
         for batch in file.batches():
-            columns = with_made_columns(batch, reads, repeats)
+            columns = with_made_columns(batch, repeats)
             verdicts = give(filters, columns, len(batch["caption"]), measured=False)
             declared = batch.get("language")
-            tally.add(verdicts.reasons, language.names(Captions(batch["caption"])) if declared is None else declared)
+            tally.add(verdicts.reasons, _guessed(batch["caption"]) if declared is None else declared)
             tally.unknown.update(verdicts.unknown)
             if writer:
                 writer.write_table(_table(verdicts.reasons, tally.rows - len(verdicts.reasons)))
@@ -130,14 +150,11 @@ def judge_file(file: CaptionFile, filters: Sequence[Filter], out: Path | None, t
     return tally
 
 
-def with_made_columns(batch: dict[str, Any], reads: set[str], repeats: Repeats | None) -> dict[str, Any]:
+def with_made_columns(batch: dict[str, Any], repeats: Repeats | None) -> dict[str, Any]:
     """Return a batch with what is counted over the file, and what follows from width and height."""
     found = dict(batch)
     if repeats:
-        captions = Captions(batch["caption"])
-        for name, measure in zip(_COUNTED, (repeats.frequency, repeats.spike), strict=True):
-            if name in reads and name not in found:
-                found[name] = measure(captions)
+        found = repeats.columns(batch["caption"]) | found
     if {"width", "height"} <= set(found):
         width, height = found["width"], found["height"]
         short, long = np.minimum(width, height), np.maximum(width, height)

@@ -6,7 +6,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from infra.settings import settings
+from infra.storage import Store
 from pipelines.graph import Step, everything_after, with_version
+from pipelines.later_pass import chain_of, later_pass
 from pipelines.names import FlowName, RecipeName
 from pipelines.plan import steps_of
 from stages.materialize import StageSpec, module_of
@@ -20,14 +23,23 @@ def rerun_steps(
     version: str = "",
     new_version: str = "",
     and_everything_after: bool = False,
+    retry: Sequence[str] = (),
 ) -> list[Step]:
     """Return the steps that a rerun runs.
 
     Raises:
-        ValueError: The recipe has no such stage or source, or a change fits nothing.
+        ValueError: The recipe has no such stage or source, a change fits nothing, or there is nothing to retry.
     """
     steps = steps_of(FlowName.INTERNVL, recipe, version)
     steps, wanted = select(steps, stage, sources, parse(changes))
+    if retry:
+        if stage != "download":
+            raise ValueError(f"only downloads are passed over again, not {stage}: internvl rerun download --retry")
+        store, given = Store(settings().store_root), version or str(recipe)
+        if (base := chain_of(store, wanted[0].artifact, given)) != given:
+            # What a later pass is made from has the version of the first one.
+            steps, wanted = select(steps_of(FlowName.INTERNVL, recipe, base), stage, sources, parse(changes))
+        return later_pass(steps, wanted, retry, store, given, new_version, and_everything_after)
     if and_everything_after:
         wanted = everything_after(steps, wanted)
     return with_version(steps, wanted, new_version) if new_version else wanted

@@ -1,4 +1,4 @@
-"""The commands about published weights: parity compares with recorded numbers, convert writes other formats."""
+"""The command that compares our models with numbers recorded from the official code."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from pipelines.options import app
-from pipelines.terminal import Refusal, clear_errors, console
+from pipelines.terminal import clear_errors, console
 
 
 @app.command()
@@ -43,29 +43,3 @@ def parity(
         console.print(f"{files - wrong} of {files} files pass", highlight=False)
         if wrong:
             raise typer.Exit(1)
-
-
-@app.command()
-def convert(
-    source: Annotated[
-        Path, typer.Argument(help="A folder with config.json and weights, or a .pth of the first release.")
-    ],
-    target: Annotated[Path, typer.Argument(help="The folder to write to.")],
-    image_token_id: Annotated[
-        int | None, typer.Option("--image-token-id", help="Id of <IMG_CONTEXT>, where added_tokens.json tells none.")
-    ] = None,
-    shard_gigabytes: Annotated[float, typer.Option("--shard-gigabytes", min=0.001, help="Most of one file.")] = 5.0,
-) -> None:
-    """Write official weights as transformers' own class reads them, or a .pth as safetensors, tensor by tensor."""
-    with clear_errors():
-        from stages.convert import from_first_release, to_native
-
-        if source.resolve() == target.resolve():
-            raise Refusal(f"{target} is the folder to read from; name another one to write to")
-        shard_bytes = int(shard_gigabytes * 10**9)
-        if source.is_dir():
-            to_native(source, target, image_token_id, shard_bytes)
-        else:
-            from_first_release(source, target, shard_bytes)
-        for path in sorted(target.iterdir()):
-            console.print(f"{path.name}  {path.stat().st_size:,} bytes", highlight=False)

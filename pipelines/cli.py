@@ -1,4 +1,4 @@
-"""The `internvl` command; this file holds what starts work, `reading.py` what only looks."""
+"""The `internvl` command; here is what starts work, in `planning.py` what looks ahead, in `reading.py` what looks."""
 
 import os
 from typing import Annotated
@@ -7,14 +7,29 @@ import typer
 
 from infra.settings import settings
 from infra.storage import Store
-from pipelines import asking, checking, inspecting, judging, reading, reviewing
-from pipelines.names import FlowName, RecipeName, SourceName, StageName
+from pipelines import (
+    asking,
+    checking,
+    converting,
+    inspecting,
+    judging,
+    planning,
+    reading,
+    reviewing,
+    sources_listing,
+    sweeping,
+)
+from pipelines.names import FlowName, RecipeName, RetryName, SourceName, StageName
 from pipelines.options import (
+    AcceptWithdrawn,
     AllowHost,
+    BlockDomains,
+    BlockUrls,
     CaptionColumn,
     Force,
     Images,
     Recipe,
+    Schema,
     UrlColumn,
     Urls,
     Version,
@@ -26,7 +41,20 @@ from pipelines.recipes import NO_DATA, OwnData
 from pipelines.terminal import clear_errors, console, links, run_flow
 from stages.ref import Ref
 
-__all__ = ["app", "asking", "checking", "inspecting", "judging", "main", "reading", "reviewing"]
+__all__ = [
+    "app",
+    "asking",
+    "checking",
+    "converting",
+    "inspecting",
+    "judging",
+    "main",
+    "planning",
+    "reading",
+    "reviewing",
+    "sources_listing",
+    "sweeping",
+]
 
 
 @app.command()
@@ -58,13 +86,20 @@ def run(
     urls: Urls = None,
     url_column: UrlColumn = "url",
     caption_column: CaptionColumn = "text",
+    schema: Schema = "generic",
+    accept_withdrawn: AcceptWithdrawn = False,
+    block_urls: BlockUrls = None,
+    block_domains: BlockDomains = None,
     images: Images = None,
     allow_host: AllowHost = None,
     force: Force = False,
 ) -> None:
     """Run a recipe: data (url lists to shards), train (shards to chat model), or internvl (both)."""
     with clear_errors():
-        own = own_data(urls, url_column, caption_column, images, allow_host)
+        own = own_data(
+            urls, url_column, caption_column, images, allow_host, schema=schema, accept_withdrawn=accept_withdrawn,
+            block_urls=block_urls, block_domains=block_domains,
+        )  # fmt: skip
         _run(what, recipe, version, own, force)
 
 
@@ -124,6 +159,10 @@ def rerun(
     version: Annotated[str, typer.Option("--version", help="The version to start from.")] = "",
     new_version: Annotated[str, typer.Option("--new-version", help="Name of the result, beside the old one.")] = "",
     force: Annotated[bool, typer.Option("--force", help="Replace what stands with other parameters.")] = False,
+    retry: Annotated[
+        list[RetryName] | None,
+        typer.Option("--retry", help="For download: ask again for what may come back; may be given again."),
+    ] = None,
 ) -> None:
     """Run one stage again, with other parameters if wanted; without, what stands is made again."""
     with clear_errors():
@@ -133,16 +172,23 @@ def rerun(
 
         here = settings()
         steps = rerun_steps(
-            stage, recipe, [str(each) for each in source or ()], change or (), version, new_version, after
+            stage,
+            recipe,
+            [str(each) for each in source or ()],
+            change or (),
+            version,
+            new_version,
+            after,
+            retry or (),
         )
-        preflight(steps, Store(here.store_root), force or not (change or new_version))
+        preflight(steps, Store(here.store_root), force or not (change or new_version or retry))
 
         def begin() -> list[str]:
             from pipelines.rerun import rerun as flow
 
             return flow(
                 stage=stage, recipe=recipe, sources=tuple(source or ()), changes=tuple(change or ()), version=version,
-                new_version=new_version, and_everything_after=after, force=force,
+                new_version=new_version, and_everything_after=after, force=force, retry=tuple(retry or ()),
             )  # fmt: skip
 
         made, seconds, _ = run_flow(here, begin)

@@ -6,6 +6,7 @@ from prefect import serve
 
 from pipelines.data import build_data
 from pipelines.internvl import build_everything
+from pipelines.pilot import run_pilot
 from pipelines.rerun import rerun
 from pipelines.train import train_models
 from pipelines.what_if import what_if
@@ -18,6 +19,7 @@ def main() -> None:
         train_models.to_deployment("train", description="From training shards to a chat model."),
         build_everything.to_deployment("internvl", description="The whole road: url lists in, chat model out."),
         what_if.to_deployment("whatif", description="What other thresholds would keep, without running anything."),
+        run_pilot.to_deployment("pilot", description="A few urls of each source, to price the whole lists."),
         rerun.to_deployment("rerun", description="One stage again, and if wanted everything after it."),
     ]
     serve(*deployments, query_seconds=2, print_starting_message=False)

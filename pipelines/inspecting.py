@@ -12,9 +12,9 @@ from pipelines.options import app
 from pipelines.terminal import clear_errors, console
 
 if TYPE_CHECKING:
+    from models.composition import Size
     from models.cost import Work
     from models.counting import Shapes
-    from models.sizes import Size
 
 
 @app.command()

@@ -11,8 +11,8 @@ from stages.ref import Ref
 from stages.workspace import read_file
 
 if TYPE_CHECKING:
+    from models.composition import Size
     from models.counting import Shapes
-    from models.sizes import Size
 
 MAX_HEADER_BYTES = 100_000_000
 """Safetensors' own limit."""

@@ -30,6 +30,20 @@ class SourceName(StrEnum):
     OWN = "own"
 
 
+class RetryName(StrEnum):
+    """What a later pass asks for again: all that may come back, some of it, or what was fetched, to compare."""
+
+    TRANSIENT = "transient"
+    DNS = "dns"
+    CONNECT = "connect"
+    TLS = "tls"
+    TIMEOUT = "timeout"
+    RATE_LIMITED = "rate_limited"
+    SERVER_ERROR = "server_error"
+    LOST = "lost"
+    FETCHED = "fetched"
+
+
 class StageName(StrEnum):
     """The stages, in the order of the road."""
 

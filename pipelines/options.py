@@ -20,6 +20,16 @@ Version = Annotated[str, typer.Option("--version", help="Name of the result; the
 Urls = Annotated[list[str] | None, typer.Option("--urls", help="Url lists: parquet, csv, tsv, jsonl; file or glob.")]
 UrlColumn = Annotated[str, typer.Option("--url-column", help="Column that holds addresses.")]
 CaptionColumn = Annotated[str, typer.Option("--caption-column", help="Column that holds captions.")]
+Schema = Annotated[
+    str, typer.Option("--schema", help="Known source whose schema the lists have: `internvl sources` shows them.")
+]
+AcceptWithdrawn = Annotated[bool, typer.Option("--accept-withdrawn", help="Read a list that its publisher withdrew.")]
+BlockUrls = Annotated[
+    list[str] | None, typer.Option("--block-urls", help="File of addresses, or of their SHA-256, to leave out.")
+]
+BlockDomains = Annotated[
+    list[str] | None, typer.Option("--block-domains", help="File of domains to leave out, with all below them.")
+]
 Images = Annotated[str | None, typer.Option("--images", help="Folder or tar of pictures that are already there.")]
 AllowHost = Annotated[list[str] | None, typer.Option("--allow-host", help="host:port that may be private.")]
 Force = Annotated[bool, typer.Option("--force", help="Make everything again, also what stands.")]
@@ -27,11 +37,28 @@ What = Annotated[FlowName, typer.Argument(help="Which part of the road.")]
 
 
 def own_data(
-    urls: list[str] | None, url_column: str, caption_column: str, images: str | None, allow: list[str] | None
+    urls: list[str] | None,
+    url_column: str,
+    caption_column: str,
+    images: str | None,
+    allow: list[str] | None,
+    *,
+    schema: str = "generic",
+    accept_withdrawn: bool = False,
+    block_urls: list[str] | None = None,
+    block_domains: list[str] | None = None,
 ) -> OwnData:
     """Return a user's data, local names made absolute."""
+
+    def absolute(paths: list[str] | None) -> tuple[str, ...]:
+        return tuple(path if "://" in path else os.path.abspath(path) for path in paths or ())
+
     return OwnData(
-        urls=tuple(os.path.abspath(u) if "://" not in u else u for u in urls or ()),
+        urls=absolute(urls),
+        schema_name=schema,
+        accept_withdrawn=accept_withdrawn,
+        block_urls=absolute(block_urls),
+        block_domains=absolute(block_domains),
         url_column=url_column,
         caption_column=caption_column,
         images=os.path.abspath(images) if images else None,

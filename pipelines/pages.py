@@ -2,6 +2,7 @@
 
 from prefect.artifacts import create_markdown_artifact
 
+from stages.download_report import LIVE
 from stages.manifest import Manifest
 
 HIDDEN = ("markdown", "funnel", "outcomes")
@@ -20,6 +21,10 @@ def markdown(label: str, manifest: Manifest, report_url: str) -> str:
     for role, file in manifest.reports.items():
         what = "full report" if role == "page" else role.replace("_", " ")
         lines += ["", f"[Open the {what}]({report_url}/{manifest.key(file)})"]
+    if "ladder" in manifest.totals:
+        # A download tells its counts in tables of its own, and its times on a page beside the manifest.
+        lines += ["", f"[Open the times of this run]({report_url}/{manifest.ref.key(LIVE)})"]
+        return "\n".join([*lines, "", str(manifest.totals["markdown"])])
     if text := manifest.totals.get("markdown"):
         lines += ["", str(text)]
     plain = {k: v for k, v in manifest.totals.items() if isinstance(v, int | float | str) and k not in HIDDEN}

@@ -22,13 +22,26 @@ def steps_of(flow: FlowName, recipe: RecipeName, version: str = "", own: OwnData
     here = settings()
     name = version or str(recipe)
     made = make(recipe, own, here.web_url)
-    data, train = data_steps(made, name), train_steps(made, name)
+    data, train = _patient(data_steps(made, name), here.drift_patience_seconds), train_steps(made, name)
     if recipe is RecipeName.PHOTOS and not own.given:
         data = remembered(data, Store(here.store_root))
         listing = next(step for step in data if step.spec.stage == "list_urls").spec.parameters
         if flow is not FlowName.TRAIN and not (listing["paths"] or listing["images"]):
             raise ValueError("the photos recipe needs your data: --urls FILE_OR_GLOB or --images FOLDER_OR_TAR")
     return {FlowName.DATA: data, FlowName.TRAIN: train, FlowName.INTERNVL: [*data, *train]}[flow]
+
+
+def _patient(steps: Sequence[Step], seconds: float) -> list[Step]:
+    """Return steps whose downloads wait so long in an outage; a recipe's own placement wins."""
+    return [
+        Step(
+            step.label,
+            step.spec.model_copy(update={"placement": {"drift_patience_seconds": seconds, **step.spec.placement}}),
+        )
+        if step.spec.stage == "download"
+        else step
+        for step in steps
+    ]
 
 
 def preflight(steps: Sequence[Step], store: Store, force: bool = False) -> None:

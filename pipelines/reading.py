@@ -1,46 +1,15 @@
-"""The commands that only read: plan, show, verify, chat."""
+"""The commands that only read: show, verify, chat."""
 
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from infra.settings import settings
 from infra.storage import Store
-from pipelines.names import FlowName, RecipeName
-from pipelines.options import CaptionColumn, Images, Recipe, UrlColumn, Urls, Version, What, app, own_data
+from pipelines.options import app
 from pipelines.terminal import Refusal, clear_errors, console
-from stages.manifest import find, load, verify
-from stages.materialize import Drift, standing
+from stages.manifest import load, verify
 from stages.ref import Ref
-
-
-@app.command()
-def plan(
-    what: What = FlowName.INTERNVL,
-    recipe: Recipe = RecipeName.TINY,
-    version: Version = "",
-    urls: Urls = None,
-    url_column: UrlColumn = "url",
-    caption_column: CaptionColumn = "text",
-    images: Images = None,
-) -> None:
-    """Show the steps of a recipe: which stand, which are missing, which were made differently."""
-    with clear_errors():
-        from pipelines.plan import steps_of
-
-        store = Store(settings().store_root)
-        table = Table("step", "artifact", "state")
-        for step in steps_of(what, recipe, version, own_data(urls, url_column, caption_column, images, None)):
-            if not all(find(store, ref) for ref in step.spec.inputs):
-                state = "waits for its inputs"
-            else:
-                try:
-                    state = "stands" if standing(step.spec, store) else "missing"
-                except Drift:
-                    state = "stands with other parameters"
-            table.add_row(step.label, str(step.spec.artifact), state)
-        console.print(table)
 
 
 @app.command()

@@ -63,11 +63,22 @@ def index(store: Store) -> bytes:
     return _page("Artifacts", f"<table>{head}{''.join(rows)}</table>")
 
 
-def artifact(manifest: Manifest) -> bytes:
+def live_pages(store: Store, manifest: Manifest) -> dict[str, str]:
+    """Return the pages of one run of an artifact, title to key: they hold times, so no manifest names them."""
+    folder = manifest.ref.key("reports-live")
+    return {
+        f"{key.removeprefix(folder + '/').removesuffix('.html')} (times of this run)": key
+        for key in store.keys(folder)
+        if key.endswith(".html")
+    }
+
+
+def artifact(store: Store, manifest: Manifest) -> bytes:
     """Return what one artifact holds."""
+    named = {role: manifest.key(file) for role, file in manifest.reports.items()}
     pages = "".join(
-        f'<li><a href="/{html.escape(manifest.key(file))}">{html.escape(role)}</a></li>'
-        for role, file in manifest.reports.items()
+        f'<li><a href="/{html.escape(key)}">{html.escape(role)}</a></li>'
+        for role, key in {**named, **live_pages(store, manifest)}.items()
     )
     inputs = "".join(
         f"<li>{html.escape(name)} {html.escape(str(digest)[:16])}</li>"
@@ -134,22 +145,22 @@ class Handler(BaseHTTPRequestHandler):
         self.do_GET()
 
     def do_GET(self) -> None:
-        """Serve the list, an artifact, or one page that its manifest names."""
+        """Serve the list, an artifact, or one page of it."""
         path = unquote(urlsplit(self.path).path)
         if path == "/healthz":
             return self._send(200, b"ok", "text/plain")
         if path == "/":
             return self._send(200, index(self.store))
-        # Only what a manifest names is served, so no path can reach anything else.
+        # Only pages that a finished artifact has are served, so no path can reach anything else.
         key = path.lstrip("/")
         for manifest in self._candidates(key):
             if key.rstrip("/") == manifest.ref.folder:
-                return self._send(200, artifact(manifest))
-            for file in manifest.reports.values():
-                if key == manifest.key(file):
-                    kind = "text/html; charset=utf-8" if key.endswith(".html") else "text/plain; charset=utf-8"
-                    body = self.store.read(key)
-                    return self._send(200, body, kind, _scripts(body))
+                return self._send(200, artifact(self.store, manifest))
+            named = [manifest.key(file) for file in manifest.reports.values()]
+            if key in named or key in live_pages(self.store, manifest).values():
+                kind = "text/html; charset=utf-8" if key.endswith(".html") else "text/plain; charset=utf-8"
+                body = self.store.read(key)
+                return self._send(200, body, kind, _scripts(body))
         return self._send(404, _page("Not found", "<p>No such report. <a href='/'>All artifacts</a></p>"))
 
     def _candidates(self, key: str) -> list[Manifest]:

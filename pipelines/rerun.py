@@ -3,7 +3,7 @@
 from prefect import flow
 
 from pipelines.changes import rerun_steps
-from pipelines.names import RecipeName, SourceName, StageName
+from pipelines.names import RecipeName, RetryName, SourceName, StageName
 from pipelines.schedule import RUNNER, run_steps
 from pipelines.steps import stop_jobs
 
@@ -18,10 +18,11 @@ def rerun(
     new_version: str = "",
     and_everything_after: bool = False,
     force: bool = False,
+    retry: tuple[RetryName, ...] = (),
 ) -> list[str]:
     """Run one stage again, for all sources or some, and if wanted everything that depends on it.
 
-    Without changes and without a new version, what stands is made again and replaced.
+    Without changes, without a new version and without a retry, what stands is made again and replaced.
 
     Args:
         stage: Which stage.
@@ -33,7 +34,9 @@ def rerun(
         new_version: Name of the new result, beside the old one; the old one's name when left empty.
         and_everything_after: Whether to run what depends on the stage too.
         force: Replace what stands, also where it was made with other parameters.
+        retry: For downloads: ask again for rows that ended so, and carry all others over. The result has a name of
+            its own beside the earlier one: version-2, version-3 and so on, where no new version is named.
     """
     names = [str(source) for source in sources]
-    steps = rerun_steps(stage, recipe, names, changes, version, new_version, and_everything_after)
-    return run_steps(steps, force or not bool(changes or new_version))
+    steps = rerun_steps(stage, recipe, names, changes, version, new_version, and_everything_after, retry)
+    return run_steps(steps, force or not bool(changes or new_version or retry))

@@ -26,8 +26,9 @@ def ready(steps: Sequence[Step], waiting: Sequence[Step], done: set[str]) -> lis
 
     Such a step starts a chain of its own, and a long chain should start early.
     """
-    ours = {step.artifact for step in steps}
-    free = [step for step in waiting if all(r.name in done or r.name not in ours for r in step.spec.inputs)]
+    # By version too: a later pass is made from an earlier version of the same artifact.
+    ours = {step.spec.artifact for step in steps}
+    free = [step for step in waiting if all(r.name in done or r not in ours for r in step.spec.inputs)]
     return sorted(free, key=lambda step: bool(step.spec.inputs))
 
 

@@ -147,8 +147,9 @@ def _follow(step: Step, store: Store, jobs: Jobs, job: Job, log: Any) -> Job:
         if store.exists(key) and (data := store.read(key)) != last:
             last, progress = data, json.loads(data)
             share = 100 * progress["done"] / max(progress["total"], 1)
-            update_progress_artifact(progress_id, progress=min(100.0, share))
-            log.info("%s of %s %s %s", progress["done"], progress["total"], progress["unit"], progress["note"])
+            at = f"{progress['done']:g} of {progress['total']:g} {progress['unit']} {progress['note']}".rstrip()
+            update_progress_artifact(progress_id, progress=min(100.0, share), description=f"{step.label}: {at}")
+            log.info("%s", at)
             tell(step.artifact, "running", progress)
         job = jobs.status(job.submission_id)
     update_progress_artifact(progress_id, progress=100.0 if job.status == "SUCCEEDED" else 0.0)

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from infra.settings import Settings, quiet_environment
-from infra.storage import StorageError
+from infra.storage import StorageError, StoreUnavailable
 from stages.manifest import ManifestError
 from stages.materialize import Drift
 
@@ -38,7 +38,7 @@ def explain(error: BaseException) -> str:
 
 @contextmanager
 def clear_errors() -> Iterator[None]:
-    """Turn what a user can put right into one message and exit code 2."""
+    """Turn what a user can put right into one message and exit code 2; 75 where the same command may work later."""
     from infra.jobs import JobsUnreachable
     from pipelines.launcher import LaunchError
 
@@ -52,7 +52,7 @@ def clear_errors() -> Iterator[None]:
         PermissionError,
     ) as error:  # fmt: skip
         console.print(f"[bold red]error:[/] {escape(explain(error))}", highlight=False, soft_wrap=True)
-        raise typer.Exit(2) from None
+        raise typer.Exit(os.EX_TEMPFAIL if isinstance(error, StoreUnavailable) else 2) from None
 
 
 def links(here: Settings) -> None:

@@ -1,140 +1,138 @@
-"""Turn published weights into the formats of others, tensor by tensor, whatever their size."""
+"""Bring a model from the layout of one code into another's, tensor by tensor, whatever its size."""
 
 import json
-from collections.abc import Callable, Mapping
+import shutil
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import torch
-from torch import nn
+from models.config import ChatConfig, InternVLConfig
+from models.decoders import BY_LAYOUT
+from models.layouts import config_in, from_layout, name_of, to_layout
+from models.pth_names import HEAD, generative
+from models.recognise import Whose
+from models.renaming import State
+from stages.model_files import Source, open_source
+from stages.pth_files import write_pth
+from stages.weight_files import SHARD_BYTES, on_meta, write_weights
 
-from models.chat import InternVLChat
-from models.intern_vit import InternVisionModel
-from models.native_config import native_chat_config, native_vision_config
-from models.official_config import chat_of, decoder_of, vision_of
-from models.pth_names import encoder_from_pth, towers_from_pth
-from models.renaming import State, differences, refuse, shapes
-from models.shapes import build
-from models.weights import chat_from_official, chat_to_native, layout_of, vision_to_native
-from stages.chat_template import IMG_CONTEXT
-from stages.weight_files import SHARD_BYTES, on_meta, open_weights, write_weights
+VOCABULARY = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt", "added_tokens.json")
+"""Files that say the same to every code, and are copied."""
+_OF_FILES = (".safetensors", ".bin", ".pt", ".json")  # whoever names a target so takes it for a file
 
-HEAD = "qllama.lm_head.weight"
-"""Of the text tower; InternVL-C never uses it, and the first release's file leaves it out."""
+
+@dataclass(frozen=True)
+class Converted:
+    """What was written."""
+
+    what: str
+    came: Whose
+    became: Whose
+    notes: list[str]
+    files: list[Path]
+
+
+def _usual(source: Source, target: Path) -> Whose:
+    """Return the layout that is meant when none is said."""
+    if target.suffix == ".pth":
+        return "pth"
+    if source.layout in ("native", "pth"):
+        return "official"
+    if isinstance(source.config, InternVLConfig):
+        return "ours" if source.layout == "official" else "official"
+    return "native"
+
+
+def _refuse_target(target: Path, layout: Whose) -> None:
+    """Refuse a target that is there already, or is no place for this layout.
+
+    Raises:
+        ValueError: It is one.
+    """
+    if target.suffix in _OF_FILES or (target.suffix == ".pth") != (layout == "pth"):
+        raise ValueError(
+            f"{target} is no place for the layout {layout}: pth is written to a file NAME.pth, the others to a folder"
+        )
+    taken = [path for path in (target, *([target.with_suffix(".json")] if layout == "pth" else [])) if path.exists()]
+    if taken and (layout == "pth" or not target.is_dir() or any(target.iterdir())):
+        raise ValueError(f"{taken[0]} exists already; name another place to write to, or remove it first")
+
+
+def _decoder(source: Source, language: str | None, layout: Whose) -> str:
+    """Return the class in whose layout the language model is written.
+
+    Raises:
+        ValueError: The model has no language model, or none of that kind, or no choice.
+    """
+    if language is None:
+        return source.decoder
+    if layout != "official" or not isinstance(source.config, ChatConfig):
+        raise ValueError("a language layout is chosen for chat models in the official layout alone")
+    if language not in BY_LAYOUT:
+        raise ValueError(f"language layout {language!r} is none of {', '.join(BY_LAYOUT)}")
+    if (language == "qwen2") != source.config.text.qkv_bias:
+        raise ValueError(
+            f"the language model {'has' if source.config.text.qkv_bias else 'has no'} biases of queries and keys; "
+            f"it cannot be written in the layout {language}"
+        )
+    return BY_LAYOUT[language].class_name
+
+
+def _copy_vocabulary(source: Path, target: Path) -> list[Path]:
+    found = [source / name for name in VOCABULARY if (source / name).is_file()] if source.is_dir() else []
+    return [Path(shutil.copyfile(path, target / path.name)) for path in found]
 
 
 def convert(
-    source: Path, target: Path, change: Callable[[State], State], shard_bytes: int = SHARD_BYTES
-) -> dict[str, torch.Tensor]:
-    """Write changed weights; no more than a few tensors are in memory at any time.
+    path: Path,
+    target: Path,
+    layout: Whose | None = None,
+    *,
+    config: Path | None = None,
+    language: str | None = None,
+    image_token_id: int | None = None,
+    shard_bytes: int = SHARD_BYTES,
+) -> Converted:
+    """Write a model in another layout; no more than a few tensors are in memory at any time.
 
     Args:
-        source: A folder or a file of weights.
-        target: The folder to write to.
-        change: A conversion of names and pieces, applied to the weights' shapes first and then to their numbers.
-        shard_bytes: Most bytes of one file.
-
-    Returns:
-        The written weights without their numbers.
-
-    Raises:
-        WeightsError: The conversion does not fit the weights; all that is wrong is named.
-    """
-    weights = open_weights(source)
-    described = dict(change(on_meta(weights)))
-    write_weights(change(weights), described, target, shard_bytes)
-    return described
-
-
-def _fits(make: Callable[[], nn.Module], weights: State, what: str) -> None:
-    """Refuse weights that are not a model's, all differences named; the model is built on the meta device."""
-    with torch.device("meta"):
-        expected = shapes(make().state_dict())
-    refuse(differences(expected, shapes(weights)), what)
-
-
-def _image_token(source: Path) -> int:
-    """Return the id of `<IMG_CONTEXT>` from the tokenizer's list of added tokens.
+        path: A folder with `config.json` and safetensors, or a `.pth`.
+        target: The folder to write to, or a file `NAME.pth`, beside which `NAME.json` keeps our configuration.
+        layout: The one to write; the usual one for the source when left out.
+        config: Where the source's configuration is, if not in its usual place.
+        language: Whose of the language model in an official chat model; the one that it came with when left out.
+        image_token_id: Id of `<IMG_CONTEXT>`, where neither `config.json` nor the tokenizer tells it.
+        shard_bytes: Most bytes of one safetensors file.
 
     Raises:
-        ValueError: It is not there.
+        FileNotFoundError: There is no such model.
+        WeightsError: The weights are not all of the model's and no others; all that differ are named.
+        ValueError: The configuration is none that is known, the other code cannot compute the same, or the target
+            exists.
     """
-    path = source / "added_tokens.json"
-    found = json.loads(path.read_bytes()).get(IMG_CONTEXT) if path.is_file() else None
-    if not isinstance(found, int):
-        raise ValueError(
-            f"{path} does not tell the id of {IMG_CONTEXT}, and config.json cannot; give --image-token-id"
-        )
-    return found
+    source = open_source(path, config, image_token_id)
+    became = layout or _usual(source, target)
+    _refuse_target(target, became)
+    decoder = _decoder(source, language, became)
+    fields = config_in(became, source.config, decoder) if source.complete else None
 
+    def change(weights: State) -> State:
+        ours = from_layout(source.layout, weights, source.config, source.decoder)
+        return to_layout(became, ours, source.config, decoder)
 
-def to_native(source: Path, target: Path, image_token_id: int | None = None, shard_bytes: int = SHARD_BYTES) -> None:
-    """Write an official InternViT or chat model as transformers' own class reads it, without remote code.
-
-    Args:
-        source: A folder with `config.json` and weights.
-        target: The folder to write `config.json` and weights to; a tokenizer is not among them.
-        image_token_id: Id of `<IMG_CONTEXT>` in a chat model's tokenizer, as its configuration does not hold it;
-            looked up in `added_tokens.json` when left out.
-        shard_bytes: Most bytes of one file.
-
-    Raises:
-        ValueError: transformers has no class for it, or cannot compute the same, or the weights do not fit.
-    """
-    config = json.loads((source / "config.json").read_bytes())
-    layout = layout_of(config)
-    weights = on_meta(open_weights(source))
-    if layout == "official_vision":
-        shape = vision_of(config)
-        _fits(lambda: InternVisionModel(shape), weights, "InternViT")
-        native = native_vision_config(shape)
-        described = convert(source, target, vision_to_native, shard_bytes)
-    elif layout == "official_chat":
-        given = _image_token(source) if image_token_id is None else image_token_id
-        native, change = _chat(config, given, weights)
-        described = convert(source, target, change, shard_bytes)
+    described = on_meta(change(on_meta(source.weights)))
+    dtype = str(next(iter(described.values())).dtype).removeprefix("torch.")
+    if fields is not None and became in ("official", "native"):
+        fields |= {"dtype": dtype, **({"torch_dtype": dtype} if became == "official" else {})}
+    if became == "pth":
+        files = [write_pth(change(source.weights), described, target)]
     else:
-        raise ValueError(
-            f"{source} is of the layout {layout!r}; only official InternViT and chat models become native"
-        )
-    dtype = next(iter(described.values())).dtype
-    native["dtype"] = str(dtype).removeprefix("torch.")
-    (target / "config.json").write_text(json.dumps(native, indent=2, sort_keys=True) + "\n")
-
-
-def _chat(
-    config: Mapping[str, Any], image_token_id: int, weights: State
-) -> tuple[dict[str, Any], Callable[[State], State]]:
-    """Return the native configuration of an official chat model, and the conversion of its weights."""
-    shape = chat_of(config, image_context_token_id=image_token_id)
-    decoder = decoder_of(config["llm_config"])
-    native = native_chat_config(
-        shape.vision,
-        shape.text,
-        image_token_id=image_token_id,
-        downsample_ratio=shape.downsample_ratio,
-        ps_version=shape.ps_version,
-        select_layer=shape.select_layer,
-        eos_token_id=shape.eos_token_id,
-    )
-    _fits(lambda: InternVLChat(shape), chat_from_official(weights, decoder, shape.text), "the chat model")
-    return native, lambda given: chat_to_native(chat_from_official(given, decoder, shape.text))
-
-
-def from_first_release(source: Path, target: Path, shard_bytes: int = SHARD_BYTES) -> None:
-    """Write `intern_vit_6b_224px.pth` or `internvl_c_13b_224px.pth` as safetensors under the official names.
-
-    The text tower's head is not in the second file, and not in what is written: nothing of InternVL-C uses it.
-    A configuration is not in either of them, and none is written.
-
-    Raises:
-        WeightsError: The file holds other weights, or not all of a model's; all that differ are named.
-        ValueError: A tensor that tells the model's shape is missing.
-    """
-    names = on_meta(open_weights(source))
-    towers = any(name.startswith("transformer.") for name in names)
-    change = towers_from_pth if towers else encoder_from_pth
-    found = shapes(change(names))
-    what = "InternVL-C" if towers else "InternViT"
-    refuse(differences(shapes(build(found)), found, optional=(HEAD,)), what)
-    convert(source, target, change, shard_bytes)
+        files = write_weights(change(source.weights), described, target, shard_bytes)
+        files += _copy_vocabulary(source.path, target)
+    if fields is not None:
+        # The configuration comes last: where it is, all is there.
+        files.append(target.with_suffix(".json") if became == "pth" else target / "config.json")
+        files[-1].write_text(json.dumps(fields, indent=2, sort_keys=True) + "\n")
+    notes = [source.note] if source.note else []
+    if became == "pth" and HEAD in source.weights and not generative(source.weights):
+        notes.append(f"{HEAD} stays behind: InternVL-C never uses it, and the first release's file has none")
+    return Converted(name_of(source.config, source.weights), source.layout, became, notes, files)

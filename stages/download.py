@@ -1,275 +1,225 @@
 """Fetch the pictures of one source: every listed row ends in exactly one outcome.
 
-`img2dataset` fetches, resizes and encodes the rows of a part inside one task; its own
-distributors are not used. Its network access goes through our egress guard, its results
-through a writer of ours: what is counted is what can be read back.
+Rows of a part that share an address share one fetch. A later pass asks again for what may have mended
+and carries everything else over. What is counted is what can be read back.
 """
 
-import email.message
-import hashlib
 import io
-import os
-import tempfile
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from functools import partial
-from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field, field_validator
 
-from infra.egress import EgressError, Guard, Response, reason_in
-from stages.lean import lean_package
-from stages.manifest import Manifest, ManifestError, Part
-from stages.outcome import Outcome, ledger_of
+from stages import download_report
+from stages.advice import nothing_fetched
+from stages.blocking import BlockList, digest_of_list, read_blocked
+from stages.download_watch import watched
+from stages.fetchers import Network, guarded, shelf
+from stages.fetching import Answer, Storing, fetch_shard
+from stages.later_pass import AGAIN, Earlier, earlier_of, refuse_unfit
+from stages.manifest import Manifest, ManifestError, Part, digest_of
+from stages.outcome import REJECTED, TRANSIENT, Outcome, ledger_of
+from stages.outcome_rows import MEASURES, OUTCOMES, differs, host_of, measure_row, outcome_row
 from stages.planted import judge_outcomes, markdown, planted_outcomes
-from stages.sources.web_server import read_pictures
 from stages.sources.web_site import SiteSpec
 from stages.tars import tar_bytes
 from stages.workspace import Output, Workspace, parquet_bytes, read_table
 
-VERSION = 1
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
-IMAGES_SCHEME = "images:///"
-
-SCHEMA = pa.schema(
-    [
-        ("uid", pa.binary(16)),
-        ("outcome", pa.string()),
-        ("http_status", pa.int16()),
-        ("width", pa.int32()),
-        ("height", pa.int32()),
-        ("original_width", pa.int32()),
-        ("original_height", pa.int32()),
-        ("bytes", pa.int64()),
-        ("sha256", pa.string()),
-    ]
-)
+VERSION = 2
 
 
-class Parameters(BaseModel):
+class Parameters(Storing, Network):
     """How pictures are fetched and stored."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    image_size: int = Field(default=256, ge=16, description="Size that pictures are stored at, in pixels.")
-    resize_mode: Literal["keep_ratio", "keep_ratio_largest", "center_crop", "border", "no"] = "keep_ratio"
-    encode_quality: int = Field(default=95, ge=1, le=100, description="JPEG quality of stored pictures.")
-    timeout_seconds: float = Field(default=10, gt=0, description="Per network read.")
-    deadline_seconds: float = Field(default=20, gt=0, description="For one whole fetch.")
-    retries: int = Field(default=1, ge=0, le=5, description="Further tries where trying again can help.")
-    max_bytes: int = Field(default=20_000_000, ge=1, description="Largest body that is read.")
-    max_pixels: int = Field(default=64_000_000, ge=1, description="Largest picture that is decoded.")
-    threads: int = Field(default=16, ge=1, description="Fetches at once per task.")
-    allow_hosts: tuple[str, ...] = Field(default=(), description="host:port that may be private, such as a test web.")
     images: str | None = Field(default=None, description="Folder or tar that holds the pictures already.")
     truth: SiteSpec | None = Field(default=None, description="The planted truth, where there is one.")
-
-
-def inspect(body: bytes, max_pixels: int) -> str | None:
-    """Return why a body must not be decoded, None where it may: only its header is read."""
-    try:
-        with Image.open(io.BytesIO(body), formats=FORMATS) as image:
-            width, height = image.size
-    except Image.DecompressionBombError:
-        return "too_many_pixels"
-    except Exception:
-        return "not_image"
-    return "too_many_pixels" if width * height > max_pixels else None
-
-
-class _Collector:
-    """Takes img2dataset's samples where its own writers would write files that are not whole."""
-
-    collected: ClassVar[list[tuple[bytes | None, dict[str, Any]]]] = []
-
-    def __init__(self, *_: Any) -> None:
-        """Start empty; one shard is written at a time in a process."""
-        type(self).collected = []
-
-    def write(self, image: bytes | None, key: str, caption: str | None, meta: dict[str, Any]) -> None:
-        """Keep one sample."""
-        self.collected.append((image, meta))
-
-    def close(self) -> None:
-        """Do nothing: there is no file."""
-
-
-def _outcome(meta: dict[str, Any], image: bytes | None) -> tuple[Outcome, int | None]:
-    """Map what img2dataset says onto the closed list; its texts hold remote bytes and go no further."""
-    if meta["status"] == "success" and image is not None:
-        return Outcome.FETCHED, 200
-    message = str(meta["error_message"])
-    if found := reason_in(message):
-        return Outcome(found[0]), found[1]
-    if "X-Robots-Tag" in message:
-        return Outcome.OPT_OUT, 200
-    return (Outcome.DECODE, 200) if meta["status"] == "failed_to_resize" else (Outcome.LOST, None)
-
-
-def _fetch(rows: pa.Table, parameters: Parameters, guard: Guard) -> list[tuple[bytes | None, dict[str, Any]]]:
-    """Run img2dataset's downloader on the rows of one part, in this thread."""
-    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
-    lean_package("img2dataset")
-    from img2dataset.downloader import Downloader
-    from img2dataset.resizer import Resizer
-
-    guard.install()
-    with tempfile.TemporaryDirectory(prefix="internvl-download-") as folder:
-        feather = Path(folder) / "rows.feather"
-        table = pa.table({"url": rows["url"], "uid": [uid.hex() for uid in rows["uid"].to_pylist()]})
-        with pa.OSFile(str(feather), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-            writer.write_table(table)
-        downloader = Downloader(
-            sample_writer_class=_Collector,
-            resizer=Resizer(
-                image_size=parameters.image_size,
-                resize_mode=parameters.resize_mode,
-                resize_only_if_bigger=False,
-                encode_quality=parameters.encode_quality,
-                max_image_area=parameters.max_pixels,
-            ),
-            thread_count=parameters.threads,
-            save_caption=False,
-            extract_exif=False,
-            output_folder=folder,
-            column_list=["url", "uid"],
-            timeout=parameters.timeout_seconds,
-            number_sample_per_shard=max(2, rows.num_rows),
-            oom_shard_count=5,
-            compute_hash=None,
-            verify_hash_type=None,
-            encode_format="jpg",
-            retries=0,  # the guard retries, with patience and only where it helps
-            user_agent_token="internvl-pipeline",
-            disallowed_header_directives=["noai", "noimageai", "noindex", "noimageindex"],
-        )
-        downloader.download_shard((0, str(feather)))
-    return list(_Collector.collected)
-
-
-def download_part(item: tuple[str, str, Part], listing: Manifest, parameters: Parameters, output: Output) -> Part:
-    """Fetch the rows of one listing part and publish pictures and outcomes, sorted by uid."""
-    key, digest, source = item
-    rows = read_table(output.store, listing, source, "rows")
-    known = _already_there(parameters, rows)
-    guard = Guard(
-        allow=frozenset(parameters.allow_hosts),
-        timeout_seconds=parameters.timeout_seconds,
-        deadline_seconds=parameters.deadline_seconds,
-        max_bytes=parameters.max_bytes,
-        retries=parameters.retries,
-        inspect=partial(inspect, max_pixels=parameters.max_pixels),
+    blocked_hashes: str | None = Field(
+        default=None,
+        description="Text file of hashes that are never stored: sha256 of bodies, 64-bit picture hashes.",
     )
-    if known is not None:
-        guard = _Shelf(known, guard)
-    found = {meta["uid"]: (image, meta) for image, meta in _fetch(rows, parameters, guard)} if rows.num_rows else {}
-    captions = dict(zip((u.hex() for u in rows["uid"].to_pylist()), rows["caption"].to_pylist(), strict=True))
-    outcomes, samples = [], []
-    for uid in sorted(captions):
-        image, meta = found.get(uid, (None, {"status": "lost", "error_message": ""}))
-        outcome, status = _outcome(meta, image)
-        fetched = outcome is Outcome.FETCHED and image is not None
-        if fetched:
-            samples.append((uid, {"jpg": image, "txt": captions[uid].encode("utf-8", "replace")}))
-        outcomes.append(
-            {
-                "uid": bytes.fromhex(uid),
-                "outcome": str(outcome),
-                "http_status": status,
-                "width": meta.get("width") if fetched else None,
-                "height": meta.get("height") if fetched else None,
-                "original_width": meta.get("original_width") if fetched else None,
-                "original_height": meta.get("original_height") if fetched else None,
-                "bytes": len(image) if fetched and image else None,
-                "sha256": hashlib.sha256(image).hexdigest() if fetched and image else None,
-            }
-        )
+    blocked_digest: str | None = Field(default=None, description="Hash of that file; filled in at start.")
+    retry: tuple[Outcome, ...] = Field(
+        default=(),
+        description="Outcomes of an earlier version that are asked for again; all others are carried over.",
+    )
+    compare_with_first: Literal["keep", "refuse"] = Field(
+        default="keep", description="What to do with a picture whose bytes changed since it was first fetched."
+    )
+
+    @field_validator("retry")
+    @classmethod
+    def _not_final(cls, value: tuple[Outcome, ...]) -> tuple[Outcome, ...]:
+        if final := sorted(set(value) - AGAIN):
+            raise ValueError(
+                f"{', '.join(final)} is final and never asked again; retry takes {', '.join(sorted(AGAIN))}"
+            )
+        return tuple(sorted(set(value)))
+
+
+def pin(parameters: Parameters) -> Parameters:
+    """Return the parameters with the hash of the blocked list, so that a changed list is seen as drift."""
+    if parameters.blocked_hashes is None:
+        return parameters
+    return parameters.model_copy(update={"blocked_digest": digest_of_list(parameters.blocked_hashes)})
+
+
+def download_part(
+    item: tuple[str, str, Part], listing: Manifest, parameters: Parameters, output: Output, earlier: Manifest | None
+) -> Part:
+    """Fetch the rows of one listing part that are due; publish pictures and outcomes of all, sorted by uid."""
+    key, digest, source = item
+    rows = _rows(read_table(output.store, listing, source, "rows"))
+    before = earlier_of(output.store, earlier, key, parameters.retry)
+    due = [row for row in rows if before.due(row["uid"])]
+    blocked = _blocked(parameters)
+    answers = _ask(due, parameters, blocked)
+    outcomes, samples, measures = [], [], []
+    for row in rows:
+        uid, members = row["uid"], None
+        answer = answers[row["url_id"]] if before.due(uid) else None
+        outcome = _judged(row, answer, before, parameters) if answer else None
+        if answer and outcome:
+            measures.append(measure_row(row, answer))
+        if answer is None or outcome is None or before.stands(uid, outcome):
+            found, members = before.carried(uid, blocked)
+        else:
+            found = outcome_row(row, answer, outcome, before.attempt(uid))
+            if outcome is Outcome.FETCHED and answer.image is not None:
+                members = {"jpg": answer.image, "txt": row["caption"].encode("utf-8", "replace")}
+        outcomes.append(found)
+        samples += [(uid.hex(), members)] if members else []
     counts = Counter(str(row["outcome"]) for row in outcomes)
+    facts: dict[str, Any] = {
+        "outcomes": dict(sorted(counts.items())),
+        "urls": {"listed": len(rows), "distinct": len(answers)},
+    }
+    if earlier is not None:
+        facts["again"] = {"asked": len(due), **dict(sorted(before.facts.items()))}
+    output.store.write(
+        output.ref.key(f"measures/{key}.parquet"), parquet_bytes(pa.Table.from_pylist(measures, schema=MEASURES))
+    )
     return output.part(
         key,
         digest,
         ledger_of(counts),
         {
-            "outcomes": (f"{key}.parquet", parquet_bytes(pa.Table.from_pylist(outcomes, schema=SCHEMA))),
+            "outcomes": (f"{key}.parquet", parquet_bytes(pa.Table.from_pylist(outcomes, schema=OUTCOMES))),
             "pictures": (f"{key}.tar", tar_bytes(samples)),
         },
-        facts={"outcomes": dict(sorted(counts.items()))},
+        facts=facts,
     )
 
 
-class _Shelf(Guard):
-    """Hands out pictures that are already here; asks the network for nothing."""
-
-    def __init__(self, pictures: dict[str, bytes], like: Guard) -> None:
-        """Take the limits of another guard."""
-        super().__init__(inspect=like.inspect, max_bytes=like.max_bytes)
-        self._pictures = pictures
-
-    def open(self, request: Any, data: Any = None, timeout: Any = None) -> Any:
-        """Return a picture by its `images:///` address."""
-        url = request.full_url if hasattr(request, "full_url") else str(request)
-        body = self._pictures.get(url)
-        if body is None:
-            raise EgressError("not_found")
-        if self.inspect and (refusal := self.inspect(body)):
-            raise EgressError(refusal)
-        return Response(body, email.message.Message())
+def _rows(table: pa.Table) -> list[dict[str, Any]]:
+    """Return a listing's rows sorted by uid, with what an older listing does not say filled in."""
+    wanted = ("uid", "url_id", "url", "caption", "host", "expected_hash")
+    rows = table.select([name for name in wanted if name in table.column_names]).to_pylist()
+    for row in rows:
+        row["host"] = row.get("host") or host_of(row["url"])
+        row.setdefault("expected_hash", None)
+    return sorted(rows, key=lambda row: bytes(row["uid"]))
 
 
-def _already_there(parameters: Parameters, rows: pa.Table) -> dict[str, bytes] | None:
+def _blocked(parameters: Parameters) -> BlockList:
+    if parameters.blocked_hashes and parameters.blocked_digest:
+        return read_blocked(parameters.blocked_hashes, parameters.blocked_digest)
+    return BlockList()
+
+
+def _ask(due: Iterable[Mapping[str, Any]], parameters: Parameters, blocked: BlockList) -> dict[bytes, Answer]:
+    """Fetch every distinct address of the rows once; return the answers by url_id."""
+    answers: dict[bytes, Answer] = {}
+    for row in sorted(due, key=lambda row: (row["url_id"], row["uid"])):
+        answer = answers.setdefault(row["url_id"], Answer(row["url"]))
+        answer.wants_md5 |= (row["expected_hash"] or "").startswith("md5:")
+    asked = list(answers.values())
     if parameters.images is None:
-        return None
-    wanted = set(rows["url"].to_pylist())
-    return {
-        IMAGES_SCHEME + name: data
-        for name, data, _ in read_pictures(Path(parameters.images))
-        if IMAGES_SCHEME + name in wanted
-    }
+        fetcher = guarded(parameters, parameters.max_pixels, parameters.threads)
+    else:
+        fetcher = shelf(parameters.images, {each.url for each in asked}, parameters.max_pixels)
+    fetch_shard(asked, fetcher, parameters, blocked)
+    return answers
+
+
+def _judged(row: Mapping[str, Any], answer: Answer, before: Earlier, parameters: Parameters) -> Outcome:
+    """Return a row's outcome: that of its address, unless the bytes are not those it is listed or known with."""
+    if answer.outcome not in (Outcome.FETCHED, Outcome.DECODE):
+        return answer.outcome
+    if differs(answer, row["expected_hash"]):
+        return Outcome.HASH_MISMATCH
+    if before.changed(row["uid"], answer.body_sha256) and parameters.compare_with_first == "refuse":
+        return Outcome.HASH_MISMATCH
+    return answer.outcome
 
 
 def run(parameters: Parameters, output: Output, here: Workspace) -> Manifest:
-    """Download all parts of a listing."""
-    listing = here.input("listing")
-    work = partial(download_part, listing=listing, parameters=parameters, output=output)
-    items = [
-        (part.key, part.files["rows"].sha256, (part.key, part.files["rows"].sha256, part)) for part in listing.parts
-    ]
-    parts = here.map_parts(output, work, items)
-    counts: Counter[str] = Counter()
-    for part in parts:
-        counts.update(part.facts["outcomes"])
-    totals: dict[str, Any] = {"outcomes": dict(sorted(counts.items()))}
+    """Download all parts of a listing; with an earlier version of the pool as input, ask again for what is due."""
+    listing, earlier = here.input("listing"), _earlier(parameters, here)
+    parameters = parameters if parameters.blocked_digest else pin(parameters)
+    _blocked(parameters)  # A bad list is refused here, before any worker starts.
+    work = partial(download_part, listing=listing, parameters=parameters, output=output, earlier=earlier)
+    items = []
+    for part in listing.parts:
+        digest = part.files["rows"].sha256
+        if parameters.blocked_digest:
+            digest = digest_of([digest, parameters.blocked_digest])
+        items.append((part.key, digest, (part.key, digest, part)))
+    parts = watched(here, output).map_parts(output, work, items)
+    totals = _totals(parts)
+    counts = Counter(totals["outcomes"])
     if not counts[Outcome.FETCHED]:
-        raise ManifestError(_nothing_fetched(listing, counts))
+        raise ManifestError(nothing_fetched(listing, counts))
     if parameters.truth:
-        seen: dict[bytes, str] = {}
-        for part in parts:
-            table = pq.read_table(io.BytesIO(output.store.read(output.ref.key(part.files["outcomes"].name))))
-            seen.update(zip(table["uid"].to_pylist(), table["outcome"].to_pylist(), strict=True))
-        source = listing.ref.name.rpartition("/")[2]
-        totals["planted"] = judge_outcomes(planted_outcomes(parameters.truth, source), seen)
+        planned = planted_outcomes(parameters.truth, listing.ref.name.rpartition("/")[2])
+        totals["planted"] = judge_outcomes(planned, _seen(parts, output))
         totals["markdown"] = markdown(totals["planted"])
-    return output.commit(parts, totals=totals)
+    told, pages = download_report.report(listing, parts, totals, output, here)
+    return output.commit(parts, totals=told, reports=pages)
 
 
-_ADVICE = {
-    Outcome.REFUSED_ADDRESS: "only public addresses are fetched: allow a server of yours with --allow-host HOST:PORT",
-    Outcome.REFUSED_SCHEME: "only http and https are fetched: pictures on this machine come in with --images",
-    Outcome.DNS: "check the network of the workers, and that the url column holds addresses",
-    Outcome.CONNECT: "check that the servers are up and reachable from the workers",
-    Outcome.TIMEOUT: "raise download.timeout_seconds, or lower download.threads",
-    Outcome.NOT_IMAGE: "check that the url column points at pictures, not at pages",
-    Outcome.BAD_URL: "check that the url column holds addresses: --url-column",
-}
+def _seen(parts: Iterable[Part], output: Output) -> dict[bytes, str]:
+    """Return every row's outcome by uid, as it can be read back."""
+    seen: dict[bytes, str] = {}
+    for part in parts:
+        data = output.store.read(output.ref.key(part.files["outcomes"].name))
+        table = pq.read_table(io.BytesIO(data), columns=["uid", "outcome"])
+        seen.update(zip(table["uid"].to_pylist(), table["outcome"].to_pylist(), strict=True))
+    return seen
 
 
-def _nothing_fetched(listing: Manifest, counts: Counter[str]) -> str:
-    worst, rows = counts.most_common(1)[0] if counts else ("", 0)
-    advice = _ADVICE.get(Outcome(worst), "look at the outcomes of its parts") if worst else "list rows first"
-    return (
-        f"none of the {sum(counts.values())} rows of {listing.ref} gave a picture; "
-        f"{rows} ended as {worst!r}: {advice}; then run again with --force"
-    )
+def _earlier(parameters: Parameters, here: Workspace) -> Manifest | None:
+    if not here.all("pool"):
+        if parameters.retry:
+            raise ManifestError("a later pass needs an earlier version of the pool as an input, and was given none")
+        return None
+    earlier = here.input("pool")
+    if not parameters.retry:
+        raise ManifestError(f"{earlier.ref} is an input and nothing of it is asked again; name outcomes in retry")
+    refuse_unfit(earlier, here.input("listing"), parameters)
+    return earlier
+
+
+def _totals(parts: Iterable[Part]) -> dict[str, Any]:
+    """Return the sums of the parts' facts, and the rows by what can still become of them."""
+    sums: dict[str, Counter[str]] = {}
+    for part in parts:
+        for name, counts in part.facts.items():
+            sums.setdefault(name, Counter()).update(counts)
+    totals: dict[str, Any] = {name: dict(sorted(counts.items())) for name, counts in sorted(sums.items())}
+    classes: Counter[str] = Counter()
+    for outcome, rows in sums["outcomes"].items():
+        classes[class_of(Outcome(outcome))] += rows
+    return {**totals, "classes": dict(sorted(classes.items()))}
+
+
+def class_of(outcome: Outcome) -> str:
+    """Return `fetched`, `rejected` by a rule, `transient` (a later pass may mend it) or `permanent`."""
+    if outcome is Outcome.FETCHED:
+        return "fetched"
+    if outcome in REJECTED:
+        return "rejected"
+    return "transient" if outcome in TRANSIENT else "permanent"

@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 
 from infra.storage import Store
 from models.config import ChatConfig, InternVLConfig
-from models.native_config import native_chat_config, native_vision_config
+from models.native_config import native_chat_config, native_decoder, native_vision_config
 from models.official_config import official_config
 from models.renaming import State, below
 from models.weights import chat_to_native, vision_to_native
@@ -34,7 +34,7 @@ from stages.manifest import Ledger, Manifest, ManifestError, digest_of
 from stages.tokenizer import BOS, UNK
 from stages.workspace import Output, Workspace
 
-VERSION = 1
+VERSION = 2
 
 CHAT_USAGE = """```python
 from transformers import AutoProcessor, InternVLForConditionalGeneration
@@ -49,8 +49,14 @@ answer = model.generate(**inputs)[0, inputs["input_ids"].shape[1] :]
 print(processor.decode(answer, skip_special_tokens=True))
 ```
 
-The processor resizes with torchvision, whose pixels differ from those of training by one grey level at most;
-`GotOcr2ImageProcessorPil` gives the very same."""
+The processor cuts the same tiles as in training and resizes them with torchvision: most pixels are the same, others
+one or two grey levels off, in pictures of noise up to ten. For the very pixels of training:
+
+```python
+from transformers import GotOcr2ImageProcessorPil
+
+processor.image_processor = GotOcr2ImageProcessorPil.from_pretrained(FOLDER)
+```"""
 TOWERS_USAGE = """`model.safetensors` and `config.json` hold the whole model under the weight names and configuration
 fields of the official InternVL-14B-224px. transformers has no class of its own for it, and its
 `model_type` `internvl` means the chat model there: load it with the official code, or with ours.
@@ -100,7 +106,7 @@ def chat_files(folder: Path, max_new_tokens: int) -> dict[str, bytes]:
     """Return a chat checkpoint as file name to bytes, in transformers' native format.
 
     Raises:
-        ValueError: The native class cannot compute the same.
+        ValueError: The native class cannot compute the same, or its processor not cut the same tiles.
     """
     config = ChatConfig.model_validate_json((folder / "config.json").read_bytes())
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
@@ -110,6 +116,11 @@ def chat_files(folder: Path, max_new_tokens: int) -> dict[str, bytes]:
     ids = {"bos_token_id": token_id(tokenizer, bos), "pad_token_id": config.eos_token_id}
     if token_id(tokenizer, IMG_CONTEXT) != config.image_context_token_id:
         raise ManifestError(f"config.json and tokenizer.json of {folder.name} disagree about {IMG_CONTEXT}")
+    if config.max_dynamic_patch > 1 and not config.use_thumbnail:
+        raise ValueError(
+            f"use_thumbnail False with max_dynamic_patch {config.max_dynamic_patch}: transformers' processor always "
+            "adds the thumbnail; train with use_thumbnail=True, or with max_dynamic_patch=1"
+        )
     image = image_processor_config(config.vision.image_size, config.min_dynamic_patch, config.max_dynamic_patch)
     native = native_chat_config(
         config.vision,
@@ -123,8 +134,9 @@ def chat_files(folder: Path, max_new_tokens: int) -> dict[str, bytes]:
     )
     generation = {"do_sample": False, "max_new_tokens": max_new_tokens, "eos_token_id": stops, **ids}
     said = tokenizer_config(end, bos_token=bos, pad_token=pad, unk_token=unk, context=config.context_length)
+    weights = chat_to_native(load_file(folder / "model.safetensors"), native_decoder(config.text))
     return {
-        "model.safetensors": tensors(chat_to_native(load_file(folder / "model.safetensors"))),
+        "model.safetensors": tensors(weights),
         "config.json": json_bytes(native),
         "generation_config.json": json_bytes(generation),
         "tokenizer.json": (folder / "tokenizer.json").read_bytes(),

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -19,7 +20,7 @@ from filters.policies import Policy
 from stages.filter_report import Pictured, render, summary
 from stages.manifest import Ledger, Manifest, ManifestError, Part, canonical, digest_of
 from stages.planted import Counts, judge_rules, markdown, planted_dirt
-from stages.score import load_signals
+from stages.signal_columns import read_signals
 from stages.sources.web_site import SiteSpec
 from stages.tars import read_tar
 from stages.workspace import Output, Workspace, parquet_bytes, read_file, read_table
@@ -48,18 +49,13 @@ def filter_part(
     """Write the verdicts of one part: uid and reasons, for the rows that the step before kept."""
     key, digest, scored, cleaned = item
     names = sorted({"caption", "language"} | {name for rule in policy.filters for name in rule.reads})
-    uids, columns = load_signals(output, signals, scored, names)
+    passed = None
     if before is not None and cleaned is not None:
         earlier = read_table(output.store, before, cleaned, "verdicts")
-        passed = {u for u, m in zip(earlier["uid"].to_pylist(), earlier["reasons"].to_pylist(), strict=True) if not m}
-        rows = np.array([number for number, uid in enumerate(uids) if uid in passed], dtype=np.int64)
-        uids = [uids[number] for number in rows]
-        columns = {
-            name: column.take(pa.array(rows)) if isinstance(column, pa.Array) else column[rows]
-            for name, column in columns.items()
-        }
+        passed = earlier.filter(pc.equal(earlier["reasons"], 0))["uid"].combine_chunks()
+    uids, columns = read_signals(output.store, signals, scored, names, passed)
     reasons, funnel, cube = judge_with_cube(policy.filters, columns, len(uids))
-    table = pa.table({"uid": pa.array(uids, pa.binary(16)), "reasons": pa.array(reasons, pa.uint64())})
+    table = pa.table({"uid": uids, "reasons": pa.array(reasons, pa.uint64())})
     ledger = Ledger(listed=len(uids), kept=funnel.kept, rejected=len(uids) - funnel.kept)
     return output.part(
         key,
@@ -122,7 +118,7 @@ def run(parameters: Parameters, output: Output, here: Workspace) -> Manifest:
         listed=listed,
         fetched=fetched,
         outcomes=pool.totals.get("outcomes", {}),
-        pictured=_pictured(parameters.policy, parts, output, signals, pool),
+        pictured=_pictured(parameters.policy, parts, output, funnel, pool),
         planted=totals.get("planted"),
         planted_outcomes=pool.totals.get("planted"),
         provenance={"artifact": str(output.ref), "signals": signals.digest[:16], "pool": pool.digest[:16]},
@@ -149,20 +145,22 @@ def _against_truth(parameters: Parameters, parts: list[Part], output: Output) ->
     return judge_rules(planted_dirt(parameters.truth, parameters.source), seen, rules)
 
 
-def _pictured(policy: Policy, parts: list[Part], output: Output, signals: Manifest, pool: Manifest) -> list[Pictured]:
+def _pictured(policy: Policy, parts: list[Part], output: Output, funnel: Funnel, pool: Manifest) -> list[Pictured]:
     """Return a few kept samples and a few that each rule dropped: the first in uid order, which is a hash order."""
     wanted: dict[str, list[str]] = {}
-    need = {"kept": SAMPLES_PER_RULE * 2, **{rule.reason: SAMPLES_PER_RULE for rule in policy.filters}}
+    need = {"kept": min(SAMPLES_PER_RULE * 2, funnel.kept)}
+    need |= {rule.reason: min(SAMPLES_PER_RULE, funnel.total(rule.reason)) for rule in policy.filters}
     for part in parts:
-        table = _verdicts(part, output)
-        for uid, mask in zip(table["uid"].to_pylist(), table["reasons"].to_pylist(), strict=True):
-            labels = ["kept"] if not mask else [r.reason for r in policy.filters if mask >> BITS[r.reason] & 1]
-            for label in labels:
-                if need[label]:
-                    need[label] -= 1
-                    wanted.setdefault(uid.hex(), []).append(label)
         if not any(need.values()):
             break
+        table = _verdicts(part, output)
+        reasons = table["reasons"].to_numpy()
+        for label in (label for label, most in need.items() if most):
+            has = reasons >> np.uint64(BITS[label]) & np.uint64(1) if label != "kept" else reasons == 0
+            rows = np.flatnonzero(has)[: need[label]]
+            need[label] -= len(rows)
+            for uid in table["uid"].take(pa.array(rows)).to_pylist():
+                wanted.setdefault(uid.hex(), []).append(label)
     found: list[Pictured] = []
     by_key = {part.key: part for part in pool.parts}
     for part in parts:

@@ -1,93 +1,40 @@
 """Read one source's url list: foreign columns in, our rows out.
 
-Output parts: uid, url_id, url, caption, language, declared width and height, the scores that the source
-ships (null where it ships none), and the row's number in the source.
+Two phases, both spread over the cluster: pieces of files are read, normalised and spilled by bucket of `url_id`;
+then each bucket is sorted, freed of exact repeats, and published. Neither holds more than a stretch of rows, and
+a part's rows are a function of content: the same rows in other files, or in another order, give the same bytes.
+
+Parts have two roles: `rows` (`stages.sources.rows.SCHEMA`, by address) and, where there are any, `rejected`.
 """
 
-import glob
-import io
-from collections.abc import Iterator
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import fsspec
-import pyarrow as pa
-import pyarrow.csv
-import pyarrow.json
-import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field
 
+from infra.cluster import InlineCluster
 from infra.storage import sha256_file
-from stages.manifest import Ledger, Manifest, ManifestError, Part, digest_of
-from stages.sources.identity import uid_of, url_id_of
+from stages.manifest import Manifest, ManifestError, Part, digest_of
+from stages.sources import blocklists
+from stages.sources.catalog import GENERIC, SITE_SCHEMAS, source_named
+from stages.sources.collect import Spilled, spill_piece, spread
+from stages.sources.columns import ColumnNames, Layout, layout_of
+from stages.sources.merge import Merge, merge_bucket
+from stages.sources.pieces import Survey, unreadable
+from stages.sources.reading import located, resolve, survey
+from stages.sources.rows import SCHEMA, Rejection, Rules
+from stages.sources.spill import power_of_two, spills_for
 from stages.sources.web_server import read_pictures
 from stages.sources.web_site import SiteSpec, publish
-from stages.workspace import Output, Workspace, parquet_bytes
+from stages.workspace import Output, Workspace
 
-VERSION = 1
+__all__ = ["SCHEMA", "VERSION", "ColumnNames", "Parameters", "pin", "run"]
 
-SCHEMA = pa.schema(
-    [
-        ("uid", pa.binary(16)),
-        ("url_id", pa.binary(16)),
-        ("url", pa.string()),
-        ("caption", pa.string()),
-        ("language", pa.string()),
-        ("width", pa.int32()),
-        ("height", pa.int32()),
-        ("source_similarity", pa.float32()),
-        ("source_watermark", pa.float32()),
-        ("source_unsafe", pa.float32()),
-        ("source_aesthetic", pa.float32()),
-        ("source_row", pa.int64()),
-    ]
-)
-
-
-class ColumnNames(BaseModel):
-    """What a source calls its columns; None where it has no such column."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    url: str = "url"
-    caption: str = "caption"
-    language: str | None = None
-    width: str | None = None
-    height: str | None = None
-    similarity: str | None = None
-    watermark: str | None = None
-    unsafe: str | None = None
-    aesthetic: str | None = None
-    header: tuple[str, ...] | None = Field(default=None, description="Names for files without a header line.")
-
-
-LAION = ColumnNames(
-    url="URL",
-    caption="TEXT",
-    width="WIDTH",
-    height="HEIGHT",
-    similarity="similarity",
-    watermark="pwatermark",
-    unsafe="punsafe",
-    aesthetic="AESTHETIC_SCORE",
-)
-PROFILES: dict[str, ColumnNames] = {
-    "laion_en": LAION,
-    "laion_multi": LAION.model_copy(update={"language": "LANGUAGE"}),
-    "coyo": ColumnNames(
-        caption="text",
-        width="width",
-        height="height",
-        similarity="clip_similarity_vitb32",
-        watermark="watermark_score",
-        unsafe="nsfw_score_opennsfw2",
-        aesthetic="aesthetic_score_laion_v2",
-    ),
-    # CC3M ships caption first, without a header.
-    "cc3m": ColumnNames(header=("caption", "url")),
-    "wukong": ColumnNames(),
-}
+VERSION = 2
 
 
 class Parameters(BaseModel):
@@ -97,93 +44,30 @@ class Parameters(BaseModel):
 
     source: str = Field(pattern=r"^[a-z0-9_]+$", description="Name of the source, as in its artifacts.")
     paths: tuple[str, ...] = Field(
-        default=(), description="Files or globs: parquet, csv, tsv, jsonl; local, s3 or https."
+        default=(), description="Files or globs: parquet, csv, tsv, json, jsonl; local, s3:// or https://."
     )
     images: str | None = Field(
         default=None, description="Folder or WebDataset tar of pictures that are already there."
     )
     site: SiteSpec | None = Field(default=None, description="The procedural web of the tiny recipe.")
+    adapter: str = Field(
+        default=GENERIC, description="Known source whose schema the files have; generic reads `columns`."
+    )
     columns: ColumnNames = ColumnNames()
-    language: str | None = Field(
-        default=None, description="Language of all captions, where the source has no column."
+    language: str | None = Field(default=None, description="Language of captions where the source says none.")
+    accept_withdrawn: bool = Field(
+        default=False, description="Read a list that its publisher withdrew, at your own responsibility."
     )
-    rows_per_part: int = Field(default=1000, ge=1, description="Rows of one part.")
+    block_urls: tuple[str, ...] = Field(
+        default=(), description="Files of addresses, or of SHA-256 of canonical addresses, that are not listed."
+    )
+    block_domains: tuple[str, ...] = Field(
+        default=(), description="Files of domains that are not listed, with everything below them."
+    )
+    rows_per_part: int = Field(default=1000, ge=1, description="Rows of one part at most, on the average.")
     content_digest: str | None = Field(
-        default=None, description="Hash of the pictures in `images`; filled in at start."
+        default=None, description="Hash of what the parameters point at; filled in at start."
     )
-
-
-def resolve(paths: tuple[str, ...]) -> list[str]:
-    """Return the files that the paths and globs name, sorted.
-
-    Raises:
-        ManifestError: One of them names nothing.
-    """
-    files: list[str] = []
-    for path in paths:
-        if "://" in path:
-            fs, bare = fsspec.core.url_to_fs(path)
-            found = [fs.unstrip_protocol(str(name)) for name in fs.glob(bare)] if "*" in bare else [path]
-        else:
-            found = sorted(glob.glob(path))
-        if not found:
-            raise ManifestError(
-                f"no file matches {path!r}; give an existing parquet, csv, tsv or jsonl file or a glob"
-            )
-        files += found
-    return sorted(files)
-
-
-def read_list(path: str, columns: ColumnNames) -> pa.Table:
-    """Read one url list whole.
-
-    Raises:
-        ManifestError: The file cannot be read, is empty, or lacks a column; the message says which exist.
-    """
-    try:
-        with fsspec.open(path, "rb") as file:
-            data = file.read()
-        name = path.lower()
-        if name.endswith(".parquet"):
-            table = pq.read_table(io.BytesIO(data))
-        elif name.endswith((".jsonl", ".json")):
-            table = pyarrow.json.read_json(io.BytesIO(data))
-        elif name.endswith((".csv", ".tsv", ".txt")):
-            table = pyarrow.csv.read_csv(
-                io.BytesIO(data),
-                read_options=pyarrow.csv.ReadOptions(column_names=list(columns.header) if columns.header else None),
-                parse_options=pyarrow.csv.ParseOptions(
-                    delimiter="," if name.endswith(".csv") else "\t", newlines_in_values=True
-                ),
-            )
-        else:
-            raise ManifestError(f"{path}: unknown kind of file; give parquet, csv, tsv or jsonl")
-    except (OSError, pa.ArrowException) as error:
-        raise ManifestError(
-            f"{path} cannot be read: {str(error)[:200]}; check the file or remove it from the list"
-        ) from error
-    wanted = {k: v for k, v in columns.model_dump(exclude={"header"}).items() if v}
-    if missing := [name for name in wanted.values() if name not in table.column_names]:
-        flags = "name yours with --url-column and --caption-column"
-        raise ManifestError(f"{path} has no column {missing[0]!r}, only {', '.join(table.column_names)}; {flags}")
-    if not table.num_rows:
-        raise ManifestError(f"{path} is empty: it has columns but no rows")
-    return table.select(list(wanted.values())).rename_columns(list(wanted))
-
-
-def _rows(parameters: Parameters, scratch: Path) -> Iterator[pa.Table]:
-    if parameters.site:
-        if parameters.source not in parameters.site.rows:
-            raise ManifestError(f"the site lists {', '.join(parameters.site.rows)}, not {parameters.source!r}")
-        lists = publish(parameters.site.only(parameters.source), scratch)
-        yield read_list(str(lists[parameters.source]), PROFILES[parameters.source])
-    elif parameters.images:
-        pictures = _pictures(parameters.images)
-        names = [f"images:///{name}" for name, _, _ in pictures]
-        yield pa.table({"url": names, "caption": [caption for _, _, caption in pictures]})
-    else:
-        for path in resolve(parameters.paths):
-            yield read_list(path, parameters.columns)
 
 
 def _pictures(path: str) -> list[tuple[str, bytes, str]]:
@@ -199,92 +83,148 @@ def _pictures(path: str) -> list[tuple[str, bytes, str]]:
 
 
 def pin(parameters: Parameters) -> Parameters:
-    """Return the parameters with the hash of what they point at, so that changed files are seen as drift."""
+    """Return the parameters with the hash of what they point at, so that changed files are seen as drift.
+
+    Local files count by their bytes; remote ones by what their server says of them (ETag, size, time of the last
+    change), and by their bytes where it says neither an ETag nor a time.
+
+    Raises:
+        ManifestError: A file is missing, no source has such a schema, or its publisher withdrew it.
+    """
+    if parameters.paths:
+        _adapter(parameters)
+    found: list[Any] = []
     if parameters.images:
         path = Path(parameters.images)
-        if path.is_file():
-            found = sha256_file(path)
-        else:
-            found = digest_of([[name, len(data), caption] for name, data, caption in _pictures(parameters.images)])
-        return parameters.model_copy(update={"content_digest": found})
-    local = [file for file in resolve(parameters.paths) if "://" not in file] if parameters.paths else []
-    if local:
-        return parameters.model_copy(update={"content_digest": digest_of([sha256_file(Path(f)) for f in local])})
-    return parameters
+        whole = [[name, len(data), caption] for name, data, caption in _pictures(parameters.images)]
+        found.append(sha256_file(path) if path.is_file() else digest_of(whole))
+    for paths in (parameters.paths, parameters.block_urls, parameters.block_domains):
+        found += [_fingerprint(file) for file in resolve(paths)]
+    return parameters.model_copy(update={"content_digest": digest_of(found)}) if found else parameters
 
 
-def _part(item: tuple[str, str, pa.Table, int, int], output: Output) -> Part:
-    key, digest, table, listed, rejected = item
-    ledger = Ledger(listed=listed, kept=table.num_rows, rejected=rejected)
-    return output.part(key, digest, ledger, {"rows": (f"{key}.parquet", parquet_bytes(table))})
+def _fingerprint(path: str) -> str:
+    if "://" not in path:
+        return sha256_file(Path(path))
+    try:
+        fs, bare = located(path)
+        info = fs.info(bare)
+        facts = {key.lower().replace("-", ""): str(value) for key, value in info.items()}
+        said = {key: facts[key] for key in ("etag", "lastmodified", "size") if facts.get(key, "None") != "None"}
+        return digest_of(said) if {"etag", "lastmodified"} & set(said) else str(fs.checksum(bare))
+    except (OSError, ValueError) as error:
+        raise unreadable(path, error) from error
+
+
+def _survey(item: tuple[str, str], layout: Layout) -> tuple[str, Survey]:
+    return item[0], survey(item[0], layout, item[1])
+
+
+def _files(parameters: Parameters, scratch: Path) -> tuple[list[tuple[str, str]], Layout, str | None, bool]:
+    """Return (files with the names that people know them by, layout, language, whether they lie in our scratch)."""
+    if parameters.site:
+        if parameters.source not in parameters.site.rows:
+            raise ManifestError(f"the site lists {', '.join(parameters.site.rows)}, not {parameters.source!r}")
+        path = publish(parameters.site.only(parameters.source), scratch)[parameters.source]
+        layout = source_named(SITE_SCHEMAS[parameters.source]).layout
+        return [(str(path), path.name)], layout, parameters.language, True
+    if parameters.images:
+        path = scratch / "pictures.jsonl"
+        rows = ({"url": f"images:///{name}", "caption": text} for name, _, text in _pictures(parameters.images))
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return [(str(path), parameters.images)], layout_of(ColumnNames()), parameters.language, True
+    layout, language = _adapter(parameters)
+    return [(path, path) for path in resolve(parameters.paths)], layout, language, False
+
+
+def _adapter(parameters: Parameters) -> tuple[Layout, str | None]:
+    """Return (layout, language) of a url list.
+
+    Raises:
+        ManifestError: No source has such a schema, or its publisher withdrew it.
+    """
+    if parameters.adapter == GENERIC:
+        return layout_of(parameters.columns), parameters.language
+    try:
+        known = source_named(parameters.adapter)
+    except ValueError as error:
+        raise ManifestError(f"source {parameters.source}: {error}") from error
+    if known.withdrawn and not parameters.accept_withdrawn:
+        raise ManifestError(
+            f"{known.title} was withdrawn by its publisher; take {known.withdrawn}; to read the original all "
+            "the same, set accept_withdrawn (--accept-withdrawn)"
+        )
+    return known.layout, parameters.language or known.language
 
 
 def run(parameters: Parameters, output: Output, here: Workspace) -> Manifest:
-    """List a source: rows without url or caption and exact repeats are rejected and counted."""
+    """List a source: every row is kept, or rejected with a reason from a closed list.
+
+    Raises:
+        ManifestError: A file cannot be read or has another schema, before any row is read; or no row is left.
+    """
     if sum(map(bool, (parameters.paths, parameters.images, parameters.site))) != 1:
         raise ManifestError(f"source {parameters.source}: give exactly one of a url list, pictures, or the tiny site")
-    seen: set[bytes] = set()
-    reasons = {"no_url": 0, "no_caption": 0, "repeat": 0}
-    columns: dict[str, list[Any]] = {name: [] for name in SCHEMA.names}
-    number = -1
-    for table in _rows(parameters, here.scratch):
-        for row in table.to_pylist():
-            number += 1
-            reason, made = _normalise(parameters, row, number)
-            if made and made["uid"] in seen:
-                reason, made = "repeat", None
-            if made is None:
-                reasons[reason] += 1
-                continue
-            seen.add(made["uid"])
-            for name in SCHEMA.names:
-                columns[name].append(made[name])
-    if number < 0:
-        raise ManifestError(f"source {parameters.source} lists no rows")
-    if not columns["uid"]:
-        raise ManifestError(
-            f"source {parameters.source}: all {number + 1} rows were rejected ({reasons}); nothing to do"
+    files, layout, language, ours = _files(parameters, here.scratch)
+    block = blocklists.load(parameters.block_urls, parameters.block_domains)
+    # What lies in our own scratch is not seen by other machines.
+    cluster = InlineCluster() if ours else here.cluster
+    surveys = dict(spread(cluster, partial(_survey, layout=layout), files))
+    spills = spills_for(here, output, sum(each.rows for each in surveys.values()))
+    places = [(number, piece) for number, (path, _) in enumerate(files) for piece in surveys[path].pieces]
+    items = [(number, file, piece) for number, (file, piece) in enumerate(places)]
+    try:
+        read_piece = partial(spill_piece, rules=Rules(parameters.source, layout, language, block), spills=spills)
+        spilled = list(spread(cluster, read_piece, items, _telling(here, len(items), "pieces", "reading")))
+        kept = _check(parameters.source, files, spilled)
+        merge = Merge(
+            spills,
+            tuple(sorted(key for each in spilled for key in each.keys)),
+            tuple(name for _, name in files),
+            power_of_two(kept, parameters.rows_per_part),
         )
-    whole = pa.table({name: pa.array(columns[name], SCHEMA.field(name).type) for name in SCHEMA.names}, schema=SCHEMA)
-    items = []
-    for start in range(0, number + 1, parameters.rows_per_part):
-        stop = min(number + 1, start + parameters.rows_per_part)
-        inside = pa.compute.and_(
-            pa.compute.greater_equal(whole["source_row"], start), pa.compute.less(whole["source_row"], stop)
-        )
-        piece = whole.filter(inside)
-        key = f"{start // parameters.rows_per_part:06d}"
-        digest = digest_of([u.hex() for u in piece["uid"].to_pylist()])
-        items.append((key, digest, (key, digest, piece, stop - start, stop - start - piece.num_rows)))
-    parts = here.map_parts(output, partial(_part, output=output), items, light=True)
-    return output.commit(parts, totals={"rejected": {k: v for k, v in reasons.items() if v}})
+        work = partial(merge_bucket, merge=merge, output=output)
+        merged = spread(here.cluster, work, range(merge.works), _telling(here, merge.works, "buckets", "sorting"))
+        parts = [part for made in merged for part in made]
+        manifest = output.commit(parts, totals=_totals(surveys.values(), spilled, parts))
+        spills.clear_all()
+        return manifest
+    finally:
+        spills.clear()
 
 
-def _normalise(parameters: Parameters, row: dict[str, Any], number: int) -> tuple[str, dict[str, Any] | None]:
-    url, caption = row.get("url"), row.get("caption")
-    if not isinstance(url, str) or not url.strip():
-        return "no_url", None
-    if not isinstance(caption, str) or not caption.strip():
-        return "no_caption", None
-    language = row.get("language") or parameters.language
-    return "", {
-        "uid": uid_of(parameters.source, url, caption),
-        "url_id": url_id_of(url),
-        "url": url.strip(),
-        "caption": caption,
-        "language": str(language) if language else None,
-        "width": _int(row.get("width")),
-        "height": _int(row.get("height")),
-        **{f"source_{name}": _float(row.get(name)) for name in ("similarity", "watermark", "unsafe", "aesthetic")},
-        "source_row": number,
-    }
+def _telling(here: Workspace, total: int, unit: str, note: str) -> Callable[[int], None]:
+    return lambda done: here.progress(done, total, unit, note)
 
 
-def _float(value: Any) -> float | None:
-    # NaN is "not known" too: it must never pass a comparison as if it were a score.
-    return float(value) if isinstance(value, int | float) and value == value else None
+def _check(source: str, files: Sequence[tuple[str, str]], spilled: Sequence[Spilled]) -> int:
+    """Return how many rows may be kept.
+
+    Raises:
+        ManifestError: There is none.
+    """
+    listed, kept = sum(each.listed for each in spilled), sum(each.kept for each in spilled)
+    if not listed:
+        named = ", ".join(name for _, name in files[:3]) + (" and others" if len(files) > 3 else "")
+        raise ManifestError(f"source {source} lists no rows: {named} is empty; give a list that holds some")
+    if not kept:
+        reasons = _in_order(sum((each.rejected for each in spilled), Counter()))
+        raise ManifestError(f"source {source}: all {listed} rows were rejected ({reasons}); nothing to do")
+    return kept
 
 
-def _int(value: Any) -> int | None:
-    number = _float(value)
-    return int(number) if number is not None and 0 < number < 2**31 else None
+def _in_order(reasons: Counter[str]) -> dict[str, int]:
+    return {str(each): reasons[each] for each in Rejection if reasons[each]}
+
+
+def _totals(surveys: Iterable[Survey], spilled: Sequence[Spilled], parts: Sequence[Part]) -> dict[str, Any]:
+    """Return what the manifest keeps for people: rows by reason, values that could not be read, empty files."""
+    rejected: Counter[str] = Counter()
+    for part in parts:
+        rejected.update(part.facts["rejected"])
+    unread = sum((each.unread for each in spilled), Counter())
+    empty = sum(each.empty for each in surveys)
+    totals: dict[str, Any] = {"rejected": _in_order(rejected)}
+    if unread:
+        totals["unread"] = dict(sorted(unread.items()))
+    return totals | ({"empty_files": empty} if empty else {})

@@ -22,6 +22,26 @@ def digest_of(value: Any) -> str:
     return hashlib.sha256(canonical(value)).hexdigest()
 
 
+def sealed(value: dict[str, Any]) -> bytes:
+    """Return a document as canonical JSON that carries the digest of the rest of itself."""
+    return canonical({**value, "digest": digest_of(value)})
+
+
+def unsealed(data: bytes) -> dict[str, Any]:
+    """Return a sealed document; one of before there were seals is taken as it is.
+
+    Raises:
+        ValueError: It is not JSON, or something in it changed after it was written.
+    """
+    value = json.loads(data)
+    if not isinstance(value, dict):
+        raise ValueError("it is not a JSON object")
+    seal = value.pop("digest", None)
+    if seal is not None and seal != digest_of(value):
+        raise ValueError("something in it changed after it was written")
+    return value
+
+
 class ManifestError(RuntimeError):
     """An artifact is missing or does not hold together; the message names file and next move."""
 
@@ -111,10 +131,15 @@ class Manifest(_Frozen):
 def find(store: Store, ref: Ref) -> Manifest | None:
     """Return the manifest of a finished artifact, None where it is not finished."""
     key = ref.key("manifest.json")
-    if not store.exists(key):
+    try:
+        data = store.read(key)
+    except (FileNotFoundError, NotADirectoryError):
         return None
     try:
-        return Manifest.model_validate_json(store.read(key))
+        manifest = Manifest.model_validate(unsealed(data))
+        if manifest.ref != ref:
+            raise ValueError(f"it is the manifest of {manifest.ref}")
+        return manifest
     except ValueError as error:
         raise ManifestError(f"{key} cannot be read: {error}; remove it and run the stage again") from error
 
@@ -135,12 +160,13 @@ def load(store: Store, ref: Ref) -> Manifest:
 def verify(store: Store, manifest: Manifest) -> list[str]:
     """Read every byte back; return one sentence per file that is missing or differs, and check the ledger."""
     wrong = []
+    there = store.files(manifest.ref.folder)
     for file in manifest.files():
         key = manifest.key(file)
-        if not store.exists(key):
+        if key not in there:
             wrong.append(f"{key} is missing")
-        elif store.sha256(key) != file.sha256:
-            wrong.append(f"{key} differs from its manifest: sha256 {store.sha256(key)[:16]}, not {file.sha256[:16]}")
+        elif (found := store.sha256(key)) != file.sha256:
+            wrong.append(f"{key} differs from its manifest: sha256 {found[:16]}, not {file.sha256[:16]}")
     try:
         manifest.ledger.check(str(manifest.ref))
     except LedgerError as error:

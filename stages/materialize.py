@@ -2,17 +2,15 @@
 
 import importlib
 import json
-import shutil
-import tempfile
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from infra.cluster import Cluster
+from infra.scratch import scratch_folder
 from infra.storage import Store
 from stages.manifest import Manifest, find, load
 from stages.ref import Ref
@@ -33,6 +31,7 @@ STAGES = (
     "evaluate",
     "export",
 )
+ASIDE = ("pilot",)  # no recipe has these; a command that looks ahead runs them
 
 
 class StageSpec(BaseModel):
@@ -62,7 +61,7 @@ def module_of(stage: str) -> ModuleType:
     Raises:
         ValueError: No such stage.
     """
-    if stage not in STAGES:
+    if stage not in STAGES and stage not in ASIDE:
         raise ValueError(f"no stage {stage!r}; the stages are {', '.join(STAGES)}")
     return importlib.import_module(f"stages.{stage}")
 
@@ -139,9 +138,8 @@ def materialize(
         return manifest
     module = module_of(spec.stage)
     output = Output(store=store, ref=spec.artifact, stage=spec.stage, identity=identity_of(spec, store))
-    scratch = Path(tempfile.mkdtemp(prefix=f"internvl-{spec.stage}-"))
     started = time.time()
-    try:
+    with scratch_folder(spec.stage) as scratch:
         here = Workspace(
             store=store,
             cluster=cluster,
@@ -151,8 +149,6 @@ def materialize(
             progress=Progress(store, spec.artifact) if progress else lambda *_, **__: None,
         )
         made: Manifest = module.run(module.Parameters.model_validate(spec.parameters), output, here)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
     facts = {"started": started, "seconds": round(time.time() - started, 1), "placement": spec.placement}
     store.write(spec.artifact.key("run.json"), json.dumps(facts).encode())
     return made

@@ -156,7 +156,7 @@ def _lines(path: Path) -> list[Line]:
         return kind(*read_recording(path.parent, path.stem))
     if path.suffix == ".json" and path.name.startswith("shapes_"):
         facts = read_json(path)
-        return check_shapes(facts["parameters"], facts["tensors"])
+        return check_shapes(facts["parameters"], facts["tensors"], path.stem.removeprefix("shapes_"))
     if path.suffix == ".json" and path.name.startswith("dynamic_tiling"):
         return check_tiling(read_json(path))
     if path.suffix == ".json" and path.name.startswith("chat_prompts"):

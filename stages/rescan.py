@@ -1,7 +1,7 @@
 """Other rules over what is stored: only the signals that they read, only the rows that all other rules keep."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ from filters.verdicts import give
 from infra.storage import Store
 from stages.manifest import Manifest, ManifestError, Part, find
 from stages.ref import Ref
+from stages.signal_columns import read_signals
 from stages.workspace import read_table
 
 Mask = npt.NDArray[np.bool_]
@@ -66,7 +67,7 @@ def rescan(store: Store, verdicts: Manifest, rules: Sequence[Filter]) -> Rescan:
     alone, kept = {rule.reason: 0 for rule in rules}, dict[str, int]()
     for part in verdicts.parts:
         rows, was = _rows_in_question(store, verdicts, part, rules)
-        columns = _columns(store, signals, scored[part.key], names, rows)
+        _, columns = read_signals(store, signals, scored[part.key], names, rows)
         found = give(rules, columns, len(rows), measured=False).reasons
         now = [(found >> np.uint64(BITS[rule.reason]) & np.uint64(1)) == 0 for rule in rules]
         both, new = np.all(was, axis=0), np.all(now, axis=0)
@@ -89,16 +90,3 @@ def _rows_in_question(
     bits = [np.uint64(1 << BITS[rule.reason]) for rule in rules]
     rows = np.flatnonzero((reasons & ~np.bitwise_or.reduce(bits)) == 0)
     return table["uid"].combine_chunks().take(pa.array(rows)), [(reasons[rows] & bit) == 0 for bit in bits]
-
-
-def _columns(store: Store, signals: Manifest, scored: Part, names: Sequence[str], uids: pa.Array) -> dict[str, Any]:
-    columns: dict[str, Any] = {}
-    for name in names:
-        table = read_table(store, signals, scored, name)
-        places = pc.index_in(uids, table["uid"].combine_chunks())
-        if places.null_count:
-            raise ManifestError(f"signal {name} of {signals.ref} part {scored.key} lacks rows; score it again")
-        column = table["value"].combine_chunks().take(places)
-        text = pa.types.is_string(column.type)
-        columns[name] = column if text else column.cast(pa.float32()).to_numpy(zero_copy_only=False)
-    return columns

@@ -2,17 +2,23 @@
 
 import argparse
 import logging
+import os
 import sys
 
 from infra.cluster import Cluster, InlineCluster, RayCluster
 from infra.settings import settings
-from infra.storage import Store
+from infra.storage import StorageError, Store, StoreUnavailable
 from stages.manifest import ManifestError
 from stages.materialize import Drift, StageSpec, materialize
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one stage; return 0 when its artifact stands, 2 when it was refused with a reason."""
+    """Run one stage.
+
+    Returns:
+        0 when its artifact stands, 2 when it was refused with a reason, 75 (EX_TEMPFAIL) when the
+        store did not answer: the same command may work later.
+    """
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("spec", help="key of a stage spec in the store")
     parser.add_argument("--store", default=settings().store_root)
@@ -20,12 +26,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--inline", action="store_true", help="run in this process, without Ray")
     given = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s", stream=sys.stdout)
-    store = Store(given.store)
-    spec = StageSpec.model_validate_json(store.read(given.spec))
     cluster: Cluster = InlineCluster() if given.inline else RayCluster()
     try:
+        store = Store(given.store)
+        spec = StageSpec.model_validate_json(store.read(given.spec))
         manifest = materialize(spec, store, cluster, force=given.force)
-    except (Drift, ManifestError) as refusal:
+    except StoreUnavailable as outage:
+        print(f"later: {outage}", flush=True)
+        return os.EX_TEMPFAIL
+    except (Drift, ManifestError, StorageError) as refusal:
         print(f"refused: {refusal}", flush=True)
         return 2
     print(f"{manifest.ref} {manifest.digest[:16]} {manifest.ledger.model_dump()}", flush=True)

@@ -6,8 +6,6 @@ for, and what is written is written before the next tensor is asked for. Nothing
 """
 
 import json
-import pickle
-import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -19,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from models.renaming import State, WeightsError, refuse
+from stages.pth_files import PthFile, open_pth
 
 ONE_FILE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -109,26 +108,6 @@ def _open_shards(index: Path) -> SafetensorsFiles:
     return SafetensorsFiles({name: index.parent / file for name, file in placed.items()})
 
 
-def _open_pth(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a PyTorch file, which stay in it until they are used.
-
-    Raises:
-        WeightsError: The file holds anything but tensors.
-    """
-    try:
-        found = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except pickle.UnpicklingError as error:
-        raise WeightsError(
-            f"{path} holds more than tensors, and would run code to be read; only weights are read here"
-        ) from error
-    if isinstance(found, dict) and isinstance(found.get("module"), dict):
-        found = found["module"]
-    if not isinstance(found, dict):
-        raise WeightsError(f"{path} holds a {type(found).__name__}, not weights by name")
-    refuse([f"{name!r} is no tensor" for name, value in found.items() if not isinstance(value, Tensor)], f"{path}")
-    return {str(name): value for name, value in found.items()}
-
-
 def open_weights(path: Path) -> State:
     """Return the weights of a folder (one safetensors file, or shards with an index) or of a file.
 
@@ -144,12 +123,12 @@ def open_weights(path: Path) -> State:
         raise FileNotFoundError(f"{path} is missing; weights lie in {ONE_FILE}, in shards with {INDEX}, or in a .pth")
     if path.suffix == ".safetensors":
         return SafetensorsFiles(dict.fromkeys(_names_in(path), path))
-    return _open_pth(path)
+    return open_pth(path)
 
 
 def on_meta(weights: State) -> dict[str, Tensor]:
-    """Return weights without their numbers: shapes and types alone, without reading files of safetensors."""
-    if isinstance(weights, SafetensorsFiles):
+    """Return weights without their numbers: shapes and types alone, without reading files."""
+    if isinstance(weights, SafetensorsFiles | PthFile):
         return weights.on_meta()
     return {name: torch.empty_like(value, device="meta") for name, value in weights.items()}
 

@@ -4,18 +4,21 @@ import hashlib
 import io
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from infra.cluster import Cluster
-from infra.storage import Store, sha256_file
-from stages.manifest import File, Ledger, Manifest, ManifestError, Part, canonical, digest_of
+from infra.storage import Store
+from stages.manifest import File, Manifest, ManifestError, Part
+from stages.output import Output
 from stages.ref import Ref
+
+__all__ = ["Output", "Placement", "Progress", "Workspace", "parquet_bytes", "read_file", "read_table"]
 
 T = TypeVar("T")
 PROGRESS_SECONDS = 1.0
@@ -36,6 +39,8 @@ def read_file(store: Store, manifest: Manifest, file: File) -> bytes:
         ManifestError: The hash differs.
     """
     data = store.read(manifest.key(file))
+    if hashlib.sha256(data).hexdigest() != file.sha256:
+        data = store.read(manifest.key(file))  # damage on the way is not there the second time
     if hashlib.sha256(data).hexdigest() != file.sha256:
         raise ManifestError(
             f"{manifest.key(file)} differs from its manifest; `internvl verify {manifest.ref}` lists damage, "
@@ -79,121 +84,6 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Output:
-    """The one artifact that a stage may write; safe to send to workers."""
-
-    store: Store
-    ref: Ref
-    stage: str
-    identity: dict[str, Any]
-
-    @property
-    def config_digest(self) -> str:
-        """Hash of everything that decides the result."""
-        return digest_of(self.identity)
-
-    def _marker(self, key: str, input_digest: str) -> str:
-        return self.ref.key(f"markers/{key}-{self.config_digest[:12]}-{input_digest[:12]}.json")
-
-    def done(self, key: str, input_digest: str) -> Part | None:
-        """Return a part that an earlier attempt published from the same input with the same parameters."""
-        marker = self._marker(key, input_digest)
-        if not self.store.exists(marker):
-            return None
-        part = Part.model_validate_json(self.store.read(marker))
-        whole = all(
-            self.store.exists(self.ref.key(file.name)) and self.store.size(self.ref.key(file.name)) == file.bytes
-            for file in part.files.values()
-        )
-        return part if whole and part.input_digest == input_digest else None
-
-    def file(self, name: str, data: bytes | Path) -> File:
-        """Publish a file under a name that holds its hash (`a/b.tar` becomes `a/b-<hash>.tar`)."""
-        if isinstance(data, Path):
-            sha256, size = sha256_file(data), data.stat().st_size
-        else:
-            sha256, size = hashlib.sha256(data).hexdigest(), len(data)
-        stem, dot, suffix = name.rpartition(".")
-        final = f"{stem}-{sha256[:16]}.{suffix}" if dot else f"{name}-{sha256[:16]}"
-        key = self.ref.key(final)
-        # The name holds the hash, so equal size means equal bytes unless the disk lies; `verify` finds that.
-        if not (self.store.exists(key) and self.store.size(key) == size):
-            self.store.write(key, data)
-        return File(name=final, bytes=size, sha256=sha256)
-
-    def part(
-        self,
-        key: str,
-        input_digest: str,
-        ledger: Ledger,
-        files: Mapping[str, tuple[str, bytes | Path]],
-        facts: Mapping[str, Any] | None = None,
-    ) -> Part:
-        """Publish one part: its files first, then the one marker that makes them count.
-
-        Args:
-            key: The part's stable name inside the artifact, such as `000012`.
-            input_digest: Hash of the input slice that the part was made from.
-            ledger: Where the slice's rows went; asserted.
-            files: Role to (file name, bytes or a local path).
-            facts: Small JSON that the manifest keeps for this part.
-
-        Returns:
-            The part that stands, which may be a rival attempt's equal one.
-        """
-        ledger.check(f"{self.ref} part {key}")
-        part = Part(
-            key=key,
-            input_digest=input_digest,
-            ledger=ledger,
-            files={role: self.file(f"parts/{name}", data) for role, (name, data) in sorted(files.items())},
-            facts=dict(facts or {}),
-        )
-        marker = self._marker(key, input_digest)
-        if not self.store.create(marker, canonical(part.model_dump(mode="json"))):
-            if standing := self.done(key, input_digest):
-                return standing
-            self.store.write(marker, canonical(part.model_dump(mode="json")))
-        return part
-
-    def commit(
-        self,
-        parts: Iterable[Part],
-        ledger: Ledger | None = None,
-        totals: Mapping[str, Any] | None = None,
-        reports: Mapping[str, tuple[str, bytes]] | None = None,
-    ) -> Manifest:
-        """Write the manifest, last: from here on the artifact is whole.
-
-        Args:
-            parts: All parts; sorted by key here.
-            ledger: Of the whole artifact; the sum of the parts' when left out.
-            totals: JSON numbers for people and for the next stage (counts, metrics, funnel).
-            reports: Role to (file name, bytes) of pages for people.
-
-        Raises:
-            LedgerError: The ledger does not close; nothing was committed.
-        """
-        ordered = tuple(sorted(parts, key=lambda part: part.key))
-        whole = ledger if ledger is not None else sum((p.ledger for p in ordered), Ledger(listed=0, kept=0))
-        whole.check(str(self.ref))
-        manifest = Manifest(
-            ref=self.ref,
-            stage=self.stage,
-            identity=self.identity,
-            ledger=whole,
-            parts=ordered,
-            totals=dict(totals or {}),
-            reports={
-                role: self.file(f"reports/{name}", data) for role, (name, data) in sorted((reports or {}).items())
-            },
-        )
-        self.store.write(self.ref.key("recipe.json"), json.dumps(self.identity, indent=2, sort_keys=True).encode())
-        self.store.write(self.ref.key("manifest.json"), canonical(manifest.model_dump(mode="json")))
-        return manifest
-
-
-@dataclass(frozen=True)
 class Placement:
     """Where and how wide a stage runs; never part of a result's identity."""
 
@@ -201,6 +91,7 @@ class Placement:
     gpus_per_worker: int = 0
     cpus_per_task: float = 1.0
     checkpoint_steps: int = 50
+    drift_patience_seconds: float = 1800.0
 
 
 @dataclass
@@ -255,7 +146,7 @@ class Workspace:
         Returns:
             All parts, sorted by key.
         """
-        parts = [part for key, digest, _ in items if (part := output.done(key, digest))]
+        parts = output.standing((key, digest) for key, digest, _ in items)
         standing = {part.key for part in parts}
         todo = [item for key, _, item in items if key not in standing]
         self.progress(len(parts), len(items), unit, f"{len(parts)} stood already" if parts else "")

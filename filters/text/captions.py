@@ -15,6 +15,8 @@ from filters.text.normalise import normalise
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float32]
+Bits = npt.NDArray[np.uint64]
+"""Marks of code points, 64 to a number, the first lowest."""
 Result = TypeVar("Result")
 
 # Lets four code points be read at once at the very end.
@@ -106,17 +108,25 @@ class Captions:
         bounds = np.append(self.starts, self.end)
         return bounds >> 6, (np.uint64(1) << (bounds & 63).astype(np.uint64)) - np.uint64(1)
 
-    def count(self, where: Bools) -> Ints:
-        """Return how many marked code points each caption has, shape (samples,); marks may stop before the end."""
-        # Marks become bits; a caption has as many as stand before its end and not before its begin.
-        words, before = self._bounds
+    def packed(self, where: Bools) -> Bits:
+        """Return marks of code points as bits, 64 to a number and zeros behind; marks may stop before the end."""
         bits = np.zeros((len(self.points) >> 6) + 1, dtype=np.uint64)
-        packed = np.packbits(where, bitorder="little")
-        bits.view(np.uint8)[: len(packed)] = packed
+        some = np.packbits(where, bitorder="little")
+        bits.view(np.uint8)[: len(some)] = some
+        return bits
+
+    def count_bits(self, bits: Bits) -> Ints:
+        """Return how many marked code points each caption has, shape (samples,)."""
+        # As many as stand before its end and not before its begin.
+        words, before = self._bounds
         sums = np.bitwise_count(bits).astype(np.int64)
         sums = np.cumsum(sums) - sums
         found: Ints = np.diff(sums[words] + np.bitwise_count(bits[words] & before))
         return found
+
+    def count(self, where: Bools) -> Ints:
+        """Return how many marked code points each caption has, shape (samples,); marks may stop before the end."""
+        return self.count_bits(self.packed(where))
 
     def rows_of(self, positions: npt.NDArray[Any]) -> Ints:
         """Return which caption each position lies in; for few positions."""
@@ -128,9 +138,13 @@ class Captions:
         begins = np.cumsum(sizes) - sizes
         return np.repeat(self.starts[rows] - begins, sizes) + np.arange(sizes.sum()), begins
 
+    def having_bits(self, bits: Bits) -> Bools:
+        """Return which captions have a marked code point."""
+        return self.count_bits(bits) > 0 if bits.any() else np.zeros(len(self), dtype=bool)
+
     def having(self, where: Bools) -> Bools:
         """Return which captions have a marked code point."""
-        return self.count(where) > 0
+        return self.having_bits(self.packed(where))
 
     @cached_property
     def end(self) -> int:
@@ -145,6 +159,20 @@ class Captions:
             some = self.text.take(pa.array(rows))
             found[rows] = pc.match_substring_regex(some, pattern).to_numpy(zero_copy_only=False)
         return found
+
+
+def later(bits: Bits, step: int) -> Bits:
+    """Return bits whose place i holds what place i + step held; `step` is 1 to 63."""
+    found = bits >> np.uint64(step)
+    found[:-1] |= bits[1:] << np.uint64(64 - step)
+    return found
+
+
+def earlier(bits: Bits, step: int) -> Bits:
+    """Return bits whose place i holds what place i - step held; `step` is 1 to 63."""
+    found = bits << np.uint64(step)
+    found[1:] |= bits[:-1] >> np.uint64(64 - step)
+    return found
 
 
 def remembered(measure: Callable[[Captions], Result]) -> Callable[[Captions], Result]:

@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from filters.text import code_points
-from filters.text.captions import Bools, Captions, Floats, Ints, remembered
+from filters.text.captions import Bools, Captions, Floats, Ints, earlier, later, remembered
 from filters.text.code_points import (
     DIGIT,
     HASH,
@@ -100,11 +100,9 @@ def unspaced(captions: Captions) -> Ints:
 @remembered
 def spaced_words(captions: Captions) -> Ints:
     """Return runs of letters and digits of spaced scripts; an apostrophe or hyphen inside joins."""
-    inside, joiner = word_mask(captions), captions.kinds == JOINER
-    begins = inside.copy()
-    begins[1:] &= ~inside[:-1]
-    begins[2:] &= ~(joiner[1:-1] & inside[:-2])
-    return captions.count(begins)
+    inside, joiner = captions.packed(word_mask(captions)), captions.packed(captions.kinds == JOINER)
+    joined = earlier(joiner, 1) & earlier(inside, 2)
+    return captions.count_bits(inside & ~earlier(inside, 1) & ~joined)
 
 
 @remembered
@@ -149,11 +147,11 @@ def main_script(captions: Captions) -> npt.NDArray[np.int64]:
 
 def has_run(captions: Captions, where: Bools, size: int) -> Bools:
     """Return which captions have at least `size` marked code points in a row."""
-    grown, reach = where, 1
+    grown, reach = captions.packed(where), 1
     while reach < size:
-        step = min(reach, size - reach)
-        grown, reach = grown[:-step] & grown[step:], reach + step
-    return captions.having(grown)
+        step = min(reach, size - reach, 63)
+        grown, reach = grown & later(grown, step), reach + step
+    return captions.having_bits(grown)
 
 
 @remembered

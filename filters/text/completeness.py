@@ -39,7 +39,8 @@ def _marked(signs: str) -> Bools:
 
 @cache
 def _without_articles() -> Bools:
-    return np.array([code in WITHOUT_ARTICLES for code in FUNCTION_WORDS])
+    # Padding never has most words where any language has one.
+    return np.array([code in WITHOUT_ARTICLES for code in FUNCTION_WORDS] + [False] * 8)
 
 
 @cache
@@ -55,7 +56,7 @@ def _spoken(lane: str) -> list[npt.NDArray[np.uint64]]:
 
 @remembered
 def by_language(captions: Captions) -> npt.NDArray[Any]:
-    """Return closed-class words of each listed language, shape (samples, languages)."""
+    """Return closed-class words of each listed language, shape (samples, languages and padding)."""
     positions, numbers = numbered(captions, Role.FUNCTION)
     rows = words_of(captions).rows[positions]
     firsts = np.flatnonzero(np.append(True, rows[1:] != rows[:-1])) if len(rows) else rows
@@ -67,7 +68,7 @@ def by_language(captions: Captions) -> npt.NDArray[Any]:
     if len(rows):
         for column, spoken in zip(found, columns, strict=True):
             column[rows[firsts]] = np.add.reduceat(spoken[numbers], firsts)
-    return np.ascontiguousarray(found.T).view(lane)[:, : len(FUNCTION_WORDS)]
+    return np.ascontiguousarray(found.T).view(lane)
 
 
 @remembered

@@ -8,7 +8,17 @@ import numpy.typing as npt
 
 from filters.text.captions import Captions, Ints, remembered
 from filters.text.function_words import DANGLING, FUNCTION_WORDS
-from filters.text.page_phrases import CAMERA_WORDS, ERRORS, FURNITURE, STAND_INS, STAND_INS_ANYWHERE
+from filters.text.page_phrases import (
+    CAMERA_WORDS,
+    ERRORS,
+    ERRORS_UNSPACED,
+    FURNITURE,
+    FURNITURE_UNSPACED,
+    STAND_INS,
+    STAND_INS_ANYWHERE,
+    STAND_INS_UNSPACED,
+)
+from filters.text.phrases import PhraseList, Phrases
 from filters.text.strong_words import STRONG_WORDS
 from filters.text.words import Lookup, keys_of, words_of
 
@@ -19,18 +29,23 @@ class Role(IntFlag):
     FUNCTION = 1
     DANGLING = 2
     STRONG = 4
-    FURNITURE_BEGINS = 8
-    ERROR_BEGINS = 16
-    STAND_IN_BEGINS = 32
-    CAMERA = 64
+    PAGE_BEGINS = 8
+    CAMERA = 16
+
+
+PAGE = Phrases(
+    {
+        "furniture": PhraseList(FURNITURE, FURNITURE_UNSPACED),
+        "errors": PhraseList(ERRORS, ERRORS_UNSPACED),
+        "stand_ins": PhraseList(STAND_INS, STAND_INS_UNSPACED),
+        "stand_ins_anywhere": PhraseList(STAND_INS_ANYWHERE),
+    }
+)
+"""What pages say about themselves."""
 
 
 def _listed(table: dict[str, str]) -> set[str]:
     return {word for listed in table.values() for word in listed.split()}
-
-
-def _begins(*lists: tuple[str, ...]) -> set[str]:
-    return {phrase.split()[0] for phrases in lists for phrase in phrases}
 
 
 @cache
@@ -39,9 +54,7 @@ def _members() -> dict[Role, set[str]]:
         Role.FUNCTION: _listed(FUNCTION_WORDS),
         Role.DANGLING: _listed(DANGLING),
         Role.STRONG: _listed(STRONG_WORDS),
-        Role.FURNITURE_BEGINS: _begins(FURNITURE),
-        Role.ERROR_BEGINS: _begins(ERRORS),
-        Role.STAND_IN_BEGINS: _begins(STAND_INS, STAND_INS_ANYWHERE),
+        Role.PAGE_BEGINS: set(PAGE.first_words),
         Role.CAMERA: set(CAMERA_WORDS.split()),
     }
 

@@ -1,6 +1,8 @@
 """Captions in one form: entities resolved, NFKC, single spaces. Rows that are so already are left alone."""
 
+import unicodedata
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -40,14 +42,19 @@ def normalise(captions: pa.Array) -> pa.StringArray:
 
 def _changed(text: pa.StringArray) -> pa.StringArray:
     text = _where(_having(text, ord("&")), text, _resolved)
-    text = _where(~_settled(text), text, lambda some: pc.utf8_normalize(some, form="NFKC"))
-    text = _where(_untidy(text) | _rarely_spaced(text), text, _collapsed)
-    return pc.utf8_slice_codeunits(text, 0, LONGEST)
+    changing, spaced = _beyond_ascii(text)
+    text = _where(changing, text, lambda some: pc.utf8_normalize(some, form="NFKC"))
+    text = _where(_untidy(text) | spaced, text, _collapsed)
+    return _where(_sizes(text) > LONGEST, text, lambda some: pc.utf8_slice_codeunits(some, 0, LONGEST))
 
 
 def _resolved(text: pa.StringArray) -> pa.StringArray:
+    data, begins = bytes_of(text)
+    there = data[begins[0] : begins[-1]].tobytes()
     for entity, sign in ENTITIES.items():
-        text = pc.replace_substring(text, entity, sign)
+        # Most entities are in no caption; "&amp;" may uncover none that was looked for before.
+        if entity.encode() in there:
+            text = pc.replace_substring(text, entity, sign)
     return text
 
 
@@ -99,41 +106,40 @@ def _untidy(text: pa.StringArray) -> npt.NDArray[np.bool_]:
     return found
 
 
-# First bytes of code points that NFKC leaves alone, whatever stands beside them: ASCII, Latin-1 letters,
-# most Cyrillic, Han but for the compatibility blocks, most of Hangul; and what follows a first byte.
-_SETTLED = bytes(
-    byte < 0xC0 or byte in (0xC3, 0xD0, 0xD1, 0xE2, 0xEB, 0xEC) or 0xE4 <= byte <= 0xE9 for byte in range(256)
-)
-# Third bytes of quotes and dashes, of all that begins with E2 80.
-_QUOTES = (0x93, 0x94, 0x98, 0x99, 0x9C, 0x9D)
+# What Python's `str.split` takes for white space beyond ASCII and NFKC leaves as it is.
+_RARE_SPACES = (0x85, 0x1680, 0x2028, 0x2029)
 
 
-def _settled(text: pa.StringArray) -> npt.NDArray[np.bool_]:
-    """Return which captions NFKC surely leaves as they are, by their bytes."""
-    found = np.ones(len(text), dtype=bool)
+@cache
+def _settled() -> npt.NDArray[np.bool_]:
+    """Return which code points NFKC leaves alone, whatever stands beside them."""
+    table = np.zeros(0x110000, dtype=bool)
+    for point in range(0x10000):
+        letter = chr(point)
+        is_mark = unicodedata.category(letter)[0] == "M"
+        table[point] = not is_mark and unicodedata.is_normalized("NFKC", letter)
+    table[0x1160:0x1200] = False  # parts of Korean syllables, which grow together
+    return table
+
+
+def _beyond_ascii(text: pa.StringArray) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Return which captions NFKC may change, and which hold white space that it leaves as it is."""
+    changing, spaced = np.zeros(len(text), dtype=bool), np.zeros(len(text), dtype=bool)
     data, begins = bytes_of(text)
-    if len(text):
-        inside = data[begins[0] : begins[-1]]
-        unsettled = np.flatnonzero(~np.frombuffer(inside.tobytes().translate(_SETTLED), dtype=bool))
-        signs = np.flatnonzero(inside == 0xE2)
-        quotes = (inside[signs + 1] == 0x80) & np.isin(inside[signs + 2], _QUOTES)
-        where = np.concatenate([unsettled, signs[~quotes]]) + begins[0]
-        found[np.searchsorted(begins, where, side="right") - 1] = False
-    return found
-
-
-def _rarely_spaced(text: pa.StringArray) -> npt.NDArray[np.bool_]:
-    """Return which captions hold white space beyond ASCII that NFKC leaves: U+0085, U+1680, U+2028, U+2029."""
-    found = np.zeros(len(text), dtype=bool)
-    data, begins = bytes_of(text)
-    if len(data) > 2:
-        one, two, three = data[:-2], data[1:-1], data[2:]
-        hits = (one == 0xE1) & (two == 0x9A) & (three == 0x80)
-        hits |= (one == 0xE2) & (two == 0x80) & ((three == 0xA8) | (three == 0xA9))
-        where = np.concatenate([np.flatnonzero(hits), np.flatnonzero((data[:-1] == 0xC2) & (data[1:] == 0x85))])
-        where = where[(where >= begins[0]) & (where < begins[-1])]
-        found[np.searchsorted(begins, where, side="right") - 1] = True
-    return found
+    if not len(text):
+        return changing, spaced
+    places = np.flatnonzero(data[begins[0] : begins[-1]] >= 0xC0) + begins[0]
+    first = data[places].astype(np.int64)
+    second = data[places + 1] & np.uint8(0x3F)
+    # A sequence of two bytes may be the very last; its third byte is not looked at.
+    third = data[np.minimum(places + 2, len(data) - 1)] & np.uint8(0x3F)
+    points = np.where(
+        first < 0xE0, (first & 0x1F) << 6 | second, (first & 0xF) << 12 | second.astype(np.int64) << 6 | third
+    )
+    rows = np.searchsorted(begins, places, side="right") - 1
+    changing[rows[(first >= 0xF0) | ~_settled()[points]]] = True
+    spaced[rows[np.isin(points, _RARE_SPACES)]] = True
+    return changing, spaced
 
 
 def _ascii(text: pa.StringArray) -> npt.NDArray[np.bool_]:

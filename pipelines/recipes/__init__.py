@@ -21,6 +21,10 @@ class OwnData(BaseModel):
     urls: tuple[str, ...] = Field(default=(), description="Files or globs: parquet, csv, tsv, jsonl.")
     url_column: str = Field(default="url", description="Column that holds addresses.")
     caption_column: str = Field(default="text", description="Column that holds captions.")
+    schema_name: str = Field(default="generic", description="Known source whose schema the url lists have.")
+    accept_withdrawn: bool = Field(default=False, description="Read a list that its publisher withdrew.")
+    block_urls: tuple[str, ...] = Field(default=(), description="Files of addresses that are not listed.")
+    block_domains: tuple[str, ...] = Field(default=(), description="Files of domains that are not listed.")
     images: str | None = Field(default=None, description="Folder or WebDataset tar of pictures.")
     allow_hosts: tuple[str, ...] = Field(default=(), description="host:port that may be private, such as a test web.")
 

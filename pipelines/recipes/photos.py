@@ -35,7 +35,17 @@ def photos(own: OwnData) -> Recipe:
     columns = list_urls.ColumnNames(url=own.url_column, caption=own.caption_column)
     source = SourceRecipe(
         listing=list_urls.pin(
-            list_urls.Parameters(source="own", paths=own.urls, images=own.images, columns=columns, rows_per_part=250)
+            list_urls.Parameters(
+                source="own",
+                paths=own.urls,
+                images=own.images,
+                adapter=own.schema_name,
+                columns=columns,
+                accept_withdrawn=own.accept_withdrawn,
+                block_urls=own.block_urls,
+                block_domains=own.block_domains,
+                rows_per_part=250,
+            )
         ),
         download=download.Parameters(
             image_size=IMAGE_SIZE, resize_mode="border", images=own.images, allow_hosts=own.allow_hosts

@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 
 from filters.policies import Policy
 from filters.verdicts import give
-from stages.manifest import Manifest, ManifestError, Part
+from stages.manifest import Manifest, Part
 from stages.report.rows import Masks
-from stages.score import load_signals
+from stages.signal_columns import read_signals
 from stages.workspace import Output
 
 ROWS_LOOKED_AT = 200_000
@@ -73,7 +73,8 @@ def by_language(language: pa.Array, reasons: Words) -> dict[str, dict[int, int]]
     found: dict[str, dict[int, int]] = {}
     for pair, count in zip(pairs.tolist(), counts.tolist(), strict=True):
         language_at, mask_at = divmod(pair, max(len(masks), 1))
-        found.setdefault(texts[language_at] or "unknown", {})[int(masks[mask_at])] = count
+        line = found.setdefault(texts[language_at] or "unknown", {})
+        line[int(masks[mask_at])] = line.get(int(masks[mask_at]), 0) + count
     return {name: found[name] for name in sorted(found)}
 
 
@@ -93,15 +94,15 @@ def survey(output: Output, parts: Sequence[Part], policy: Policy, signals: Manif
     most = sum(part.ledger.listed for part in parts)
     for part in parts:
         table = _verdicts(output, part)
-        uids, reasons = table["uid"].to_pylist(), table["reasons"].to_numpy().astype(np.uint64)
+        uids, reasons = table["uid"].combine_chunks(), table["reasons"].to_numpy().astype(np.uint64)
         rows += len(uids)
-        ids, columns = load_signals(output, signals, scored[part.key], _names(policy, scored[part.key]))
-        where = _places(ids, uids, f"{output.ref} part {part.key}")
-        add_languages(languages, by_language(columns["language"].take(where), reasons))
-        chosen = chosen_of(uids, most)
+        _, told = read_signals(output.store, signals, scored[part.key], ["language"], uids)
+        add_languages(languages, by_language(told["language"], reasons))
+        chosen = chosen_of(uids.to_pylist(), most)
         if len(chosen):
-            some = taken(columns, where.take(pa.array(chosen)))
-            pieces.append(sample_of(policy, [uids[at] for at in chosen.tolist()], reasons[chosen], some, part.key))
+            some = uids.take(pa.array(chosen))
+            _, columns = read_signals(output.store, signals, scored[part.key], _names(policy, scored[part.key]), some)
+            pieces.append(sample_of(policy, some.to_pylist(), reasons[chosen], columns, part.key))
     return Survey({name: languages[name] for name in sorted(languages)}, joined(pieces), rows)
 
 
@@ -113,13 +114,6 @@ def _verdicts(output: Output, part: Part) -> pa.Table:
 def _names(policy: Policy, scored: Part) -> list[str]:
     wanted = {"caption", "language"} | {name for rule in policy.filters for name in rule.reads}
     return sorted(wanted | ({"unsafe"} & set(scored.files)))
-
-
-def _places(ids: list[bytes], uids: list[bytes], what: str) -> pa.Array:
-    where = pc.index_in(pa.array(uids, pa.binary(16)), value_set=pa.array(ids, pa.binary(16)))
-    if where.null_count:
-        raise ManifestError(f"{what} names {where.null_count} rows that were never scored; run stage filter again")
-    return where
 
 
 def add_languages(into: dict[str, dict[int, int]], more: Mapping[str, Masks]) -> None:

@@ -11,8 +11,10 @@ from random_rows import ALL, rows, some
 
 from filters import cube as cubes
 from filters.base import Filter
+from filters.bits import BITS
 from filters.catalogue import FILTERS
-from filters.cube import Cells, Cube, cube_of, total
+from filters.cells import Cells, coarsenings
+from filters.cube import Cube, cube_of, total
 from filters.digits import judge_with_cube
 from filters.funnel import _EDGES, judge
 from filters.policies import caption_quality, clean
@@ -180,3 +182,23 @@ def test_thirty_thousand_cells_answer_in_far_less_than_a_second() -> None:
     assert time.perf_counter() - started < 1
     at = np.array([3, *[7] * 8])
     assert kept == counts[(digits > at).all(axis=1)].sum()
+
+
+def test_more_groups_than_cells_are_allowed_lose_all_stops_and_no_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cubes, "CELLS", 2)
+    _, funnel, cube = judge_with_cube(LIGHT, rows(11, ROWS), ROWS)
+    assert cube.samples() == ROWS and cube.kept() == funnel.kept and len(cube.groups) > 2
+    assert all(len(stops) == 1 for stops in cube.stops.values())
+
+
+def test_stops_go_in_one_order_those_that_people_move_most_last() -> None:
+    cube = judge_with_cube(STRICT, rows(12, 20), 20)[2]
+    ladder = coarsenings(cube.declared, cube.thresholds)
+    for before, after in pairwise(ladder):
+        assert all(set(after[rule]) <= set(before[rule]) for rule in cube.rules)
+        assert all(cube.thresholds[rule] in after[rule] for rule in cube.rules)
+    first = [next(at for at, step in enumerate(ladder) if step[rule] != cube.declared[rule]) for rule in cube.rules]
+    assert [rule for _, rule in sorted(zip(first, cube.rules, strict=True))] == sorted(
+        cube.rules, key=lambda rule: -BITS[rule]
+    )
+    assert set(ladder[-1].values()) == {(threshold,) for threshold in cube.thresholds.values()}

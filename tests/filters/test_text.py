@@ -15,7 +15,7 @@ from filters.text import Captions, characters, completeness, language, letter_pa
 from filters.text.code_points import SCRIPTS, WITHOUT_SPACES, latin_letters
 from filters.text.function_words import FUNCTION_WORDS
 from filters.text.normalise import ENTITIES, LONGEST
-from filters.text.phrases import Phrases
+from filters.text.phrases import PhraseList, Phrases
 from filters.text.words import keys_of, words_of
 
 # Only what this Python's Unicode knows: normal forms of newer characters differ between libraries.
@@ -162,7 +162,7 @@ def test_letter_pairs(captions: list[str | None]) -> None:
 
     def likelihood(text: str) -> float:
         line = [0, *(int(fold[ord(letter)]) for letter in text), 0]
-        if not re.search("[^_aeiouy]{4}", "".join("_abcdefghijklmnopqrstuvwxyz"[number] for number in line)):
+        if not re.search("[^_aeiouy]{5}", "".join("_abcdefghijklmnopqrstuvwxyz"[number] for number in line)):
             return 0
         pairs = [a * 27 + b for a, b in itertools.pairwise(line) if a or b]
         return sum(int(table[pair]) for pair in pairs) / 100 / len(pairs) if pairs else 0
@@ -178,7 +178,7 @@ def test_runs(captions: list[str | None], size: int) -> None:
     assert found.tolist() == [bool(re.search(rf"(.)\1{{{size - 1}}}", plain(t), re.DOTALL)) for t in captions]
 
 
-BOOK = Phrases(["read more", "share on *", "click here to * *", "read", "мой дом"], ["更多", "查看更多"])
+BOOK = PhraseList(("read more", "share on *", "click here to * *", "read", "мой дом"), ("更多", "查看更多"))
 
 
 @ANY
@@ -202,7 +202,14 @@ def test_phrases(captions: list[str]) -> None:
                     inside |= set(range(at, min(len(line), at + len(phrase.split()))))
         return sum(len(line[at]) for at in inside) + sum(map(len, re.findall("查看更多|更多", text)))
 
-    check(BOOK.covered(Captions(pa.array(captions, pa.string()))), captions, covered)
+    batch, books = Captions(pa.array(captions, pa.string())), Phrases({"other": PhraseList(("more",)), "book": BOOK})
+    found = books.covered(batch, begins(batch, books))
+    check(found["book"], captions, covered)
+    check(found["other"], captions, lambda text: 4 * sum(folded(word) == "more" for word in words(text)))
+
+
+def begins(batch: Captions, books: Phrases) -> np.ndarray:
+    return np.flatnonzero(np.isin(words_of(batch).keys, keys_of(sorted(books.first_words))))
 
 
 @pytest.mark.parametrize(
@@ -244,4 +251,4 @@ def test_what_is_no_word_is_refused() -> None:
     with pytest.raises(ValueError, match="'two words' is not one word"):
         keys_of(["fine", "two words"])
     with pytest.raises(ValueError, match="stars stand for words at the end"):
-        Phrases(["slide * of"])
+        Phrases({"slides": PhraseList(("slide * of",))})

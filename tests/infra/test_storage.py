@@ -101,3 +101,9 @@ def test_a_pickled_store_holds_no_secret(s3_store: Store, monkeypatch: pytest.Mo
 def test_other_schemes_are_refused() -> None:
     with pytest.raises(StorageError, match="s3://"):
         Store("ftp://host/x")
+
+
+def test_a_range_of_a_file_is_read(any_store: Store) -> None:
+    any_store.write("a/numbers.bin", bytes(range(100)))
+    assert any_store.read_range("a/numbers.bin", 10, 14) == bytes([10, 11, 12, 13])
+    assert any_store.read_range("a/numbers.bin", 98, 120) == bytes([98, 99])

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from models import attention as module
-from models.attention import Implementation, attention, using
+from models.attention import Implementation, attention, band, using
 from models.packing import Packing
 
 INDEX = torch.tensor([[0, 0, 0, 1, 1, 2, 2, 2, 2], [4, 4, 4, 4, 4, 4, 4, 9, 9]])
@@ -52,11 +52,29 @@ def test_packed_samples_see_what_a_block_mask_lets_them_see(implementation: Impl
     assert not torch.allclose(packed, attention(*given, causal=causal), atol=1e-2)
 
 
-def rows_of_reference(*given: torch.Tensor, causal: bool) -> torch.Tensor:
-    """Stand for flash_attn_func: shape (batch, tokens, heads, head_dim)."""
-    return attention(*(each.transpose(1, 2) for each in given), causal=causal, implementation="reference").transpose(
-        1, 2
+@pytest.mark.parametrize("window", [1, 3, 8, 9, 20])
+@pytest.mark.parametrize("implementation", ["auto", "sdpa", "reference"])
+def test_a_window_hides_what_lies_too_far_back(implementation: Implementation, window: int) -> None:
+    given, packing = inputs(2), Packing.of(INDEX)
+    inside = torch.ones(9, 9, dtype=torch.bool).tril().triu(1 - window)
+    assert inside.sum(-1).max() == min(window, 9) and torch.equal(
+        band(torch.arange(9), torch.arange(9), window), inside
     )
+    for packed, mask in ((None, inside), (packing, block_mask(INDEX, True) & inside)):
+        found = attention(*given, causal=True, window=window, packing=packed, implementation=implementation)
+        wanted = attention(*given, mask=mask, implementation="reference")
+        assert equal(with_gradients(found, given), with_gradients(wanted, given))
+
+
+def rows_of_reference(*given: torch.Tensor, causal: bool, window_size: tuple[int, int] = (-1, -1)) -> torch.Tensor:
+    """Stand for flash_attn_func: shape (batch, tokens, heads, head_dim), and how many keys on each side are seen."""
+    assert window_size == (-1, -1) or (causal and window_size[1] == 0)
+    query, key, value = (each.transpose(1, 2) for each in given)
+    seen = None
+    if causal:
+        behind = torch.arange(query.shape[2])[:, None] - torch.arange(key.shape[2])
+        seen = (behind >= 0) & (behind <= (window_size[0] if window_size[0] >= 0 else query.shape[2]))
+    return attention(query, key, value, mask=seen, implementation="reference").transpose(1, 2)
 
 
 def spans_of_reference(
@@ -68,19 +86,20 @@ def spans_of_reference(
     longest: int,
     longest_key: int,
     causal: bool,
+    window_size: tuple[int, int] = (-1, -1),
 ) -> torch.Tensor:
     """Stand for variable-length kernels: shape (tokens of all, heads, head_dim) and borders in int32."""
     assert starts.dtype == key_starts.dtype == torch.int32 and torch.equal(starts, key_starts)
     assert longest == longest_key == int(starts.diff().max()) and int(starts[-1]) == len(query)
     spans = [slice(a, b) for a, b in zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True)]
-    return torch.cat(
-        [rows_of_reference(query[s][None], key[s][None], value[s][None], causal=causal)[0] for s in spans]
-    )
+    words: dict[str, Any] = {"causal": causal, "window_size": window_size}
+    return torch.cat([rows_of_reference(query[s][None], key[s][None], value[s][None], **words)[0] for s in spans])
 
 
 def varlen_of_reference(*given: Any, window_size: tuple[int, int], enable_gqa: bool, num_splits: int) -> Any:
-    assert window_size in ((-1, 0), (-1, -1)) and enable_gqa and num_splits == 1
-    return spans_of_reference(*given, causal=window_size == (-1, 0))
+    assert window_size[1] in (0, -1) and enable_gqa and num_splits == 1
+    left = (window_size[0], 0) if window_size[0] >= 0 else (-1, -1)
+    return spans_of_reference(*given, causal=window_size[1] == 0, window_size=left)
 
 
 @pytest.fixture
@@ -92,16 +111,16 @@ def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("as_on_a_gpu")
-@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("how", [{"causal": False}, {"causal": True}, {"causal": True, "window": 3}])
 @pytest.mark.parametrize("implementation", ["flash", "varlen", "auto"])
-def test_gpu_kernels_are_handed_the_right_rows(implementation: Implementation, causal: bool) -> None:
+def test_gpu_kernels_are_handed_the_right_rows(implementation: Implementation, how: dict[str, Any]) -> None:
     given = inputs(2)
     packing = Packing.of(INDEX)
-    packed = attention(*given, causal=causal, packing=packing, implementation=implementation)
-    assert torch.allclose(packed, attention(*given, causal=causal, packing=packing, implementation="sdpa"), atol=2e-6)
+    packed = attention(*given, **how, packing=packing, implementation=implementation)
+    assert torch.allclose(packed, attention(*given, **how, packing=packing, implementation="sdpa"), atol=2e-6)
     if implementation != "varlen":
-        fixed = attention(*given, causal=causal, implementation=implementation)
-        assert torch.allclose(fixed, attention(*given, causal=causal, implementation="sdpa"), atol=2e-6)
+        fixed = attention(*given, **how, implementation=implementation)
+        assert torch.allclose(fixed, attention(*given, **how, implementation="sdpa"), atol=2e-6)
 
 
 def test_auto_takes_the_first_that_can_run(monkeypatch: pytest.MonkeyPatch, as_on_a_gpu: None) -> None:
@@ -132,15 +151,15 @@ def test_auto_takes_the_first_that_can_run(monkeypatch: pytest.MonkeyPatch, as_o
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="these kernels exist on CUDA alone")
-@pytest.mark.parametrize("causal", [False, True])
-def test_gpu_kernels_are_the_reference(causal: bool) -> None:
+@pytest.mark.parametrize("how", [{"causal": False}, {"causal": True}, {"causal": True, "window": 3}])
+def test_gpu_kernels_are_the_reference(how: dict[str, Any]) -> None:
     given = [torch.randn(2, heads, 9, 64, device="cuda") for heads in (4, 2, 2)]
     half = [each.bfloat16() for each in given]
     names: list[Implementation] = ["varlen"] if module._flash() is None else ["varlen", "flash"]
     packing = Packing.of(INDEX.cuda())
     for name in names:
-        found = attention(*half, causal=causal, packing=packing, implementation=name)
-        wanted = attention(*given, causal=causal, packing=packing, implementation="reference")
+        found = attention(*half, **how, packing=packing, implementation=name)
+        wanted = attention(*given, **how, packing=packing, implementation="reference")
         assert torch.allclose(found.float(), wanted, atol=3e-2)
 
 
@@ -171,6 +190,8 @@ def test_misuse_is_refused() -> None:
         attention(query[:, :, :3], key, value, causal=True)
     with pytest.raises(ValueError, match="4 heads cannot share 3"):
         attention(query, key[:, :3], value[:, :3])
+    with pytest.raises(ValueError, match=r"a window is for causal attention.*`band`"):
+        attention(query, key, value, mask=seen, window=3)
     with pytest.raises(ValueError, match="the packing is of"):
         attention(query[:, :, :5], key[:, :, :5], value[:, :, :5], packing=packing)
     with pytest.raises(ValueError, match="is for packed samples"):

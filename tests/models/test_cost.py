@@ -8,6 +8,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from models.chat import InternVLChat
+from models.composition import ChatPart, Language, Size
 from models.config import INTERN_VIT_6B_224, INTERN_VIT_300M_448, ChatConfig, InternVLConfig, TextConfig, VisionConfig
 from models.cost import (
     PRECISIONS,
@@ -25,7 +26,7 @@ from models.counting import build, count, shapes
 from models.intern_vit import InternVisionModel
 from models.internvl import InternVL
 from models.qllama import LlamaForCausalLM
-from models.sizes import INTERNVL_14B, LLAMA_7B_TEXT, SIZES, VARIANTS, VIT_6B_448, ChatPart, Language, Size
+from models.sizes import INTERNVL_14B, LLAMA_7B_TEXT, SIZES, VARIANTS, VIT_6B_448
 
 SMALL = VisionConfig(
     image_size=48, patch_size=8, hidden_size=32, num_hidden_layers=3, num_attention_heads=4, intermediate_size=80

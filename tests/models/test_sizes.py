@@ -9,11 +9,15 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from models.chat import InternVLChat
+from models.composition import Language
 from models.config import ChatConfig, TextConfig, VisionConfig
-from models.counting import STAGE_2, build, count, digest, in_layout, parts, shapes
-from models.internlm2 import llama_from_internlm2
+from models.counting import STAGE_2, count, digest, parts, shapes
+from models.decoders import BY_LAYOUT
+from models.qllama import LlamaForCausalLM
 from models.recognise import recognise
-from models.sizes import INTERNVL_14B, SIZES, VARIANTS, Language, find_size, variant
+from models.rope import LongRope
+from models.rotary import attention_factor
+from models.sizes import INTERNVL_14B, SIZES, VARIANTS, find_size, variant
 
 # Recorded from the official code: tensors, parameters, and the digest of all names and shapes (`digest`).
 RECORDED = {
@@ -194,17 +198,16 @@ def test_internlm2_shapes_are_those_that_our_reader_takes() -> None:
     language = SIZES["InternVL2-2B"].language
     assert language is not None
     text = language.shape.model_copy(update={"num_hidden_layers": 2})
-    llama = {
-        name: tuple(value.shape)
-        for name, value in build(
-            SIZES["InternVL2-2B"].model_copy(update={"kind": "language", "language": Language(source="", shape=text)})
-        )
-        .state_dict()
-        .items()
-    }
-    published = in_layout(llama, "internlm2", text, "")
-    read = llama_from_internlm2({name: torch.empty(shape, device="meta") for name, shape in published.items()}, text)
-    assert {name: tuple(value.shape) for name, value in read.items()} == llama
+    published = shapes(SIZES["InternVL2-2B"].model_copy(
+        update={"kind": "language", "language": Language(source="", layout="internlm2", shape=text)}
+    ))  # fmt: skip
+    assert published["model.layers.1.attention.wqkv.weight"] == (4096, 2048)
+    read = BY_LAYOUT["internlm2"].to_llama(
+        {name: torch.empty(shape, device="meta") for name, shape in published.items()}, text
+    )
+    with torch.device("meta"):
+        llama = LlamaForCausalLM(text).state_dict()
+    assert {name: value.shape for name, value in read.items()} == {name: value.shape for name, value in llama.items()}
 
 
 def test_tokens_per_tile() -> None:
@@ -229,6 +232,9 @@ def test_names_are_found_in_either_case_and_by_repository() -> None:
     assert not SIZES["InternVL-Chat-V1-5-Plus"].released
 
 
+LONG = LongRope(short_factor=(1.0,) * 48, long_factor=(2.0,) * 48, original_max_position_embeddings=4096)
+
+
 @pytest.mark.parametrize("name", [name for name, size in SIZES.items() if size.kind == "chat"])
 def test_a_chat_model_is_built_from_its_size_or_says_why_not(name: str) -> None:
     size = SIZES[name]
@@ -237,15 +243,42 @@ def test_a_chat_model_is_built_from_its_size_or_says_why_not(name: str) -> None:
     if size.chat.connector != "unshuffle_mlp":
         with pytest.raises(ValueError, match="older kind"):
             size.chat_config(**ids)
-    elif size.language.layout == "phi3":
-        with pytest.raises(ValueError, match="build it with transformers"):
-            size.chat_config(**ids)
     else:
-        config = size.chat_config(**ids)
+        if size.language.layout == "phi3":
+            with pytest.raises(ValueError, match=r"Phi-3-mini-128k.*in its config.json.*give rope_scaling="):
+                size.chat_config(**ids)
+        config = size.chat_config(**ids, rope_scaling=LONG if size.language.layout == "phi3" else None)
         assert config.num_image_token == 256
         with torch.device("meta"):
             model = InternVLChat(config)
         assert sum(value.numel() for value in model.parameters()) == count(shapes(size))
+
+
+def test_lists_of_another_model_are_refused() -> None:
+    few = LongRope(short_factor=(1.0,), long_factor=(2.0,), original_max_position_embeddings=4096)
+    with pytest.raises(ValueError, match="short_factor holds 1 numbers, and heads of 96 have 48"):
+        SIZES["InternVL2-4B"].chat_config(image_context_token_id=0, eos_token_id=0, rope_scaling=few)
+    config = SIZES["InternVL2-4B"].chat_config(image_context_token_id=0, eos_token_id=0, rope_scaling=LONG)
+    assert attention_factor(config.text) == pytest.approx((1 + 5 / 12) ** 0.5), "32 = 2**5 times 4096 = 2**12"
+
+
+def test_a_folder_brings_how_its_positions_are_stretched() -> None:
+    llm = {
+        "architectures": ["Phi3ForCausalLM"], "vocab_size": 32020, "hidden_size": 3072, "intermediate_size": 8192,
+        "num_hidden_layers": 32, "num_attention_heads": 32, "max_position_embeddings": 131072,
+        "rope_scaling": {"type": "su", "short_factor": [1.0] * 48, "long_factor": [2.0] * 48},
+        "sliding_window": 262144,
+    }  # fmt: skip
+    vision = SIZES["InternViT-300M-448px"].vision
+    assert vision is not None
+    given = {"vision_config": vision.model_dump(), "llm_config": llm}
+    found = recognise("mine", given)
+    assert found.language is not None and found.language.shape.rope_scaling == LONG
+    assert found.language.shape.sliding_window == 262144
+    assert found.chat_config(image_context_token_id=0, eos_token_id=0).text.rope_scaling == LONG
+    llm["rope_scaling"] = {"type": "yarn", "factor": 2.0}
+    with pytest.raises(ValueError, match=r"rope_scaling.rope_type 'yarn' is not computed here"):
+        recognise("mine", given)
 
 
 def test_what_is_no_chat_model_cannot_be_one() -> None:
@@ -364,11 +397,11 @@ def test_our_own_configs_are_recognised() -> None:
         ({"model_type": "bert"}, "neither one of ours nor"),
         ({"qllama_config": {}}, "lacks 'vision_config'"),
         ({"model_type": "intern_vit_6b", "image_size": 224}, "lacks 'patch_size'"),
-        ({"model_type": "intern_vit_6b", "image_size": 224, "patch_size": 14}, "hidden_size of its config.json"),
+        ({"model_type": "intern_vit_6b", "image_size": 224, "patch_size": 14}, "lacks 'hidden_size'"),
         ({**official_chat("InternVL2-1B", "Qwen2ForCausalLM"), "downsample_ratio": 0}, "downsample_ratio of its"),
         (
             {**official_chat("InternVL2-1B", "Qwen2ForCausalLM"), "llm_config": {"architectures": ["OPT"]}},
-            "architecture 'OPT'",
+            "language model 'OPT' is not computed here",
         ),
     ],
 )

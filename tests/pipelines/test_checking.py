@@ -1,16 +1,12 @@
-"""`internvl parity` and `internvl convert`: what they print and how they end."""
+"""`internvl parity`: what it prints and how it ends."""
 
 import json
 from pathlib import Path
 
 import pytest
-import torch
 from safetensors.torch import load_file, save_file
-from transformers import InternVLVisionModel
 from typer.testing import CliRunner, Result
 
-from models.pth_names import encoder_to_pth
-from models.renaming import below
 from pipelines.cli import app
 
 PARITY = Path(__file__).parents[1] / "parity"
@@ -61,32 +57,3 @@ def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
     for path, reason in ((tmp_path / "none", "is no folder"), (tmp_path, "nothing to check")):
         result = call(str(path))
         assert result.exit_code == 2 and reason in " ".join(result.output.split())
-
-
-def test_a_published_encoder_is_converted_and_loads_elsewhere(tmp_path: Path) -> None:
-    data = load_file(PARITY / f"{NAME}.safetensors")
-    weights = dict(below(data, "w."))
-    torch.save(dict(encoder_to_pth(weights)), tmp_path / "vit.pth")
-    official, native = tmp_path / "official", tmp_path / "native"
-    result = CliRunner().invoke(app, ["convert", str(tmp_path / "vit.pth"), str(official)])
-    assert result.exit_code == 0 and "model.safetensors" in result.output, result.output
-    facts = json.loads((PARITY / f"{NAME}.json").read_text())
-    (official / "config.json").write_text(json.dumps({"model_type": "intern_vit_6b", **facts["config"]}))
-    result = CliRunner().invoke(app, ["convert", str(official), str(native), "--shard-gigabytes", "0.001"])
-    assert result.exit_code == 0 and "config.json" in result.output, result.output
-    theirs = InternVLVisionModel.from_pretrained(native).eval()
-    with torch.no_grad():
-        found = theirs(data["pixel_values"]).last_hidden_state
-    assert (found - data["last_hidden_state"]).abs().max() <= 1e-5 * data["last_hidden_state"].abs().max()
-
-
-def test_what_cannot_be_converted_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
-    for words, reason in (
-        ((str(tmp_path), str(tmp_path)), "name another one"),
-        ((str(tmp_path), str(tmp_path / "out")), "is none of"),
-        ((str(tmp_path / "none.pth"), str(tmp_path / "out")), "is missing"),
-    ):
-        result = CliRunner().invoke(app, ["convert", *words])
-        assert result.exit_code == 2 and reason in " ".join(result.output.split()), result.output
-        assert not (tmp_path / "out").exists()

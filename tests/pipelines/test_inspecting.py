@@ -156,7 +156,7 @@ def test_an_artifact_without_a_model_is_refused(store: Store, tmp_path: Path) ->
         ({"config.json": b"{"}, "is no JSON"),
         ({"config.json": b"[]"}, "holds a list, no object"),
         ({"config.json": b'{"model_type": "bert"}'}, "neither one of ours nor"),
-        ({"config.json": b'{"vision": {}, "text": {}, "embed_dim": 8}'}, "vision.image_size of its config.json"),
+        ({"config.json": b'{"vision": {}, "text": {}, "embed_dim": 8}'}, "its config.json lacks 'vision.image_size'"),
         ({"config.json": b"{}", "model.safetensors": b"\xff" * 9}, "no safetensors file"),
         ({"config.json": b"{}", "model.safetensors": struct.pack("<Q", 7) + b'{"a":1}'}, "has no shape"),
     ],

@@ -33,6 +33,15 @@ def test_a_page_holds_the_ledger_the_numbers_and_links(store: Store) -> None:
     assert "| not found | 3 |" in page and "| share | 0.1235 |" in page and "| a |" in page
 
 
+def test_a_download_tells_its_outcomes_once(store: Store) -> None:
+    manifest = commit(
+        store, "pool/cc3m", 7, outcomes={"fetched": 7}, ladder={"listed": 10}, markdown="| fetched | kept | 7 |"
+    )
+    page = markdown("download cc3m", manifest, "http://reports")
+    assert page.count("fetched") == 1 and "| fetched | kept | 7 |" in page
+    assert "[Open the times of this run](http://reports/pool/cc3m/v1/reports-live/hosts.html)" in page
+
+
 def text_of(store: Store, refs: list[str]) -> str:
     out = io.StringIO()
     summary(Console(file=out, width=150), store, refs, {"pool/coyo": 90.0})

@@ -103,6 +103,22 @@ def test_rows_are_not_served(address: str, store: Store) -> None:
     assert get(f"{address}/{rows}")[0] == 404
 
 
+def test_pages_of_one_run_are_served_beside_those_of_the_manifest(store: Store, address: str) -> None:
+    store.write("verdicts/clean/coyo/v1/reports-live/hosts.html", b"<p>slow hosts</p>")
+    store.write("verdicts/clean/coyo/v1/measures/000.parquet", b"clock values")
+    _, _, page = get(f"{address}/verdicts/clean/coyo/v1/")
+    assert 'href="/verdicts/clean/coyo/v1/reports-live/hosts.html"' in page and "times of this run" in page
+    status, headers, body = get(f"{address}/verdicts/clean/coyo/v1/reports-live/hosts.html")
+    assert (status, body) == (200, "<p>slow hosts</p>") and "default-src 'none'" in headers["Content-Security-Policy"]
+    for other in ("measures/000.parquet", "reports-live/none.html", "reports-live/../measures/000.parquet"):
+        assert get(f"{address}/verdicts/clean/coyo/v1/{other}")[0] == 404
+
+
+def test_pages_of_a_run_that_is_not_finished_are_not_served(store: Store, address: str) -> None:
+    store.write("pool/coyo/v1/reports-live/hosts.html", b"<p>too early</p>")
+    assert get(f"{address}/pool/coyo/v1/reports-live/hosts.html")[0] == 404
+
+
 def test_a_page_may_run_the_one_script_that_its_own_policy_names(store: Store) -> None:
     from report_pages import judged
 

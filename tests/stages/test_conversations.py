@@ -122,6 +122,7 @@ def test_bad_rows_are_counted_with_their_reasons(store: Store, tmp_path: Path) -
     assert made.ledger == Ledger(listed=5, kept=1, rejected=4)
     assert made.totals["rejected"] == {"control_token": 1, "empty_turn": 1, "picture": 1, "placeholders": 1}
     assert samples_of(store, made, tmp_path).keys == [rows[4][0]]
+    output = Output(store, Ref(name="shards/caption_quality", version="all_bad"), "write_shards", {})
     part = output.part("all", digest_of("all"), Ledger(listed=4, kept=4), {"tar": ("1.tar", tar_bytes(rows[:4]))})
     with pytest.raises(ManifestError, match="no conversation could be made"):
         conversations.run(

@@ -72,6 +72,16 @@ def test_large_sources_are_sampled_by_hash(monkeypatch: pytest.MonkeyPatch) -> N
     assert list(few) == parts
 
 
+def test_every_row_is_counted_under_one_language() -> None:
+    found = judged(500)
+    assert set(found.languages) == {"de", "en", "unknown", "zh"}
+    pooled: dict[int, int] = {}
+    for masks in found.languages.values():
+        for mask, rows in masks.items():
+            pooled[mask] = pooled.get(mask, 0) + rows
+    assert pooled == found.funnel.masks
+
+
 def test_hashes_differ_by_name_and_spread() -> None:
     uids = [uid(number) for number in range(4000)]
     one, other = hashes(uids, "length_units"), hashes(uids, "gibberish")

@@ -11,13 +11,16 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from transformers import Phi3Config, Phi3ForCausalLM
 
+from models import counting
 from models.chat import IGNORE, InternVLChat
 from models.config import INTERN_VIT_300M_448, ChatConfig, InternVLConfig, TextConfig, VisionConfig
 from models.intern_vit import InternVisionModel
 from models.internvl import GenerativeObjective, InternVL
+from models.official_config import text_of
 from models.parity import check_chat, check_stage2, check_vision
 from models.recording import Line, relative_error
 from models.shapes import check_shapes
+from models.sizes import SIZES
 from models.weights import chat_to_official
 from stages.parity import check_file, check_folder, check_prompts, check_tiling, read_json, read_recording
 
@@ -118,6 +121,8 @@ def test_chat_configurations_that_ours_cannot_compute_are_refused() -> None:
     for change in (
         {"architectures": ["GPT2LMHeadModel"]},
         {"rope_scaling": {"type": "longrope"}},
+        {"rope_scaling": {"type": "yarn", "factor": 2.0}},
+        {"rope_parameters": {"rope_type": "llama3", "factor": 2.0}},
         {"attention_bias": True},
         {"head_dim": 7},
     ):
@@ -247,13 +252,22 @@ def record_stage2(folder: Path, seed: int) -> None:
 
 
 def record_chat(folder: Path, decoder: str, seed: int) -> None:
-    text = {"vocab_size": 50, "hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 3}
+    text: dict[str, Any] = {"vocab_size": 50, "hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 3}
     text |= {"num_attention_heads": 6, "num_key_value_heads": 3, "rms_norm_eps": 1e-5, "rope_theta": 1e6}
     known = {name: value for name, value in VISION.items() if name in VisionConfig.model_fields}
-    bias = {"qkv_bias": decoder == "Qwen2ForCausalLM"}
+    if decoder == "Phi3ForCausalLM":  # six tokens are a long text
+        factors = {"short_factor": [1.0, 2.0], "long_factor": [3.0, 9.0]}
+        text |= {
+            "rope_scaling": {"type": "su", **factors},
+            "original_max_position_embeddings": 4,
+            "sliding_window": 3,
+        }
+    if decoder == "InternLM2ForCausalLM":
+        text |= {"rope_scaling": {"type": "dynamic", "factor": 3.0}, "max_position_embeddings": 4}
+    spoken_shape = text_of({**text, "architectures": [decoder]})
     shape = {"downsample_ratio": 0.25, "ps_version": "v1", "select_layer": -2}
     config = ChatConfig.model_validate(
-        {"vision": known, "text": {**text, **bias}, "image_context_token_id": 4, "eos_token_id": 2, **shape}
+        {"vision": known, "text": spoken_shape, "image_context_token_id": 4, "eos_token_id": 2, **shape}
     )
     model = shaken(InternVLChat(config), seed)
     ids = torch.tensor([[1, 4, 9, 4, 8, 7], [1, 5, 4, 6, 2, 0]])
@@ -366,6 +380,30 @@ def test_each_wrong_shape_name_or_count_is_noticed(name: str) -> None:
             assert "names and shapes" in failed(check_shapes(total, fewer)), each
         except ValueError as error:
             assert "no shape can be read" in str(error) or "no tensor" in str(error)
+
+
+def test_a_list_of_shapes_is_or_is_not_the_published_system_that_it_is_named_after() -> None:
+    def published(shapes: dict[str, Any], name: str) -> Line:
+        lines = check_shapes(count(shapes), shapes, name)
+        assert [line.what for line in lines if not line.passed] in ([], ["published system"])
+        return lines[-1]
+
+    small = {name: list(shape) for name, shape in counting.shapes(SIZES["InternViT-300M-448px"]).items()}
+    assert published(small, "InternViT-300M-448px").note == "InternViT-300M-448px is what was published"
+    assert published(small, "OpenGVLab/internvit-300m-448px-v2_5").passed
+    assert published(small, "mine").note == "the shapes of InternViT-300M-448px"
+    other = published(small, "InternViT-6B-224px")
+    assert not other.passed and "not InternViT-6B-224px: " in other.note and "norm1.bias' is not known" in other.note
+    shorter = {name: shape for name, shape in small.items() if "layers.23." not in name}
+    assert published(shorter, "mine").note == "none is known" and published(shorter, "").passed
+    assert not published(shorter, "InternViT-300M-448px").passed
+    # Never released, and so nothing to compare with.
+    said = published(small, "InternVL2-Pro")
+    assert said.passed and "never released" in said.note
+    chat = {name: list(shape) for name, shape in counting.shapes(SIZES["InternVL2-2B"]).items()}
+    assert published(chat, "x").note == "the shapes of Mini-InternVL-Chat-2B-V1-5, InternVL2-2B"
+    contrastive = {name: list(shape) for name, shape in counting.shapes(SIZES["InternVL-C"]).items()}
+    assert published(contrastive, "InternVL-C-13B-224px").passed
 
 
 # Files.

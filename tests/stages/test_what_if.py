@@ -121,6 +121,8 @@ def test_other_artifacts_and_old_verdicts_are_refused(judged: Store) -> None:
 def test_signals_that_were_made_anew_are_not_taken_for_the_old_ones(store: Store) -> None:
     judged_store(store, "coyo")
     found = judged_of(load(store, Ref(name="verdicts/clean/coyo", version="tiny")))
+    for kind in ("signals", "pool"):
+        store.remove(f"{kind}/coyo/tiny/manifest.json")
     store_signals(store, "coyo", parts=2)
     stop, other = ({"aspect.max_ratio": value} for value in (8, 7.25))
     assert answer(store, found, changes_of(found, stop)).counted == "cube"

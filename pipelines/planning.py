@@ -1,0 +1,176 @@
+"""`internvl plan`: what a recipe would do, and what its downloads would cost."""
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from infra.settings import settings
+from infra.storage import Store
+from pipelines.graph import Step
+from pipelines.names import FlowName, RecipeName
+from pipelines.options import (
+    AcceptWithdrawn,
+    AllowHost,
+    BlockDomains,
+    BlockUrls,
+    CaptionColumn,
+    Images,
+    Recipe,
+    Schema,
+    UrlColumn,
+    Urls,
+    Version,
+    What,
+    app,
+    own_data,
+)
+from pipelines.pricing import Unknown, pilot_steps, prices
+from pipelines.recipes import OwnData
+from pipelines.terminal import Refusal, clear_errors, console, run_flow
+from stages.download_price import Price, Tail
+from stages.filter_report import visible
+from stages.manifest import find
+from stages.materialize import Drift, standing
+from stages.quantities import duration, gigabytes
+
+
+@app.command()
+def plan(
+    what: What = FlowName.INTERNVL,
+    recipe: Recipe = RecipeName.TINY,
+    version: Version = "",
+    urls: Urls = None,
+    url_column: UrlColumn = "url",
+    caption_column: CaptionColumn = "text",
+    schema: Schema = "generic",
+    accept_withdrawn: AcceptWithdrawn = False,
+    block_urls: BlockUrls = None,
+    block_domains: BlockDomains = None,
+    images: Images = None,
+    allow_host: AllowHost = None,
+    pilot: Annotated[
+        int, typer.Option("--pilot", min=0, help="Download so many urls of each source, to price the whole lists.")
+    ] = 0,
+    workers: Annotated[
+        int, typer.Option("--workers", min=0, help="Downloads at once to reckon with; this machine's CPUs when 0.")
+    ] = 0,
+    host_rate: Annotated[
+        float | None,
+        typer.Option(
+            "--host-rate", min=0, help="Requests a second to one host; the recipe's when left out, 0 no limit."
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
+) -> None:
+    """Show the steps of a recipe and which of them stand; what downloads would cost, where a pilot told."""
+    with clear_errors():
+        from pipelines.plan import steps_of
+
+        if pilot and what is FlowName.TRAIN:
+            raise Refusal("training downloads nothing; a pilot prices data: internvl plan data --pilot 10000")
+        own = own_data(
+            urls, url_column, caption_column, images, allow_host, schema=schema, accept_withdrawn=accept_withdrawn,
+            block_urls=block_urls, block_domains=block_domains,
+        )  # fmt: skip
+        if pilot:
+            _pilot(recipe, pilot, version, own, quiet=as_json)
+        store = Store(settings().store_root)
+        steps = steps_of(what, recipe, version, own)
+        states = {str(step.spec.artifact): (step.label, _state(step, store)) for step in steps}
+        priced = prices(steps, store, workers, host_rate, pilot)
+        if as_json:
+            listed = [{"step": label, "artifact": name, "state": state} for name, (label, state) in states.items()]
+            print(json.dumps({"steps": listed, "sources": [each.as_json() for each in priced]}, indent=2))
+            return
+        table = Table("step", "artifact", "state")
+        for name, (label, state) in states.items():
+            table.add_row(label, name, state)
+        console.print(table)
+        _show(priced)
+
+
+def _state(step: Step, store: Store) -> str:
+    if not all(find(store, ref) for ref in step.spec.inputs):
+        return "waits for its inputs"
+    try:
+        return "stands" if standing(step.spec, store) else "missing"
+    except Drift:
+        return "stands with other parameters"
+
+
+def _pilot(recipe: RecipeName, urls: int, version: str, own: OwnData, quiet: bool) -> None:
+    """Draw and download the pilots, unless they stand."""
+    from pipelines.plan import preflight
+
+    here = settings()
+    steps = pilot_steps(recipe, urls, version, own)
+    store = Store(here.store_root)
+    preflight(steps, store)
+    if all(find(store, step.spec.artifact) for step in steps):
+        return
+
+    def begin() -> list[str]:
+        from pipelines.pilot import run_pilot
+
+        return run_pilot(recipe=recipe, urls=urls, version=version, own=own)
+
+    was, console.quiet = console.quiet, quiet
+    try:
+        run_flow(here, begin)
+    finally:
+        console.quiet = was
+
+
+_ROWS: Sequence[tuple[str, Callable[[Price], str]]] = (
+    ("listed rows", lambda each: f"{each.whole.listed:,}"),
+    ("distinct urls", lambda each: f"{each.whole.urls:,}"),
+    ("urls seen", lambda each: f"{each.sample_urls:,}"),
+    ("fetched", lambda each: _percent(each.fetched)),
+    ("  95 % interval", lambda each: f"{_percent(each.fetched_low)} to {_percent(each.fetched_high)}"),
+    ("opted out", lambda each: _percent(each.opted_out)),
+    ("may come back later", lambda each: _percent(each.may_come_back)),
+    ("requests", lambda each: f"{each.requests:,}"),
+    ("from the web", lambda each: gigabytes(1e9 * each.gigabytes_in)),
+    ("stored", lambda each: gigabytes(1e9 * each.gigabytes_out)),
+    ("CPU time", lambda each: _hours(each.cpu_hours)),
+    ("time of work", lambda each: _hours(each.worker_hours)),
+    ("ends after", lambda each: _hours(each.hours)),
+    ("largest hosts", lambda each: "\n".join(_tail(host) for host in each.tail) or "–"),
+)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def _hours(hours: float | None) -> str:
+    return "–" if hours is None else duration(3600 * hours)
+
+
+def _tail(tail: Tail) -> str:
+    took = "" if tail.hours is None else f", {duration(3600 * tail.hours)}"
+    return escape(f"{visible(tail.host)}: {tail.urls:,} urls{took}")
+
+
+def _show(priced: Sequence[Price | Unknown]) -> None:
+    """Print what is known of the lists, a column per source."""
+    known = [each for each in priced if isinstance(each, Price)]
+    if known:
+        table = Table("whole list", *(each.source for each in known))
+        for name, cell in _ROWS:
+            table.add_row(name, *(cell(each) for each in known))
+        console.print(table)
+        rates = sorted({each.host_rate for each in known})
+        limits = ", ".join("no limit per host" if not rate else f"{rate:g} requests/s per host" for rate in rates)
+        console.print(
+            f"with {known[0].workers} downloads at once and {limits}; further tries, redirects and robots.txt "
+            "come on top of the requests",
+            style="dim",
+        )
+    for each in priced:
+        if isinstance(each, Unknown):
+            console.print(f"{each.source}: {each.reason}", style="dim", highlight=False)

@@ -1,0 +1,77 @@
+"""An operator's list of pictures that must never be stored, by hash; the project ships none."""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+
+import fsspec
+
+from stages.manifest import ManifestError
+
+_BODY, _PICTURE = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{16}")
+
+
+@dataclass(frozen=True)
+class BlockList:
+    """Hashes of bodies (SHA-256) and of pictures (64-bit perceptual hash)."""
+
+    bodies: frozenset[str] = frozenset()
+    pictures: frozenset[int] = frozenset()
+
+    def body(self, sha256: str) -> bool:
+        """Say whether exactly these bytes are listed."""
+        return sha256 in self.bodies
+
+    def picture(self, phash: int) -> bool:
+        """Say whether a picture is listed: the same one in another size or encoding, mostly."""
+        return phash in self.pictures
+
+
+def digest_of_list(path: str) -> str:
+    """Return the SHA-256 of a list as it lies there now.
+
+    Raises:
+        ManifestError: It cannot be read.
+    """
+    return hashlib.sha256(_read(path)).hexdigest()
+
+
+@lru_cache(maxsize=2)
+def read_blocked(path: str, digest: str) -> BlockList:
+    """Read a list: one hash a line, 64 hexadecimal digits for a body, 16 for a picture; `#` begins a remark.
+
+    Args:
+        path: On this machine, `s3://` or `https://`; every worker reads it.
+        digest: What its bytes must hash to, so that all workers block the same.
+
+    Raises:
+        ManifestError: It cannot be read, is not the list that the run began with, or holds a line that is no hash.
+    """
+    data = _read(path)
+    if hashlib.sha256(data).hexdigest() != digest:
+        raise ManifestError(f"{path} is not the list that this run began with; put it back, or start the run again")
+    bodies, pictures = set(), set()
+    for number, line in enumerate(data.decode("utf-8", "replace").splitlines(), start=1):
+        word = line.partition("#")[0].strip().lower()
+        if _BODY.fullmatch(word):
+            bodies.add(word)
+        elif _PICTURE.fullmatch(word):
+            pictures.add(int(word, 16))
+        elif word:
+            raise ManifestError(
+                f"{path} line {number} is no hash; give 64 hexadecimal digits (sha256 of the file that a server "
+                "sends) or 16 (perceptual hash of the picture)"
+            )
+    return BlockList(frozenset(bodies), frozenset(pictures))
+
+
+def _read(path: str) -> bytes:
+    try:
+        with fsspec.open(path, "rb") as file:
+            return bytes(file.read())
+    except (OSError, ValueError) as error:
+        raise ManifestError(
+            f"the list of blocked hashes {path} cannot be read ({type(error).__name__}); "
+            "give a path that every worker can read"
+        ) from error

@@ -1,0 +1,99 @@
+"""What fetches: the egress guard by a recipe's limits, or pictures that are on this machine already."""
+
+import os
+import tempfile
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from infra.egress import EgressError, Guard
+from stages.fetching import Answered, Fetcher
+from stages.pictures import inspect
+from stages.sources.web_server import read_pictures
+
+IMAGES_SCHEME = "images:///"
+
+
+class Network(BaseModel):
+    """What a fetch may cost, and how we behave towards those we ask."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    timeout_seconds: float = Field(default=10, gt=0, description="Per network read.")
+    deadline_seconds: float = Field(default=20, gt=0, description="For one whole fetch.")
+    retries: int = Field(default=1, ge=0, le=5, description="Further tries where trying again can help.")
+    max_bytes: int = Field(default=20_000_000, ge=1, description="Largest body that is read.")
+    min_bytes_per_second: int = Field(default=1_000, ge=0, description="Slower bodies are given up; 0 waits.")
+    per_host: int = Field(default=8, ge=1, description="Connections to one host at once.")
+    per_host_per_second: float = Field(default=0, ge=0, description="Requests to one host a second; 0 is no limit.")
+    respect_robots: bool = Field(default=True, description="Ask for robots.txt once per host, and obey it.")
+    contact: str = Field(
+        default="", max_length=200, description="Address or url in the user agent for those who run the servers."
+    )
+    allow_hosts: tuple[str, ...] = Field(default=(), description="host:port that may be private, such as a test web.")
+
+    @field_validator("contact")
+    @classmethod
+    def _one_line(cls, value: str) -> str:
+        if not (value.isascii() and value.isprintable()):
+            raise ValueError("contact goes into a header: give printable ASCII on one line")
+        return value
+
+    @property
+    def user_agent(self) -> str:
+        """What we say we are."""
+        return f"internvl-pipeline/1 (+{self.contact})" if self.contact else "internvl-pipeline/1"
+
+
+class _Fetched(NamedTuple):
+    body: bytes
+    tries: int = 1
+    latency_seconds: float = 0.0
+
+
+class Shelf:
+    """Hands out pictures that are already here; asks the network for nothing."""
+
+    def __init__(self, pictures: dict[str, bytes], max_pixels: int) -> None:
+        """Hold pictures by their `images:///` address."""
+        self._pictures, self._max_pixels = pictures, max_pixels
+
+    def fetch(self, url: str) -> Answered:
+        """Return a picture.
+
+        Raises:
+            EgressError: `not_found`, or why it must not be decoded.
+        """
+        body = self._pictures.get(url)
+        if body is None:
+            raise EgressError("not_found")
+        if refusal := inspect(body, self._max_pixels):
+            raise EgressError(refusal)
+        return _Fetched(body)
+
+
+def shelf(folder: str, urls: set[str], max_pixels: int) -> Shelf:
+    """Return those pictures of a folder or tar that are asked for."""
+    found = {IMAGES_SCHEME + name: data for name, data, _ in read_pictures(Path(folder))}
+    return Shelf({url: found[url] for url in urls & set(found)}, max_pixels)
+
+
+def guarded(network: Network, max_pixels: int, threads: int) -> Fetcher:
+    """Return this process's egress policy with a recipe's limits; hosts' limits hold for the whole machine."""
+    return Guard.shared(
+        allow=frozenset(network.allow_hosts),
+        timeout_seconds=network.timeout_seconds,
+        deadline_seconds=network.deadline_seconds,
+        max_bytes=network.max_bytes,
+        retries=network.retries,
+        inspect=partial(inspect, max_pixels=max_pixels),
+        user_agent=network.user_agent,
+        min_bytes_per_second=network.min_bytes_per_second,
+        per_host=network.per_host,
+        per_host_per_second=network.per_host_per_second or None,
+        turns_folder=f"{tempfile.gettempdir()}/internvl-turns-{os.getuid()}",
+        respect_robots=network.respect_robots,
+        fetches_at_once=threads,
+    )

@@ -1,0 +1,59 @@
+"""Signals of one part as columns, row by row of the same uids; joined by position or by hash, never in Python."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from infra.storage import Store
+from stages.manifest import Manifest, ManifestError, Part
+from stages.workspace import read_table
+
+
+def read_signals(
+    store: Store, signals: Manifest, part: Part, names: Sequence[str], wanted: pa.Array | None = None
+) -> tuple[pa.Array, dict[str, Any]]:
+    """Return uids and columns: numbers as float32 with NaN for null, text as Arrow strings.
+
+    Args:
+        store: Where signals lie.
+        signals: The manifest of the part.
+        part: Which part; each signal is a file of its own, and only these are read.
+        names: Signals.
+        wanted: Uids of the rows to return, in this order; all rows of the part when left out.
+
+    Raises:
+        ManifestError: A signal is not there, or two signals name other rows, or a wanted row is missing.
+    """
+    uids: pa.Array | None = None
+    places: pa.Array | None = None
+    columns: dict[str, Any] = {}
+    for name in names:
+        table = read_table(store, signals, part, name)
+        found = table["uid"].combine_chunks()
+        if uids is None:
+            uids = found
+            if wanted is not None and not found.equals(wanted):
+                places = pc.index_in(wanted, found)
+                if places.null_count:
+                    raise ManifestError(
+                        f"{places.null_count} rows are not in {signals.ref} part {part.key}; it was scored anew "
+                        "after they were judged, so judge them again"
+                    )
+        elif not found.equals(uids):
+            raise ManifestError(f"signal {name} of {signals.ref} part {part.key} names other rows; score it again")
+        column = table["value"].combine_chunks()
+        columns[name] = _plain(column if places is None else column.take(places))
+    if wanted is not None:
+        return wanted, columns
+    return (uids if uids is not None else pa.array([], pa.binary(16))), columns
+
+
+def _plain(column: pa.Array) -> Any:
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        return column
+    return np.asarray(column.cast(pa.float32()).to_numpy(zero_copy_only=False), dtype=np.float32)

@@ -1,0 +1,92 @@
+"""Lists of addresses and domains that an operator does not want to be asked for."""
+
+import hashlib
+import re
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from stages.manifest import ManifestError
+from stages.sources.columns import is_bytes, is_text
+from stages.sources.identity import canonical_host, url_id_of
+from stages.sources.reading import open_list, resolve
+
+_SHA256 = re.compile(r"[0-9A-Fa-f]{64}")
+_NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*|[0-9a-f:]+")
+
+
+@dataclass(frozen=True)
+class BlockLists:
+    """Addresses by name and by hash, and domains with everything below them."""
+
+    url_ids: frozenset[bytes] = frozenset()
+    digests: frozenset[bytes] = frozenset()
+    domains: frozenset[str] = frozenset()
+
+    def __bool__(self) -> bool:
+        """Say whether anything is on them."""
+        return bool(self.url_ids or self.digests or self.domains)
+
+    def blocks(self, url: str, host: str, url_id: bytes) -> str | None:
+        """Return why a canonical address is refused, None where it is not."""
+        if url_id in self.url_ids or (
+            self.digests and hashlib.sha256(url.encode("utf-8", "surrogatepass")).digest() in self.digests
+        ):
+            return "blocked_url"
+        return "blocked_domain" if self.domains and self._below(host) else None
+
+    def _below(self, host: str) -> bool:
+        # Whole labels alone: `ample.com` does not name `example.com`.
+        name = host.rstrip(".")
+        while name:
+            if name in self.domains:
+                return True
+            name = name.partition(".")[2]
+        return False
+
+
+def load(urls: tuple[str, ...], domains: tuple[str, ...]) -> BlockLists:
+    """Read block-lists.
+
+    Args:
+        urls: Files or globs: text with one address a line, or parquet with them in its first column; 64 hexadecimal
+            digits are the SHA-256 of a canonical address. `#` begins a comment line.
+        domains: The same with domains; `example.com` also names `a.example.com`.
+
+    Raises:
+        ManifestError: A file cannot be read, or a line is no domain.
+    """
+    lines = [line for path in resolve(urls) for line in _lines(path)]
+    hexadecimal = {line for line in lines if _SHA256.fullmatch(line)}
+    return BlockLists(
+        url_ids=frozenset(url_id_of(line) for line in lines if line not in hexadecimal),
+        digests=frozenset(bytes.fromhex(line) for line in hexadecimal),
+        domains=frozenset(_domain(line, path) for path in resolve(domains) for line in _lines(path)),
+    )
+
+
+def _domain(line: str, path: str) -> str:
+    name = canonical_host(line.removeprefix("*.").strip("."))
+    if not _NAME.fullmatch(name):
+        raise ManifestError(
+            f"{path}: {line[:80]!r} is no domain; write it as example.com, and addresses in block_urls"
+        )
+    return name
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        with open_list(path) as file:
+            if path.lower().endswith(".parquet"):
+                table = pq.read_table(file)
+                column = table.column(0)
+                if not (is_text(column.type) or is_bytes(column.type)):
+                    raise ManifestError(f"{path}: its first column holds {column.type}; give text")
+                values = column.cast(pa.string()).to_pylist()
+            else:
+                values = file.read().decode("utf-8-sig").splitlines()
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise ManifestError(f"{path} cannot be read as a block-list: {str(error)[:200]}; check the file") from error
+    stripped = (value.strip() for value in values if value)
+    return [line for line in stripped if line and not line.startswith("#")]

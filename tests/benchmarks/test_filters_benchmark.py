@@ -1,0 +1,58 @@
+"""The benchmark of filters measures what it says: rules of the peers by their definitions; a table without peers."""
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from benchmarks import filters
+from benchmarks.peer_rules import C4, PHRASES, Alphanumeric, Regex, SpecialCharacters, TextLength, WordsNum
+from filters.base import CaptionFilter
+
+CAPTIONS = [
+    "Add to cart", "please add to cart now", "{ }", "Lorem IPSUM dolor", "-- !! a b", "猫 が いる", "é è ü ß",
+    "12 34 ab",
+    "--a --b c-- ...", "", "one two three four", "e\u0301 a", "don't !",
+]  # fmt: skip
+SPECIAL = tuple("-!.{} 0123456789'")
+
+
+@pytest.mark.parametrize(
+    ("rule", "reference"),
+    [
+        (TextLength(min_len=3, max_len=10), lambda t: 3 <= len(t) <= 10),
+        (Alphanumeric(min_ratio=0.7), lambda t: bool(t) and sum(map(str.isalnum, t)) / len(t) >= 0.7),
+        (
+            SpecialCharacters(max_ratio=0.25, characters=SPECIAL),
+            lambda t: not t or sum(c in SPECIAL for c in t) / len(t) <= 0.25,
+        ),
+        (
+            WordsNum(min_num=2, characters=SPECIAL),
+            lambda t: sum(any(c not in SPECIAL for c in word) for word in t.split(" ")) >= 2,
+        ),
+        (Regex(regex=PHRASES), lambda t: not any(phrase in t for phrase in PHRASES.split("|"))),
+        (C4(), lambda t: "lorem ipsum" not in t.lower() and "{" not in t),
+    ],
+    ids=lambda case: getattr(case, "reason", ""),
+)
+def test_rules_of_the_peers(rule: CaptionFilter, reference: object) -> None:
+    import unicodedata
+
+    assert callable(reference)
+    text = [unicodedata.normalize("NFKC", each) for each in CAPTIONS]
+    found = rule.keep({"caption": pa.array(text)}).tolist()
+    assert found == [bool(reference(each)) for each in text] and len(set(found)) == 2
+
+
+def test_the_table_says_what_was_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(filters, "PEERS_PYTHON", str(tmp_path / "no-python"))
+    monkeypatch.setattr(filters, "NUMBERS", 10_000)
+    pq.write_table(pa.table({"caption": CAPTIONS}), tmp_path / "captions.parquet")
+    filters.main(tmp_path / "captions.parquet", 500, tmp_path / "filters.json")
+    found = json.loads((tmp_path / "filters.json").read_text())
+    assert found["rows"] == 500 and found["captions"]["rows_per_core_second"] > 0
+    assert "requirements-peers.txt" in capsys.readouterr().out
