@@ -183,7 +183,7 @@ def _about(proposal: Proposal, given_up: dict[str, tuple[float, ...]]) -> list[s
     if not proposal.settings:
         lines.append("Nothing needs to move.")
     if proposal.losing:
-        some = (f"{each.language} keeps {each.after:,} of {each.before:,}" for each in proposal.losing)
+        some = (f"{plainly(each.language)} keeps {each.after:,} of {each.before:,}" for each in proposal.losing)
         lines.append(f"Languages that lose most: {', '.join(some)}.")
     if gone := sum(map(len, given_up.values())):
         lines.append(f"{gone} stops of {', '.join(given_up)} were given up to keep the cube small.")
@@ -203,8 +203,8 @@ def tables(reply: Reply) -> list[Table]:
             ("language", "rows", "kept now", "share", "kept then", "share", "change"),
             [
                 (
-                    name, f"{each.rows:,}", f"{each.before:,}", share(each.before, each.rows), f"{each.after:,}",
-                    share(each.after, each.rows), f"{each.after - each.before:+,}",
+                    plainly(name), f"{each.rows:,}", f"{each.before:,}", share(each.before, each.rows),
+                    f"{each.after:,}", share(each.after, each.rows), f"{each.after - each.before:+,}",
                 )
                 for name, each in languages
             ],
@@ -212,11 +212,16 @@ def tables(reply: Reply) -> list[Table]:
     ]  # fmt: skip
 
 
+def plainly(name: str) -> str:
+    """Return a language's name, which comes from the web, without what a terminal would obey."""
+    return "".join(letter for letter in name if letter.isprintable())[:40]
+
+
 def markdown(replies: Sequence[Reply]) -> str:
     """Return replies as markdown; names of languages come from the web and are escaped."""
     lines = []
     for reply in replies:
-        lines += [f"## {reply.ref}", "", *(text for each in sentences(reply) for text in (each, ""))]
+        lines += [f"## {reply.ref}", "", *(text for each in sentences(reply) for text in (_escaped(each), ""))]
         for table in tables(reply):
             if table.rows:
                 lines.append("| " + " | ".join(table.head) + " |")
@@ -229,4 +234,4 @@ def markdown(replies: Sequence[Reply]) -> str:
 
 
 def _escaped(text: str) -> str:
-    return "".join(f"\\{letter}" if letter in "\\|`*_[]<>#&!" else letter for letter in text if letter.isprintable())
+    return "".join(f"\\{letter}" if letter in "\\|`*_[]<>#&!" else letter for letter in text)

@@ -123,7 +123,7 @@ def distance_dot(
 
 def share_whisker(found: float, low: float, high: float, scale: float, whole: float, label: str) -> Markup:
     """Return a share with its interval, and the source's as a dashed line."""
-    width, height = 150.0, 16.0
+    width, height = 112.0, 16.0
 
     def x(value: float) -> float:
         return width * min(value / scale, 1.0)

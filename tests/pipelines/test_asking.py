@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,13 @@ import pytest
 from judged_store import judged_store
 from typer.testing import CliRunner, Result
 
+from filters.solver import Share
 from infra.storage import Store
 from pipelines import what_if as form
 from pipelines.changes import rerun_steps
 from pipelines.cli import app
 from pipelines.names import RecipeName
-from pipelines.questions import Question, ask, command_of, markdown
+from pipelines.questions import Question, ask, command_of, markdown, sentences, tables
 from stages.manifest import load
 from stages.ref import Ref
 
@@ -165,13 +167,19 @@ def test_the_form_gives_the_same_answer_as_an_artifact(home: Path, monkeypatch: 
     assert all(field.get("description") for field in fields.values())
 
 
-def test_names_of_languages_cannot_break_the_page(home: Path) -> None:
-    store = Store(str(home / "store"))
-    (reply,) = ask(store, STRICT, Question(changes=("length_units.min_units=8",)))
-    hostile = {"<img src=x>|[a](javascript:b)\n# x": next(iter(reply.answer.languages.values()))}
-    reply = type(reply)(**{**vars(reply), "answer": reply.answer.model_copy(update={"languages": hostile})})
+def test_names_of_languages_can_break_neither_page_nor_terminal(home: Path) -> None:
+    (reply,) = ask(Store(str(home / "store")), STRICT, Question(budget=10))
+    assert reply.proposal
+    name = "<img src=x>|[a](javascript:b)\n# x\x1b[2J\u202e"
+    hostile = reply.answer.model_copy(update={"languages": {name: next(iter(reply.answer.languages.values()))}})
+    losing = (Share(language=name, rows=60, before=50, after=1),)
+    proposal = reply.proposal.model_copy(update={"losing": losing})
+    reply = replace(reply, answer=hostile, proposal=proposal)
     text = markdown([reply])
-    assert "\\<img src=x\\>\\|\\[a\\](javascript:b)\\# x" in text and "\n# x" not in text
+    assert text.count("\\<img src=x\\>\\|\\[a\\](javascript:b)\\# x") == 2
+    words = "".join([*sentences(reply), *(cell for table in tables(reply) for row in table.rows for cell in row)])
+    assert words.count("<img src=x>") == 2
+    assert not any(letter in text or letter in words for letter in "\x1b\u202e") and "\n" not in words
 
 
 def test_nothing_is_changed_by_asking(home: Path) -> None:

@@ -17,6 +17,7 @@ from filters.stops import moved, stops_of
 from filters.verdicts import give
 from stages.report import paper as paper_module
 from stages.report import rules
+from stages.report.hosts import ranked
 from stages.report.languages import is_alarm, tone, unfair
 from stages.report.languages import table as language_table
 from stages.report.paper import State, is_pilot, rounding, target
@@ -175,6 +176,14 @@ def test_the_proposed_step_is_what_judging_anew_gives() -> None:
         assert stop in stops_of(rule)
     finally:
         del PAPER["drawn"]
+
+
+def test_hosts_that_lose_most_come_first_and_small_ones_are_one_line() -> None:
+    counts = {f"h{n}": {"fetched": 100, "gone": n} for n in range(12)} | {"small": {"dns": 3}, "tiny": {"fetched": 2}}
+    found = ranked(counts)
+    assert [host.name for host in found] == [*(f"h{n}" for n in range(11, 3, -1)), "2 hosts with fewer than 100 rows"]
+    assert (found[0].rows, found[0].fetched, found[0].worst, found[0].worst_rows) == (111, 100, "gone", 11)
+    assert (found[-1].rows, found[-1].fetched, found[-1].worst) == (5, 2, "dns")
 
 
 def test_cubes_that_are_too_large_for_one_page_are_left_to_their_own() -> None:
