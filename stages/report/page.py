@@ -96,6 +96,7 @@ def html_of(page: Page) -> str:
             data=data_block(data),
             name=name_of(page),
             artifact=page.provenance.get("artifact", ""),
+            drawn=page.is_drawn,
             policy=page.policy.name,
             several=several,
             verdict=verdict,

@@ -24,7 +24,12 @@ def tunable_view(page: Page, source: SourceRows) -> dict[str, Any]:
     gallery = page.galleries.get(source.source, Gallery())
     sliders = what_if.sliders(source)
     changing = [
-        {"rule": slider["index"], "way": way, "rows": [_row(source, r, slider["unit"]) for r in rows]}
+        {
+            "rule": slider["index"],
+            "name": slider["name"],
+            "way": way,
+            "rows": [_row(source, r, slider["unit"]) for r in rows],
+        }
         for slider in sliders
         for edge in gallery.edges
         if edge.reason == slider["name"]

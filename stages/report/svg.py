@@ -106,7 +106,7 @@ def distance_dot(
     width, height, reach = 260.0, 24.0, 0.2
 
     def x(value: float) -> float:
-        return width * (min(max(value, -reach), reach) + reach) / (2 * reach)
+        return 6 + (width - 12) * (min(max(value, -reach), reach) + reach) / (2 * reach)
 
     middle = height / 2
     parts = [

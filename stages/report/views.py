@@ -142,7 +142,7 @@ def target_view(found: Target, band: float, drawn: bool) -> dict[str, Any]:
             (found.interval[0] / found.paper - 1, found.interval[1] / found.paper - 1) if found.interval else None,
             (low / found.paper - 1, high / found.paper - 1),
             band,
-            good,
+            "ink" if drawn else good,
             f"{source_name(found.source)}: {distance(found.distance)} from the paper",
         )
     return {

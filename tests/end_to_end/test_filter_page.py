@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,14 @@ from report_pages import HOSTILE, Judged, judged, judged_captions
 from filters.bits import BITS
 from filters.stops import moved
 from filters.verdicts import give
+from infra.storage import Store
+from pipelines.report_server import make_server
 from stages.filter_report import page_of
+from stages.ref import Ref
 from stages.report.hosts import Host
 from stages.report.reviews import parse, wrong_drops
 from stages.report.rows import SourceRows
+from stages.workspace import Output
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
@@ -229,3 +234,18 @@ def test_the_keyboard_alone_moves_a_slider_and_targets_are_large_on_a_phone(brow
     )
     assert names == 0
     opened.calm()
+
+
+def test_the_report_server_lets_the_script_run_and_nothing_else(browser: Any, tmp_path: Path) -> None:
+    store, found = Store(str(tmp_path / "store")), judged(200)
+    output = Output(store, Ref(name="verdicts/caption_quality/laion_en", version="tiny"), "filter", {"inputs": {}})
+    manifest = output.commit([], totals={}, reports={"page": ("filter-report.html", found.page().encode())})
+    server = make_server("127.0.0.1", 0, store)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        opened = Opened(browser, tmp_path, found.page())
+        opened.page.goto(f"http://127.0.0.1:{server.server_address[1]}/{manifest.key(manifest.reports['page'])}")
+        assert int(opened.page.locator("#kept-rows").text_content()) == found.funnel.kept
+        assert [text for text in opened.trouble if "favicon" not in text and "404" not in text] == []
+    finally:
+        server.shutdown()
