@@ -50,10 +50,12 @@ class Survey:
     rows: int
 
 
-def hashes(uids: Sequence[bytes], *names: str) -> Words:
+def hashes(uids: Sequence[bytes] | pa.Array, *names: str) -> Words:
     """Return a hash of each uid under a name, shape (rows,): uids are hashes already, the name mixes them anew."""
     key = int.from_bytes(hashlib.sha256("\0".join((str(SEED), *names)).encode()).digest()[:8], "little")
-    words = np.frombuffer(b"".join(uid[:8].ljust(8, b"\0") for uid in uids), dtype="<u8").astype(np.uint64)
+    array = uids if isinstance(uids, pa.Array) else pa.array(uids, pa.binary(16))
+    whole = np.frombuffer(array.buffers()[1], dtype="<u8").reshape(-1, 2) if len(array) else np.zeros((0, 2), "<u8")
+    words = whole[array.offset : array.offset + len(array), 0].astype(np.uint64)
     mixed = words ^ np.uint64(key)
     # The finalizer of splitmix64: every bit of the input reaches every bit of the output.
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
@@ -91,15 +93,16 @@ def survey(output: Output, parts: Sequence[Part], policy: Policy, signals: Manif
     languages: dict[str, dict[int, int]] = {}
     pieces: list[Sample] = []
     rows = 0
-    most = sum(part.ledger.listed for part in parts)
+    looked_into = parts_of(parts)
+    most = sum(part.ledger.listed for part in parts if part.key in looked_into)
     for part in parts:
         table = _verdicts(output, part)
         uids, reasons = table["uid"].combine_chunks(), table["reasons"].to_numpy().astype(np.uint64)
         rows += len(uids)
         _, told = read_signals(output.store, signals, scored[part.key], ["language"], uids)
         add_languages(languages, by_language(told["language"], reasons))
-        chosen = chosen_of(uids.to_pylist(), most)
-        if len(chosen):
+        chosen = chosen_of(uids, most)
+        if part.key in looked_into and len(chosen):
             some = uids.take(pa.array(chosen))
             _, columns = read_signals(output.store, signals, scored[part.key], _names(policy, scored[part.key]), some)
             pieces.append(sample_of(policy, some.to_pylist(), reasons[chosen], columns, part.key))
@@ -130,9 +133,24 @@ def taken(columns: Mapping[str, Any], rows: pa.Array) -> dict[str, Any]:
     return {name: c.take(rows) if isinstance(c, pa.Array) else c[numbers] for name, c in columns.items()}
 
 
-def chosen_of(uids: list[bytes], rows: int) -> npt.NDArray[np.int64]:
+def parts_of(parts: Sequence[Part]) -> set[str]:
+    """Return the parts whose rows are looked at: as many as hold enough rows, smallest hash of their key first.
+
+    Parts are buckets of hashed addresses, so some of them are a fair sample, and few files of pictures are read.
+    """
+    chosen: set[str] = set()
+    rows = 0
+    for part in sorted(parts, key=lambda each: hashlib.sha256(f"{SEED} {each.key}".encode()).digest()):
+        if rows >= ROWS_LOOKED_AT:
+            break
+        chosen.add(part.key)
+        rows += part.ledger.listed
+    return chosen
+
+
+def chosen_of(uids: Sequence[bytes] | pa.Array, rows: int) -> npt.NDArray[np.int64]:
     """Return which uids are looked at, of so many rows in all: all of few, else those with a small hash."""
-    if rows <= ROWS_LOOKED_AT or not uids:
+    if rows <= ROWS_LOOKED_AT or not len(uids):
         return np.arange(len(uids))
     bar = np.uint64(int(ROWS_LOOKED_AT / rows * 2**64))
     return np.flatnonzero(hashes(uids, "sample") < bar)

@@ -128,6 +128,8 @@ def _next(state: str, worst: Alarm | None, steps: Mapping[str, Step], sources: S
     if state == "cannot say":
         return "Judge more rows of the source, or go on knowing that this target is open."
     if not any(source.funnel.samples for source in sources):
+        if any(source.decodable for source in sources):
+            return "The clean step kept nothing: look at its rules before anything else."
         return "Nothing was fetched: run the download stage again, then this one."
     step = "the strict policy" if sources[0].policy.name == "clean" else "the shards"
     return f"Go on with {step}; look at the rows at the edge once."

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from judged_store import judge, judged_store, policy_of
+from judged_store import POLICIES, judge, judged_store, policy_of, store_signals
 from typer.testing import CliRunner, Result
 
-from filters.policies import caption_quality
+from filters.clip_similarity import ClipSimilarity
+from filters.min_side import MinSide
+from filters.policies import Policy, caption_quality
 from infra.storage import Store
 from pipelines.cli import app
 from stages.manifest import ManifestError, load
@@ -164,3 +166,14 @@ def test_verdicts_whose_signals_are_gone_say_so(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match=r"was made from signals/coyo with digest .* no longer holds"):
         again(store, verdicts_at(store, Ref.model_validate("verdicts/caption_quality/coyo@tiny")))
     assert policy_of("clean", "coyo").name == "clean"
+
+
+def test_a_source_of_which_nothing_is_left_has_a_page(tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "store"))
+    store_signals(store, "coyo")
+    rules = (ClipSimilarity(min_similarity=1), MinSide(min_pixels=100_000))
+    judge(store, Policy(name="clean", filters=rules), "coyo")
+    judge(store, caption_quality("coyo"), "coyo")
+    pages = [again(store, verdicts_at(store, Ref.model_validate(f"verdicts/{name}/coyo@tiny"))) for name in POLICIES]
+    assert "COYO" in pages[0] and "No row was judged" in pages[1]
+    assert "The clean step kept nothing" in pages[1]

@@ -3,6 +3,7 @@
 import io
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image
 from random_rows import some
@@ -10,9 +11,10 @@ from report_pages import judged, judged_captions, picture, uid
 
 from filters.bits import BITS
 from filters.stops import moved
+from stages.manifest import Ledger, Part
 from stages.report import survey as survey_module
 from stages.report.gallery import CHANGING, NEAR, edges_of
-from stages.report.survey import chosen_of, hashes
+from stages.report.survey import chosen_of, hashes, parts_of
 from stages.report.thumbnails import BLOCKS, MOST_BYTES, SIDE, thumbnail
 
 
@@ -70,6 +72,16 @@ def test_large_sources_are_sampled_by_hash(monkeypatch: pytest.MonkeyPatch) -> N
     # The same rows are chosen wherever the list is cut.
     parts = [*chosen_of(uids[:700], 2000), *(700 + chosen_of(uids[700:], 2000))]
     assert list(few) == parts
+    array = pa.array(uids, pa.binary(16))
+    assert list(chosen_of(array.slice(700), 2000)) == list(chosen_of(uids[700:], 2000))
+
+
+def test_of_many_parts_a_few_are_looked_into(monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = [Part(key=f"{n:06d}", input_digest="d", ledger=Ledger(listed=100, kept=100), files={}) for n in range(50)]
+    assert len(parts_of(parts)) == 50
+    monkeypatch.setattr(survey_module, "ROWS_LOOKED_AT", 450)
+    few = parts_of(parts)
+    assert len(few) == 5 and few == parts_of(parts[::-1]) and few != {part.key for part in parts[:5]}
 
 
 def test_every_row_is_counted_under_one_language() -> None:
