@@ -5,14 +5,15 @@ import re
 from stages.report import rules
 from stages.report.model import RECIPES, Page, verdict_of
 from stages.report.paper import State
-from stages.report.rows import STEPS, summed
-from stages.report.text import distance, fine, share, source_name
+from stages.report.rows import summed
+from stages.report.text import distance, fine, source_name
 from stages.report.text import rows as short
+from stages.report.views import ladder_of
 from stages.report.what_if import plain, rule_of
 
 MOST_BYTES = 200_000
 BLOCKS = 24
-_SPECIAL = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>~&])")
+_SPECIAL = re.compile(r"([\\`*_{}\[\]()#+\-!|<>~&])")
 _MARKS = {State.OK: "✓", State.OFF: "✕", State.UNSURE: "?"}
 
 
@@ -37,10 +38,10 @@ def markdown_of(page: Page) -> str:
         escaped(verdict.title) + ".",
         "",
     ]
-    lines += ["| step | rows | of listed | |", "| :-- | --: | --: | :-- |"]
-    for name in STEPS:
-        if (rows := steps[name]) is not None:
-            lines.append(f"| {name} | {rows:,} | {share(rows, listed)} | {_bar(rows, listed)} |")
+    lines += ["| step | rows | of listed | paper | |", "| :-- | --: | --: | --: | :-- |"]
+    for rung in ladder_of(page):
+        bar = _bar(steps[rung["name"]] or 0, listed)
+        lines.append(f"| {rung['name']} | {rung['full']} | {rung['of_listed']} | {rung['paper']} | {bar} |")
     if verdict.targets:
         lines += ["", "| against the paper | ours | paper | distance | |", "| :-- | --: | --: | --: | :-- |"]
         for each in verdict.targets:

@@ -124,7 +124,7 @@ def _next(state: str, worst: Alarm | None, steps: Mapping[str, Step], sources: S
     if state == "hold" and worst is not None and worst.hash:
         return "Try the proposed step under What if, look at the rows it moves, and apply it as a new version."
     if state == "hold" and worst is not None:
-        return f"Look at {worst.words} below before any GPU hour is spent."
+        return f"Look at {worst.words} on the page before any GPU hour is spent."
     if state == "cannot say":
         return "Judge more rows of the source, or go on knowing that this target is open."
     if not any(source.funnel.samples for source in sources):
