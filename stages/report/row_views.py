@@ -14,6 +14,7 @@ from stages.report.svg import dumbbell
 from stages.report.text import distance, lost, marked, number, share, signed, source_name, visible
 from stages.report.text import rows as short
 
+MOST_ROWS = 7
 SIDES = ("dropped", "kept", "deep", "languages")
 
 
@@ -74,13 +75,15 @@ def _row(source: SourceRows, shown: Shown, unit: str) -> dict[str, Any]:
 def edges_of(page: Page) -> list[dict[str, Any]]:
     """Return the galleries rule by rule, sources after each other."""
     found = []
+    # Several sources share the room that one has.
+    each = MOST_ROWS if len(page.judged) == 1 else max(2, MOST_ROWS // len(page.judged))
     for rule in page.policy.filters:
         sides: dict[str, list[dict[str, Any]]] = {side: [] for side in SIDES}
         for source in page.judged:
             for edge in page.galleries.get(source.source, Gallery()).edges:
                 if edge.reason == rule.reason:
                     for side in SIDES:
-                        sides[side] += [_row(source, shown, rule.unit) for shown in getattr(edge, side)]
+                        sides[side] += [_row(source, shown, rule.unit) for shown in getattr(edge, side)[:each]]
         if sides["dropped"] or sides["kept"]:
             total, alone = page.funnel.total(rule.reason), page.funnel.alone(rule.reason)
             found.append(

@@ -173,6 +173,19 @@ def test_several_sources_flow_into_one_page() -> None:
     assert 'class="flow"' not in found.page()
 
 
+def test_the_heaviest_page_keeps_its_weight() -> None:
+    found = judged(600)
+    up = str.maketrans("01234567", "12345678")
+    cells = {f"{n:0{len(found.cube.rules)}o}".translate(up): 1_000_000 + n for n in range(11_900)}
+    cube = found.cube.model_copy(update={"cells": {"en": cells}})
+    names = ("laion_en", "coyo", "laion_multi")
+    each = [SourceRows(name, found.policy, found.funnel, 600, 600, {}, cube, found.languages) for name in names]
+    galleries = dict.fromkeys(names, found.gallery)
+    page = page_of(each, provenance={"artifact": "verdicts/caption_quality@tiny"}, galleries=galleries)
+    assert page.count("<div data-sliders=") == 3
+    assert len(page.encode()) < 1_500_000
+
+
 def test_the_summary_is_small_markdown_without_remote_text() -> None:
     found = judged(300)
     text = summary("coyo", found.policy, found.funnel, 350, 300, cube=found.cube, version="tiny")
