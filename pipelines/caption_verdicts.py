@@ -136,7 +136,7 @@ def judge_file(file: CaptionFile, filters: Sequence[Filter], out: Path | None, t
     writer = pq.ParquetWriter(out, SCHEMA, compression="zstd") if out else None
     try:
         for batch in file.batches():
-            columns = _with_made_columns(batch, repeats)
+            columns = with_made_columns(batch, repeats)
             verdicts = give(filters, columns, len(batch["caption"]), measured=False)
             declared = batch.get("language")
             tally.add(verdicts.reasons, _guessed(batch["caption"]) if declared is None else declared)
@@ -150,7 +150,7 @@ def judge_file(file: CaptionFile, filters: Sequence[Filter], out: Path | None, t
     return tally
 
 
-def _with_made_columns(batch: dict[str, Any], repeats: Repeats | None) -> dict[str, Any]:
+def with_made_columns(batch: dict[str, Any], repeats: Repeats | None) -> dict[str, Any]:
     """Return a batch with what is counted over the file, and what follows from width and height."""
     found = dict(batch)
     if repeats:

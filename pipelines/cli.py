@@ -15,7 +15,6 @@ from pipelines import (
     judging,
     planning,
     reading,
-    sharding,
     sources_listing,
     sweeping,
 )
@@ -51,7 +50,6 @@ __all__ = [
     "main",
     "planning",
     "reading",
-    "sharding",
     "sources_listing",
     "sweeping",
 ]

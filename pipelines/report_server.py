@@ -2,6 +2,7 @@
 
 import argparse
 import html
+import re
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -98,6 +99,23 @@ def artifact(store: Store, manifest: Manifest) -> bytes:
     return _page(str(manifest.ref), body)
 
 
+_OWN_POLICY = re.compile(
+    rb"<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src data:; "
+    rb"style-src 'sha256-[A-Za-z0-9+/]{43}='; (script-src 'sha256-[A-Za-z0-9+/]{43}='; )base-uri 'none'; "
+    rb"form-action 'none'\">"
+)
+
+
+def _scripts(page: bytes) -> str:
+    """Return what a page's own policy lets run: the one script whose hash its head names, or nothing.
+
+    Our templates write that policy before any text of a sample, so nothing from outside can stand there.
+    """
+    head = page[:1024].partition(b"<title>")[0]
+    found = _OWN_POLICY.search(head)
+    return found.group(1).decode() if found else ""
+
+
 class Handler(BaseHTTPRequestHandler):
     """Answers GET and HEAD, nothing else."""
 
@@ -106,7 +124,7 @@ class Handler(BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:
         """Stay quiet."""
 
-    def _send(self, status: int, body: bytes, kind: str = "text/html; charset=utf-8") -> None:
+    def _send(self, status: int, body: bytes, kind: str = "text/html; charset=utf-8", scripts: str = "") -> None:
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
@@ -115,8 +133,8 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Referrer-Policy", "no-referrer")
         self.send_header(
             "Content-Security-Policy",
-            "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
-            "frame-ancestors 'none'",
+            f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; {scripts}base-uri 'none'; "
+            "form-action 'none'; frame-ancestors 'none'",
         )
         self.end_headers()
         if self.command != "HEAD":
@@ -141,7 +159,8 @@ class Handler(BaseHTTPRequestHandler):
             named = [manifest.key(file) for file in manifest.reports.values()]
             if key in named or key in live_pages(self.store, manifest).values():
                 kind = "text/html; charset=utf-8" if key.endswith(".html") else "text/plain; charset=utf-8"
-                return self._send(200, self.store.read(key), kind)
+                body = self.store.read(key)
+                return self._send(200, body, kind, _scripts(body))
         return self._send(404, _page("Not found", "<p>No such report. <a href='/'>All artifacts</a></p>"))
 
     def _candidates(self, key: str) -> list[Manifest]:

@@ -6,27 +6,26 @@ from functools import partial, reduce
 from operator import add
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field
 
-from filters.bits import BITS, reasons_of
+from filters.bits import reasons_of
 from filters.cube import Cube, total
 from filters.digits import judge_with_cube
 from filters.funnel import Funnel
 from filters.policies import Policy
-from stages.filter_report import Pictured, render, summary
+from stages.filter_report import render, summary
 from stages.manifest import Ledger, Manifest, ManifestError, Part, canonical, digest_of
 from stages.planted import Counts, judge_rules, markdown, planted_dirt
+from stages.report.gallery import gallery_of
+from stages.report.hosts import hosts_of
 from stages.signal_columns import read_signals
 from stages.sources.web_site import SiteSpec
-from stages.tars import read_tar
-from stages.workspace import Output, Workspace, parquet_bytes, read_file, read_table
+from stages.workspace import Output, Workspace, parquet_bytes, read_table
 
 VERSION = 2
-SAMPLES_PER_RULE = 4
 
 
 class Parameters(BaseModel):
@@ -111,19 +110,34 @@ def run(parameters: Parameters, output: Output, here: Workspace) -> Manifest:
     }
     if parameters.truth:
         totals["planted"] = _against_truth(parameters, parts, output)
+    outcomes = pool.totals.get("outcomes", {})
+    gallery = gallery_of(output, parts, parameters.policy, signals, pool, cube)
     page = render(
         source=parameters.source,
         policy=parameters.policy,
         funnel=funnel,
         listed=listed,
         fetched=fetched,
-        outcomes=pool.totals.get("outcomes", {}),
-        pictured=_pictured(parameters.policy, parts, output, funnel, pool),
+        outcomes=outcomes,
         planted=totals.get("planted"),
         planted_outcomes=pool.totals.get("planted"),
         provenance={"artifact": str(output.ref), "signals": signals.digest[:16], "pool": pool.digest[:16]},
+        cube=cube,
+        gallery=gallery,
+        hosts=hosts_of(output, pool),
     )
-    totals["markdown"] = summary(parameters.source, parameters.policy, funnel, listed, fetched)
+    totals["markdown"] = summary(
+        parameters.source,
+        parameters.policy,
+        funnel,
+        listed,
+        fetched,
+        outcomes=outcomes,
+        cube=cube,
+        languages=gallery.languages,
+        planted=totals.get("planted"),
+        version=output.ref.version,
+    )
     if totals.get("planted"):
         totals["markdown"] += "\n" + markdown(totals["planted"])
     return output.commit(parts, totals=totals, reports={"page": ("filter-report.html", page.encode())})
@@ -143,32 +157,3 @@ def _against_truth(parameters: Parameters, parts: list[Part], output: Output) ->
             seen[uid] = set(reasons_of(mask))
     rules = [rule.reason for rule in parameters.policy.filters]
     return judge_rules(planted_dirt(parameters.truth, parameters.source), seen, rules)
-
-
-def _pictured(policy: Policy, parts: list[Part], output: Output, funnel: Funnel, pool: Manifest) -> list[Pictured]:
-    """Return a few kept samples and a few that each rule dropped: the first in uid order, which is a hash order."""
-    wanted: dict[str, list[str]] = {}
-    need = {"kept": min(SAMPLES_PER_RULE * 2, funnel.kept)}
-    need |= {rule.reason: min(SAMPLES_PER_RULE, funnel.total(rule.reason)) for rule in policy.filters}
-    for part in parts:
-        if not any(need.values()):
-            break
-        table = _verdicts(part, output)
-        reasons = table["reasons"].to_numpy()
-        for label in (label for label, most in need.items() if most):
-            has = reasons >> np.uint64(BITS[label]) & np.uint64(1) if label != "kept" else reasons == 0
-            rows = np.flatnonzero(has)[: need[label]]
-            need[label] -= len(rows)
-            for uid in table["uid"].take(pa.array(rows)).to_pylist():
-                wanted.setdefault(uid.hex(), []).append(label)
-    found: list[Pictured] = []
-    by_key = {part.key: part for part in pool.parts}
-    for part in parts:
-        if not wanted:
-            break
-        for key, members in read_tar(read_file(output.store, pool, by_key[part.key].files["pictures"])):
-            for label in wanted.pop(key, []):
-                # What the unsafe rule dropped is never shown.
-                jpg = None if label == "unsafe" else members["jpg"]
-                found.append(Pictured(label=label, caption=members["txt"].decode(), jpg=jpg))
-    return found

@@ -117,3 +117,24 @@ def test_pages_of_one_run_are_served_beside_those_of_the_manifest(store: Store, 
 def test_pages_of_a_run_that_is_not_finished_are_not_served(store: Store, address: str) -> None:
     store.write("pool/coyo/v1/reports-live/hosts.html", b"<p>too early</p>")
     assert get(f"{address}/pool/coyo/v1/reports-live/hosts.html")[0] == 404
+
+
+def test_a_page_may_run_the_one_script_that_its_own_policy_names(store: Store) -> None:
+    from report_pages import judged
+
+    evil = '<p><meta http-equiv="Content-Security-Policy" content="script-src \'unsafe-inline\'; "><title>x</title>'
+    output = Output(store=store, ref=Ref(name="verdicts/clean/coyo", version="v2"), stage="filter", identity={})
+    pages = {"page": ("page.html", judged(30).page().encode()), "evil": ("evil.html", evil.encode())}
+    manifest = output.commit([], totals={}, reports=pages)
+    server = make_server("127.0.0.1", 0, store)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        policies = {}
+        for role, file in manifest.reports.items():
+            _, headers, page = get(f"http://127.0.0.1:{server.server_address[1]}/{manifest.key(file)}")
+            policies[role] = headers["Content-Security-Policy"]
+            if role == "page":
+                assert policies[role].split("script-src ")[1].split(";")[0] in page
+        assert "frame-ancestors 'none'" in policies["page"] and "script-src" not in policies["evil"]
+    finally:
+        server.shutdown()

@@ -1,88 +1,195 @@
-from html.parser import HTMLParser
+"""The page as a whole: hostile text stays text, nothing gets in from outside, the same input gives the same bytes."""
 
-import numpy as np
+import base64
+import hashlib
+import json
+import re
+
 import pyarrow as pa
+import pytest
+from report_pages import HOSTILE, Found, judged, judged_captions, picture
 
 from filters.funnel import judge
-from filters.policies import caption_quality
-from stages.filter_report import Pictured, render, summary, visible
+from filters.policies import caption_quality, clean
+from stages.filter_report import Pictured, page_of, render, summary, visible
+from stages.manifest import ManifestError
 from stages.planted import counts
+from stages.report.difference import Difference, Moved
+from stages.report.hosts import Host
+from stages.report.page import data_block
+from stages.report.reviews import Review
+from stages.report.rows import SourceRows
+from stages.report.shown import Edge, Gallery, Shown
+from stages.report.text import marked, rows, share, signed
+from stages.report.thumbnails import thumbnail
 
-HOSTILE = [
-    "<script>alert(1)</script>",
-    '"><img src=x onerror=alert(1)>',
-    "javascript:alert(1)",
-    "</style><svg onload=alert(1)>",
-    "{{ 7 * 7 }} {% raw %}",
-    "\u202egpj.exe\u2066 hidden \u200b zero",
-    "a" + "\u0301" * 50,
-    "x" * 5000,
-]
-
-
-class Collector(HTMLParser):
-    def __init__(self) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.attributes: list[tuple[str, str | None]] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.attributes += attrs
+CALM = "A picture of a dog in the park on a bench."
 
 
-def page(captions: list[str]) -> str:
-    policy = caption_quality("laion_en")
-    columns = {
-        "caption": pa.array(captions),
-        "language": pa.array(["en"] * len(captions)),
-        "caption_frequency": np.ones(len(captions), dtype=np.float32),
-    }
-    _, funnel = judge(policy.filters, columns, len(captions))
-    return render(
-        source="laion_en",
-        policy=policy,
-        funnel=funnel,
-        listed=100,
-        fetched=90,
-        outcomes={"fetched": 90, "not_found": 10},
-        pictured=[Pictured(label="kept", caption=text, jpg=b"\xff\xd8") for text in captions]
-        + [Pictured(label="unsafe", caption="hidden", jpg=None)],
+def everywhere(text: str) -> str:
+    """Return a page with one text in every field that anybody else can fill."""
+    found = judged_captions([CALM, "red", "Logo"], ["en", text[:60], text[:60]])
+    answer = Review(source="laion_en", rule="length_units", uid="0" * 32, language=text[:40], kept=False, agree=False)
+    row = Shown("0" * 32, text, text, kept=False, measure=1.0, picture=thumbnail(picture(40), 0.1))
+    edges = (Edge("length_units", (row,), (row,), (row,), (row,), (row,), (row,)), Edge("gibberish", (row,)))
+    change = Difference(
+        "laion_en", text, False, 1, 1, 0, 1, 0, 3, 3, (Moved(text, text, text, 1, 0, 0, 0),), ((text, 3, 2),),
+        ((row, text),),
+    )  # fmt: skip
+    return found.page(
+        gallery=Gallery(edges, {**found.languages, text: {0: 60, 1: 60}}, 9, 3),
+        hosts=[Host(text, 200, 100, text, 100)],
+        changes=[change],
+        reviews=[answer],
+        provenance={"artifact": text, text: text},
         planted={"gibberish": counts(planted=4, hits=3, right=3, found=2)},
         planted_outcomes={"not_found": counts(planted=10, hits=10, right=10, found=10)},
-        provenance={"artifact": "verdicts/caption_quality/laion_en@v1"},
     )
 
 
-def test_hostile_captions_stay_text() -> None:
-    calm, hostile = Collector(), Collector()
-    calm.feed(page(["A picture of a dog in the park on a bench."] * len(HOSTILE)))
-    hostile.feed(page(HOSTILE))
-    assert set(hostile.tags) <= set(calm.tags)
-    assert "script" not in hostile.tags
+@pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
+def test_hostile_text_stays_text_in_every_field(text: str) -> None:
+    calm, hostile = Found(everywhere("A calm text")), Found(everywhere(text))
+    # Marks for invisible characters are the one element that such a text may bring.
+    assert [tag for tag in hostile.tags if tag != "b"] == [tag for tag in calm.tags if tag != "b"]
     assert not [name for name, _ in hostile.attributes if name.startswith("on") or name == "style"]
-    assert not [value for _, value in hostile.attributes if value and "javascript:" in value]
+    links = [value for name, value in hostile.attributes if name in ("href", "src")]
+    assert all(value and (value.startswith(("#", "data:image/jpeg;base64,"))) for value in links)
+    assert hostile.scripts == [{"type": "application/json", "id": "data"}, {}]
 
 
-def test_the_page_carries_a_policy_that_allows_nothing_but_its_own_style() -> None:
-    assert "default-src 'none'; img-src data:; style-src 'sha256-" in page(["x"]).replace("&#39;", "'")
+def test_only_our_own_style_and_script_may_act() -> None:
+    page = judged(60).page()
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', page)
+    assert policy is not None
+    style, script = re.search(r"<style>(.*?)</style>", page, re.S), re.search(r"<script>(.*?)</script>", page, re.S)
+    assert style is not None and script is not None
+
+    def digest(text: str) -> str:
+        return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+    assert policy.group(1) == (
+        f"default-src 'none'; img-src data:; style-src 'sha256-{digest(style.group(1))}'; "
+        f"script-src 'sha256-{digest(script.group(1))}'; base-uri 'none'; form-action 'none'"
+    )
+
+
+def test_data_cannot_leave_its_element_and_reads_back() -> None:
+    value = {"text": "</script><!-- & \u2028 \u2029 <b>"}
+    block = data_block(value)
+    assert not set("<>&\u2028\u2029") & set(block)
+    assert json.loads(block) == value
+
+
+def test_the_data_of_a_page_holds_numbers_and_names_of_rules_only() -> None:
+    page = everywhere("A calm text")
+    block = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.S)
+    assert block is not None
+    assert "calm" not in block.group(1) and CALM not in block.group(1)
+    assert json.loads(block.group(1))["whatIf"]["sources"][0]["rules"][0]["stops"]
+
+
+def test_the_same_input_gives_the_same_page_of_few_bytes() -> None:
+    page = judged(600).page()
+    assert page == judged(600).page()
+    assert len(page.encode()) < 1_500_000
 
 
 def test_invisible_characters_are_named_and_long_captions_cut() -> None:
     assert visible("\u202eabc") == "[RLO]abc"
-    assert visible("\x07") == "[U+0007]"
+    assert visible("\x07\ufeff\u00ad") == "[U+0007][BOM][SHY]"
+    assert visible("\ud800x") == "[U+D800]x"
     assert len(visible("x" * 5000)) == 201
     assert visible("a" + "\u0301" * 50) == "a" + "\u0301" * 4
+    assert marked("<b>\u200b") == '<bdi dir="auto">&lt;b&gt;<b class="mark">ZWSP</b></bdi>'
 
 
-def test_the_paper_stands_beside_ours_and_the_same_input_gives_the_same_page() -> None:
-    text = page(["A picture of a dog in the park on a bench."])
-    assert "83.6 %" in text and "3.9 %" in text
-    assert text == page(["A picture of a dog in the park on a bench."])
+def test_addresses_and_long_numbers_are_masked() -> None:
+    text = marked("Call +49 (170) 123-45-67 or write to jane.doe@example.org, 12 dogs in 2019")
+    assert "170" not in text and "example" not in text and "12 dogs in 2019" in text
 
 
-def test_the_summary_is_small_markdown() -> None:
-    policy = caption_quality("coyo")
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "0"),
+        (9_999, "9,999"),
+        (12_345, "12.3 k"),
+        (999_600, "1.00 M"),
+        (4.55e9, "4.55 B"),
+        (974_846_953, "974.8 M"),
+        (-21.3e6, "−21.3 M"),
+    ],
+)
+def test_counts_have_three_figures_and_a_unit(count: float, text: str) -> None:
+    assert rows(count) == text
+
+
+def test_shares_and_signs() -> None:
+    assert share(1, 0) == "–" and share(1, 3) == "33.3 %"
+    assert signed(-3.44) == "−3.4 %" and signed(0.0) == "+0.0 %"
+
+
+def test_the_paper_stands_beside_ours() -> None:
+    text = judged_captions([CALM]).page()
+    assert "83.6 %" in text and "3.9 %" in text and "4.65 – 4.73 %" in text
+
+
+def test_a_ledger_that_does_not_close_makes_no_page() -> None:
+    with pytest.raises(ManifestError, match="ledger does not close"):
+        judged(60).page(outcomes={"fetched": 60})
+    with pytest.raises(ManifestError, match="rows grow"):
+        judged(60).page(fetched=20, outcomes={"fetched": 20, "not_found": 90})
+
+
+@pytest.mark.parametrize("source", ["cc3m", "x" * 80, "laion_multi"])
+def test_pages_without_rows_rules_or_counts_are_made_too(source: str) -> None:
+    policy = caption_quality(source)
     _, funnel = judge(policy.filters, {"caption": pa.array([], pa.string())}, 0)
-    text = summary("coyo", policy, funnel, 10, 9)
-    assert text.startswith("### coyo") and "| listed | 10 |" in text and len(text) < 100_000
+    page = render(
+        source=source, policy=policy, funnel=funnel, listed=0, fetched=0, outcomes={}, provenance={"artifact": "a@b"}
+    )
+    assert "Not compared with another run" in page
+
+
+def test_samples_without_a_gallery_are_shown_pixelated() -> None:
+    page = judged_captions([CALM, "red"]).page(
+        gallery=None, pictured=[Pictured("length_units", "red", picture(60)), Pictured("kept", CALM, None)]
+    )
+    assert "pixelated" in page and "data:image/jpeg;base64," in page
+
+
+def test_several_sources_flow_into_one_page() -> None:
+    found = judged(300)
+    each = [
+        SourceRows(
+            name, found.policy, found.funnel, 400, 300, {"fetched": 300, "gone": 100}, found.cube, found.languages
+        )
+        for name in ("laion_en", "coyo")
+    ]
+    page = page_of(each, provenance={"artifact": "verdicts/caption_quality@tiny"}, galleries={"coyo": found.gallery})
+    assert 'class="flow"' in page and "All strict sources" in page
+    assert page.count("LAION-en") > 3
+    assert 'class="flow"' not in found.page()
+
+
+def test_the_heaviest_page_keeps_its_weight() -> None:
+    found = judged(600)
+    up = str.maketrans("01234567", "12345678")
+    cells = {f"{n:0{len(found.cube.rules)}o}".translate(up): 1_000_000 + n for n in range(11_900)}
+    cube = found.cube.model_copy(update={"cells": {"en": cells}})
+    names = ("laion_en", "coyo", "laion_multi")
+    each = [SourceRows(name, found.policy, found.funnel, 600, 600, {}, cube, found.languages) for name in names]
+    galleries = dict.fromkeys(names, found.gallery)
+    page = page_of(each, provenance={"artifact": "verdicts/caption_quality@tiny"}, galleries=galleries)
+    assert page.count("<div data-sliders=") == 3
+    assert len(page.encode()) < 1_500_000
+
+
+def test_the_summary_is_small_markdown_without_remote_text() -> None:
+    found = judged(300)
+    text = summary("coyo", found.policy, found.funnel, 350, 300, cube=found.cube, version="tiny")
+    assert text.startswith("### COYO, caption\\_quality: ") and "| listed | 350 |" in text and len(text) < 200_000
+    assert "<details>" in text and "length\\_units" in text
+    evil = summary("evil](javascript:alert(1))|x", clean(), judge(clean().filters, {}, 0)[1], 0, 0)
+    assert "](javascript" not in evil

@@ -1,0 +1,251 @@
+"""The filter report in a browser: sliders count as judging anew does, nothing leaves, nothing scrolls sideways."""
+
+import json
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from report_pages import HOSTILE, Judged, judged, judged_captions
+
+from filters.bits import BITS
+from filters.stops import moved
+from filters.verdicts import give
+from infra.storage import Store
+from pipelines.report_server import make_server
+from stages.filter_report import page_of
+from stages.ref import Ref
+from stages.report.hosts import Host
+from stages.report.reviews import parse, wrong_drops
+from stages.report.rows import SourceRows
+from stages.workspace import Output
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+SETTINGS = 24
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Return a browser without a window."""
+    sync = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("no Chromium on this machine; `apt-get install chromium` brings one")
+    with sync.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=QUIET)
+        yield browser
+        browser.close()
+
+
+class Opened:
+    """A page in the browser, and all that it tried."""
+
+    def __init__(self, browser: Any, folder: Path, html: str, **options: Any) -> None:
+        path = folder / "report.html"
+        path.write_text(html, encoding="utf-8")
+        context = browser.new_context(accept_downloads=True, **options)
+        self.page = context.new_page()
+        self.requests: list[str] = []
+        self.trouble: list[str] = []
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.page.on("console", lambda message: self.trouble.append(message.text))
+        self.page.on("pageerror", lambda error: self.trouble.append(str(error)))
+        self.page.on("dialog", lambda dialog: (self.trouble.append(dialog.message), dialog.dismiss()))
+        self.page.add_init_script(
+            "addEventListener('securitypolicyviolation', e => console.error('violation ' + e.violatedDirective))"
+        )
+        self.address = path.as_uri()
+        self.page.goto(self.address)
+
+    def calm(self) -> None:
+        """Assert that nothing was asked for but the page, and that nothing went wrong."""
+        outside = [
+            url[:80] for url in self.requests if not url.startswith((self.address, "data:image/jpeg", "blob:"))
+        ]
+        assert outside == [] and self.trouble == []
+
+
+def kept_anew(found: Judged, settings: dict[str, int]) -> int:
+    """Return how many rows are kept when all are judged again at these stops."""
+    rules = [
+        moved(rule, found.cube.stops[rule.reason][settings[rule.reason]]) if rule.reason in settings else rule
+        for rule in found.policy.filters
+    ]
+    return int((give(rules, found.columns, found.size).reasons == 0).sum())
+
+
+def test_sliders_count_what_judging_anew_counts(browser: Any, tmp_path: Path) -> None:
+    found, rng = judged(900, seed=3), np.random.default_rng(0)
+    opened = Opened(browser, tmp_path, found.page())
+    page, names = opened.page, found.cube.rules
+    assert int(page.locator("#kept-rows").text_content()) == found.funnel.kept
+    counts = set()
+    for _ in range(SETTINGS):
+        some = rng.choice(len(names), rng.integers(1, 5), replace=False)
+        settings = {names[at]: int(rng.integers(len(found.cube.stops[names[at]]))) for at in some}
+        page.locator("#reset").click()
+        for name, stop in settings.items():
+            slider = page.locator(f'.slider[data-rule="{names.index(name)}"] input')
+            slider.evaluate("(e, stop) => { e.value = stop; e.dispatchEvent(new Event('input')); }", stop)
+        told = int(page.locator("#kept-rows").text_content())
+        assert told == kept_anew(found, settings) == found.cube.kept(settings)
+        counts.add(told)
+    assert len(counts) > SETTINGS // 2
+    opened.calm()
+
+
+def test_a_proposal_travels_in_the_address_and_only_known_names_are_taken(browser: Any, tmp_path: Path) -> None:
+    found = judged(400)
+    opened = Opened(browser, tmp_path, found.page())
+    page, stop = opened.page, found.cube.current["length_units"] + 1
+    evil = "gibberish=99;constructor=1;__proto__=1;length_units=<img src=x>;nothing=1"
+    page.goto(f"{opened.address}#w=laion_en;length_units={stop};{evil}")
+    page.wait_for_timeout(400)
+    assert int(page.locator("#kept-rows").text_content()) == found.cube.kept({"length_units": stop})
+    command = page.locator("#command").text_content()
+    threshold = found.cube.stops["length_units"][stop]
+    assert f"--set policy.length_units.min_units={threshold:g}" in command and "--recipe tiny" in command
+    assert json.loads(page.locator("#form").text_content())["changes"] == [
+        f"policy.length_units.min_units={threshold:g}"
+    ]
+    assert page.evaluate("location.hash") == f"#w=laion_en;length_units={stop}"
+    page.goto(f"{opened.address}#w=nobody;length_units=1")
+    assert int(page.locator("#kept-rows").text_content()) == found.cube.kept({"length_units": stop})
+    opened.calm()
+
+
+def test_sources_are_tuned_alone_or_together(browser: Any, tmp_path: Path) -> None:
+    one, other = judged(300, seed=1), judged(300, seed=2)
+    rows = [
+        SourceRows(name, each.policy, each.funnel, 300, 300, cube=each.cube, languages=each.languages)
+        for name, each in (("coyo", one), ("laion_en", other))
+    ]
+    html = page_of(rows, provenance={"artifact": "verdicts/caption_quality@tiny"}, galleries={"coyo": one.gallery})
+    opened = Opened(browser, tmp_path, html)
+    page, stop = opened.page, len(one.cube.stops["length_units"]) - 1
+
+    def then(source: int) -> str:
+        return str(page.locator(f'[data-result="{source}"] [data-then]').text_content())
+
+    def percent(found: Judged, settings: dict[str, int]) -> str:
+        return f"{100 * found.cube.kept(settings) / 300:.1f} %"
+
+    strict = {"length_units": stop}
+    page.goto(f"{opened.address}#w=laion_en;length_units={stop}")
+    assert [then(0), then(1)] == [percent(one, {}), percent(other, strict)]
+    page.locator('[data-scope="all"]').click()
+    page.locator(f'[data-sliders="0"] .slider[data-rule="{one.cube.rules.index("length_units")}"] input').evaluate(
+        "(e, stop) => { e.value = stop; e.dispatchEvent(new Event('input')); }", stop
+    )
+    assert [then(0), then(1)] == [percent(one, strict), percent(other, strict)]
+    assert "--source coyo" in page.locator("#command").text_content()
+    opened.calm()
+
+
+def test_answers_stay_in_the_browser_and_come_out_as_lines(browser: Any, tmp_path: Path) -> None:
+    found = judged(400)
+    opened = Opened(browser, tmp_path, found.page())
+    page = opened.page
+    rows = page.locator("#edge details[open] figure:not(.good) .answers")
+    rows.nth(0).get_by_text("disagree", exact=True).click()
+    rows.nth(1).get_by_text("agree", exact=True).click()
+    page.reload()
+    assert rows.nth(0).get_by_text("disagree", exact=True).get_attribute("aria-pressed") == "true"
+    with page.expect_download() as download:
+        page.locator("#export").click()
+    text = Path(download.value.path()).read_text()
+    reviews = parse(text, [rule.reason for rule in found.policy.filters], "reviews.jsonl")
+    assert [(each.rule, each.wrong, each.reviewed) for each in wrong_drops(reviews) if not each.language] == [
+        ("length_units", 1, 2)
+    ]
+    opened.calm()
+
+
+def test_chips_restrict_the_table_of_rules_to_a_language(browser: Any, tmp_path: Path) -> None:
+    found = judged(600)
+    opened = Opened(browser, tmp_path, found.page())
+    opened.page.locator("[data-group]", has_text="de").click()
+    row = opened.page.locator("[data-rule-row]").nth(0)
+    rows = sum(found.languages["de"].values())
+    bit = 1 << BITS[found.policy.filters[0].reason]
+    hits = sum(count for mask, count in found.languages["de"].items() if mask & bit)
+    assert row.locator("[data-count]").nth(0).get_attribute("title") == f"{hits:,}"
+    assert opened.page.locator("#rule-rows").text_content() == f"{rows:,}"
+    opened.calm()
+
+
+def full_page(hostile: bool = True) -> str:
+    """Return a page with all sections filled; captions and hosts are hostile."""
+    texts = HOSTILE if hostile else ("calm",)
+    found = judged_captions([*texts * 20, *["A picture of a dog in the park on a bench."] * 40], None)
+    hosts = [Host(text, 500, 100, "not found", 300) for text in texts[:8]]
+    return found.page(
+        hosts=hosts, provenance={"artifact": "verdicts/caption_quality/laion_en@tiny", "clip": texts[0]}
+    )
+
+
+@pytest.mark.parametrize("width", [390, 768, 1440])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_scrolls_sideways_and_nothing_leaves(browser: Any, tmp_path: Path, width: int, scheme: str) -> None:
+    for html in (judged(500).page(), full_page()):
+        assert len(html.encode()) < 1_500_000
+        size = {"width": width, "height": 900}
+        opened = Opened(browser, tmp_path, html, viewport=size, color_scheme=scheme)
+        opened.page.evaluate("document.querySelectorAll('details').forEach(each => { each.open = true; })")
+        wide, inner = opened.page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+        assert wide <= inner
+        background = opened.page.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert background == ("rgb(245, 247, 249)" if scheme == "light" else "rgb(15, 20, 25)")
+        opened.calm()
+        opened.page.context.close()
+
+
+def test_it_reads_without_a_script_and_prints_all_sections(browser: Any, tmp_path: Path) -> None:
+    opened = Opened(browser, tmp_path, judged(200).page(), java_script_enabled=False)
+    assert opened.page.locator("noscript").is_visible()
+    assert opened.page.locator("#rules table").first.is_visible() and not opened.page.locator("#command").is_visible()
+    printed = opened.page.pdf(landscape=True)
+    assert printed.startswith(b"%PDF") and printed.count(b"/Type /Page") > 3
+    opened.calm()
+
+
+def test_the_keyboard_alone_moves_a_slider_and_targets_are_large_on_a_phone(browser: Any, tmp_path: Path) -> None:
+    found = judged(300)
+    opened = Opened(browser, tmp_path, found.page(), viewport={"width": 390, "height": 800})
+    slider = opened.page.locator(f'.slider[data-rule="{found.cube.rules.index("length_units")}"] input')
+    slider.focus()
+    opened.page.keyboard.press("ArrowRight")
+    stop = found.cube.current["length_units"] + 1
+    assert int(opened.page.locator("#kept-rows").text_content()) == found.cube.kept({"length_units": stop})
+    threshold = found.cube.stops["length_units"][stop]
+    assert slider.get_attribute("aria-valuetext") == f"at least {threshold:g} units"
+    small = opened.page.evaluate(
+        "[...document.querySelectorAll('button, .rail a, .slider input')].filter(e => e.offsetParent && "
+        "e.getBoundingClientRect().height < 43.5).map(e => e.outerHTML.slice(0, 80))"
+    )
+    assert small == []
+    names = opened.page.evaluate(
+        "[...document.querySelectorAll('button, input, svg[role=img]')].filter(e => !(e.ariaLabel || "
+        "e.textContent.trim() || e.labels?.length)).length"
+    )
+    assert names == 0
+    opened.calm()
+
+
+def test_the_report_server_lets_the_script_run_and_nothing_else(browser: Any, tmp_path: Path) -> None:
+    store, found = Store(str(tmp_path / "store")), judged(200)
+    output = Output(store, Ref(name="verdicts/caption_quality/laion_en", version="tiny"), "filter", {"inputs": {}})
+    manifest = output.commit([], totals={}, reports={"page": ("filter-report.html", found.page().encode())})
+    server = make_server("127.0.0.1", 0, store)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        opened = Opened(browser, tmp_path, found.page())
+        opened.page.goto(f"http://127.0.0.1:{server.server_address[1]}/{manifest.key(manifest.reports['page'])}")
+        assert int(opened.page.locator("#kept-rows").text_content()) == found.funnel.kept
+        assert [text for text in opened.trouble if "favicon" not in text and "404" not in text] == []
+    finally:
+        server.shutdown()
