@@ -15,6 +15,8 @@ from pipelines import (
     judging,
     planning,
     reading,
+    reviewing,
+    sharding,
     sources_listing,
     sweeping,
 )
@@ -50,6 +52,8 @@ __all__ = [
     "main",
     "planning",
     "reading",
+    "reviewing",
+    "sharding",
     "sources_listing",
     "sweeping",
 ]
