@@ -2,9 +2,9 @@
 
 import sys
 
-from benchmarks import decoders, download, models
+from benchmarks import decoders, download, filters, models
 
-BENCHMARKS = {"models": models.main, "decoders": decoders.main, "download": download.main}
+BENCHMARKS = {"decoders": decoders.main, "download": download.main, "filters": filters.main, "models": models.main}
 
 
 def main(names: list[str]) -> int:

@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from filters.base import AtLeast
+from filters.base import AtLeast, Examples
 
 
 class Aesthetic(AtLeast):
@@ -18,5 +18,7 @@ class Aesthetic(AtLeast):
     reads: ClassVar[tuple[str, ...]] = ("aesthetic",)
     unit: ClassVar[str] = "score 0-10"
     threshold: ClassVar[str] = "min_score"
+    origin: ClassVar[str] = "ours, from LAION's histograms; their subsets for image generation cut at 4.5 to 6.5"
+    examples: ClassVar[Examples] = Examples((1.99, 0.3), (2.0, 5.5, float("nan"), float("inf")))
 
-    min_score: float = Field(ge=0, le=10, description="Lowest score kept, inclusive.")
+    min_score: float = Field(default=2.0, ge=0, le=10, description="Lowest score kept, inclusive.")

@@ -1,4 +1,8 @@
-"""Bit positions of reasons in the 64-bit mask: given once, never reused."""
+"""Bit positions of reasons in the 64-bit mask: given once, never reused.
+
+0 to 47 are ours; 48 to 62 belong to a user's own filters (`filters.own`); 63 says that a signal was
+of an unknown kind, and no filter has it.
+"""
 
 BITS: dict[str, int] = {
     "clip_similarity": 0,
@@ -22,7 +26,28 @@ BITS: dict[str, int] = {
     "keyword_stuffing": 18,
     "caption_frequency": 19,
     "repetition": 20,
+    "max_pixels": 21,
+    "frames": 22,
+    "decoded_share": 23,
+    "soft_404": 24,
+    "letter_share": 25,
+    "digit_share": 26,
+    "upper_share": 27,
+    "character_runs": 28,
+    "filename": 30,
+    "url_email": 31,
+    "error_message": 32,
+    "truncated": 33,
+    "readability": 34,
+    "near_duplicates": 35,
+    "pii": 36,
+    "language_mismatch": 37,
 }
+
+OWN_BITS = range(48, 63)
+"""For filters that users write; `filters.own` hands them out."""
+
+UNKNOWN_SIGNAL_BIT = 63
 
 
 def reasons_of(mask: int) -> list[str]:

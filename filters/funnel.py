@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from filters.base import Columns, Filter
 from filters.bits import BITS, reasons_of
+from filters.verdicts import give
 
 HISTOGRAM_BINS = 40
 
@@ -138,23 +139,18 @@ def judge(filters: Sequence[Filter], columns: Columns, samples: int) -> tuple[np
     Returns:
         The reason mask of each row, shape (samples,), and the funnel over them.
     """
-    reasons = np.zeros(samples, dtype=np.uint64)
-    unknown: dict[str, int] = {}
-    for each in filters:
-        dropped = ~each.keep(columns) if samples else np.zeros(0, dtype=bool)
-        reasons |= dropped.astype(np.uint64) << np.uint64(BITS[each.reason])
-        if samples and (nulls := int(each.unknown(columns).sum())):
-            unknown[each.reason] = nulls
+    found = give(filters, columns, samples)
+    reasons = found.reasons
     values, counts = np.unique(reasons, return_counts=True)
     languages = _by_language(columns.get("language"), reasons)
     return reasons, Funnel(
         masks={int(mask): int(count) for mask, count in zip(values, counts, strict=True)},
-        unknown=dict(sorted(unknown.items())),
+        unknown=found.unknown,
         languages=languages,
         histograms={
-            each.reason: found
+            each.reason: _histogram(each, found.measures[each.reason], reasons)
             for each in sorted(filters, key=lambda f: f.reason)
-            if samples and (found := _histogram(each, columns, reasons)) is not None
+            if each.reason in found.measures and each.reason in _EDGES
         },
     )
 
@@ -188,10 +184,7 @@ _EDGES: dict[str, tuple[float, float]] = {
 }
 
 
-def _histogram(each: Filter, columns: Columns, reasons: npt.NDArray[np.uint64]) -> Histogram | None:
-    measured = each.measure(columns)
-    if measured is None or each.reason not in _EDGES:
-        return None
+def _histogram(each: Filter, measured: npt.NDArray[np.float32], reasons: npt.NDArray[np.uint64]) -> Histogram:
     low, high = _EDGES[each.reason]
     # The last bin takes what lies beyond, so that no row is missing from the picture.
     inside = np.clip(measured, low, np.nextafter(high, low))

@@ -3,33 +3,50 @@
 from typing import ClassVar
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import Field
 
-from filters.base import Columns, Filter, Mask
-from filters.text import count, units
+from filters.base import CaptionFilter, Examples, Mask, Measure
+from filters.text.captions import Captions
+from filters.text.characters import hashtags, separators, units
 
 
-class KeywordStuffing(Filter):
+class KeywordStuffing(CaptionFilter):
     """Keep captions that are not many short fragments between separators, nor rows of hashtags.
 
     Ingredient lists and Chinese enumerations look alike: the enumeration comma is not counted.
     """
 
     reason: ClassVar[str] = "keyword_stuffing"
-    reads: ClassVar[tuple[str, ...]] = ("caption",)
+    unit: ClassVar[str] = "separators"
+    threshold: ClassVar[str] = "min_separators"
+    origin: ClassVar[str] = "ours; Google's rules for CC3M name the reason and no number"
+    examples: ClassVar[Examples] = Examples(
+        (
+            "red, sale, art, shoes, blue, cheap, buy, green",
+            "nice #red #sale #art #buy",
+            "Auto | kaufen | billig | neu | gebraucht | rot | blau",
+            "手机,便宜,打折,正品,包邮,新款,优惠",
+        ),
+        (
+            "Salt, pepper, oil and a little bread on a table, seen from above, by the window, in the sun, at "
+            "noon, today",
+            "苹果、梨、香蕉、橙子、葡萄、草莓、樱桃",
+            "number #1 of a #trend",
+            "Мама, папа и я, дружная семья",
+            None,
+        ),
+    )
 
     min_separators: int = Field(default=6, ge=1, description="Separators from which a caption is a list.")
     max_units_per_fragment: float = Field(default=2.5, gt=0, description="Mean fragment that is still a list.")
     max_hashtags: int = Field(default=2, ge=0, description="Most hashtags kept, inclusive.")
 
-    def measure(self, columns: Columns) -> npt.NDArray[np.float32]:
+    def measured(self, captions: Captions) -> Measure:
         """Return how many separators there are."""
-        return count(columns["caption"], r"[,，|;；/·•]")
+        return separators(captions).astype(np.float32)
 
-    def keep(self, columns: Columns) -> Mask:
+    def passes(self, captions: Captions) -> Mask:
         """Keep what is not a list."""
-        separators = self.measure(columns)
-        fragments = units(columns["caption"]) / (separators + 1)
-        listed = (separators >= self.min_separators) & (fragments < self.max_units_per_fragment)
-        return np.asarray(~listed & (count(columns["caption"], r"#[\p{L}\p{N}_]+") <= self.max_hashtags))
+        fragments = units(captions) / (separators(captions) + 1)
+        listed = (separators(captions) >= self.min_separators) & (fragments < self.max_units_per_fragment)
+        return ~listed & (hashtags(captions) <= self.max_hashtags)

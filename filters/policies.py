@@ -5,9 +5,10 @@ and appendix). The numbers here are ours; they are judged by the share of rows t
 paper keeps per source (its Table 2).
 """
 
+from collections.abc import Mapping
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, SerializeAsAny, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationInfo, field_validator
 
 from filters.aesthetic import Aesthetic
 from filters.aspect import Aspect
@@ -15,85 +16,81 @@ from filters.base import Filter
 from filters.boilerplate import Boilerplate
 from filters.caption_frequency import CaptionFrequency
 from filters.caption_length import CaptionLength
+from filters.catalogue import FILTERS
+from filters.character_runs import CharacterRuns
 from filters.clip_similarity import ClipSimilarity
 from filters.completeness import Completeness
+from filters.digit_share import DigitShare
 from filters.duplicates import Duplicates
+from filters.error_message import ErrorMessage
 from filters.eval_overlap import EvalOverlap
+from filters.filename import Filename
 from filters.gibberish import Gibberish
 from filters.image_bytes import ImageBytes
 from filters.keyword_stuffing import KeywordStuffing
 from filters.length_units import LengthUnits
+from filters.letter_share import LetterShare
 from filters.min_side import MinSide
 from filters.offensive import Offensive
+from filters.own import OwnFilters, load
 from filters.placeholder import Placeholder
+from filters.readability import Readability
 from filters.repetition import Repetition
 from filters.source_code import SourceCode
 from filters.special_characters import SpecialCharacters
 from filters.unsafe import Unsafe
+from filters.url_email import UrlEmail
 from filters.watermark import Watermark
-
-FILTERS: dict[str, type[Filter]] = {
-    each.reason: each
-    for each in (
-        ClipSimilarity,
-        Watermark,
-        Unsafe,
-        Aesthetic,
-        MinSide,
-        Aspect,
-        ImageBytes,
-        CaptionLength,
-        Duplicates,
-        EvalOverlap,
-        LengthUnits,
-        Completeness,
-        Gibberish,
-        Boilerplate,
-        Placeholder,
-        SourceCode,
-        Offensive,
-        SpecialCharacters,
-        KeywordStuffing,
-        CaptionFrequency,
-        Repetition,
-    )
-}
 
 # Curated, synthetic and Chinese sets pass the second step whole: their counts do not change
 # between the two columns of Table 2.
 EXEMPT = frozenset({"cc3m", "cc12m", "sbu", "wukong", "laion_coco"})
+
+PROFILES = ("laion_en", "laion_multi", "coyo", *sorted(EXEMPT))
+"""Sources of the paper; any other name is judged as a web source."""
 
 
 class Policy(BaseModel):
     """A named, ordered list of filters; round-trips through JSON.
 
     Raises:
-        ValueError: A rule is unknown, or named twice.
+        ValueError: A rule is unknown, or named twice, or a user's own filters changed since.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
+    own: OwnFilters | None = Field(default=None, description="Where the user's own filters are, and their digest.")
     filters: tuple[SerializeAsAny[Filter], ...]
 
     @field_validator("filters", mode="before")
     @classmethod
-    def _by_kind(cls, value: Any) -> tuple[Filter, ...]:
-        rules = tuple(rule if isinstance(rule, Filter) else _rule(rule) for rule in value)
+    def _by_kind(cls, value: Any, info: ValidationInfo) -> tuple[Filter, ...]:
+        own = info.data.get("own")
+        known = FILTERS | (load(own) if own else {})
+        rules = tuple(rule if isinstance(rule, Filter) else _rule(rule, known) for rule in value)
         if len({rule.reason for rule in rules}) != len(rules):
             raise ValueError("a filter is named twice in one policy")
         return rules
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel to workers as JSON: a user's filters are loaded there from their files."""
+        return Policy.model_validate_json, (self.model_dump_json(),)
 
-def _rule(fields: Any) -> Filter:
+
+def _rule(fields: Any, known: Mapping[str, type[Filter]]) -> Filter:
     kind = fields.get("kind", "") if isinstance(fields, dict) else ""
-    if kind not in FILTERS:
-        raise ValueError(f"no filter {kind!r}; known are {', '.join(sorted(FILTERS))}")
-    return FILTERS[kind].model_validate(fields)
+    if kind not in known:
+        raise ValueError(f"no filter {kind!r}; known are {', '.join(sorted(known))}")
+    return known[kind].model_validate(fields)
 
 
 def clean(
-    min_similarity: float = 0.2, min_pixels: float = 64, max_eval_similarity: float = 0.97, min_bytes: float = 2048
+    min_similarity: float = 0.2,
+    min_pixels: float = 64,
+    max_eval_similarity: float = 0.97,
+    min_bytes: float = 2048,
+    filters_folder: str | None = None,
 ) -> Policy:
     """Return the light policy: six signals of the paper, extremes only, and no evaluation pictures.
 
@@ -102,50 +99,63 @@ def clean(
         min_pixels: LAION cut at 64 at its source; COYO at 200.
         max_eval_similarity: Ours; exact copies score 1.
         min_bytes: Half of COYO's 5 KB, because pictures are stored smaller here.
+        filters_folder: A folder with filters of the user's own, which join the policy.
     """
-    return Policy(
-        name="clean",
-        filters=(
-            ClipSimilarity(min_similarity=min_similarity),
-            # LAION's aesthetic subsets cut at 0.8; "drops only extremes" asks for less.
-            Watermark(max_probability=0.95),
-            Unsafe(max_probability=0.9),
-            Aesthetic(min_score=2.0),
-            MinSide(min_pixels=min_pixels),
-            Aspect(max_ratio=5),
-            ImageBytes(min_bytes=min_bytes),
-            CaptionLength(min_characters=3, max_characters=1000),
-            Duplicates(max_rows=10),
-            EvalOverlap(max_similarity=max_eval_similarity),
-        ),
+    rules = (
+        ClipSimilarity(min_similarity=min_similarity),
+        Watermark(),
+        Unsafe(),
+        Aesthetic(),
+        MinSide(min_pixels=min_pixels),
+        Aspect(),
+        ImageBytes(min_bytes=min_bytes),
+        CaptionLength(),
+        Duplicates(),
+        EvalOverlap(max_similarity=max_eval_similarity),
     )
+    return _policy("clean", rules, filters_folder)
 
 
-def caption_quality(source: str, min_units: float = 6, min_function_words: int = 2) -> Policy:
+def caption_quality(
+    source: str, min_units: float = 5.8, min_function_words: int = 2, filters_folder: str | None = None
+) -> Policy:
     """Return the strict caption policy for a source; empty where the paper's second step changes nothing.
 
     Args:
         source: Name of the source.
-        min_units: Fewest words; web captions below six are mostly names of things.
+        min_units: Fewest words; web captions below six are mostly names of things. 5.8 is six words of a spaced
+            script, and ten characters of one without spaces.
         min_function_words: Two tell sentences from titles on the web; captions that people wrote to
             describe a picture often hold one.
+        filters_folder: A folder with filters of the user's own, which join the policy.
     """
     if source in EXEMPT:
         return Policy(name="caption_quality", filters=())
-    return Policy(
-        name="caption_quality",
-        filters=(
-            LengthUnits(min_units=min_units, max_units=80),
-            Completeness(min_function_words=min_function_words),
-            Gibberish(),
-            Boilerplate(max_coverage=0.4),
-            Placeholder(),
-            SourceCode(min_kinds=2),
-            Offensive(),
-            SpecialCharacters(max_share=0.25),
-            KeywordStuffing(),
-            # COYO-700M kept captions seen at most ten times.
-            CaptionFrequency(max_rows=10),
-            Repetition(),
-        ),
+    rules = (
+        LengthUnits(min_units=min_units),
+        Completeness(min_function_words=min_function_words),
+        Gibberish(),
+        Boilerplate(),
+        ErrorMessage(),
+        Placeholder(),
+        Filename(),
+        UrlEmail(),
+        SourceCode(),
+        Offensive(),
+        SpecialCharacters(),
+        LetterShare(),
+        DigitShare(),
+        KeywordStuffing(),
+        Repetition(),
+        CharacterRuns(),
+        Readability(),
+        CaptionFrequency(),
     )
+    return _policy("caption_quality", rules, filters_folder)
+
+
+def _policy(name: str, rules: tuple[Filter, ...], folder: str | None) -> Policy:
+    if folder is None:
+        return Policy(name=name, filters=rules)
+    own = OwnFilters.of(folder)
+    return Policy(name=name, own=own, filters=(*rules, *(each() for each in load(own).values())))

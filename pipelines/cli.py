@@ -7,7 +7,7 @@ import typer
 
 from infra.settings import settings
 from infra.storage import Store
-from pipelines import checking, converting, inspecting, planning, reading, sources_listing, sweeping
+from pipelines import checking, converting, inspecting, judging, planning, reading, sources_listing, sweeping
 from pipelines.names import FlowName, RecipeName, RetryName, SourceName, StageName
 from pipelines.options import (
     AcceptWithdrawn,
@@ -35,6 +35,7 @@ __all__ = [
     "checking",
     "converting",
     "inspecting",
+    "judging",
     "main",
     "planning",
     "reading",

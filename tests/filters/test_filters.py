@@ -1,5 +1,6 @@
-"""Each rule at its edges: just below the threshold, exactly on it, never scored; captions of several scripts."""
+"""Each rule at its edges: just below the threshold, exactly on it, never scored; policies and their funnel."""
 
+import random
 from typing import Any
 
 import numpy as np
@@ -8,19 +9,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from filters import verdicts
 from filters.base import Filter
 from filters.bits import BITS, reasons_of
 from filters.funnel import Funnel, judge
 from filters.policies import EXEMPT, FILTERS, Policy, caption_quality, clean
-from filters.text import coverage, length, units, word_count
+from filters.verdicts import give
 
 NUMERIC: list[tuple[Filter, list[float], list[bool]]] = [
     (
         FILTERS["clip_similarity"].model_validate({"min_similarity": 0.28}),
-        [0.2799, 0.28, np.nan],
-        [False, True, False],
+        [0.2799, 0.28, np.nan, np.inf, -np.inf],
+        [False, True, False, False, False],
     ),
-    (FILTERS["watermark"].model_validate({"max_probability": 0.8}), [0.8001, 0.8, np.nan], [False, True, True]),
+    (
+        FILTERS["watermark"].model_validate({"max_probability": 0.8}),
+        [0.8001, 0.8, np.nan, np.inf, -np.inf],
+        [False] + [True] * 4,
+    ),
     (FILTERS["unsafe"].model_validate({"max_probability": 0.5}), [0.5001, 0.5, np.nan], [False, True, True]),
     (FILTERS["aesthetic"].model_validate({"min_score": 2}), [1.999, 2, np.nan], [False, True, True]),
     (FILTERS["min_side"].model_validate({"min_pixels": 64}), [63, 64, np.nan], [False, True, True]),
@@ -36,7 +42,7 @@ NUMERIC: list[tuple[Filter, list[float], list[bool]]] = [
 def test_below_on_and_never_scored(rule: Filter, values: list[float], kept: list[bool]) -> None:
     columns = {rule.reads[0]: np.array(values, dtype=np.float32)}
     assert rule.keep(columns).tolist() == kept
-    assert rule.unknown(columns).tolist() == [False, False, True]
+    assert rule.unknown(columns).tolist() == [False, False, *[True] * (len(values) - 2)]
 
 
 GOOD = [
@@ -53,81 +59,24 @@ GOOD = [
     'He wrote "I <3 you" on the wall of the house in red paint.',
     "Rindfleischetikettierungsüberwachungsaufgabe steht auf dem Schild über der Tür.",
 ]
-BAD: dict[str, list[str]] = {
-    "length_units": ["red moon", "圆环", "two nice blue squares"],
-    "completeness": ["A picture of two red circles to the left of a", "Canon EOS camera black", "A view of the..."],
-    "gibberish": [
-        "xkqzvbn wrtplkj zzxcvbn a picture of",
-        "Ã¼berall sind schÃ¶ne Bilder",
-        "id 3fa94c1d09b2e7745a of the",
-    ],
-    "boilerplate": ["Click here to view larger image", "点击查看大图", "Page not found", "In den Warenkorb"],
-    "placeholder": ["lorem ipsum dolor sit amet", "IMG_20210304", "untitled", "image placeholder 4", "DSC0123.jpg"],
-    "source_code": ['<div class="x"><img width=10px></div> function show() { return 1; }'],
-    "offensive": ["This is a fucking red circle.", "das ist scheiße"],
-    "special_characters": ["*** sale *** !!! @@@ ### $$$"],
-    "keyword_stuffing": ["red, sale, art, shoes, blue, cheap, buy, green", "nice #red #sale #art #buy"],
-    "repetition": ["buy now buy now buy now buy now", "wow!!!!!!!!! what a picture this is"],
-    "caption_length": ["ok", "x" * 1001],
-}
-
-
-def keep(rule: Filter, captions: list[str | None]) -> list[bool]:
-    found: list[bool] = rule.keep({"caption": pa.array(captions, pa.string())}).tolist()
-    return found
-
-
-@pytest.mark.parametrize("reason", sorted(BAD))
-def test_caption_rules_take_what_they_should_and_leave_good_captions(reason: str) -> None:
-    rule = FILTERS[reason]()
-    assert keep(rule, list(BAD[reason])) == [False] * len(BAD[reason])
-    assert [text for text, kept in zip(GOOD, keep(rule, list(GOOD)), strict=True) if not kept] == []
-
-
-def test_a_missing_caption_is_judged_as_an_empty_one() -> None:
-    assert keep(FILTERS["caption_length"](), [None, "", "abc"]) == [False, False, True]
-    for reason in BAD:
-        assert len(keep(FILTERS[reason](), [None, ""])) == 2
-
-
-@settings(deadline=None)  # a busy machine is no failure
-@given(st.text(max_size=40))
-def test_length_and_units_are_finite_and_agree_with_a_plain_count(text: str) -> None:
-    import unicodedata
-
-    try:
-        column = pa.array([text], pa.string())
-    except UnicodeEncodeError:
-        return
-    plain = " ".join(unicodedata.normalize("NFKC", text).split(" ")).strip()
-    assert 0 <= units(column)[0] <= max(1, len(text)) * 18
-    if plain.isascii() and plain.isalpha():
-        assert length(column)[0] == len(plain)
-        assert units(column)[0] == 1
-
-
-def test_units_count_scripts_without_spaces() -> None:
-    found = units(pa.array(["two red circles", "三个黄色的十字", "it's fine", ""]))
-    assert found.tolist() == pytest.approx([3, 7 / 1.7, 2, 0])
-
-
-def test_adjacent_words_are_all_counted() -> None:
-    assert word_count(pa.array(["of the in a", "theory often"]), frozenset({"of", "the", "in", "a"})).tolist() == [
-        4,
-        0,
-    ]
-
-
-def test_coverage_is_a_share() -> None:
-    assert coverage(pa.array(["abcd", ""]), "ab").tolist() == [0.5, 0]
+CAPTIONS = [
+    *GOOD,
+    *(
+        example
+        for rule in FILTERS.values()
+        if rule.reads == ("caption",)
+        for example in (*rule.examples.dropped, *rule.examples.kept)
+        if example
+    ),
+]
 
 
 def sample_columns(size: int, seed: int) -> dict[str, Any]:
     rng = np.random.default_rng(seed)
-    captions = [str(rng.choice([*GOOD, *(text for texts in BAD.values() for text in texts)])) for _ in range(size)]
+    captions = [str(rng.choice(CAPTIONS)) for _ in range(size)]
     numbers = {
         name: np.where(rng.random(size) < 0.1, np.nan, rng.random(size) * 20).astype(np.float32)
-        for name in {column for rule in FILTERS.values() for column in rule.reads} - {"caption"}
+        for name in {column for rule in FILTERS.values() for column in rule.reads} - {"caption", "language"}
     }
     return {
         "caption": pa.array(captions),
@@ -142,7 +91,7 @@ def part(columns: dict[str, Any], rows: np.ndarray[Any, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_masks_do_not_depend_on_order_or_batches_and_funnels_add_up(seed: int) -> None:
-    rules = [*clean().filters, *caption_quality("laion_en").filters]
+    rules = [each() for each in FILTERS.values()]
     columns = sample_columns(200, seed)
     masks, whole = judge(rules, columns, 200)
     order = np.random.default_rng(seed).permutation(200)
@@ -189,3 +138,31 @@ def test_unknown_and_repeated_rules_are_refused_by_name() -> None:
 def test_bits_are_distinct_and_every_filter_has_one() -> None:
     assert len(set(BITS.values())) == len(BITS) and set(FILTERS) == set(BITS)
     assert reasons_of(1 << BITS["unsafe"] | 1 << BITS["gibberish"]) == ["unsafe", "gibberish"]
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.none() | st.text(max_size=60) | st.sampled_from(CAPTIONS), min_size=1, max_size=30), st.randoms())
+def test_a_mask_depends_on_its_row_alone(captions: list[str | None], random: random.Random) -> None:
+    rules = [each() for each in FILTERS.values() if each.reads == ("caption",)]
+    column = pa.array(captions, pa.string())
+    whole = give(rules, {"caption": column}, len(captions)).reasons
+    order = random.sample(range(len(captions)), len(captions))
+    assert (give(rules, {"caption": column.take(pa.array(order))}, len(captions)).reasons == whole[order]).all()
+    alone = [int(give(rules, {"caption": pa.array([text], pa.string())}, 1).reasons[0]) for text in captions]
+    assert alone == whole.tolist()
+
+
+def test_batches_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    rules = [each() for each in FILTERS.values()]
+    columns = sample_columns(300, 0)
+    whole = give(rules, columns, 300)
+    monkeypatch.setattr(verdicts, "ROWS_AT_ONCE", 7)
+    small = give(rules, columns, 300)
+    assert (small.reasons == whole.reasons).all() and small.unknown == whole.unknown
+    assert all(np.array_equal(small.measures[name], whole.measures[name], equal_nan=True) for name in whole.measures)
+
+
+def test_a_missing_caption_is_taken_by_the_rules_on_length_and_by_no_other() -> None:
+    rules = [each() for each in FILTERS.values() if each.reads == ("caption",)]
+    for mask in give(rules, {"caption": pa.array([None, "", "  \n"], pa.string())}, 3).reasons:
+        assert reasons_of(int(mask)) == ["caption_length", "length_units"]

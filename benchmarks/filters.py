@@ -1,0 +1,202 @@
+"""Our policies on real captions, and the peers' rules beside Data-Juicer and datatrove, in CPU-seconds of one core.
+
+    python -m benchmarks filters
+    python -m benchmarks.filters --captions captions.parquet --rows 10000000
+
+Peers run in an environment of their own (benchmarks/requirements-peers.txt; PEERS_PYTHON names its Python), as bare
+operators without their engines. They and we are given the same captions, in normal form already. A rule counts only
+where both keep the same rows, every one of them.
+"""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from benchmarks.peer_rules import C4, PHRASES, Alphanumeric, Regex, SpecialCharacters, TextLength, WordsNum
+from benchmarks.timing import surroundings
+from filters.base import Filter
+from filters.policies import caption_quality, clean
+from filters.text import Captions
+from filters.verdicts import give
+
+RESULTS = Path(__file__).parent / "results" / "filters.json"
+CAPTIONS = Path(os.environ.get("BENCHMARK_CAPTIONS", "../shared/data/web-alt-text.parquet"))
+PEERS_PYTHON = os.environ.get("PEERS_PYTHON", "/tmp/peers-venv/bin/python")
+ROWS, PEER_ROWS, ROUNDS = 1_000_000, 20_000, 3
+GOALS = {"captions": 0.5e6, "numbers": 15e6, "data_juicer": 100.0, "datatrove": 50.0}
+SETTINGS = {
+    "text_length": {"min_len": 5, "max_len": 200},
+    "alphanumeric": {"min_ratio": 0.75},
+    "special_characters": {"max_ratio": 0.25},
+    "words_num": {"min_num": 6},
+    "regex": PHRASES,
+}
+
+
+def cpu_seconds(work: Callable[[], object], rounds: int = ROUNDS) -> float:
+    """Return the median CPU-seconds of some rounds; the first, which allocates, is dropped."""
+    seconds = []
+    for _ in range(rounds + 1):
+        started = time.process_time()
+        work()
+        seconds.append(time.process_time() - started)
+    return float(np.median(seconds[1:]))
+
+
+def real_captions(path: Path, rows: int) -> pa.Array:
+    """Return captions of a file in a fixed random order, so that languages mix, repeated up to `rows`."""
+    column = pq.read_table(path, columns=["caption"])["caption"].combine_chunks()
+    order = np.random.default_rng(0).permutation(len(column))
+    return column.take(pa.array(np.resize(order, rows)))
+
+
+def caption_policy(captions: pa.Array) -> dict[str, float]:
+    """Return the speed of the whole strict policy, with the growth of memory while it runs."""
+    rules = caption_quality("laion_en").filters
+    columns = {"caption": captions, "caption_frequency": np.ones(len(captions), dtype=np.float32)}
+    give(rules, {name: column[:1000] for name, column in columns.items()}, 1000)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    seconds = cpu_seconds(
+        lambda: give(rules, columns, len(captions), measured=False), 1 if len(captions) > 2e6 else 3
+    )
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    return {"cpu_seconds": seconds, "rows_per_core_second": len(captions) / seconds, "grown_megabytes": grown}
+
+
+def numeric_policy(rows: int) -> dict[str, float]:
+    """Return the speed of the numeric rules of the light policy, reading parquet included."""
+    rules = [each for each in clean().filters if "caption" not in each.reads]
+    names = [name for each in rules for name in each.reads]
+    rng = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "signals.parquet"
+        table = pa.table({name: rng.random(rows, dtype=np.float32) for name in names})
+        pq.write_table(table, path, compression="zstd", use_dictionary=False)
+
+        def work() -> None:
+            for batch in pq.ParquetFile(path).iter_batches(batch_size=1 << 20, columns=names, use_threads=False):
+                columns = {name: batch.column(name).to_numpy() for name in names}
+                give(rules, columns, len(batch), measured=False)
+
+        seconds = cpu_seconds(work)
+    return {"cpu_seconds": seconds, "rows_per_core_second": rows / seconds, "rules": len(rules)}
+
+
+def peers(captions: pa.Array, python: str) -> dict[str, Any]:
+    """Return for each peer the rules on which both keep the same rows, with both speeds."""
+    text = Captions(captions).text
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [Path(folder) / name for name in ("captions.parquet", "settings.json", "results.json")]
+        pq.write_table(pa.table({"caption": text.slice(0, PEER_ROWS)}), paths[0])
+        paths[1].write_text(json.dumps(SETTINGS))
+        script = Path(__file__).with_name("peer_filters.py")
+        environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+        subprocess.run([python, str(script), *map(str, paths)], check=True, env=environment, cwd=folder)
+        theirs = json.loads(paths[2].read_text())
+    special = tuple(theirs.pop("special_characters"))
+    ours: dict[str, Sequence[Filter]] = {
+        "data_juicer": (
+            TextLength.model_validate(SETTINGS["text_length"]),
+            Alphanumeric.model_validate(SETTINGS["alphanumeric"]),
+            SpecialCharacters(characters=special, **SETTINGS["special_characters"]),  # type: ignore[arg-type]
+            WordsNum(characters=special, **SETTINGS["words_num"]),  # type: ignore[arg-type]
+        ),
+        "datatrove": (Regex(regex=PHRASES), C4()),
+    }
+    return {peer: _compared(theirs[peer], rules, text) for peer, rules in ours.items()}
+
+
+def _compared(theirs: dict[str, Any], rules: Sequence[Filter], text: pa.Array) -> dict[str, Any]:
+    equal, table = [], {}
+    for rule in rules:
+        their = theirs["rules"][rule.reason]
+        kept = rule.keep({"caption": text.slice(0, PEER_ROWS)})
+        same = "".join("01"[each] for each in kept.astype(int)) == their["kept"]
+        table[rule.reason] = {
+            "same_rows": same,
+            "kept": int(kept.sum()),
+            "their_rows_per_core_second": PEER_ROWS / their["cpu_seconds"],
+        }
+        if same:
+            equal.append(rule)
+    their_seconds = sum(theirs["rules"][rule.reason]["cpu_seconds"] for rule in equal) / PEER_ROWS
+    our_seconds = cpu_seconds(lambda: _keep_all(equal, text)) / len(text)
+    return {
+        "version": theirs["version"],
+        "rules": table,
+        "equal_rules": [rule.reason for rule in equal],
+        "their_rows_per_core_second": 1 / their_seconds if equal else None,
+        "our_rows_per_core_second": 1 / our_seconds if equal else None,
+        "times_faster": their_seconds / our_seconds if equal else None,
+    }
+
+
+def _keep_all(rules: Sequence[Filter], text: pa.Array) -> None:
+    from filters.verdicts import alike
+
+    for _, batch in alike({"caption": text}, len(text)):
+        for rule in rules:
+            rule.keep(batch)
+
+
+def measure(captions_path: Path, rows: int, python: str) -> dict[str, Any]:
+    """Return the whole table."""
+    captions = real_captions(captions_path, rows)
+    result = {
+        **surroundings(("pyarrow", "numpy")),
+        "rows": rows,
+        "characters_per_caption": float(np.mean(Captions(captions.slice(0, 100_000)).length)),
+        "goals": GOALS,
+        "captions": caption_policy(captions),
+        "numbers": numeric_policy(max(rows, 4_000_000)),
+    }
+    if Path(python).exists():
+        result["peers"] = peers(captions.slice(0, ROWS), python)
+    else:
+        result["peers_left_out"] = f"{python} is not there; benchmarks/requirements-peers.txt says how to make it"
+    return result
+
+
+def table(result: dict[str, Any]) -> str:
+    """Return the result for people."""
+    lines = [f"{result['rows']:,} captions of {result['characters_per_caption']:.0f} characters; one core"]
+    for name in ("captions", "numbers"):
+        speed = result[name]["rows_per_core_second"] / 1e6
+        lines.append(f"{name + ' policy':22} {speed:8.3f} M rows/s   goal {GOALS[name] / 1e6:g}")
+    for peer, found in result.get("peers", {}).items():
+        if found["times_faster"] is None:
+            lines.append(f"{peer}: no rule keeps the same rows")
+            continue
+        ours, their = found["our_rows_per_core_second"] / 1e6, found["their_rows_per_core_second"] / 1e6
+        speeds = f"{found['times_faster']:8.1f} times   goal {GOALS[peer]:g}; {ours:.2f} against {their:.4f} M rows/s"
+        lines.append(f"{peer + ' ' + found['version']:22} {speeds} on {', '.join(found['equal_rules'])}")
+    return "\n".join([*lines, *([result["peers_left_out"]] if "peers_left_out" in result else [])])
+
+
+def main(captions: Path = CAPTIONS, rows: int = ROWS, path: Path = RESULTS) -> None:
+    """Measure, write the JSON, print the table."""
+    result = measure(captions, rows, PEERS_PYTHON)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(result, indent=1) + "\n")
+    print(table(result))
+    print(f"\nwritten to {path}")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Speed of the filters.")
+    parser.add_argument("--captions", type=Path, default=CAPTIONS)
+    parser.add_argument("--rows", type=int, default=ROWS)
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    given = parser.parse_args()
+    main(given.captions, given.rows, given.results)

@@ -1,0 +1,118 @@
+"""Rules of the peers by their own definitions, on our measures: what both are asked when they are compared."""
+
+from functools import cache
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.compute as pc
+
+from filters.base import CaptionFilter, Mask
+from filters.text.captions import Captions
+from filters.text.code_points import POINTS
+
+PHRASES = (
+    "add to cart|click here|read more|skip to content|share on|sign in|log in|view larger image|main menu|"
+    "all rights reserved|free shipping|buy now|learn more|next page|previous page|page not found"
+)
+"""Sixteen phrases, searched as they stand."""
+
+
+@cache
+def _alphanumeric() -> Mask:
+    return np.array([chr(point).isalnum() for point in range(POINTS)])
+
+
+@cache
+def marked(characters: tuple[str, ...]) -> npt.NDArray[np.bool_]:
+    """Return a table of which code points are listed."""
+    table = np.zeros(POINTS, dtype=bool)
+    table[[ord(each) for each in characters]] = True
+    table[ord("\n")] = False  # stands between captions
+    return table
+
+
+def looked_up(captions: Captions, table: Mask) -> Mask:
+    """Return which code points of a batch are marked in a table."""
+    if captions.points.dtype == np.uint8:
+        found = captions.points.tobytes().translate(bytes(table[:256].astype(np.uint8)))
+        return np.frombuffer(found, dtype=bool)
+    return np.take(table, captions.points, mode="wrap")
+
+
+class TextLength(CaptionFilter):
+    """Data-Juicer's text_length_filter."""
+
+    reason: ClassVar[str] = "text_length"
+
+    min_len: int
+    max_len: int
+
+    def passes(self, captions: Captions) -> Mask:
+        return (captions.length >= self.min_len) & (captions.length <= self.max_len)
+
+
+class Alphanumeric(CaptionFilter):
+    """Data-Juicer's alphanumeric_filter: marks are none."""
+
+    reason: ClassVar[str] = "alphanumeric"
+
+    min_ratio: float
+
+    def passes(self, captions: Captions) -> Mask:
+        found = captions.count(looked_up(captions, _alphanumeric()))
+        return np.where(captions.length > 0, found / np.maximum(captions.length, 1), 0) >= self.min_ratio
+
+
+class SpecialCharacters(CaptionFilter):
+    """Data-Juicer's special_characters_filter: spaces and digits are special."""
+
+    reason: ClassVar[str] = "special_characters"
+
+    max_ratio: float
+    characters: tuple[str, ...]
+
+    def passes(self, captions: Captions) -> Mask:
+        found = captions.count(looked_up(captions, marked(self.characters)))
+        return found / np.maximum(captions.length, 1) <= self.max_ratio
+
+
+class WordsNum(CaptionFilter):
+    """Data-Juicer's words_num_filter: pieces between spaces that are not special characters all through."""
+
+    reason: ClassVar[str] = "words_num"
+
+    min_num: int
+    characters: tuple[str, ...]
+
+    def passes(self, captions: Captions) -> Mask:
+        plain = ~looked_up(captions, marked(self.characters))
+        plain &= captions.points != ord("\n")
+        gap = (captions.points == ord(" ")) | (captions.points == ord("\n"))
+        positions = np.flatnonzero(plain | gap)
+        # Between two gaps, the first plain character counts.
+        counted = np.zeros(len(gap), dtype=bool)
+        inside, before = plain[positions], gap[positions]
+        counted[positions[1:][inside[1:] & before[:-1]]] = True
+        return captions.count(counted) >= self.min_num
+
+
+class Regex(CaptionFilter):
+    """datatrove's RegexFilter."""
+
+    reason: ClassVar[str] = "regex"
+
+    regex: str
+
+    def passes(self, captions: Captions) -> Mask:
+        return ~np.asarray(pc.match_substring_regex(captions.text, self.regex), dtype=bool)
+
+
+class C4(CaptionFilter):
+    """The parts of datatrove's C4QualityFilter that judge a whole text: lorem ipsum, and an opening brace."""
+
+    reason: ClassVar[str] = "c4"
+
+    def passes(self, captions: Captions) -> Mask:
+        found = pc.match_substring(captions.text, "lorem ipsum", ignore_case=True)
+        return ~np.asarray(found, dtype=bool) & ~captions.having(captions.points == ord("{"))

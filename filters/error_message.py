@@ -1,0 +1,47 @@
+"""Drop error messages that took the place of a caption."""
+
+from typing import ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from filters.base import CaptionFilter, Examples, Mask, Measure
+from filters.text.captions import Captions, Floats, remembered
+from filters.text.page_text import coverage
+
+
+@remembered
+def _coverage(captions: Captions) -> Floats:
+    found = coverage(captions, "errors")
+    # Nothing but the number: digits are no words.
+    found[captions.matches(r"^[^0-9]{0,3}404[^0-9]{0,3}$", captions.length < 8)] = 1
+    return found
+
+
+class ErrorMessage(CaptionFilter):
+    """Keep captions that do not mostly consist of an error message; memes about them stay."""
+
+    reason: ClassVar[str] = "error_message"
+    unit: ClassVar[str] = "share covered"
+    threshold: ClassVar[str] = "max_coverage"
+    origin: ClassVar[str] = "ours, as for boilerplate; C4 drops any line that mentions Javascript"
+    examples: ClassVar[Examples] = Examples(
+        ("404", "Page not found", "Access denied!", "图片不存在", "Seite nicht gefunden", "Изображение недоступно"),
+        (
+            "A man looks for a page not found in any of the books on his shelf",
+            "Die Tür war zu: Zugriff verweigert, sagte der Mann am Tor und lachte",
+            "Room 404 of an old hotel in Prague",
+            "他说页面不存在的时候大家都笑了起来",
+            None,
+        ),
+    )
+
+    max_coverage: float = Field(default=0.4, ge=0, le=1, description="Highest covered share kept, inclusive.")
+
+    def measured(self, captions: Captions) -> Measure:
+        """Return the share of the caption's letters that error messages cover."""
+        return _coverage(captions)
+
+    def passes(self, captions: Captions) -> Mask:
+        """Keep what messages cover little of."""
+        return _coverage(captions) <= np.float32(self.max_coverage)

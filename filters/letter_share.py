@@ -1,0 +1,33 @@
+"""Drop captions with too few letters."""
+
+from typing import ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from filters.base import CaptionFilter, Examples, Mask, Measure
+from filters.text.captions import Captions
+from filters.text.characters import letters, share
+
+
+class LetterShare(CaptionFilter):
+    """Keep captions that are mostly letters and marks, of any script. The empty caption is kept here."""
+
+    reason: ClassVar[str] = "letter_share"
+    unit: ClassVar[str] = "share"
+    threshold: ClassVar[str] = "min_share"
+    origin: ClassVar[str] = "Data-Juicer's recipe for LLaVA captions asks for 0.60 alphanumeric; ours counts letters"
+    examples: ClassVar[Examples] = Examples(
+        ("12.05.2019 - 14:30", "A 4 x 6 (10) 15%", "2 / 3 / 4 – 猫", "+49 30 123456 Tel"),
+        ("iPhone with 128 gigabytes", "два кота на диване", "三只猫在沙发上", "हिन्दी में लिखा हुआ", "", None),
+    )
+
+    min_share: float = Field(default=0.6, ge=0, le=1, description="Lowest share kept, inclusive.")
+
+    def measured(self, captions: Captions) -> Measure:
+        """Return the share of letters."""
+        return share(letters(captions), captions.length)
+
+    def passes(self, captions: Captions) -> Mask:
+        """Keep what has enough letters, and what has nothing at all."""
+        return np.asarray((self.measured(captions) >= np.float32(self.min_share)) | (captions.length == 0))

@@ -1,0 +1,63 @@
+"""Drop captions whose words are no words by their length."""
+
+from typing import ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from filters.base import CaptionFilter, Examples, Mask, Measure
+from filters.text.captions import Captions, Floats, remembered
+from filters.text.words import words_of
+
+
+@remembered
+def _mean_length(captions: Captions) -> Floats:
+    words = words_of(captions)
+    sums = np.bincount(words.rows, weights=words.sizes, minlength=len(captions))
+    return np.divide(sums, words.counts, out=np.zeros(len(captions)), where=words.counts > 0).astype(np.float32)
+
+
+class Readability(CaptionFilter):
+    """Keep captions whose words are neither single letters nor endless, in scripts with spaces."""
+
+    reason: ClassVar[str] = "readability"
+    unit: ClassVar[str] = "letters per word"
+    threshold: ClassVar[str] = "min_mean"
+    origin: ClassVar[str] = (
+        "Gopher kept pages with 3 to 10 letters per word (arXiv:2112.11446); ours is wider, because captions are "
+        "short "
+        "and German and Finnish compounds long"
+    )
+    examples: ClassVar[Examples] = Examples(
+        (
+            "a b c d e f g h i",
+            "S i l v e r r i n g",
+            "x y z т у к о",
+            "Anormouslylongwordthatnobodyeverwroteinanylanguage",
+        ),
+        (
+            "An old man is on a bench",
+            "Rindfleischetikettierungsüberwachung am Montag",
+            "三只猫在沙发上",
+            "Мы идём в лес",
+            "a b",
+            None,
+        ),
+    )
+
+    min_mean: float = Field(default=2.2, ge=0, description="Shortest mean word kept, inclusive.")
+    max_mean: float = Field(default=15, ge=1, description="Longest mean word kept, inclusive.")
+    min_words: int = Field(default=5, ge=1, description="Words below which means tell nothing.")
+    max_word: int = Field(default=45, ge=1, description="Longest single word kept, inclusive.")
+
+    def measured(self, captions: Captions) -> Measure:
+        """Return the mean length of words of spaced scripts; 0 without one."""
+        return _mean_length(captions)
+
+    def passes(self, captions: Captions) -> Mask:
+        """Keep what reads like words."""
+        words, mean = words_of(captions), _mean_length(captions)
+        odd = (mean < np.float32(self.min_mean)) | (mean > np.float32(self.max_mean))
+        odd &= words.counts >= self.min_words
+        odd[words.rows[words.sizes > self.max_word]] = True
+        return ~odd

@@ -1,0 +1,24 @@
+"""Drop the picture that hosts serve instead of the one that is gone."""
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from filters.base import AtMost, Examples
+
+
+class SoftNotFound(AtMost):
+    """Keep pictures that few unrelated captions share: "no longer available" pictures pass as downloads.
+
+    The signal counts distinct captions on other hosts under the same picture, so that a press photograph
+    with one caption on a hundred pages is not taken.
+    """
+
+    reason: ClassVar[str] = "soft_404"
+    reads: ClassVar[tuple[str, ...]] = ("soft_404",)
+    unit: ClassVar[str] = "captions"
+    threshold: ClassVar[str] = "max_captions"
+    origin: ClassVar[str] = "ours; nobody runs such a rule, though repeated pictures are reported of LAION crawls"
+    examples: ClassVar[Examples] = Examples((11, 900), (10, 1, float("nan")))
+
+    max_captions: float = Field(default=10, ge=1, description="Most unrelated captions kept, inclusive.")

@@ -1,0 +1,168 @@
+"""Signs of connected language: function words, participles and particles, and whether the end is missing."""
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from filters.text.captions import Bools, Captions, Floats, Ints, remembered
+from filters.text.characters import ascii_letters, foreign, share
+from filters.text.code_points import POINTS, SCRIPT_NAMES, UPPER, scripts
+from filters.text.function_words import (
+    FUNCTION_WORDS,
+    KOREAN_ENDINGS,
+    PARTICLES,
+    THAI_WORDS,
+    WITHOUT_ARTICLES,
+)
+from filters.text.lexicon import Role, listed_words, numbered, with_role
+from filters.text.words import fours, packed, words_of
+
+# Scripts of the languages listed in `FUNCTION_WORDS`, and those with particles.
+JUDGED_SCRIPTS = (
+    "Latin", "Cyrillic", "Greek", "Arabic", "Hebrew", "Devanagari", "Han", "Kana", "Hangul", "Thai",
+)  # fmt: skip
+
+_OPEN_SIGNS = ",，、:;-–—|/&([{…"
+_ARABIC_PREFIXES = "وبلكف"
+
+
+@cache
+def _marked(signs: str) -> Bools:
+    table = np.zeros(POINTS, dtype=bool)
+    table[[ord(each) for each in signs]] = True
+    return table
+
+
+@cache
+def _without_articles() -> Bools:
+    # Padding never has most words where any language has one.
+    return np.array([code in WITHOUT_ARTICLES for code in FUNCTION_WORDS] + [False] * 8)
+
+
+@cache
+def _spoken(lane: str) -> list[npt.NDArray[np.uint64]]:
+    """Return for each listed word a one in the lane of each language that has it, many lanes to a number."""
+    lanes, listed = 8 // np.dtype(lane).itemsize, listed_words()
+    spoken = np.zeros((len(listed), -(-len(FUNCTION_WORDS) // lanes) * lanes), dtype=lane)
+    for column, words in enumerate(FUNCTION_WORDS.values()):
+        mine = set(words.split())
+        spoken[[word in mine for word in listed], column] = 1
+    return [np.ascontiguousarray(column) for column in spoken.view("<u8").T]
+
+
+@remembered
+def by_language(captions: Captions) -> npt.NDArray[Any]:
+    """Return closed-class words of each listed language, shape (samples, languages and padding)."""
+    positions, numbers = numbered(captions, Role.FUNCTION)
+    rows = words_of(captions).rows[positions]
+    firsts = np.flatnonzero(np.append(True, rows[1:] != rows[:-1])) if len(rows) else rows
+    most = int(np.diff(np.append(firsts, len(rows))).max(initial=0))
+    # One addition counts eight languages, or four where a caption has so many words that a lane spills over.
+    lane = "<u1" if most < 256 else "<u2"
+    columns = _spoken(lane)
+    found = np.zeros((len(columns), len(captions)), dtype="<u8")
+    if len(rows):
+        for column, spoken in zip(found, columns, strict=True):
+            column[rows[firsts]] = np.add.reduceat(spoken[numbers], firsts)
+    return np.ascontiguousarray(found.T).view(lane)
+
+
+@remembered
+def function_words(captions: Captions) -> Ints:
+    """Return closed-class words of the language that has most of them, and particles.
+
+    Languages without articles are granted one more where they have any; Arabic articles count, though
+    they are written as part of the next word.
+    """
+    counts = by_language(captions)
+    if not len(captions):
+        return np.zeros(0, dtype=np.int64)
+    best = counts.argmax(axis=1)
+    found = counts[np.arange(len(captions)), best].astype(np.int64)
+    found += _without_articles()[best] & (found > 0)
+    _, rows, points = foreign(captions)
+    if len(points):
+        particles = np.take(_marked(PARTICLES), points, mode="wrap")
+        found += np.bincount(rows[particles], minlength=len(captions))
+        found += _korean_endings(captions) + _arabic_articles(captions)
+        thai = np.unique(rows[(points >= 0xE00) & (points <= 0xE7F)])
+        if len(thai):
+            counted = pc.count_substring_regex(captions.text.take(pa.array(thai)), "|".join(THAI_WORDS))
+            found[thai] += counted.to_numpy(zero_copy_only=False)
+    return np.asarray(found)
+
+
+def _korean_endings(captions: Captions) -> Ints:
+    """Return Korean words that end in a particle."""
+    words = words_of(captions)
+    lasts = captions.points[words.begins + words.sizes - 1]
+    korean = np.flatnonzero((lasts >= 0xAC00) & (lasts <= 0xD7A3) & (words.sizes > 1))
+    endings = korean[np.isin(lasts[korean], [ord(each) for each in KOREAN_ENDINGS])]
+    return np.asarray(np.bincount(words.rows[endings], minlength=len(captions)))
+
+
+def _arabic_articles(captions: Captions) -> Ints:
+    """Return Arabic words that begin with the article, behind a preposition of one letter or not."""
+    words = words_of(captions)
+    firsts = captions.points[words.begins]
+    arabic = np.flatnonzero((firsts >= 0x600) & (firsts <= 0x6FF) & (words.sizes > 3))
+    begin = fours(captions)[words.begins[arabic]]
+    two = np.uint64(0xFFFFFFFF)
+    article = (begin & two) == packed("ال")
+    article |= ((begin >> np.uint64(16)) & two) == packed("ال")
+    article |= (begin & two) == packed("لل")
+    prefixed = np.isin(firsts[arabic], [ord(each) for each in "ا" + _ARABIC_PREFIXES])
+    hits = arabic[article & prefixed]
+    return np.asarray(np.bincount(words.rows[hits], minlength=len(captions)))
+
+
+@remembered
+def participles(captions: Captions) -> Ints:
+    """Return English words that end in -ing or -ed: "stacked", "running"."""
+    words = words_of(captions)
+    ends = words.begins + words.sizes
+    last = captions.lower[ends - 1]
+    maybe = np.flatnonzero(((last == ord("g")) | (last == ord("d"))) & (words.sizes >= 5))
+    four = fours(captions)[ends[maybe] - 4]
+    hits = maybe[((four >> np.uint64(16)) == packed("ing")) | ((four >> np.uint64(32)) == packed("ed"))]
+    return np.asarray(np.bincount(words.rows[hits], minlength=len(captions)))
+
+
+@remembered
+def capitalised(captions: Captions) -> Floats:
+    """Return the share of words after the first that begin with a capital; titles of things do."""
+    words = words_of(captions)
+    hits = np.flatnonzero(captions.kinds[words.begins] == UPPER)
+    found = np.bincount(words.rows[hits], minlength=len(captions))
+    filled = np.flatnonzero(words.counts)
+    found[filled] -= captions.kinds[words.begins[words.firsts[filled]]] == UPPER
+    return share(found, np.maximum(words.counts - 1, 0))
+
+
+@remembered
+def judged(captions: Captions) -> Bools:
+    """Return which captions have a script whose function words are listed."""
+    numbers = [SCRIPT_NAMES.index(name) for name in JUDGED_SCRIPTS]
+    found = ascii_letters(captions) > 0
+    _, rows, points = foreign(captions)
+    known = np.isin(np.arange(len(SCRIPT_NAMES)), numbers)
+    found[rows[known[np.take(scripts(), points, mode="wrap")]]] = True
+    return found
+
+
+@remembered
+def cut_off(captions: Captions) -> Bools:
+    """Return which captions end on an open sign, an ellipsis, or a word that announces another."""
+    lasts = captions.points[captions.last]
+    found = np.take(_marked(_OPEN_SIGNS), lasts, mode="wrap")
+    before = [captions.points[np.maximum(captions.last - back, 0)] == ord(".") for back in (1, 2)]
+    found |= (lasts == ord(".")) & before[0] & before[1]
+    words, hits = words_of(captions), with_role(captions, Role.DANGLING)
+    # Only where the word is the very end: "what is it made of?" is whole.
+    rows, ends = words.rows[hits], words.begins[hits] + words.sizes[hits] - 1
+    found[rows[ends == captions.last[rows]]] = True
+    return found

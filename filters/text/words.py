@@ -1,0 +1,144 @@
+"""Words of captions as 64-bit keys: looked up, sorted and compared without making a string of any of them.
+
+A word is a run of letters and marks of a spaced script, letter case folded. Its key is a hash of its
+first sixteen letters, its last four and its length; two words in a batch share a key about never.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from filters.text import code_points
+from filters.text.captions import Captions, Ints, remembered
+from filters.text.code_points import MARK, UPPER
+
+Keys = npt.NDArray[np.uint64]
+
+LETTERS_AT_ONCE = 4
+_MOST_LETTERS = 16
+MIX = np.uint64(0x9E3779B97F4A7C15)
+MASKS = np.array([0, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFFFFFF, 0xFFFFFFFFFFFFFFFF], dtype=np.uint64)
+
+
+class Words(NamedTuple):
+    """All words of a batch in reading order."""
+
+    begins: Ints
+    """Where each stands in the code points of the batch, shape (words,)."""
+    sizes: Ints
+    """Letters and marks of each, shape (words,)."""
+    rows: Ints
+    """Which caption each lies in, shape (words,)."""
+    counts: Ints
+    """Words of each caption, shape (samples,)."""
+    keys: Keys
+    """What to compare them by, shape (words,)."""
+
+    @property
+    def firsts(self) -> Ints:
+        """Return the number of each caption's first word, shape (samples,)."""
+        return np.asarray(np.cumsum(self.counts) - self.counts)
+
+
+@remembered
+def words_of(captions: Captions) -> Words:
+    """Return the words of all captions."""
+    inside = (captions.kinds >= MARK) & (captions.kinds <= UPPER)
+    change = inside[1:] ^ inside[:-1]
+    edges = np.flatnonzero(change) + 1  # begin, end, begin, end: the row starts and ends outside of words
+    begins, sizes = edges[::2], edges[1::2] - edges[::2]
+    starting = np.zeros(len(inside), dtype=bool)
+    starting[1:] = change & inside[1:]
+    counts = captions.count(starting)
+    rows = np.repeat(np.arange(len(captions), dtype=np.int64), counts)
+    return Words(begins, sizes, rows, counts, _keys(captions, begins, sizes))
+
+
+@remembered
+def fours(captions: Captions) -> Keys:
+    """Return the four code points from each position on, letter case folded, sixteen bits each, first lowest."""
+    # A view with a step of one code point: nothing is copied, and reading at a few positions is cheap.
+    return np.ndarray((len(captions.lower) - 3,), dtype="<u8", buffer=captions.lower.data, strides=(2,))
+
+
+def packed(letters: str) -> np.uint64:
+    """Return up to four letters as `fours` holds them."""
+    return np.uint64(sum(int(code_points.lower()[ord(each)]) << 16 * place for place, each in enumerate(letters)))
+
+
+def _keys(captions: Captions, begins: Ints, sizes: Ints) -> Keys:
+    read = fours(captions)
+    keys = sizes.astype(np.uint64) * MIX
+    # Nearly all words are looked at twice; looking those up that need it would cost more.
+    for skipped in (0, LETTERS_AT_ONCE):
+        left = np.clip(sizes - skipped, 0, LETTERS_AT_ONCE)
+        keys = mixed(keys ^ (read[begins + skipped] & MASKS[left]))
+    for skipped in range(2 * LETTERS_AT_ONCE, _MOST_LETTERS, LETTERS_AT_ONCE):
+        some = np.flatnonzero(sizes > skipped)
+        left = np.minimum(sizes[some] - skipped, LETTERS_AT_ONCE)
+        keys[some] = mixed(keys[some] ^ (read[begins[some] + skipped] & MASKS[left]))
+    long = np.flatnonzero(sizes > _MOST_LETTERS)
+    ends = begins[long] + sizes[long]
+    keys[long] = mixed(keys[long] ^ read[ends - LETTERS_AT_ONCE])
+    return keys
+
+
+def mixed(keys: Keys) -> Keys:
+    """Return keys with every bit depending on many others."""
+    keys = keys * MIX
+    return np.asarray(keys ^ (keys >> np.uint64(29)))
+
+
+def keys_of(words: Iterable[str]) -> Keys:
+    """Return the key of each word of a list, shape (words,).
+
+    Raises:
+        ValueError: An entry is not one word.
+    """
+    listed = list(words)
+    found = words_of(Captions(pa.array(listed, pa.string())))
+    if wrong := [word for word, count in zip(listed, found.counts, strict=True) if count != 1]:
+        raise ValueError(f"{wrong[0]!r} is not one word of letters; a phrase belongs into a list of phrases")
+    return found.keys
+
+
+class Lookup:
+    """A table of keys, asked for many at a time; each key has a slot of its own, so one look decides."""
+
+    def __init__(self, table: Mapping[int, int]) -> None:
+        """Take keys with their values; values are small and not negative."""
+        self._keys = np.array([0, *sorted(table)], dtype=np.uint64)  # entry 0 stands for "not in the table"
+        self._values = np.array([0, *(table[key] for key in sorted(table))], dtype=np.int64)
+        self._factor, self._shift = self._apart(self._keys[1:])
+        self._slots = np.zeros(1 << int(np.uint64(64) - self._shift), dtype=np.uint32)
+        self._slots[self._slot(self._keys[1:])] = np.arange(1, len(self._keys))
+
+    def _slot(self, keys: Keys) -> Keys:
+        return np.asarray((keys * self._factor) >> self._shift)
+
+    def _apart(self, keys: Keys) -> tuple[np.uint64, np.uint64]:
+        """Return the factor and shift that send every key to a slot of its own, the fewest slots tried first."""
+        rng = np.random.default_rng(0)
+        for bits in range(max(4, len(keys).bit_length() + 3), 32):
+            for factor in rng.integers(1 << 63, size=256, dtype=np.uint64) | np.uint64(1):
+                self._factor, self._shift = factor, np.uint64(64 - bits)
+                if len(np.unique(self._slot(keys))) == len(keys):
+                    return self._factor, self._shift
+        raise ValueError("two words of a list have one key; take one of them off the list")
+
+    def find(self, keys: Keys) -> tuple[Ints, Ints]:
+        """Return the positions of the keys that are in the table, and their values."""
+        entries = self._slots[self._slot(keys)]
+        hits = np.flatnonzero((self._keys[entries] == keys) & (entries > 0))
+        return hits, self._values[entries[hits]]
+
+
+def sequence_key(keys: Keys, at: Ints, size: int) -> Keys:
+    """Return one key for each run of `size` words that begins at word `at`; the runs must lie inside."""
+    found = keys[at]
+    for step in range(1, size):
+        found = mixed(found ^ (keys[at + step] >> np.uint64(1)))
+    return found
