@@ -33,16 +33,25 @@ def unrelated_answer(rows: Keys) -> Ints:
     A picture that stands for many others ("no longer available") has about as many captions as addresses; a
     press photograph has one or a few, however many pages show it, and counts as one.
     """
+    whole = few_addresses(rows)
+    pictures, sizes = np.unique(whole[:, 0], return_counts=True)
+    group = np.repeat(np.arange(len(pictures)), sizes)
+    addresses, captions = (_distinct(group, whole[:, column], len(pictures)) for column in (1, 2))
+    found = np.where(captions >= UNRELATED_SHARE * addresses, np.minimum(addresses, captions), 1)
+    return np.asarray(found[np.searchsorted(pictures, rows[:, 0])])
+
+
+def few_addresses(rows: Keys) -> Keys:
+    """Return the distinct rows (picture, address, caption), of each picture at most `MOST_PAIRS`, chosen by hash.
+
+    A picture that millions of rows show needs no more memory than others, and what is chosen of all parts is
+    what is chosen of what each part chose.
+    """
     whole = np.unique(rows, axis=0)
     rank = mixed(mixed(whole[:, 1]) ^ whole[:, 2])
     whole = whole[np.lexsort((rank, whole[:, 0]))]
-    pictures, firsts, sizes = np.unique(whole[:, 0], return_index=True, return_counts=True)
-    # Few addresses, chosen by hash among all: a picture that millions show needs no more memory than others.
-    group = np.repeat(np.arange(len(pictures)), sizes)
-    looked = np.arange(len(whole)) - firsts[group] < MOST_PAIRS
-    addresses, captions = (_distinct(group[looked], whole[looked, column], len(pictures)) for column in (1, 2))
-    found = np.where(captions >= UNRELATED_SHARE * addresses, np.minimum(addresses, captions), 1)
-    return np.asarray(found[np.searchsorted(pictures, rows[:, 0])])
+    _, firsts, sizes = np.unique(whole[:, 0], return_index=True, return_counts=True)
+    return np.asarray(whole[np.arange(len(whole)) - np.repeat(firsts, sizes) < MOST_PAIRS])
 
 
 def _distinct(group: Ints, values: Keys, groups: int) -> Ints:
@@ -92,11 +101,11 @@ def asked(
     hashes = fetched["phash"].fill_null(0).to_numpy()
     # A recompressed copy has other bytes and the same perceptual hash.
     same = np.where(usable, mixed(mixed(hashes) ^ np.uint64(1)), pictures)
-    triples, back = np.unique(np.stack([same, of_ids(fetched["url_id"]), texts], axis=1), axis=0, return_inverse=True)
+    triples = few_addresses(np.stack([same, of_ids(fetched["url_id"]), texts], axis=1))
     found = {
         "duplicates": _counts(pictures, pictures),
         "caption_frequency": _counts(folded_keys(every), texts),
-        "soft_404": Asked(triples, np.asarray(back, np.int64).reshape(-1, 1)),
+        "soft_404": Asked(triples, np.searchsorted(triples[:, 0], same).reshape(-1, 1)),
     }
     if "near_duplicates" in names:
         found["near_duplicates"] = Asked(*near_text.ask(some, of_words(fetched["host"])))
