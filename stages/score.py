@@ -52,15 +52,16 @@ def run(parameters: Parameters, output: Output, here: Workspace) -> Manifest:
     pool, listing = here.input("pool"), here.input("listing")
     network = here.input("checkpoints") if parameters.clip_model is None else None
     tower, heads = Tower(parameters.clip_model, network, parameters.batch_size), read_heads(parameters.heads)
+    made_by = tower.facts()
     index = _index(parameters, tower, output, here)
-    decided_by = [tower.facts, [head.sha256 for head in heads], index.digest if index else None]
+    decided_by = [made_by, [head.sha256 for head in heads], index.digest if index else None]
     items = _items(pool, listing, decided_by, output)
     kinds = repeats.kinds(parameters.near_duplicates, parameters.pixel_facts)
     numbers_asked = sum(20 if name in ("near_duplicates", "perceptual_duplicates") else 1 for name in kinds)
     exchange = Exchange.of(
         here, output, kinds, listing.ledger.kept * numbers_asked, tuple(key for key, _, _ in items)
     )
-    work = Work(output, pool, listing, parameters, tower, heads, index, exchange)
+    work = Work(output, pool, listing, parameters, tower, made_by, heads, index, exchange)
     try:
         if len(output.standing((key, digest) for key, digest, _ in items)) < len(items):
             none = np.zeros(repeats.LONGEST + 1, dtype=np.int64)
@@ -74,10 +75,10 @@ def run(parameters: Parameters, output: Output, here: Workspace) -> Manifest:
     rows, unscored = sum(part.ledger.listed for part in parts), sum(part.facts.get("unscored", 0) for part in parts)
     if unscored > parameters.max_unscored * rows:
         raise ManifestError(
-            f"{unscored} of {rows} pictures of {pool.ref} came out of {tower.facts['model']} without a score, more "
+            f"{unscored} of {rows} pictures of {pool.ref} came out of {made_by['model']} without a score, more "
             f"than max_unscored {parameters.max_unscored:g}; `internvl verify {pool.ref}`, or raise the limit"
         )
-    return output.commit(parts, totals=_totals(tower, heads, unscored))
+    return output.commit(parts, totals=_totals(made_by, heads, unscored))
 
 
 def _index(parameters: Parameters, tower: Tower, output: Output, here: Workspace) -> Index | None:
@@ -88,11 +89,10 @@ def _index(parameters: Parameters, tower: Tower, output: Output, here: Workspace
     return publish_index(all_references(), tower, output, here.scratch / "evaluation")
 
 
-def _totals(tower: Tower, heads: tuple[Head, ...], unscored: int) -> dict[str, Any]:
-    facts = tower.facts
+def _totals(made_by: dict[str, str], heads: tuple[Head, ...], unscored: int) -> dict[str, Any]:
     return {
-        "clip_weights_sha256": facts.get("weights_sha256"),
-        "clip_model": facts["model"],
+        "clip_weights_sha256": made_by.get("weights_sha256"),
+        "clip_model": made_by["model"],
         "unscored": unscored,
         **({"heads": {head.name: head.sha256 for head in heads}} if heads else {}),
     }

@@ -4,6 +4,7 @@ Rows are aligned by key, never by position. What cannot be read has no row: one 
 costs itself, not its part.
 """
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Sequence
@@ -32,13 +33,14 @@ class Tower(NamedTuple):
     network: Manifest | None
     batch_size: int
 
-    @property
     def facts(self) -> dict[str, str]:
-        """Name of the model and hash of its weights, as far as they lie on this machine."""
+        """Return the model's name and the hash of its weights, of the file or of all numbers in the model."""
         if self.network is not None:
             return {"model": MODEL_NAME, "weights_sha256": self.network.parts[0].files["weights"].sha256}
-        path = Path("/" + (self.clip_model or "").partition("//")[2])
-        return {"model": self.clip_model or "", **({"weights_sha256": sha256_file(path)} if path.is_file() else {})}
+        assert self.clip_model is not None
+        path = Path("/" + self.clip_model.partition("//")[2])
+        digest = sha256_file(path) if path.is_file() else state_sha256(_load(self.clip_model)[0])
+        return {"model": self.clip_model, "weights_sha256": digest}
 
     def name(self, store: Store) -> str:
         """Return the model's name for clip-retrieval, its files brought here first."""
@@ -74,6 +76,27 @@ def _registered(store: Store, network: Manifest) -> str:
     return name
 
 
+def _load(clip_model: str) -> tuple[Any, Any, Any]:
+    """Return (model, preprocess, tokenizer), which all_clip keeps in memory."""
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    from all_clip import load_clip
+
+    found: tuple[Any, Any, Any] = load_clip(
+        clip_model=clip_model, use_jit=False, warmup_batch_size=1, clip_cache_path=None
+    )
+    return found
+
+
+def state_sha256(model: Any) -> str:
+    """Return the hash of a model's weights by name, for one whose file a library keeps to itself."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        plain = np.ascontiguousarray(tensor.detach().cpu().float().numpy())
+        digest.update(f"{name} {plain.shape} ".encode())
+        digest.update(plain.data)
+    return digest.hexdigest()
+
+
 class _Silent:
     """clip-retrieval's logger starts processes of its own; progress is ours to report."""
 
@@ -93,9 +116,7 @@ def embed(tar: bytes, clip_model: str, batch_size: int, text: bool) -> Embedded:
     Raises:
         ManifestError: clip-retrieval wrote other rows than it named.
     """
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
     import torch
-    from all_clip import load_clip
 
     lean_package("clip_retrieval")
     lean_package("clip_retrieval.clip_inference")
@@ -108,9 +129,7 @@ def embed(tar: bytes, clip_model: str, batch_size: int, text: bool) -> Embedded:
 
     if not torch.cuda.is_available():
         torch.set_num_threads(1)
-    _, preprocess, tokenizer = load_clip(
-        clip_model=clip_model, use_jit=False, warmup_batch_size=1, clip_cache_path=None
-    )
+    _, preprocess, tokenizer = _load(clip_model)
     with tempfile.TemporaryDirectory(prefix="internvl-score-") as folder:
         path = Path(folder) / "part.tar"
         path.write_bytes(tar)

@@ -34,6 +34,7 @@ class Work:
     listing: Manifest
     parameters: Parameters
     tower: Tower
+    made_by: dict[str, str]
     heads: tuple[Head, ...]
     index: Index | None
     exchange: Exchange
@@ -132,7 +133,7 @@ def _known(outcomes: pa.Table, rows: pa.Table) -> dict[str, pa.Array]:
     return {
         "caption": rows["caption"].combine_chunks(),
         "language": _languages(rows),
-        **{name: rows[f"source_{name}"].combine_chunks() for name in SHIPPED},
+        **{name: numbers(rows[f"source_{name}"].to_numpy()) for name in SHIPPED},
         "min_side": numbers(short),
         "aspect": numbers(long / np.maximum(short, 1)),
         "pixels": numbers(width * height),
@@ -162,6 +163,6 @@ def _made_by(name: str, work: Work) -> dict[str, str] | None:
     """Return what a column file says about the models behind it."""
     for head in work.heads:
         if head.name == name:
-            return {"head_sha256": head.sha256, **work.tower.facts}
+            return {"head_sha256": head.sha256, **work.made_by}
     seen = ("clip_similarity", "eval_similarity", "eval_hit", "image_embedding", "text_embedding")
-    return work.tower.facts if name in seen else None
+    return work.made_by if name in seen else None
