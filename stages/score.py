@@ -29,7 +29,7 @@ __all__ = ["VERSION", "Parameters", "load_embeddings", "load_signals", "run"]
 VERSION = 2
 
 
-def _items(pool: Manifest, listing: Manifest, decided_by: Any, output: Output) -> list[tuple[str, str, Item]]:
+def _items(pool: Manifest, listing: Manifest, decided_by: Any) -> list[tuple[str, str, Item]]:
     """Return the parts to score; a part is another one where anything that decides its signals is another."""
     by_key = {part.key: part for part in pool.parts}
     if missing := [part.key for part in listing.parts if part.key not in by_key]:
@@ -55,12 +55,10 @@ def run(parameters: Parameters, output: Output, here: Workspace) -> Manifest:
     made_by = tower.facts()
     index = _index(parameters, tower, output, here)
     decided_by = [made_by, [head.sha256 for head in heads], index.digest if index else None]
-    items = _items(pool, listing, decided_by, output)
+    items = _items(pool, listing, decided_by)
     kinds = repeats.kinds(parameters.near_duplicates, parameters.pixel_facts)
-    numbers_asked = sum(20 if name in ("near_duplicates", "perceptual_duplicates") else 1 for name in kinds)
-    exchange = Exchange.of(
-        here, output, kinds, listing.ledger.kept * numbers_asked, tuple(key for key, _, _ in items)
-    )
+    asked = listing.ledger.kept * sum(kind.rows_per_sample for kind in kinds.values())
+    exchange = Exchange.of(here, output, kinds, asked, tuple(key for key, _, _ in items))
     work = Work(output, pool, listing, parameters, tower, made_by, heads, index, exchange)
     try:
         if len(output.standing((key, digest) for key, digest, _ in items)) < len(items):
@@ -78,7 +76,9 @@ def run(parameters: Parameters, output: Output, here: Workspace) -> Manifest:
             f"{unscored} of {rows} pictures of {pool.ref} came out of {made_by['model']} without a score, more "
             f"than max_unscored {parameters.max_unscored:g}; `internvl verify {pool.ref}`, or raise the limit"
         )
-    return output.commit(parts, totals=_totals(made_by, heads, unscored))
+    manifest = output.commit(parts, totals=_totals(made_by, heads, unscored))
+    exchange.clear_all()
+    return manifest
 
 
 def _index(parameters: Parameters, tower: Tower, output: Output, here: Workspace) -> Index | None:

@@ -12,7 +12,7 @@ Layout of an answer file: offsets of each part and the end, then answers in the 
 import io
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,11 +30,12 @@ MOST_BUCKETS = 1 << 12
 
 
 class Kind(NamedTuple):
-    """A question: how many numbers a row has, who answers, and how several answers make one."""
+    """A question: how many numbers a row has, who answers, how several answers make one, rows per sample."""
 
     width: int
     answer: Callable[[Keys], Ints]
     merge: Callable[..., npt.NDArray[Any]]
+    rows_per_sample: int = 1
 
 
 class Asked(NamedTuple):
@@ -122,12 +123,12 @@ class Exchange:
             merged[name] = np.where((at >= 0).any(axis=1), values, np.nan).astype(np.float32)
         return merged, kept
 
-    def with_buckets(self, buckets: int) -> "Exchange":
-        """Return the same exchange in another number of buckets, a power of two."""
-        return replace(self, buckets=buckets)
-
     def clear(self) -> None:
-        """Remove this exchange, and those that killed runs of the artifact left behind."""
+        """Remove this exchange; a rival run's own stays."""
+        self.store.remove(self.folder)
+
+    def clear_all(self) -> None:
+        """Remove also what killed runs of the artifact left behind; for when it stands."""
         self.store.remove(self.folder.rpartition("/")[0])
 
     def _asked(self, part: str) -> str:

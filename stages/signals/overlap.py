@@ -28,6 +28,9 @@ from stages.workspace import Output, parquet_bytes, read_file
 AT_ONCE = 2_048
 """Evaluation pictures that are embedded together."""
 
+LEAST_BITS = 24
+"""Half of a hash's bits stand above the median; with far fewer the picture is flat, and like all flat ones."""
+
 
 class Index(NamedTuple):
     """The published index: a table of names and hashes, and the faiss file of those that were embedded."""
@@ -36,9 +39,9 @@ class Index(NamedTuple):
     faiss: File | None
 
     @property
-    def digest(self) -> list[str | None]:
-        """Return what decides its answers."""
-        return [self.table.sha256, self.faiss.sha256 if self.faiss else None]
+    def digest(self) -> str:
+        """Return what decides its answers beside the model, which may round otherwise on another machine."""
+        return self.table.sha256
 
 
 class Hits(NamedTuple):
@@ -98,6 +101,7 @@ class Overlap:
         hashed = table.filter(pc.is_valid(table["sha256"]))
         self._hashes, self._hashed_names = hashed["sha256"].combine_chunks(), hashed["name"].combine_chunks()
         looked = table.filter(pc.is_valid(table["phash"]))
+        looked = looked.filter(pa.array(np.bitwise_count(looked["phash"].to_numpy()) >= LEAST_BITS))
         self._nearest = Nearest(looked["phash"].to_numpy()) if looked.num_rows else None
         self._looked_names = looked["name"].combine_chunks()
         embedded = table.filter(pc.is_valid(table["row"])).sort_by("row")
@@ -153,7 +157,7 @@ _OPEN: dict[str, Overlap] = {}
 
 def open_index(output: Output, index: Index) -> Overlap:
     """Return a published index, kept in memory for the next part."""
-    digest = digest_of(index.digest)
+    digest = digest_of([file.sha256 for file in (index.table, index.faiss) if file])
     if digest not in _OPEN:
         own = _own(output)
         table = pq.read_table(io.BytesIO(read_file(output.store, own, index.table)))

@@ -16,7 +16,7 @@ from stages.signals.keys import Ints, Keys, counted, mixed
 
 DISTANCE = 4
 """Bits in which copies may differ: what COYO-700M and others take for the same picture."""
-FEW_ROWS = 1 << 22
+FEW_ROWS = 1 << 18
 """Up to here one block of 13 bits tells apart; beyond, two blocks together, of which there are 15 choices."""
 
 

@@ -71,9 +71,11 @@ def kinds(near_captions: bool, near_pictures: bool) -> dict[str, Kind]:
         "soft_404": Kind(3, unrelated_answer, np.max),
     }
     if near_captions:
-        found["near_duplicates"] = Kind(2, count_answer, np.max)
+        found["near_duplicates"] = Kind(2, count_answer, np.max, near_text.BANDS)
     if near_pictures:
-        found["perceptual_duplicates"] = Kind(4, perceptual.answer, np.sum)
+        found["perceptual_duplicates"] = Kind(
+            4, perceptual.answer, np.sum, len(perceptual.tables(perceptual.FEW_ROWS + 1))
+        )
     return found
 
 

@@ -1,6 +1,7 @@
 """The whole stage on small pools: every signal that can be switched on, and what must not matter."""
 
 import hashlib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from stages.materialize import StageSpec, materialize
 from stages.ref import Ref
 from stages.score import Parameters, load_embeddings
 from stages.signals import embedding
+from stages.signals.parameters import COMPUTED
 from stages.workspace import Output, read_table
 
 GONE = picture(1000)
@@ -269,3 +271,9 @@ def test_a_pretrained_model_is_known_by_its_weights(pooled: Store, tmp_path: Pat
     with torch.no_grad():
         layer.bias[1] += 1e-3
     assert before != embedding.state_sha256(layer)
+
+
+def test_the_page_names_every_signal() -> None:
+    page = (Path(__file__).parents[2] / "docs/reference/signals.md").read_text()
+    first = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
+    assert set(re.findall(r"`(\w+)`", " ".join(first))) == COMPUTED

@@ -36,7 +36,10 @@ def test_counts_span_all_parts(store: Store, buckets: int, order: tuple[str, ...
             found, kept = exchange.read(part)
             assert found[name].tolist() == [wanted[value] for value in given[part].tolist()]
             assert kept["kept"].tolist() == ones[part].tolist()
+    store.write("a/spill/rival/x", b"")
     exchange.clear()
+    assert list(store.keys()) == ["a/spill/rival/x"]
+    exchange.clear_all()
     assert not list(store.keys())
 
 

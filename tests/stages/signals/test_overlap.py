@@ -122,3 +122,12 @@ def test_copies_are_hit_by_bytes_then_by_look_and_strangers_by_nothing() -> None
     hits = index.find(outcomes, np.full((4, 3), np.nan, np.float16), 0.95)
     assert hits.names == ["coco/one", "coco/two", None, "list/stored"]
     assert hits.similarity[[0, 1, 3]].tolist() == [1, 1, 1] and np.isnan(hits.similarity[2])
+
+
+def test_a_listed_hash_of_a_flat_picture_hits_no_flat_picture() -> None:
+    flat = picture(0, flat=True)
+    index = Overlap(table({"name": "list/flat", "sha256": None, "phash": phash(flat)}), None)
+    outcomes = pa.table(
+        {"sha256": ["0" * 64], "body_sha256": ["1" * 64], "phash": pa.array([phash(flat)], pa.uint64())}
+    )
+    assert index.find(outcomes, np.full((1, 3), np.nan, np.float16), 0.95).names == [None]
