@@ -28,6 +28,8 @@ from stages.workspace import Output, parquet_bytes, read_file
 AT_ONCE = 2_048
 """Evaluation pictures that are embedded together."""
 
+SCHEMA = pa.schema([("name", pa.string()), ("sha256", pa.string()), ("phash", pa.uint64()), ("row", pa.int64())])
+"""A reference; `row` is where its embedding stands in the index."""
 LEAST_BITS = 24
 """Half of a hash's bits stand above the median; with far fewer the picture is flat, and like all flat ones."""
 
@@ -53,27 +55,33 @@ class Hits(NamedTuple):
 
 def publish_index(found: Iterable[Reference], tower: Tower, output: Output, scratch: Path) -> Index | None:
     """Hash and embed all references and publish the index; None where there is none."""
-    rows: list[dict[str, Any]] = []
+    tables: list[pa.Table] = []
     embeddings: list[Floats] = []
     items = iter(found)
     while some := list(islice(items, AT_ONCE)):
-        first = len(rows)
-        rows += [{"name": each.name, "sha256": each.sha256, "phash": each.phash, "row": None} for each in some]
-        pictures = [(f"{n:08d}", {"jpg": each.picture}) for n, each in enumerate(some) if each.picture]
-        if pictures:
-            embedded = embed(tar_bytes(pictures), tower.name(output.store), tower.batch_size, text=False)  # type: ignore[arg-type]
-            finite = np.asarray(np.isfinite(embedded.images).all(axis=1))
-            before = sum(len(each) for each in embeddings)
-            for number, key in enumerate(key for key, fine in zip(embedded.keys, finite, strict=True) if fine):
-                rows[first + int(key)]["row"] = before + number
-            embeddings.append(unit(embedded.images[finite]))
-    if not rows:
+        rows: list[dict[str, Any]] = [{"name": e.name, "sha256": e.sha256, "phash": e.phash} for e in some]
+        keys, vectors = _embedded(some, tower, output)
+        before = sum(len(each) for each in embeddings)
+        for number, key in enumerate(keys):
+            rows[key]["row"] = before + number
+        embeddings += [vectors] if keys else []
+        tables.append(pa.Table.from_pylist(rows, schema=SCHEMA))
+    if not tables:
         return None
-    schema = pa.schema([("name", pa.string()), ("sha256", pa.string()), ("phash", pa.uint64()), ("row", pa.int64())])
-    table = output.file("index/evaluation.parquet", parquet_bytes(pa.Table.from_pylist(rows, schema=schema)))
-    if not any(len(each) for each in embeddings):
+    table = output.file("index/evaluation.parquet", parquet_bytes(pa.concat_tables(tables)))
+    if not embeddings:
         return Index(table, None)
     return Index(table, output.file("index/evaluation.index", build_index(np.concatenate(embeddings), scratch)))
+
+
+def _embedded(some: list[Reference], tower: Tower, output: Output) -> tuple[list[int], Floats]:
+    """Return which references have an embedding, and the embeddings in that order."""
+    pictures = [(f"{n:08d}", {"jpg": each.picture}) for n, each in enumerate(some) if each.picture]
+    if not pictures:
+        return [], np.zeros((0, 0), dtype=np.float32)
+    found = embed(tar_bytes(pictures), tower.name(output.store), tower.batch_size, text=False)
+    fine = np.flatnonzero(np.isfinite(found.images).all(axis=1))
+    return [int(found.keys[row]) for row in fine], unit(found.images[fine])
 
 
 def build_index(embeddings: Floats, folder: Path) -> Path:

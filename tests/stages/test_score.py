@@ -140,11 +140,14 @@ def test_everything_at_once(pooled: Store, tmp_path: Path) -> None:
     assert set(signals.totals["heads"]) == {"aesthetic", "beauty"}
 
 
-def test_the_embedding_tier_names_what_is_nearest(pooled: Store, tmp_path: Path) -> None:
-    # Turned upside down it has another hash; what an untrained network makes of it is near enough.
+def test_the_embedding_tier_names_what_is_nearest(
+    pooled: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "set").mkdir()
     for number in (7, 8):
         (tmp_path / "set" / f"{number}.jpg").write_bytes(picture(number, quality=30, side=40))
+    (tmp_path / "set" / "6.jpg").write_bytes(b"no picture")
+    monkeypatch.setattr("stages.signals.overlap.AT_ONCE", 1)
     signals = score(pooled, version="near", evaluation_sets={"set": str(tmp_path / "set")}, min_hit_similarity=-1)
     hits, similar = of(pooled, signals, "eval_hit"), of(pooled, signals, "eval_similarity")
     assert hits[7:9] == ["set/7.jpg", "set/8.jpg"] and None not in hits and None not in similar
@@ -206,6 +209,14 @@ def test_a_part_of_nothing_but_poison_or_of_nothing_is_scored(store: Store) -> N
     assert read_table(store, signals, signals.parts[1], "clip_similarity")["value"].null_count == 1
     types = {read_table(store, signals, part, "image_embedding").schema for part in signals.parts}
     assert len(types) == 1
+
+
+def test_a_shipped_score_that_is_no_number_was_not_computed(store: Store) -> None:
+    shipped = [float("nan"), float("inf"), None, 4.5]
+    given = [Row(f"http://s/{n}", TEXTS[0], picture(n), aesthetic=value) for n, value in enumerate(shipped)]
+    ready(store, [given])
+    found = column(store, score(store), "aesthetic")
+    assert [found[row.uid] for row in given] == [None, None, None, 4.5]
 
 
 def test_a_language_that_nobody_declared_is_guessed_where_the_caption_tells(store: Store) -> None:

@@ -8,7 +8,7 @@ import pytest
 from infra.storage import Store
 from stages.signals.exchange import Asked, Exchange, Kind
 from stages.signals.keys import counted, mixed
-from stages.signals.repeats import count_answer, unrelated_answer
+from stages.signals.repeats import count_answer, few_addresses, unrelated_answer
 
 KINDS = {"first": Kind(2, count_answer, np.max), "second": Kind(2, count_answer, np.sum)}
 PARTS = ("000000", "000001", "000002")
@@ -73,3 +73,5 @@ def test_millions_of_one_picture_are_judged_by_a_sample_that_knows_no_parts(monk
     assert set(unrelated_answer(rows)) == set(unrelated_answer(shuffled)) == {50}
     # A part that holds half of them and others that hold the rest say the same.
     assert set(unrelated_answer(np.concatenate([rows[500:], rows[:600]]))) == {50}
+    chosen = few_addresses(np.concatenate([few_addresses(rows[:600]), few_addresses(rows[500:])]))
+    assert len(chosen) == 50 and chosen.tolist() == few_addresses(shuffled).tolist()

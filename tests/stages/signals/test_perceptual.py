@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from stages.signals import perceptual
-from stages.signals.perceptual import DISTANCE, Nearest, ask, near, tables
+from stages.signals.perceptual import Nearest, ask, near, tables
 
 
 def near_hashes(seed: int, families: int = 40, size: int = 6) -> np.ndarray:
@@ -29,7 +29,7 @@ def test_every_near_pair_meets_first_in_exactly_one_table(rows: int) -> None:
     meetings = np.zeros(len(one), dtype=int)
     for table in tables(rows):
         meetings += ((one ^ other) & table.mask == 0) & near(one, other, table)
-    wanted = [differing(a, b) <= DISTANCE for a, b in zip(one.tolist(), other.tolist(), strict=True)]
+    wanted = [differing(a, b) <= 4 for a, b in zip(one.tolist(), other.tolist(), strict=True)]
     assert meetings.tolist() == [int(each) for each in wanted] and 240 < sum(wanted) < 2000
 
 
@@ -42,7 +42,7 @@ def test_counts_are_those_of_comparing_all_with_all(rows: int) -> None:
     given = np.append(perceptual.answer(asked), 0)
     found = np.where(at >= 0, given[at], 0).sum(axis=1)
     some = hashes[usable].tolist()
-    assert found[usable].tolist() == [sum(differing(a, b) <= DISTANCE for b in some) for a in some]
+    assert found[usable].tolist() == [sum(differing(a, b) <= 4 for b in some) for a in some]
     assert (at[~usable] == -1).all()
 
 
@@ -53,6 +53,6 @@ def test_the_nearest_of_a_set_is_found_and_nothing_farther_than_four_bits() -> N
     for one in asked.tolist():
         distances = [differing(one, other) for other in known.tolist()]
         best = min(distances)
-        wanted.append(distances.index(best) if best <= DISTANCE else -1)
+        wanted.append(distances.index(best) if best <= 4 else -1)
     assert Nearest(known).find(asked).tolist() == wanted
     assert -1 in wanted and max(wanted) > 0
