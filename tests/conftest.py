@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from installation import Installation, free_port
 
+from filters.bits import BITS
 from infra.cluster import Cluster, InlineCluster, RayCluster
 from infra.storage import Store
 
@@ -105,3 +106,12 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installat
     here.internvl("down")
     left = here.processes()
     assert not left, f"`internvl down` left running: {left}"
+
+
+@pytest.fixture(autouse=True)
+def _own_filters_stay_in_their_test() -> Iterator[None]:
+    """Forget the bits that a test's own filters were given: they are held by the process."""
+    before = dict(BITS)
+    yield
+    BITS.clear()
+    BITS.update(before)

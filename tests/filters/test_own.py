@@ -7,7 +7,6 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from filters import own
 from filters.bits import BITS, OWN_BITS, reasons_of
 from filters.policies import Policy, caption_quality, clean
 from filters.verdicts import give
@@ -26,13 +25,9 @@ class {name}(CaptionFilter):
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(own, "BITS", BITS)
-    before = dict(BITS)
+def folder(tmp_path: Path) -> Path:
     add(tmp_path, "cats", "cat")
-    yield tmp_path
-    BITS.clear()
-    BITS.update(before)
+    return tmp_path
 
 
 def add(folder: Path, reason: str, word: str) -> None:
