@@ -33,6 +33,8 @@ class Boilerplate(CaptionFilter):
         ),
         (
             "Visitors can click here and there through the old town on a map.",
+            "Shades of Blue (Back to Black)",
+            "Close-Up II",
             "An old sign says read more books and hangs over the door of a library",
             "老人在公园的长椅上点击查看手机里的照片和家人的消息",
             "Der Warenkorb ist aus Weide geflochten und steht auf dem Tisch",

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from filters.base import CaptionFilter, Examples, Mask, Measure
 from filters.text.captions import Captions
-from filters.text.completeness import capitalised, cut_off, function_words, judged, participles
+from filters.text.completeness import cut_off, function_words, judged, participles, titles
 
 
 class Completeness(CaptionFilter):
@@ -55,7 +55,7 @@ class Completeness(CaptionFilter):
     def measured(self, captions: Captions) -> Measure:
         """Return how many function words, particles and participles there are; one less for titles in capitals."""
         found = function_words(captions) + np.minimum(participles(captions), self.max_participles)
-        titled = (capitalised(captions) > np.float32(self.max_capitalised)) & (found > 0)
+        titled = titles(captions, self.max_capitalised) & (found > 0)
         return (found - titled).astype(np.float32)
 
     def passes(self, captions: Captions) -> Mask:

@@ -9,12 +9,16 @@ from filters.base import CaptionFilter, Examples, Mask, Measure
 from filters.text.captions import Captions
 from filters.text.characters import digits, foreign, has_run, letters
 from filters.text.code_points import DIGIT
-from filters.text.letter_pairs import consonants, latin_letters, likelihood
+from filters.text.letter_pairs import latin_letters, likelihood, unspeakable
 
 # Nine consonants in a row are hardly a word of any language; German "Angstschweiß" has eight.
 _CONSONANTS = 9
-_HEX = r"(?i)(?:^|[^0-9a-z])[0-9a-f]*\d[0-9a-f]{11,}(?:$|[^0-9a-z])"
-_BASE64 = r"[A-Za-z0-9+/]{40,}={0,2}"
+# Digits and letters a to f in turns: digits alone are numbers of articles and books.
+_HEX = "(?i)(?:^|[^0-9a-z])(?:{})(?:$|[^0-9a-z])".format(
+    "|".join(rf"[0-9a-f]{{{before}}}(?:\d[a-f]|[a-f]\d)[0-9a-f]{{{10 - before},}}" for before in range(11))
+)
+# Forty characters with a digit between letters of both cases: long words and paths have none.
+_BASE64 = r"(?:^|[^A-Za-z0-9+/])[A-Za-z0-9+/]*(?:[a-z]\d[A-Z]|[A-Z]\d[a-z]|[a-z]\d+[a-z]+[A-Z])[A-Za-z0-9+/]*={0,2}"
 # Text that was UTF-8 and was read as Latin-1 or Windows-1252.
 _MOJIBAKE = r"Ã[\x{80}-\x{BF}¼¶¤Ÿ©¨³¡ª§]|â€|Ð[\x{80}-\x{BF}]Ñ|ï»¿|\x{FFFD}"
 _MOJIBAKE_SIGNS = np.array([ord(sign) for sign in "ÃâÐï\ufffd"], dtype=np.uint32)
@@ -41,11 +45,15 @@ class Gibberish(CaptionFilter):
             "Ã¼berall sind schÃ¶ne Bilder",
             "id 3fa94c1d09b2e7745a of the",
             "qwrtz pldkfj xcvmn wqpzx jkhgf vbnmq",
+            "sent as aGVsbG8gd29ybGQgYW5kIGFsbCB3aG8gbGl2ZSBpbiBpdA of late",
         ),
         (
             "Rindfleischetikettierungsüberwachungsaufgabe steht auf dem Schild über der Tür.",
             "An old man is sitting on a bench in the park with his dog.",
             "Angstschweiß auf der Stirn eines alten Mannes",
+            "9780948135538: The Tale of Mrs. William Heelis",
+            "What do you mean, aaaahhhhhhhhhhhh, noooo, yessssssssssss?",
+            "Pneumonoultramicroscopicsilicovolcanoconiosis is a disease of the lungs",
             "São Paulo: a cidade não para, diz ÃO em maiúsculas",
             "图片里有三个黄色的十字在一个蓝色的圆环的右边。",
             None,
@@ -65,12 +73,12 @@ class Gibberish(CaptionFilter):
             latin_letters(captions) >= self.min_letters
         )
         unlikely &= latin_letters(captions) * 2 >= letters(captions)
-        noise = has_run(captions, consonants(captions), _CONSONANTS)
+        noise = unspeakable(captions, _CONSONANTS)
         is_digit = captions.kinds == DIGIT
         hexadecimal = is_digit | ((captions.latin >= 1) & (captions.latin <= 6))
         in_base64 = is_digit | (captions.latin > 0) | (captions.points == ord("+")) | (captions.points == ord("/"))
         noise |= captions.matches(_HEX, has_run(captions, hexadecimal, 12) & (digits(captions) > 0))
-        noise |= captions.matches(_BASE64, has_run(captions, in_base64, 40))
+        noise |= captions.matches(_BASE64, has_run(captions, in_base64, 40) & (digits(captions) > 0))
         return ~(unlikely | noise | _mojibake(captions))
 
 

@@ -7,18 +7,27 @@ from pydantic import Field
 
 from filters.base import CaptionFilter, Examples, Mask, Measure
 from filters.text.captions import Captions, Floats, remembered
+from filters.text.characters import share
 from filters.text.words import words_of
 
 
 @remembered
 def _mean_length(captions: Captions) -> Floats:
     words = words_of(captions)
-    sums = np.bincount(words.rows, weights=words.sizes, minlength=len(captions))
-    return np.divide(sums, words.counts, out=np.zeros(len(captions)), where=words.counts > 0).astype(np.float32)
+    return share(np.bincount(words.rows, weights=words.sizes, minlength=len(captions)), words.counts)
+
+
+def _single(captions: Captions) -> Floats:
+    """Return the share of words that are one letter."""
+    words = words_of(captions)
+    return share(np.bincount(words.rows[words.sizes == 1], minlength=len(captions)), words.counts)
 
 
 class Readability(CaptionFilter):
-    """Keep captions whose words are neither single letters nor endless, in scripts with spaces."""
+    """Keep captions whose words are neither single letters nor endless, in scripts with spaces.
+
+    Words that are short on average are no reason as long as most of them are words: "I don't get it".
+    """
 
     reason: ClassVar[str] = "readability"
     unit: ClassVar[str] = "letters per word"
@@ -37,6 +46,8 @@ class Readability(CaptionFilter):
         ),
         (
             "An old man is on a bench",
+            "I don't get it, do I",
+            "it 's a boy ... or a girl !",
             "Rindfleischetikettierungsüberwachung am Montag",
             "三只猫在沙发上",
             "Мы идём в лес",
@@ -46,6 +57,7 @@ class Readability(CaptionFilter):
     )
 
     min_mean: float = Field(default=2.2, ge=0, description="Shortest mean word kept, inclusive.")
+    min_single: float = Field(default=0.5, ge=0, le=1, description="Share of single letters from which short is odd.")
     max_mean: float = Field(default=15, ge=1, description="Longest mean word kept, inclusive.")
     min_words: int = Field(default=5, ge=1, description="Words below which means tell nothing.")
     max_word: int = Field(default=45, ge=1, description="Longest single word kept, inclusive.")
@@ -57,7 +69,9 @@ class Readability(CaptionFilter):
     def passes(self, captions: Captions) -> Mask:
         """Keep what reads like words."""
         words, mean = words_of(captions), _mean_length(captions)
-        odd = (mean < np.float32(self.min_mean)) | (mean > np.float32(self.max_mean))
+        short = np.flatnonzero(mean < np.float32(self.min_mean))
+        odd = mean > np.float32(self.max_mean)
+        odd[short] = _single(captions)[short] >= np.float32(self.min_single) if len(short) else False
         odd &= words.counts >= self.min_words
         odd[words.rows[words.sizes > self.max_word]] = True
         return ~odd

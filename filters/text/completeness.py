@@ -9,12 +9,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from filters.text.captions import Bools, Captions, Floats, Ints, remembered
-from filters.text.characters import ascii_letters, foreign, share
-from filters.text.code_points import POINTS, SCRIPT_NAMES, UPPER, scripts
+from filters.text.characters import ascii_letters, foreign, letters, share, unspaced
+from filters.text.code_points import DIGIT, POINTS, SCRIPT_NAMES, UPPER, scripts
 from filters.text.function_words import (
+    ENDINGS,
     FUNCTION_WORDS,
+    HAN,
+    KANA,
     KOREAN_ENDINGS,
-    PARTICLES,
     THAI_WORDS,
     WITHOUT_ARTICLES,
 )
@@ -28,6 +30,9 @@ JUDGED_SCRIPTS = (
 
 _OPEN_SIGNS = ",，、:;-–—|/&([{…"
 _ARABIC_PREFIXES = "وبلكف"
+_ARABIC_SUFFIXES = ("ها", "هم")
+_SHORTEST_ENDED = 5
+_MOST_GERMAN = np.float32(0.8)
 
 
 @cache
@@ -58,7 +63,13 @@ def _spoken(lane: str) -> list[npt.NDArray[np.uint64]]:
 def by_language(captions: Captions) -> npt.NDArray[Any]:
     """Return closed-class words of each listed language, shape (samples, languages and padding)."""
     positions, numbers = numbered(captions, Role.FUNCTION)
-    rows = words_of(captions).rows[positions]
+    words = words_of(captions)
+    # Letters beside a digit are part of a number or a name of a file, as "de" in "c613de94".
+    begins = words.begins[positions]
+    alone = captions.kinds[begins - 1] != DIGIT
+    alone &= captions.kinds[begins + words.sizes[positions]] != DIGIT
+    positions, numbers = positions[alone], numbers[alone]
+    rows = words.rows[positions]
     firsts = np.flatnonzero(np.append(True, rows[1:] != rows[:-1])) if len(rows) else rows
     most = int(np.diff(np.append(firsts, len(rows))).max(initial=0))
     # One addition counts eight languages, or four where a caption has so many words that a lane spills over.
@@ -83,17 +94,64 @@ def function_words(captions: Captions) -> Ints:
         return np.zeros(0, dtype=np.int64)
     best = counts.argmax(axis=1)
     found = counts[np.arange(len(captions)), best].astype(np.int64)
-    found += _without_articles()[best] & (found > 0)
+    ended = _endings(captions)
+    # Where nothing but an ending was found, no language is known that would have articles.
+    found += _without_articles()[best] & (found > 0) | (found == 0) & (ended > 0)
+    found += ended
     _, rows, points = foreign(captions)
     if len(points):
-        particles = np.take(_marked(PARTICLES), points, mode="wrap")
-        found += np.bincount(rows[particles], minlength=len(captions))
-        found += _korean_endings(captions) + _arabic_articles(captions)
+        found += _particles(captions, rows, points)
+        found += _korean_endings(captions) + _arabic_affixes(captions)
         thai = np.unique(rows[(points >= 0xE00) & (points <= 0xE7F)])
         if len(thai):
             counted = pc.count_substring_regex(captions.text.take(pa.array(thai)), "|".join(THAI_WORDS))
             found[thai] += counted.to_numpy(zero_copy_only=False)
     return np.asarray(found)
+
+
+def connected(captions: Captions) -> Bools:
+    """Return which captions show two function words or particles; what is granted to a single word is none."""
+    return (function_words(captions) >= 2) & (by_language(captions).max(axis=1, initial=0) != 1)
+
+
+def _particles(captions: Captions, rows: Ints, points: npt.NDArray[np.uint32]) -> Ints:
+    """Return Japanese particles, and Chinese ones where nothing is Japanese: names hold the same characters."""
+    kana = np.bincount(rows[np.take(_marked(KANA), points, mode="wrap")], minlength=len(captions))
+    han = np.bincount(rows[np.take(_marked(HAN), points, mode="wrap")], minlength=len(captions))
+    japanese = np.zeros(len(captions), dtype=bool)
+    japanese[rows[(points >= 0x3041) & (points <= 0x30FF)]] = True
+    return np.where(japanese, kana, han)
+
+
+@cache
+def _listed_endings() -> tuple[tuple[Bools, tuple[npt.NDArray[np.uint64], ...]], ...]:
+    """Return for each language the letters that show it, and its endings of two, three and four letters."""
+    return tuple(
+        (
+            _marked(letters + letters.upper()),
+            tuple(np.array([packed(each) for each in ends.split() if len(each) == size]) for size in (2, 3, 4)),
+        )
+        for letters, ends in ENDINGS.values()
+    )
+
+
+def _endings(captions: Captions) -> Ints:
+    """Return one for captions with a word in small letters that ends as verbs and cases of its language do."""
+    found = np.zeros(len(captions), dtype=np.int64)
+    _, rows, points = foreign(captions)
+    if not len(points):
+        return found
+    words = words_of(captions)
+    long = np.flatnonzero((words.sizes >= _SHORTEST_ENDED) & (captions.kinds[words.begins] != UPPER))
+    last = fours(captions)[words.begins[long] + words.sizes[long] - 4]
+    for letters, listed in _listed_endings():
+        shown = np.zeros(len(captions), dtype=bool)
+        shown[rows[np.take(letters, points, mode="wrap")]] = True
+        mine = np.flatnonzero(shown[words.rows[long]])
+        for dropped, ends in zip((32, 16, 0), listed, strict=True):
+            ended = np.isin(last[mine] >> np.uint64(dropped), ends)
+            found[words.rows[long[mine[ended]]]] = 1
+    return found
 
 
 def _korean_endings(captions: Captions) -> Ints:
@@ -105,8 +163,8 @@ def _korean_endings(captions: Captions) -> Ints:
     return np.asarray(np.bincount(words.rows[endings], minlength=len(captions)))
 
 
-def _arabic_articles(captions: Captions) -> Ints:
-    """Return Arabic words that begin with the article, behind a preposition of one letter or not."""
+def _arabic_affixes(captions: Captions) -> Ints:
+    """Return Arabic words with the article, behind a preposition of one letter or not, or formed like a verb."""
     words = words_of(captions)
     firsts = captions.points[words.begins]
     arabic = np.flatnonzero((firsts >= 0x600) & (firsts <= 0x6FF) & (words.sizes > 3))
@@ -115,21 +173,26 @@ def _arabic_articles(captions: Captions) -> Ints:
     article = (begin & two) == packed("ال")
     article |= ((begin >> np.uint64(16)) & two) == packed("ال")
     article |= (begin & two) == packed("لل")
-    prefixed = np.isin(firsts[arabic], [ord(each) for each in "ا" + _ARABIC_PREFIXES])
-    hits = arabic[article & prefixed]
-    return np.asarray(np.bincount(words.rows[hits], minlength=len(captions)))
+    article &= np.isin(firsts[arabic], [ord(each) for each in "ا" + _ARABIC_PREFIXES])
+    end = fours(captions)[words.begins[arabic] + words.sizes[arabic] - 4] >> np.uint64(32)
+    verb = firsts[arabic] == ord("ي")
+    owned = np.isin(end, [packed(each) for each in _ARABIC_SUFFIXES])
+    joined = (firsts[arabic] == ord("و")) & (words.sizes[arabic] > 4)
+    return np.asarray(np.bincount(words.rows[arabic[article | verb | owned | joined]], minlength=len(captions)))
 
 
 @remembered
 def participles(captions: Captions) -> Ints:
-    """Return English words that end in -ing or -ed: "stacked", "running"."""
+    """Return English words that end in -ing or -ed, "stacked" and "running", without those that name things."""
     words = words_of(captions)
     ends = words.begins + words.sizes
     last = captions.lower[ends - 1]
     maybe = np.flatnonzero(((last == ord("g")) | (last == ord("d"))) & (words.sizes >= 5))
     four = fours(captions)[ends[maybe] - 4]
     hits = maybe[((four >> np.uint64(16)) == packed("ing")) | ((four >> np.uint64(32)) == packed("ed"))]
-    return np.asarray(np.bincount(words.rows[hits], minlength=len(captions)))
+    things = with_role(captions, Role.THING)
+    found = np.bincount(words.rows[hits], minlength=len(captions))
+    return np.asarray(found - np.bincount(words.rows[things], minlength=len(captions)))
 
 
 @remembered
@@ -141,6 +204,18 @@ def capitalised(captions: Captions) -> Floats:
     filled = np.flatnonzero(words.counts)
     found[filled] -= captions.kinds[words.begins[words.firsts[filled]]] == UPPER
     return share(found, np.maximum(words.counts - 1, 0))
+
+
+def titles(captions: Captions, most: float) -> Bools:
+    """Return which captions have more than a share of words in capitals, where capitals mean titles.
+
+    German writes all nouns so, and in scripts without spaces the few Latin words are names: neither is one.
+    """
+    found = capitalised(captions) > np.float32(most)
+    some = np.flatnonzero(found)
+    german = by_language(captions)[some].argmax(axis=1) == tuple(FUNCTION_WORDS).index("de")
+    found[some] &= ~(german & (capitalised(captions)[some] <= _MOST_GERMAN))
+    return found & (unspaced(captions) * 2 < letters(captions))
 
 
 @remembered

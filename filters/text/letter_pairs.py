@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from filters.text.captions import Captions, Floats, Ints, remembered
+from filters.text.captions import Bools, Captions, Floats, Ints, remembered
 from filters.text.characters import has_run
 
 PATH = Path(__file__).with_name("letter_pairs.json")
@@ -20,6 +20,28 @@ SYMBOLS = 27
 _CONSONANTS = "bcdfghjklmnpqrstvwxz"
 _IS_CONSONANT = bytes(0 < number < 27 and chr(ord("a") - 1 + number) in _CONSONANTS for number in range(256))
 _SUSPECT = 5
+
+
+@remembered
+def stretched(captions: Captions) -> npt.NDArray[np.bool_]:
+    """Return which code points repeat the letter before them: "yesss" is a word that was drawn out."""
+    found = np.zeros(len(captions.latin), dtype=bool)
+    found[1:] = (captions.latin[1:] == captions.latin[:-1]) & (captions.latin[1:] > 0)
+    return found
+
+
+def unspeakable(captions: Captions, size: int) -> Bools:
+    """Return which captions have `size` Latin consonants in a row, each counted once however often it repeats."""
+    found = np.zeros(len(captions), dtype=bool)
+    rows = np.flatnonzero(has_run(captions, consonants(captions), size))
+    if len(rows):
+        positions, _ = captions.spread(rows)
+        positions = positions[~stretched(captions)[positions]]
+        inside = np.append(False, consonants(captions)[positions])  # a caption begins with a line feed
+        edges = np.flatnonzero(np.diff(np.append(inside, False).astype(np.int8)))
+        runs = edges[1::2] - edges[::2] >= size
+        found[captions.rows_of(positions[edges[::2][runs]])] = True
+    return found
 
 
 @remembered
@@ -61,7 +83,7 @@ def consonants(captions: Captions) -> npt.NDArray[np.bool_]:
 
 @remembered
 def likelihood(captions: Captions) -> Floats:
-    """Return the mean logarithm per letter pair, begins and ends of words included.
+    """Return the mean logarithm per letter pair, begins and ends of words included, doubled letters left out.
 
     0 without five Latin consonants in a row: noise has them, and nine captions in ten do not, which are not
     looked at any closer.
@@ -71,8 +93,9 @@ def likelihood(captions: Captions) -> Floats:
     if len(rows):
         positions, starts = captions.spread(rows)
         some = pairs(captions)[positions]
+        some[stretched(captions)[positions + 1]] = 0
         # Whole numbers add up alike in any batch; floats would not.
         sums = np.add.reduceat(np.take(table(), some, mode="wrap"), starts, dtype=np.int32)
         sizes = np.add.reduceat(some > 0, starts, dtype=np.int32)
-        found[rows] = sums / (sizes * 100)
+        found[rows] = sums / (np.maximum(sizes, 1) * 100)
     return found

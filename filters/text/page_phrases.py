@@ -15,11 +15,14 @@ FURNITURE = (
     "load image into gallery viewer", "loading", "please wait", "next page", "next slide", "next image", "next post",
     "previous page", "previous slide", "previous image", "previous post", "go to slide *", "main menu",
     "menu", "toggle navigation", "toggle menu", "open menu", "close menu", "close", "navigation", "home page",
-    "homepage", "home", "back to top", "scroll to top", "back to home", "go to homepage", "go back", "back to *",
+    "homepage", "home", "back to top", "scroll to top", "back to home", "go to homepage", "go back",
+    "back to list", "back to overview", "back to homepage", "back to the homepage", "back to search", "back to results",
+    "back to blog", "back to shop", "back to menu", "back to news", "back to main", "back to main page", "back to start",
+    "back to the top", "back to login", "back to article", "back to gallery", "back to all *",
     "all rights reserved", "copyright", "terms of service", "terms of use", "terms and conditions", "privacy policy",
     "cookie policy", "cookie settings", "accept cookies", "we use cookies", "free shipping", "free delivery",
     "add review", "write a review", "leave a comment", "post a comment", "reply", "subscribe", "subscribe now",
-    "subscribe to our newsletter", "subscribe to the newsletter", "subscribe to *", "newsletter", "contact us",
+    "subscribe to our newsletter", "subscribe to the newsletter", "subscribe to *", "subscribe for * * * * * *", "newsletter", "contact us",
     "about us", "search", "search for *", "download now", "download on the app store", "get it on google play",
     "available on the app store", "download the app", "play video", "watch video", "play button", "video player",
     "print this page", "print page", "email this", "send to a friend", "pin it", "save to *", "tweet this",
@@ -66,14 +69,21 @@ FURNITURE_UNSPACED = (
     "點擊查看", "查看更多", "加入購物車", "返回首頁", "上一頁", "下一頁", "版權所有", "登入", "註冊",
     "もっと見る", "続きを読む", "詳細を見る", "詳しくはこちら", "こちらをクリック", "カートに入れる",
     "トップへ戻る", "ページトップへ", "ページの先頭へ",
-    "このページの先頭", "トップへ", "ログイン", "会員登録", "前へ", "次へ", "一覧へ", "一覧を見る", "メニュー",
+    "このページの先頭", r"^.{1,24}のトップへ(?:戻る)?$", "トップへ", "ログイン", "会員登録", "前へ", "次へ", "一覧へ", "一覧を見る", "メニュー",
     "シェアする", "ツイートする", "お問い合わせ",
     "อ่านเพิ่มเติม", "ดูเพิ่มเติม", "คลิกที่นี่", "หยิบใส่ตะกร้า", "เข้าสู่ระบบ",
 )  # fmt: skip
 
+# These begin like page furniture and are something else.
+INNOCENT = (
+    "close up", "close ups", "close to *", "close encounters", "home of *", "home made", "home sweet home", "at home",
+    "home alone", "home office", "home decor", "home cooking", "search and rescue", "in search of", "reply to *",
+    "menu of *", "avatar the *", "loading dock", "loading bay", "human error", "trial and error", "error of *",
+)  # fmt: skip
+
 ERRORS = (
     "error", "page not found", "not found", "file not found", "image not found", "access denied",
-    "access forbidden", "forbidden", "permission denied", "enable javascript", "please enable javascript",
+    "access forbidden", "permission denied", "enable javascript", "please enable javascript",
     "javascript is disabled", "javascript required", "your browser does not support * * *", "image unavailable",
     "image not available", "image is not available", "picture not available", "photo not available",
     "this image is no longer available", "this image is not available", "video unavailable", "content unavailable",
