@@ -13,10 +13,11 @@ from filters.text.completeness import cut_off, function_words, judged, participl
 class Completeness(CaptionFilter):
     """Keep captions with enough function words, and that do not end in the middle.
 
-    Closed-class words count, of whichever of 24 languages has most of them, and particles in Chinese, Japanese,
-    Korean and Thai; so does one English participle. Captions in Title Case need one word more, and those in
-    scripts whose words are not listed are kept. Cut off is what ends on an ellipsis, an open bracket, a comma,
-    or on a word that announces another one.
+    Closed-class words count, of whichever of 30 languages has most of them, and particles in Chinese, Japanese,
+    Korean and Thai; so does one English participle, and one end of a verb or a case where a language says by ends
+    what others say by small words. Captions in Title Case need one word more, German ones only where nearly all
+    words have a capital, and those in scripts whose words are not listed are kept. Cut off is what ends on an
+    ellipsis, an open bracket, a comma, or on a word that announces another one.
     """
 
     reason: ClassVar[str] = "completeness"

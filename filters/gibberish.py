@@ -36,8 +36,8 @@ class Gibberish(CaptionFilter):
     unit: ClassVar[str] = "log per letter pair"
     threshold: ClassVar[str] = "min_likelihood"
     origin: ClassVar[str] = (
-        "ours: of real captions of seven words and more, one in ten thousand lies lower; Data-Juicer's perplexity "
-        "needs a language model per language"
+        "ours: of 151,408 distinct captions of web pages with sixteen Latin letters and more, labelled ones left "
+        "out, four lie lower, and all four are noise; Data-Juicer's perplexity needs a language model per language"
     )
     examples: ClassVar[Examples] = Examples(
         (
@@ -76,9 +76,8 @@ class Gibberish(CaptionFilter):
         noise = unspeakable(captions, _CONSONANTS)
         is_digit = captions.kinds == DIGIT
         hexadecimal = is_digit | ((captions.latin >= 1) & (captions.latin <= 6))
-        in_base64 = is_digit | (captions.latin > 0) | (captions.points == ord("+")) | (captions.points == ord("/"))
         noise |= captions.matches(_HEX, has_run(captions, hexadecimal, 12) & (digits(captions) > 0))
-        noise |= captions.matches(_BASE64, has_run(captions, in_base64, 40) & (digits(captions) > 0))
+        noise |= captions.matches(_BASE64, has_run(captions, captions.points > ord(" "), 40) & (digits(captions) > 0))
         return ~(unlikely | noise | _mojibake(captions))
 
 

@@ -42,7 +42,7 @@ class LetterShare(CaptionFilter):
         found = letters(captions)
         few = np.flatnonzero(found < captions.length * np.float32(self.min_share))
         if len(few):
-            spoken = few[connected(captions)[few]]
+            spoken = few[connected(captions, few)]
             found = found.copy()
             found[spoken] += digits(captions)[spoken]
         return share(found, captions.length)

@@ -6,9 +6,9 @@ import numpy as np
 from pydantic import Field
 
 from filters.base import CaptionFilter, Examples, Mask, Measure
-from filters.text.captions import Captions, Floats, remembered
+from filters.text.captions import Captions, Floats, Ints, remembered
 from filters.text.characters import share
-from filters.text.words import words_of
+from filters.text.words import words_in, words_of
 
 
 @remembered
@@ -17,10 +17,11 @@ def _mean_length(captions: Captions) -> Floats:
     return share(np.bincount(words.rows, weights=words.sizes, minlength=len(captions)), words.counts)
 
 
-def _single(captions: Captions) -> Floats:
-    """Return the share of words that are one letter."""
-    words = words_of(captions)
-    return share(np.bincount(words.rows[words.sizes == 1], minlength=len(captions)), words.counts)
+def _single(captions: Captions, some: Ints) -> Floats:
+    """Return the share of words that are one letter, of some captions."""
+    words, positions = words_of(captions), words_in(captions, some)
+    singles = words.rows[positions[words.sizes[positions] == 1]]
+    return share(np.bincount(singles, minlength=len(captions))[some], words.counts[some])
 
 
 class Readability(CaptionFilter):
@@ -69,9 +70,10 @@ class Readability(CaptionFilter):
     def passes(self, captions: Captions) -> Mask:
         """Keep what reads like words."""
         words, mean = words_of(captions), _mean_length(captions)
-        short = np.flatnonzero(mean < np.float32(self.min_mean))
-        odd = mean > np.float32(self.max_mean)
-        odd[short] = _single(captions)[short] >= np.float32(self.min_single) if len(short) else False
-        odd &= words.counts >= self.min_words
+        counted = words.counts >= self.min_words
+        odd = (mean > np.float32(self.max_mean)) & counted
+        short = np.flatnonzero((mean < np.float32(self.min_mean)) & counted)
+        if len(short):
+            odd[short] = _single(captions, short) >= np.float32(self.min_single)
         odd[words.rows[words.sizes > self.max_word]] = True
         return ~odd

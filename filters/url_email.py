@@ -48,9 +48,12 @@ class UrlEmail(CaptionFilter):
 def addressed(captions: Captions) -> Mask:
     """Return which captions may hold an address: an at sign, or a dot or slash between what belongs together."""
     points = captions.points
-    where = points == ord("@")
+    dots, slashes = np.flatnonzero(points == ord(".")), np.flatnonzero(points == ord("/"))
     # Endings are in small letters: "U.S. Army" is not looked at any closer.
-    small = (points >= ord("a")) & (points <= ord("z"))
-    where[:-1] |= (points[:-1] == ord(".")) & small[1:]
-    where[1:] |= (points[1:] == ord("/")) & (points[:-1] == ord("/"))
-    return captions.having(np.asarray(where))
+    after = points[dots + 1]
+    dots = dots[(after >= ord("a")) & (after <= ord("z"))]
+    slashes = slashes[points[slashes - 1] == ord("/")]
+    found = np.zeros(len(captions), dtype=bool)
+    for places in (np.flatnonzero(points == ord("@")), dots, slashes):
+        found[captions.rows_of(places)] = True
+    return found

@@ -21,7 +21,7 @@ from filters.text.function_words import (
     WITHOUT_ARTICLES,
 )
 from filters.text.lexicon import Role, listed_words, numbered, with_role
-from filters.text.words import fours, packed, words_of
+from filters.text.words import fours, packed, words_in, words_of
 
 # Scripts of the languages listed in `FUNCTION_WORDS`, and those with particles.
 JUDGED_SCRIPTS = (
@@ -63,13 +63,7 @@ def _spoken(lane: str) -> list[npt.NDArray[np.uint64]]:
 def by_language(captions: Captions) -> npt.NDArray[Any]:
     """Return closed-class words of each listed language, shape (samples, languages and padding)."""
     positions, numbers = numbered(captions, Role.FUNCTION)
-    words = words_of(captions)
-    # Letters beside a digit are part of a number or a name of a file, as "de" in "c613de94".
-    begins = words.begins[positions]
-    alone = captions.kinds[begins - 1] != DIGIT
-    alone &= captions.kinds[begins + words.sizes[positions]] != DIGIT
-    positions, numbers = positions[alone], numbers[alone]
-    rows = words.rows[positions]
+    rows = words_of(captions).rows[positions]
     firsts = np.flatnonzero(np.append(True, rows[1:] != rows[:-1])) if len(rows) else rows
     most = int(np.diff(np.append(firsts, len(rows))).max(initial=0))
     # One addition counts eight languages, or four where a caption has so many words that a lane spills over.
@@ -94,24 +88,38 @@ def function_words(captions: Captions) -> Ints:
         return np.zeros(0, dtype=np.int64)
     best = counts.argmax(axis=1)
     found = counts[np.arange(len(captions)), best].astype(np.int64)
-    ended = _endings(captions)
-    # Where nothing but an ending was found, no language is known that would have articles.
-    found += _without_articles()[best] & (found > 0) | (found == 0) & (ended > 0)
-    found += ended
+    granted = _without_articles()[best] & (found > 0)
     _, rows, points = foreign(captions)
     if len(points):
+        # Two closed-class words are enough by themselves; few captions beyond ASCII have fewer.
+        ended = _endings(captions, found < 2)
+        # Where nothing but an ending was found, no language is known that would have articles.
+        granted |= (found == 0) & (ended > 0)
+        found += ended
         found += _particles(captions, rows, points)
         found += _korean_endings(captions) + _arabic_affixes(captions)
         thai = np.unique(rows[(points >= 0xE00) & (points <= 0xE7F)])
         if len(thai):
             counted = pc.count_substring_regex(captions.text.take(pa.array(thai)), "|".join(THAI_WORDS))
             found[thai] += counted.to_numpy(zero_copy_only=False)
-    return np.asarray(found)
+    return np.asarray(found + granted)
 
 
-def connected(captions: Captions) -> Bools:
-    """Return which captions show two function words or particles; what is granted to a single word is none."""
-    return (function_words(captions) >= 2) & (by_language(captions).max(axis=1, initial=0) != 1)
+def connected(captions: Captions, some: Ints) -> Bools:
+    """Return which of some captions show two function words of any language, or two particles.
+
+    Letters beside a digit or an underscore are part of a number or a name of a file, as "de" in "c613de94".
+    """
+    words = words_of(captions)
+    positions = words_in(captions, some)
+    listed = np.zeros(len(words.keys), dtype=bool)
+    listed[with_role(captions, Role.FUNCTION)] = True
+    positions = positions[listed[positions]]
+    for size in (np.full(1, -1), words.sizes):
+        places = words.begins[positions] + np.take(size, positions, mode="clip")
+        positions = positions[(captions.kinds[places] != DIGIT) & (captions.points[places] != ord("_"))]
+    found = np.bincount(words.rows[positions], minlength=len(captions))[some]
+    return np.asarray((found >= 2) | ((unspaced(captions)[some] > 0) & (function_words(captions)[some] >= 2)))
 
 
 def _particles(captions: Captions, rows: Ints, points: npt.NDArray[np.uint32]) -> Ints:
@@ -128,29 +136,35 @@ def _listed_endings() -> tuple[tuple[Bools, tuple[npt.NDArray[np.uint64], ...]],
     """Return for each language the letters that show it, and its endings of two, three and four letters."""
     return tuple(
         (
-            _marked(letters + letters.upper()),
+            _marked(signs + signs.upper()),
             tuple(np.array([packed(each) for each in ends.split() if len(each) == size]) for size in (2, 3, 4)),
         )
-        for letters, ends in ENDINGS.values()
+        for signs, ends in ENDINGS.values()
     )
 
 
-def _endings(captions: Captions) -> Ints:
-    """Return one for captions with a word in small letters that ends as verbs and cases of its language do."""
+def _endings(captions: Captions, among: Bools) -> Ints:
+    """Return one for captions, of some, with a word in small letters that ends like a verb or a case."""
     found = np.zeros(len(captions), dtype=np.int64)
     _, rows, points = foreign(captions)
+    some = among[rows]
+    rows, points = rows[some], points[some]
     if not len(points):
         return found
     words = words_of(captions)
-    long = np.flatnonzero((words.sizes >= _SHORTEST_ENDED) & (captions.kinds[words.begins] != UPPER))
+    beyond = np.zeros(len(captions), dtype=bool)
+    beyond[rows] = True
+    long = np.flatnonzero(beyond[words.rows] & (words.sizes >= _SHORTEST_ENDED))
+    long = long[captions.kinds[words.begins[long]] != UPPER]
     last = fours(captions)[words.begins[long] + words.sizes[long] - 4]
-    for letters, listed in _listed_endings():
+    ended_rows = words.rows[long]
+    for signs, listed in _listed_endings():
         shown = np.zeros(len(captions), dtype=bool)
-        shown[rows[np.take(letters, points, mode="wrap")]] = True
-        mine = np.flatnonzero(shown[words.rows[long]])
+        shown[rows[np.take(signs, points, mode="wrap")]] = True
+        mine = np.flatnonzero(shown[ended_rows])
         for dropped, ends in zip((32, 16, 0), listed, strict=True):
             ended = np.isin(last[mine] >> np.uint64(dropped), ends)
-            found[words.rows[long[mine[ended]]]] = 1
+            found[ended_rows[mine[ended]]] = 1
     return found
 
 
@@ -224,6 +238,8 @@ def judged(captions: Captions) -> Bools:
     numbers = [SCRIPT_NAMES.index(name) for name in JUDGED_SCRIPTS]
     found = ascii_letters(captions) > 0
     _, rows, points = foreign(captions)
+    if not len(points):
+        return found
     known = np.isin(np.arange(len(SCRIPT_NAMES)), numbers)
     found[rows[known[np.take(scripts(), points, mode="wrap")]]] = True
     return found

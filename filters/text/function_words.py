@@ -22,8 +22,10 @@ FUNCTION_WORDS: dict[str, str] = {
     "se si",
     "es": "el la los las un una de del en con por para es son y que al su sus se lo como más no sobre entre desde "
     "hasta este esta estos estas fue ser está están sin muy mi tu ha han donde cuando o",
-    "it": "il lo la i gli le un uno una di da del della dello dei degli delle al allo alla ai alle nel nella nei sul "
-    "sulla dal dalla con su per che sono è e non si come più tra fra ed ha questo questa suo sua anche in ma o se ci",
+    "it": "il lo la i gli le un uno una di da del della dello dei degli delle al allo alla ai alle nel nella "
+    "nei sul "
+    "sulla dal dalla con su per che sono è e non si come più tra fra ed ha questo questa suo sua anche in ma o "
+    "se ci",
     "pt": "o os as um uma do da dos das no na nos nas com para em ao aos à às por pelo pela que é são e de não se "
     "mais "
     "como foi seu sua sobre entre este esta ou ser está muito quando mas",
@@ -108,11 +110,16 @@ FUNCTION_WORDS: dict[str, str] = {
     "fa": "و در به از که با این را برای است آن یک بر تا می شد شده هم یا اما شود کرد کرده کند می‌شود "
     "می‌کند دارد دارند داشت نیست بود بودند خواهد باید چرا چه اگر خود هر چگونه کجا وقتی پس ولی نیز همه "
     "بین روی زیر بعد قبل بدون درباره آنها ما شما من او ایشان هستند",
-    "hr": "je su i u na se da za od s sa iz do po o kao koji koja koje nije ili ali već samo bi će smo ste bio bila bilo što kako kada gdje "
-    "jer uz pri nakon prije između bez protiv ovo ova ovaj taj ta to njegov njihov njegova sve još više mu mi ti ga ih",
-    "sr": "је су и у на се да за од с са из до по о као који која које није или али већ само би ће смо сте био била било што "
-    "шта како када где јер уз при након пре између без против ово ова овај тај та то његов све још више му ми ти га их",
-    "sq": "të në e i dhe për me nga që është janë një si do u kjo ky këto më pas mbi nën pa ose por edhe kur ku çfarë duke kundër "
+    "hr": "je su i u na se da za od s sa iz do po o kao koji koja koje nije ili ali već samo bi će smo ste bio "
+    "bila bilo što kako kada gdje "
+    "jer uz pri nakon prije između bez protiv ovo ova ovaj taj ta to njegov njihov njegova sve još više mu mi "
+    "ti ga ih",
+    "sr": "је су и у на се да за од с са из до по о као који која које није или али већ само би ће смо сте био "
+    "била било што "
+    "шта како када где јер уз при након пре између без против ово ова овај тај та то његов све још више му ми "
+    "ти га их",
+    "sq": "të në e i dhe për me nga që është janë një si do u kjo ky këto më pas mbi nën pa ose por edhe kur ku "
+    "çfarë duke kundër "
     "deri ka kanë ishte ishin nuk ndërsa sipas gjatë tek vetëm pse se",
     "hi": "और के का की में है हैं से को पर एक यह वह ने भी तो ही था थे थी कर लिए साथ या जो नहीं हुए हुआ हुई "
     "किया करते करने करता गया गई गए रहा रही रहे होता होती हो इस उस इन उन जब तब तक अब लेकिन अगर क्या "
@@ -133,7 +140,7 @@ DANGLING: dict[str, str] = {
 }
 
 # They have no articles, so one word says as much as two elsewhere.
-WITHOUT_ARTICLES = ("ru", "uk", "bg", "sr", "pl", "cs", "sk", "hr", "fi", "tr", "id", "hi", "fa")
+WITHOUT_ARTICLES = ("ru", "uk", "bg", "sr", "pl", "cs", "sk", "hr", "fi", "tr", "id", "vi", "hi", "fa")
 
 # Particles, verbs and adverbs that sentences hardly do without, in scripts without spaces.
 HAN = (
@@ -177,7 +184,8 @@ THINGS = (
 ENDINGS: dict[str, tuple[str, str]] = {
     "hu": (
         "őűöüáóúí",
-        "ban ben val vel nak nek ból ből ról ről ral rel hoz hez tól től ként kel gal gel kat ket ása ése ött ják jük unk ünk",
+        "ban ben val vel nak nek ból ből ról ről ral rel hoz hez tól től ként kel gal gel kat ket ása ése ött "
+        "ják jük unk ünk",
     ),
     "fi": ("äöå", "ssa ssä sta stä lla llä lta ltä lle een iin ään nut nyt vat vät taan tään eet isi"),
     "tr": ("ışğçöü", "dı dü tı tü yor mış miş müş muş dan den tan ten nın nin nün nun ması mesi ında inde ndan nden"),

@@ -13,13 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from filters.text.captions import Bools, Captions, Floats, Ints, remembered
-from filters.text.characters import has_run
+from filters.text.characters import has_run, letters
 
 PATH = Path(__file__).with_name("letter_pairs.json")
 SYMBOLS = 27
 _CONSONANTS = "bcdfghjklmnpqrstvwxz"
 _IS_CONSONANT = bytes(0 < number < 27 and chr(ord("a") - 1 + number) in _CONSONANTS for number in range(256))
-_SUSPECT = 5
+_SUSPECT = 6
 
 
 @remembered
@@ -30,10 +30,21 @@ def stretched(captions: Captions) -> npt.NDArray[np.bool_]:
     return found
 
 
+@remembered
+def suspect(captions: Captions) -> Ints:
+    """Return the captions with six Latin consonants in a row; noise has them, and nearly all others do not."""
+    return np.flatnonzero(has_run(captions, consonants(captions), _SUSPECT))
+
+
 def unspeakable(captions: Captions, size: int) -> Bools:
-    """Return which captions have `size` Latin consonants in a row, each counted once however often it repeats."""
+    """Return which captions have `size` Latin consonants in a row, each counted once however often it repeats.
+
+    Args:
+        captions: Where to look.
+        size: At least six.
+    """
     found = np.zeros(len(captions), dtype=bool)
-    rows = np.flatnonzero(has_run(captions, consonants(captions), size))
+    rows = suspect(captions)
     if len(rows):
         positions, _ = captions.spread(rows)
         positions = positions[~stretched(captions)[positions]]
@@ -72,6 +83,8 @@ def learn(batches: Iterable[Captions]) -> npt.NDArray[np.int32]:
 @remembered
 def latin_letters(captions: Captions) -> Ints:
     """Return Latin letters of each caption."""
+    if captions.points.dtype == np.uint8:
+        return letters(captions)
     return captions.count(captions.latin > 0)
 
 
@@ -85,11 +98,11 @@ def consonants(captions: Captions) -> npt.NDArray[np.bool_]:
 def likelihood(captions: Captions) -> Floats:
     """Return the mean logarithm per letter pair, begins and ends of words included, doubled letters left out.
 
-    0 without five Latin consonants in a row: noise has them, and nine captions in ten do not, which are not
-    looked at any closer.
+    0 without six Latin consonants in a row: noise has them, and nearly all captions do not, which are not looked at
+    any closer.
     """
     found = np.zeros(len(captions), dtype=np.float32)
-    rows = np.flatnonzero(has_run(captions, consonants(captions), _SUSPECT))
+    rows = suspect(captions)
     if len(rows):
         positions, starts = captions.spread(rows)
         some = pairs(captions)[positions]

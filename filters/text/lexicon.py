@@ -86,9 +86,17 @@ def _found(captions: Captions) -> tuple[Ints, Ints, npt.NDArray[np.uint8]]:
     return positions, numbers, roles[numbers]
 
 
+@remembered
+def _rare(captions: Captions) -> tuple[Ints, Ints, npt.NDArray[np.uint8]]:
+    """Return the same without words that are function words alone, which most listed words are."""
+    positions, numbers, roles = _found(captions)
+    some = np.flatnonzero(roles != np.uint8(Role.FUNCTION))
+    return positions[some], numbers[some], roles[some]
+
+
 def numbered(captions: Captions, role: Role) -> tuple[Ints, Ints]:
     """Return positions of words with a role among the words of the batch, ascending, and their numbers."""
-    positions, numbers, roles = _found(captions)
+    positions, numbers, roles = _found(captions) if role is Role.FUNCTION else _rare(captions)
     some = np.flatnonzero(roles & np.uint8(role))
     return positions[some], numbers[some]
 

@@ -20,6 +20,11 @@ Keys = npt.NDArray[np.uint64]
 LETTERS_AT_ONCE = 4
 _MOST_LETTERS = 16
 MIX = np.uint64(0x9E3779B97F4A7C15)
+_SHIFT = np.uint64(29)
+# By how many letters a word has: which of the first four there are, and which of the next four.
+_LETTERS = (0xFFFF, 0xFFFFFFFF, 0xFFFFFFFFFFFF, 0xFFFFFFFFFFFFFFFF)
+_FIRST = np.array([0, *_LETTERS], dtype=np.uint64)
+_NEXT = np.array([0, 0, 0, 0, 0, *_LETTERS], dtype=np.uint64)
 MASKS = np.array([0, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFFFFFF, 0xFFFFFFFFFFFFFFFF], dtype=np.uint64)
 
 
@@ -57,6 +62,14 @@ def words_of(captions: Captions) -> Words:
     return Words(begins, sizes, rows, counts, _keys(captions, begins, sizes))
 
 
+def words_in(captions: Captions, rows: Ints) -> Ints:
+    """Return the numbers of all words of some captions."""
+    words = words_of(captions)
+    sizes = words.counts[rows]
+    begins = np.cumsum(sizes) - sizes
+    return np.asarray(np.repeat(words.firsts[rows] - begins, sizes) + np.arange(sizes.sum()))
+
+
 @remembered
 def fours(captions: Captions) -> Keys:
     """Return the four code points from each position on, letter case folded, sixteen bits each, first lowest."""
@@ -73,14 +86,18 @@ def _keys(captions: Captions, begins: Ints, sizes: Ints) -> Keys:
     read = fours(captions)
     keys = sizes.astype(np.uint64) * MIX
     # Nearly all words are looked at twice; looking those up that need it would cost more.
-    for skipped in (0, LETTERS_AT_ONCE):
-        left = np.clip(sizes - skipped, 0, LETTERS_AT_ONCE)
-        keys = mixed(keys ^ (read[begins + skipped] & MASKS[left]))
+    for skipped, masks in ((0, _FIRST), (LETTERS_AT_ONCE, _NEXT)):
+        letters = read[begins + skipped]
+        letters &= np.take(masks, sizes, mode="clip")
+        keys ^= letters
+        keys *= MIX
+        keys ^= keys >> _SHIFT
+    some = np.flatnonzero(sizes > 2 * LETTERS_AT_ONCE)
     for skipped in range(2 * LETTERS_AT_ONCE, _MOST_LETTERS, LETTERS_AT_ONCE):
-        some = np.flatnonzero(sizes > skipped)
+        some = some[sizes[some] > skipped]
         left = np.minimum(sizes[some] - skipped, LETTERS_AT_ONCE)
         keys[some] = mixed(keys[some] ^ (read[begins[some] + skipped] & MASKS[left]))
-    long = np.flatnonzero(sizes > _MOST_LETTERS)
+    long = some[sizes[some] > _MOST_LETTERS]
     ends = begins[long] + sizes[long]
     keys[long] = mixed(keys[long] ^ read[ends - LETTERS_AT_ONCE])
     return keys
@@ -89,7 +106,7 @@ def _keys(captions: Captions, begins: Ints, sizes: Ints) -> Keys:
 def mixed(keys: Keys) -> Keys:
     """Return keys with every bit depending on many others."""
     keys = keys * MIX
-    return np.asarray(keys ^ (keys >> np.uint64(29)))
+    return np.asarray(keys ^ (keys >> _SHIFT))
 
 
 def keys_of(words: Iterable[str]) -> Keys:
