@@ -1,4 +1,4 @@
-"""The strict policy and its single rules against a reader's judgements of real captions (docs/reference/caption-labels.md).
+"""The strict policy and its rules against a reader's judgements of real captions (docs/reference/caption-labels.md).
 
 The tables hold hashes; the captions themselves are in a file that lies beside the repository or not at all.
 """
@@ -77,7 +77,6 @@ def test_a_reason_is_right_where_it_is_given(reason: str, split: str) -> None:
 
 
 def test_the_sheets_name_rules_and_captions_that_there_are() -> None:
-    for name in ("caption_labels", "rule_hits"):
-        assert {row["split"] for split in ("tune", "held_out") for row in sheet(name, split)} == {"tune", "held_out"}
+    assert len(sheet("caption_labels", "tune")) + len(sheet("caption_labels", "held_out")) >= 600
     reasons = {row["reason"] for row in sheet("rule_hits", "tune")}
     assert reasons <= set(FILTERS) & set(BITS)
