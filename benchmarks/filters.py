@@ -49,6 +49,7 @@ RESULTS = Path(__file__).parent / "results" / "filters.json"
 CAPTIONS = Path(os.environ.get("BENCHMARK_CAPTIONS", "../shared/data/web-alt-text.parquet"))
 PEERS_PYTHON = os.environ.get("PEERS_PYTHON", "/tmp/peers-venv/bin/python")
 ROWS, NUMBERS, PEER_ROWS, ROUNDS = 1_000_000, 4_000_000, 20_000, 3
+ALONE_ROWS = 200_000
 GOALS = {"captions": 0.5e6, "numbers": 15e6, "data_juicer": 100.0, "datatrove": 50.0}
 SETTINGS = {
     "text_length": {"min_len": 5, "max_len": 200},
@@ -166,11 +167,12 @@ def _compared(theirs: dict[str, Any], rules: Sequence[Filter], text: pa.Array) -
             "same_rows": same,
             "kept": int(kept.sum()),
             "their_rows_per_core_second": PEER_ROWS / their["cpu_seconds"],
+            "our_rows_per_core_second": _speed([rule], text.slice(0, ALONE_ROWS)),
         }
         if same:
             equal.append(rule)
     their_seconds = sum(theirs["rules"][rule.reason]["cpu_seconds"] for rule in equal) / PEER_ROWS
-    our_seconds = cpu_seconds(lambda: _keep_all(equal, text)) / len(text)
+    our_seconds = 1 / _speed(equal, text)
     return {
         "version": theirs["version"],
         "rules": table,
@@ -179,6 +181,10 @@ def _compared(theirs: dict[str, Any], rules: Sequence[Filter], text: pa.Array) -
         "our_rows_per_core_second": 1 / our_seconds if equal else None,
         "times_faster": their_seconds / our_seconds if equal else None,
     }
+
+
+def _speed(rules: Sequence[Filter], text: pa.Array) -> float:
+    return len(text) / cpu_seconds(lambda: _keep_all(rules, text))
 
 
 def _keep_all(rules: Sequence[Filter], text: pa.Array) -> None:

@@ -75,7 +75,7 @@ class Gibberish(CaptionFilter):
         unlikely &= latin_letters(captions) * 2 >= letters(captions)
         noise = unspeakable(captions, _CONSONANTS)
         is_digit = captions.kinds == DIGIT
-        hexadecimal = is_digit | ((captions.latin >= 1) & (captions.latin <= 6))
+        hexadecimal = is_digit | (captions.latin - np.uint8(1) < 6)
         noise |= captions.matches(_HEX, has_run(captions, hexadecimal, 12) & (digits(captions) > 0))
         noise |= captions.matches(_BASE64, has_run(captions, captions.points > ord(" "), 40) & (digits(captions) > 0))
         return ~(unlikely | noise | _mojibake(captions))

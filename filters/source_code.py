@@ -23,7 +23,12 @@ _KINDS = (
 
 @remembered
 def _kinds(captions: Captions) -> Ints:
-    among = captions.having(captions.kinds == code_points.MARKUP)
+    signs = np.flatnonzero(captions.kinds == code_points.MARKUP)
+    points, after = captions.points[signs], captions.points[signs + 1]
+    # Prices and "this & that" are most of it, and no code.
+    signs = signs[(points != ord("$")) & ((points != ord("&")) | (after != ord(" ")))]
+    among = np.zeros(len(captions), dtype=bool)
+    among[captions.rows_of(signs)] = True
     found = np.zeros(len(captions), dtype=np.int64)
     for pattern in _KINDS:
         found += captions.matches(pattern, among)

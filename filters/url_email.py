@@ -48,12 +48,11 @@ class UrlEmail(CaptionFilter):
 def addressed(captions: Captions) -> Mask:
     """Return which captions may hold an address: an at sign, or a dot or slash between what belongs together."""
     points = captions.points
-    dots, slashes = np.flatnonzero(points == ord(".")), np.flatnonzero(points == ord("/"))
+    places = np.flatnonzero((points == ord("@")) | (points == ord(".")) | (points == ord("/")))
+    sign, before, after = points[places], points[places - 1], points[places + 1]
     # Endings are in small letters: "U.S. Army" is not looked at any closer.
-    after = points[dots + 1]
-    dots = dots[(after >= ord("a")) & (after <= ord("z"))]
-    slashes = slashes[points[slashes - 1] == ord("/")]
+    small = (after >= ord("a")) & (after <= ord("z"))
+    told = (sign == ord("@")) | ((sign == ord(".")) & small) | ((sign == ord("/")) & (before == ord("/")))
     found = np.zeros(len(captions), dtype=bool)
-    for places in (np.flatnonzero(points == ord("@")), dots, slashes):
-        found[captions.rows_of(places)] = True
+    found[captions.rows_of(places[told])] = True
     return found

@@ -20,7 +20,7 @@ from filters.text.function_words import (
     THAI_WORDS,
     WITHOUT_ARTICLES,
 )
-from filters.text.lexicon import Role, listed_words, numbered, with_role
+from filters.text.lexicon import Role, function_positions, listed_words, with_role
 from filters.text.words import fours, packed, words_in, words_of
 
 # Scripts of the languages listed in `FUNCTION_WORDS`, and those with particles.
@@ -62,7 +62,7 @@ def _spoken(lane: str) -> list[npt.NDArray[np.uint64]]:
 @remembered
 def by_language(captions: Captions) -> npt.NDArray[Any]:
     """Return closed-class words of each listed language, shape (samples, languages and padding)."""
-    positions, numbers = numbered(captions, Role.FUNCTION)
+    positions, numbers = function_positions(captions)
     rows = words_of(captions).rows[positions]
     firsts = np.flatnonzero(np.append(True, rows[1:] != rows[:-1])) if len(rows) else rows
     most = int(np.diff(np.append(firsts, len(rows))).max(initial=0))
@@ -113,7 +113,7 @@ def connected(captions: Captions, some: Ints) -> Bools:
     words = words_of(captions)
     positions = words_in(captions, some)
     listed = np.zeros(len(words.keys), dtype=bool)
-    listed[with_role(captions, Role.FUNCTION)] = True
+    listed[function_positions(captions)[0]] = True
     positions = positions[listed[positions]]
     for size in (np.full(1, -1), words.sizes):
         places = words.begins[positions] + np.take(size, positions, mode="clip")

@@ -22,12 +22,10 @@ _IS_CONSONANT = bytes(0 < number < 27 and chr(ord("a") - 1 + number) in _CONSONA
 _SUSPECT = 6
 
 
-@remembered
-def stretched(captions: Captions) -> npt.NDArray[np.bool_]:
-    """Return which code points repeat the letter before them: "yesss" is a word that was drawn out."""
-    found = np.zeros(len(captions.latin), dtype=bool)
-    found[1:] = (captions.latin[1:] == captions.latin[:-1]) & (captions.latin[1:] > 0)
-    return found
+def stretched(captions: Captions, positions: Ints) -> Bools:
+    """Return which of some code points repeat the letter before them: "yesss" is a word that was drawn out."""
+    letter = captions.latin[positions]
+    return np.asarray((letter == captions.latin[positions - 1]) & (letter > 0))
 
 
 @remembered
@@ -47,7 +45,7 @@ def unspeakable(captions: Captions, size: int) -> Bools:
     rows = suspect(captions)
     if len(rows):
         positions, _ = captions.spread(rows)
-        positions = positions[~stretched(captions)[positions]]
+        positions = positions[~stretched(captions, positions)]
         inside = np.append(False, consonants(captions)[positions])  # a caption begins with a line feed
         edges = np.flatnonzero(np.diff(np.append(inside, False).astype(np.int8)))
         runs = edges[1::2] - edges[::2] >= size
@@ -105,8 +103,8 @@ def likelihood(captions: Captions) -> Floats:
     rows = suspect(captions)
     if len(rows):
         positions, starts = captions.spread(rows)
-        some = pairs(captions)[positions]
-        some[stretched(captions)[positions + 1]] = 0
+        some = captions.latin[positions].astype(np.uint16) * np.uint16(SYMBOLS) + captions.latin[positions + 1]
+        some[stretched(captions, positions + 1)] = 0
         # Whole numbers add up alike in any batch; floats would not.
         sums = np.add.reduceat(np.take(table(), some, mode="wrap"), starts, dtype=np.int32)
         sizes = np.add.reduceat(some > 0, starts, dtype=np.int32)

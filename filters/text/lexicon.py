@@ -94,6 +94,12 @@ def _rare(captions: Captions) -> tuple[Ints, Ints, npt.NDArray[np.uint8]]:
     return positions[some], numbers[some], roles[some]
 
 
+@remembered
+def function_positions(captions: Captions) -> tuple[Ints, Ints]:
+    """Return positions of function words among the words of the batch, ascending, and their numbers."""
+    return numbered(captions, Role.FUNCTION)
+
+
 def numbered(captions: Captions, role: Role) -> tuple[Ints, Ints]:
     """Return positions of words with a role among the words of the batch, ascending, and their numbers."""
     positions, numbers, roles = _found(captions) if role is Role.FUNCTION else _rare(captions)

@@ -51,10 +51,11 @@ class Words(NamedTuple):
 @remembered
 def words_of(captions: Captions) -> Words:
     """Return the words of all captions."""
-    inside = (captions.kinds >= MARK) & (captions.kinds <= UPPER)
+    inside = captions.kinds - np.uint8(MARK) <= UPPER - MARK  # what is lower wraps round
     change = inside[1:] ^ inside[:-1]
     edges = np.flatnonzero(change) + 1  # begin, end, begin, end: the row starts and ends outside of words
-    begins, sizes = edges[::2], edges[1::2] - edges[::2]
+    begins = np.ascontiguousarray(edges[::2])
+    sizes = edges[1::2] - begins
     starting = np.zeros(len(inside), dtype=bool)
     starting[1:] = change & inside[1:]
     counts = captions.count(starting)
@@ -127,7 +128,8 @@ class Lookup:
 
     def __init__(self, table: Mapping[int, int]) -> None:
         """Take keys with their values; values are small and not negative."""
-        self._keys = np.array([0, *sorted(table)], dtype=np.uint64)  # entry 0 stands for "not in the table"
+        # Entry 0 stands for "not in the table"; its key is one whose slot holds another entry, so it is never met.
+        self._keys = np.array([min(table, default=0), *sorted(table)], dtype=np.uint64)
         self._values = np.array([0, *(table[key] for key in sorted(table))], dtype=np.int64)
         self._factor, self._shift = self._apart(self._keys[1:])
         self._slots = np.zeros(1 << int(np.uint64(64) - self._shift), dtype=np.uint32)
@@ -149,7 +151,9 @@ class Lookup:
     def find(self, keys: Keys) -> tuple[Ints, Ints]:
         """Return the positions of the keys that are in the table, and their values."""
         entries = self._slots[self._slot(keys)]
-        hits = np.flatnonzero((self._keys[entries] == keys) & (entries > 0))
+        hits = np.flatnonzero(self._keys[entries] == keys)
+        if len(self._keys) == 1:
+            hits = hits[:0]
         return hits, self._values[entries[hits]]
 
 
