@@ -5,21 +5,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from filters.text.captions import Bools, Captions, Floats, Ints, remembered
 from filters.text.characters import ascii_letters, foreign, letters, share, unspaced
-from filters.text.code_points import DIGIT, POINTS, SCRIPT_NAMES, UPPER, scripts
-from filters.text.function_words import (
-    ENDINGS,
-    FUNCTION_WORDS,
-    HAN,
-    KANA,
-    KOREAN_ENDINGS,
-    THAI_WORDS,
-    WITHOUT_ARTICLES,
-)
+from filters.text.code_points import DIGIT, SCRIPT_NAMES, UPPER, scripts
+from filters.text.endings import arabic_affixes, endings, korean_endings, marked, particles, thai_words
+from filters.text.function_words import FUNCTION_WORDS, WITHOUT_ARTICLES
 from filters.text.lexicon import Role, function_positions, listed_words, with_role
 from filters.text.words import fours, packed, words_in, words_of
 
@@ -29,17 +20,7 @@ JUDGED_SCRIPTS = (
 )  # fmt: skip
 
 _OPEN_SIGNS = ",，、:;-–—|/&([{…"
-_ARABIC_PREFIXES = "وبلكف"
-_ARABIC_SUFFIXES = ("ها", "هم")
-_SHORTEST_ENDED = 5
 _MOST_GERMAN = np.float32(0.8)
-
-
-@cache
-def _marked(signs: str) -> Bools:
-    table = np.zeros(POINTS, dtype=bool)
-    table[[ord(each) for each in signs]] = True
-    return table
 
 
 @cache
@@ -89,20 +70,19 @@ def function_words(captions: Captions) -> Ints:
     best = counts.argmax(axis=1)
     found = counts[np.arange(len(captions)), best].astype(np.int64)
     granted = _without_articles()[best] & (found > 0)
-    _, rows, points = foreign(captions)
-    if len(points):
+    if len(foreign(captions)[2]):
         # Two closed-class words are enough by themselves; few captions beyond ASCII have fewer.
-        ended = _endings(captions, found < 2)
+        ended = endings(captions, found < 2)
         # Where nothing but an ending was found, no language is known that would have articles.
         granted |= (found == 0) & (ended > 0)
-        found += ended
-        found += _particles(captions, rows, points)
-        found += _korean_endings(captions) + _arabic_affixes(captions)
-        thai = np.unique(rows[(points >= 0xE00) & (points <= 0xE7F)])
-        if len(thai):
-            counted = pc.count_substring_regex(captions.text.take(pa.array(thai)), "|".join(THAI_WORDS))
-            found[thai] += counted.to_numpy(zero_copy_only=False)
+        found += (
+            ended + particles(captions) + korean_endings(captions) + arabic_affixes(captions) + thai_words(captions)
+        )
     return np.asarray(found + granted)
+
+
+def _apart(captions: Captions, places: Ints) -> Bools:
+    return np.asarray((captions.kinds[places] != DIGIT) & (captions.points[places] != ord("_")))
 
 
 def connected(captions: Captions, some: Ints) -> Bools:
@@ -115,84 +95,10 @@ def connected(captions: Captions, some: Ints) -> Bools:
     listed = np.zeros(len(words.keys), dtype=bool)
     listed[function_positions(captions)[0]] = True
     positions = positions[listed[positions]]
-    for size in (np.full(1, -1), words.sizes):
-        places = words.begins[positions] + np.take(size, positions, mode="clip")
-        positions = positions[(captions.kinds[places] != DIGIT) & (captions.points[places] != ord("_"))]
+    positions = positions[_apart(captions, words.begins[positions] - 1)]
+    positions = positions[_apart(captions, words.begins[positions] + words.sizes[positions])]
     found = np.bincount(words.rows[positions], minlength=len(captions))[some]
     return np.asarray((found >= 2) | ((unspaced(captions)[some] > 0) & (function_words(captions)[some] >= 2)))
-
-
-def _particles(captions: Captions, rows: Ints, points: npt.NDArray[np.uint32]) -> Ints:
-    """Return Japanese particles, and Chinese ones where nothing is Japanese: names hold the same characters."""
-    kana = np.bincount(rows[np.take(_marked(KANA), points, mode="wrap")], minlength=len(captions))
-    han = np.bincount(rows[np.take(_marked(HAN), points, mode="wrap")], minlength=len(captions))
-    japanese = np.zeros(len(captions), dtype=bool)
-    japanese[rows[(points >= 0x3041) & (points <= 0x30FF)]] = True
-    return np.where(japanese, kana, han)
-
-
-@cache
-def _listed_endings() -> tuple[tuple[Bools, tuple[npt.NDArray[np.uint64], ...]], ...]:
-    """Return for each language the letters that show it, and its endings of two, three and four letters."""
-    return tuple(
-        (
-            _marked(signs + signs.upper()),
-            tuple(np.array([packed(each) for each in ends.split() if len(each) == size]) for size in (2, 3, 4)),
-        )
-        for signs, ends in ENDINGS.values()
-    )
-
-
-def _endings(captions: Captions, among: Bools) -> Ints:
-    """Return one for captions, of some, with a word in small letters that ends like a verb or a case."""
-    found = np.zeros(len(captions), dtype=np.int64)
-    _, rows, points = foreign(captions)
-    some = among[rows]
-    rows, points = rows[some], points[some]
-    if not len(points):
-        return found
-    words = words_of(captions)
-    beyond = np.zeros(len(captions), dtype=bool)
-    beyond[rows] = True
-    long = np.flatnonzero(beyond[words.rows] & (words.sizes >= _SHORTEST_ENDED))
-    long = long[captions.kinds[words.begins[long]] != UPPER]
-    last = fours(captions)[words.begins[long] + words.sizes[long] - 4]
-    ended_rows = words.rows[long]
-    for signs, listed in _listed_endings():
-        shown = np.zeros(len(captions), dtype=bool)
-        shown[rows[np.take(signs, points, mode="wrap")]] = True
-        mine = np.flatnonzero(shown[ended_rows])
-        for dropped, ends in zip((32, 16, 0), listed, strict=True):
-            ended = np.isin(last[mine] >> np.uint64(dropped), ends)
-            found[ended_rows[mine[ended]]] = 1
-    return found
-
-
-def _korean_endings(captions: Captions) -> Ints:
-    """Return Korean words that end in a particle."""
-    words = words_of(captions)
-    lasts = captions.points[words.begins + words.sizes - 1]
-    korean = np.flatnonzero((lasts >= 0xAC00) & (lasts <= 0xD7A3) & (words.sizes > 1))
-    endings = korean[np.isin(lasts[korean], [ord(each) for each in KOREAN_ENDINGS])]
-    return np.asarray(np.bincount(words.rows[endings], minlength=len(captions)))
-
-
-def _arabic_affixes(captions: Captions) -> Ints:
-    """Return Arabic words with the article, behind a preposition of one letter or not, or formed like a verb."""
-    words = words_of(captions)
-    firsts = captions.points[words.begins]
-    arabic = np.flatnonzero((firsts >= 0x600) & (firsts <= 0x6FF) & (words.sizes > 3))
-    begin = fours(captions)[words.begins[arabic]]
-    two = np.uint64(0xFFFFFFFF)
-    article = (begin & two) == packed("ال")
-    article |= ((begin >> np.uint64(16)) & two) == packed("ال")
-    article |= (begin & two) == packed("لل")
-    article &= np.isin(firsts[arabic], [ord(each) for each in "ا" + _ARABIC_PREFIXES])
-    end = fours(captions)[words.begins[arabic] + words.sizes[arabic] - 4] >> np.uint64(32)
-    verb = firsts[arabic] == ord("ي")
-    owned = np.isin(end, [packed(each) for each in _ARABIC_SUFFIXES])
-    joined = (firsts[arabic] == ord("و")) & (words.sizes[arabic] > 4)
-    return np.asarray(np.bincount(words.rows[arabic[article | verb | owned | joined]], minlength=len(captions)))
 
 
 @remembered
@@ -249,7 +155,7 @@ def judged(captions: Captions) -> Bools:
 def cut_off(captions: Captions) -> Bools:
     """Return which captions end on an open sign, an ellipsis, or a word that announces another."""
     lasts = captions.points[captions.last]
-    found = np.take(_marked(_OPEN_SIGNS), lasts, mode="wrap")
+    found = np.take(marked(_OPEN_SIGNS), lasts, mode="wrap")
     before = [captions.points[np.maximum(captions.last - back, 0)] == ord(".") for back in (1, 2)]
     found |= (lasts == ord(".")) & before[0] & before[1]
     words, hits = words_of(captions), with_role(captions, Role.DANGLING)

@@ -52,15 +52,16 @@ FUNCTION_WORDS: dict[str, str] = {
     "pl": "i w we na z ze do od po dla za przez przy pod nad jest są był była nie się to ten ta te który "
     "która które oraz że jak o u czy ale lub jego jej ich tym tego przed między bez także już tylko "
     "bardzo może można będzie były gdzie kiedy co kto tak tu tam mu nas wam sobie swoje swój swoją jako "
-    "więc dlaczego ponieważ podczas przeciw wobec według bo aby żeby by jeszcze którzy których którym",
+    "więc dlaczego ponieważ podczas przeciw wobec według bo aby żeby by jeszcze którzy których którym "
+    "wzdłuż wśród około obok wokół zanim ani albo jednak sam sama",
     "cs": "a v ve na z ze do od po pro za při pod nad je jsou byl byla se si to ten ta který která které že "
     "jak o u ale nebo jeho její jejich tím toho s k ke co jsme jste byly byli bude budou může mohou má "
     "mají již už jen také podle bez mezi před kde kdy kterou kterým kterých jako aby však tak ještě "
-    "více svůj svou své mu ji jim nás vás i ani",
+    "více svůj svou své mu ji jim nás vás i ani podél vedle kolem okolo během mimo proti kromě",
     "sk": "a v vo na z zo do od po pre za pri pod nad je sú bol bola sa si to ten tá ktorý ktorá ktoré že ako "
     "o u ale alebo jeho jej ich tým toho s k ku čo sme ste boli bolo bude budú môže môžu má majú už len "
     "aj tiež podľa bez medzi pred kde kedy ktorú ktorým ktorých aby však tak ešte viac svoj svoju svoje "
-    "mu ju im nás vás i ani takto vám stačí",
+    "mu ju im nás vás i ani takto vám stačí pozdĺž vedľa okolo počas mimo proti okrem",
     "hu": "a az és egy van nem hogy is de ez azt ezt meg már csak mint vagy után előtt alatt fölött mellett "
     "között volt lesz ki be fel le aki ami amely hogyan így úgy ahogy amit akik akkor most itt ott "
     "voltak lett még sem se ne nagyon több minden össze át rá alatti szerint ellen nélkül által felé "
@@ -87,11 +88,13 @@ FUNCTION_WORDS: dict[str, str] = {
     "вы я который которая которые был была было быть или но а же нас вас им ими ему ей себя себе свой "
     "свои свою своего своей этот эта эти этого этой том тот та те того той тем так там тут уже ещё еще "
     "только если когда где чтобы чем кто чего между перед через без после около есть будет будут может "
-    "можно нужно надо стал стала стали сказал всё все всех более очень также почему время",
+    "можно нужно надо стал стала стали сказал всё все всех более очень также почему время вдоль вокруг "
+    "против среди",
     "uk": "і й та в у на з із зі по для від до за над під при про не що як це його її їх він вона вони ми ви "
     "я який яка які був була або але нас вас їм йому їй себе свій свої свою цей ця ці цього цієї той "
     "тих тому так там тут вже ще тільки якщо коли де щоб хто між перед через без після біля є буде "
-    "будуть може можна треба став стала стали все всіх більше дуже також чому яке яких якого якій час",
+    "будуть може можна треба став стала стали все всіх більше дуже також чому яке яких якого якій час "
+    "уздовж вздовж навколо проти серед",
     "bg": "и в във на с със по от за до над под при не че как това той тя те ние вие аз който която които е "
     "са беше или но се да го му им ги ни ви ми ти си този тази тези онзи кога къде защо само още вече "
     "много повече след между през без около има няма ще бил била бяха може трябва като също така",
