@@ -3,9 +3,10 @@
     python -m benchmarks filters
     python -m benchmarks.filters --captions captions.parquet --rows 10000000
 
-Peers run in an environment of their own (benchmarks/requirements-peers.txt; PEERS_PYTHON names its Python), as bare
-operators without their engines. They and we are given the same captions, in normal form already. A rule counts only
-where both keep the same rows, every one of them.
+Peers run in an environment of their own (benchmarks/requirements-peers.txt; PEERS_PYTHON names its Python), once as
+bare operators without their engines, once from file to rows as their users run them (peer_tools). They and we are
+given the same captions, in normal form already. A rule counts only where both keep the same rows, every one of
+them.
 """
 
 import argparse
@@ -21,9 +22,23 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from benchmarks.peer_rules import C4, PHRASES, Alphanumeric, Regex, SpecialCharacters, TextLength, WordsNum
+from benchmarks import peer_tools
+from benchmarks.peer_rules import (
+    C4,
+    PHRASES,
+    Alphanumeric,
+    AverageLineLength,
+    FineWeb,
+    GopherLines,
+    MaximumLineLength,
+    Regex,
+    SpecialCharacters,
+    TextLength,
+    WordsNum,
+)
 from benchmarks.timing import surroundings
 from filters.base import Filter
 from filters.policies import caption_quality, clean
@@ -34,13 +49,17 @@ RESULTS = Path(__file__).parent / "results" / "filters.json"
 CAPTIONS = Path(os.environ.get("BENCHMARK_CAPTIONS", "../shared/data/web-alt-text.parquet"))
 PEERS_PYTHON = os.environ.get("PEERS_PYTHON", "/tmp/peers-venv/bin/python")
 ROWS, NUMBERS, PEER_ROWS, ROUNDS = 1_000_000, 4_000_000, 20_000, 3
+ALONE_ROWS = 200_000
 GOALS = {"captions": 0.5e6, "numbers": 15e6, "data_juicer": 100.0, "datatrove": 50.0}
 SETTINGS = {
     "text_length": {"min_len": 5, "max_len": 200},
     "alphanumeric": {"min_ratio": 0.75},
     "special_characters": {"max_ratio": 0.25},
     "words_num": {"min_num": 6},
+    "average_line_length": {"min_len": 10, "max_len": 150},
+    "maximum_line_length": {"min_len": 10, "max_len": 150},
     "regex": PHRASES,
+    "fineweb": {"short_line_length": 30},
 }
 
 
@@ -96,6 +115,9 @@ def numeric_policy(rows: int) -> dict[str, float]:
 def peers(captions: pa.Array, python: str) -> dict[str, Any]:
     """Return for each peer the rules on which both keep the same rows, with both speeds."""
     text = Captions(captions).text
+    text = text.filter(
+        pc.greater(pc.utf8_length(text), 0)
+    )  # an empty caption has no line, which datatrove divides by
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder) / name for name in ("captions.parquet", "settings.json", "results.json")]
         pq.write_table(pa.table({"caption": text.slice(0, PEER_ROWS)}), paths[0])
@@ -104,17 +126,35 @@ def peers(captions: pa.Array, python: str) -> dict[str, Any]:
         environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
         subprocess.run([python, str(script), *map(str, paths)], check=True, env=environment, cwd=folder)
         theirs = json.loads(paths[2].read_text())
-    special = tuple(theirs.pop("special_characters"))
+    special, stops = tuple(theirs.pop("special_characters")), tuple(theirs.pop("stops"))
     ours: dict[str, Sequence[Filter]] = {
         "data_juicer": (
             TextLength.model_validate(SETTINGS["text_length"]),
             Alphanumeric.model_validate(SETTINGS["alphanumeric"]),
             SpecialCharacters(characters=special, **SETTINGS["special_characters"]),  # type: ignore[arg-type]
             WordsNum(characters=special, **SETTINGS["words_num"]),  # type: ignore[arg-type]
+            AverageLineLength.model_validate(SETTINGS["average_line_length"]),
+            MaximumLineLength.model_validate(SETTINGS["maximum_line_length"]),
         ),
-        "datatrove": (Regex(regex=PHRASES), C4()),
+        "datatrove": (
+            Regex(regex=PHRASES),
+            C4(),
+            GopherLines(),
+            FineWeb(stops=stops, **SETTINGS["fineweb"]),  # type: ignore[arg-type]
+        ),
     }
-    return {peer: _compared(theirs[peer], rules, text) for peer, rules in ours.items()}
+    found = {peer: _compared(theirs[peer], rules, text) for peer, rules in ours.items()}
+    for peer, run in (("data_juicer", peer_tools.data_juicer), ("datatrove", peer_tools.datatrove)):
+        with tempfile.TemporaryDirectory() as folder:
+            peer_tools.write(text.slice(0, PEER_ROWS), Path(folder))
+            their, mine = run(SETTINGS, python, Path(folder)), peer_tools.ours(ours[peer], Path(folder))
+        found[peer]["as_run"] = {
+            "same_rows_kept": their["kept"] == mine["kept"],
+            "their_rows_per_core_second": 1 / their["seconds_per_row"],
+            "our_rows_per_core_second": 1 / mine["seconds_per_row"],
+            "times_faster": their["seconds_per_row"] / mine["seconds_per_row"],
+        }
+    return found
 
 
 def _compared(theirs: dict[str, Any], rules: Sequence[Filter], text: pa.Array) -> dict[str, Any]:
@@ -127,11 +167,12 @@ def _compared(theirs: dict[str, Any], rules: Sequence[Filter], text: pa.Array) -
             "same_rows": same,
             "kept": int(kept.sum()),
             "their_rows_per_core_second": PEER_ROWS / their["cpu_seconds"],
+            "our_rows_per_core_second": _speed([rule], text.slice(0, ALONE_ROWS)),
         }
         if same:
             equal.append(rule)
     their_seconds = sum(theirs["rules"][rule.reason]["cpu_seconds"] for rule in equal) / PEER_ROWS
-    our_seconds = cpu_seconds(lambda: _keep_all(equal, text)) / len(text)
+    our_seconds = 1 / _speed(equal, text)
     return {
         "version": theirs["version"],
         "rules": table,
@@ -140,6 +181,10 @@ def _compared(theirs: dict[str, Any], rules: Sequence[Filter], text: pa.Array) -
         "our_rows_per_core_second": 1 / our_seconds if equal else None,
         "times_faster": their_seconds / our_seconds if equal else None,
     }
+
+
+def _speed(rules: Sequence[Filter], text: pa.Array) -> float:
+    return len(text) / cpu_seconds(lambda: _keep_all(rules, text))
 
 
 def _keep_all(rules: Sequence[Filter], text: pa.Array) -> None:
@@ -181,6 +226,10 @@ def table(result: dict[str, Any]) -> str:
         ours, their = found["our_rows_per_core_second"] / 1e6, found["their_rows_per_core_second"] / 1e6
         speeds = f"{found['times_faster']:8.1f} times   goal {GOALS[peer]:g}; {ours:.2f} against {their:.4f} M rows/s"
         lines.append(f"{peer + ' ' + found['version']:22} {speeds} on {', '.join(found['equal_rules'])}")
+        run = found["as_run"]
+        ours, their = run["our_rows_per_core_second"] / 1e6, run["their_rows_per_core_second"] / 1e6
+        speeds = f"{run['times_faster']:8.1f} times   goal {GOALS[peer]:g}; {ours:.2f} against {their:.4f} M rows/s"
+        lines.append(f"{'  from file to rows':22} {speeds}{'' if run['same_rows_kept'] else '; not the same rows'}")
     return "\n".join([*lines, *([result["peers_left_out"]] if "peers_left_out" in result else [])])
 
 

@@ -96,6 +96,44 @@ class WordsNum(CaptionFilter):
         return captions.count_bits(counted) >= self.min_num
 
 
+class AverageLineLength(TextLength):
+    """Data-Juicer's average_line_length_filter: a caption in normal form is one line."""
+
+    reason: ClassVar[str] = "average_line_length"
+
+
+class MaximumLineLength(TextLength):
+    """Data-Juicer's maximum_line_length_filter, likewise."""
+
+    reason: ClassVar[str] = "maximum_line_length"
+
+
+class GopherLines(CaptionFilter):
+    """The part of datatrove's GopherQualityFilter on lines: they begin with a bullet, or end on an ellipsis."""
+
+    reason: ClassVar[str] = "gopher_lines"
+
+    def passes(self, captions: Captions) -> Mask:
+        first = captions.points[captions.starts + 1]
+        bullet = (first == ord("•")) | (first == ord("-"))
+        lasts = [captions.points[np.maximum(captions.last - back, 0)] for back in range(3)]
+        dots = (lasts[0] == ord(".")) & (lasts[1] == ord(".")) & (lasts[2] == ord("."))
+        return np.asarray(~(bullet | dots | (lasts[0] == ord("…"))))
+
+
+class FineWeb(CaptionFilter):
+    """datatrove's FineWebQualityFilter on one line: it ends on a stop and is longer than a short one."""
+
+    reason: ClassVar[str] = "fineweb"
+
+    short_line_length: int
+    stops: tuple[str, ...]
+
+    def passes(self, captions: Captions) -> Mask:
+        ended: Mask = np.take(marked(self.stops), captions.points[captions.last], mode="wrap")
+        return np.asarray(ended & (captions.length > self.short_line_length))
+
+
 class Regex(CaptionFilter):
     """datatrove's RegexFilter."""
 

@@ -6,8 +6,19 @@ import numpy as np
 from pydantic import Field
 
 from filters.base import CaptionFilter, Examples, Mask, Measure
-from filters.text.captions import Captions
+from filters.text.captions import Captions, Floats, remembered
 from filters.text.page_text import coverage
+
+# "To the top of ..." in Japanese: what a page calls itself stands before it, so little of it is covered.
+_TO_THE_TOP = "のトップへ(?:戻る)?$"
+
+
+@remembered
+def _coverage(captions: Captions) -> Floats:
+    found = coverage(captions, "furniture").copy()
+    lasts = captions.points[captions.last]
+    found[captions.matches(_TO_THE_TOP, (lasts == ord("へ")) | (lasts == ord("る")))] = 1
+    return found
 
 
 class Boilerplate(CaptionFilter):
@@ -34,6 +45,8 @@ class Boilerplate(CaptionFilter):
         ),
         (
             "Visitors can click here and there through the old town on a map.",
+            "Shades of Blue (Back to Black)",
+            "Close-Up II",
             "An old sign says read more books and hangs over the door of a library",
             "老人在公园的长椅上点击查看手机里的照片和家人的消息",
             "Der Warenkorb ist aus Weide geflochten und steht auf dem Tisch",
@@ -45,8 +58,8 @@ class Boilerplate(CaptionFilter):
 
     def measured(self, captions: Captions) -> Measure:
         """Return the share of the caption's letters that known phrases cover."""
-        return coverage(captions, "furniture")
+        return _coverage(captions)
 
     def passes(self, captions: Captions) -> Mask:
         """Keep what phrases cover little of."""
-        return coverage(captions, "furniture") <= np.float32(self.max_coverage)
+        return _coverage(captions) <= np.float32(self.max_coverage)

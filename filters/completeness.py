@@ -7,16 +7,17 @@ from pydantic import Field
 
 from filters.base import CaptionFilter, Examples, Mask, Measure
 from filters.text.captions import Captions
-from filters.text.completeness import capitalised, cut_off, function_words, judged, participles
+from filters.text.completeness import cut_off, function_words, judged, participles, titles
 
 
 class Completeness(CaptionFilter):
     """Keep captions with enough function words, and that do not end in the middle.
 
-    Closed-class words count, of whichever of 24 languages has most of them, and particles in Chinese, Japanese,
-    Korean and Thai; so does one English participle. Captions in Title Case need one word more, and those in
-    scripts whose words are not listed are kept. Cut off is what ends on an ellipsis, an open bracket, a comma,
-    or on a word that announces another one.
+    Closed-class words count, of whichever of 30 languages has most of them, and particles in Chinese, Japanese,
+    Korean and Thai; so does one English participle, and one end of a verb or a case where a language says by ends
+    what others say by small words. Captions in Title Case need one word more, German ones only where nearly all
+    words have a capital, and those in scripts whose words are not listed are kept. Cut off is what ends on an
+    ellipsis, an open bracket, a comma, or on a word that announces another one.
     """
 
     reason: ClassVar[str] = "completeness"
@@ -56,7 +57,7 @@ class Completeness(CaptionFilter):
     def measured(self, captions: Captions) -> Measure:
         """Return how many function words, particles and participles there are; one less for titles in capitals."""
         found = function_words(captions) + np.minimum(participles(captions), self.max_participles)
-        titled = (capitalised(captions) > np.float32(self.max_capitalised)) & (found > 0)
+        titled = titles(captions, self.max_capitalised) & (found > 0)
         return (found - titled).astype(np.float32)
 
     def passes(self, captions: Captions) -> Mask:

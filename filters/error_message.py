@@ -7,14 +7,18 @@ from pydantic import Field
 
 from filters.base import CaptionFilter, Examples, Mask, Measure
 from filters.text.captions import Captions, Floats, remembered
+from filters.text.characters import digits
 from filters.text.page_text import coverage
+
+_LONGEST_NUMBERED = 20
 
 
 @remembered
 def _coverage(captions: Captions) -> Floats:
     found = coverage(captions, "errors")
-    # Nothing but the number: digits are no words.
-    found[captions.matches(r"^[^0-9]{0,3}404[^0-9]{0,3}$", captions.length < 8)] = 1
+    # Numbers are no words, and "forbidden" alone is the title of many a thing.
+    short = (captions.length < _LONGEST_NUMBERED) & (digits(captions) > 0)
+    found[captions.matches(r"(?i)^(?:[^0-9]{0,3}404[^0-9]{0,3}|\W*403\W{0,3}forbidden\W*)$", short)] = 1
     return found
 
 
@@ -27,10 +31,19 @@ class ErrorMessage(CaptionFilter):
     stops: ClassVar[tuple[float, ...]] = (1, 0.8, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0)
     origin: ClassVar[str] = "ours, as for boilerplate; C4 drops any line that mentions Javascript"
     examples: ClassVar[Examples] = Examples(
-        ("404", "Page not found", "Access denied!", "图片不存在", "Seite nicht gefunden", "Изображение недоступно"),
+        (
+            "404",
+            "403 Forbidden",
+            "Page not found",
+            "Access denied!",
+            "图片不存在",
+            "Seite nicht gefunden",
+            "Изображение недоступно",
+        ),
         (
             "A man looks for a page not found in any of the books on his shelf",
             "Die Tür war zu: Zugriff verweigert, sagte der Mann am Tor und lachte",
+            "Forbidden Revelations",
             "Room 404 of an old hotel in Prague",
             "他说页面不存在的时候大家都笑了起来",
             None,

@@ -14,7 +14,7 @@ _EXTENSION = r"(?i)\S\.(?:jpe?g|png|gif|webp|bmp|tiff?|svg|avif|heic)$"
 _CAMERA = (
     r"(?i)^(?:img|dsc[nf]?|dji|pxl|mvimg|p|vid|gopr|screen ?shot|image|photo|untitled|wp|whatsapp image)[ _-]?\d{3,}"
 )
-_JOINTS = 3
+_JOINED = r"[_-][^_-]*[_-][^_-]*[_-]"
 
 
 class Filename(CaptionFilter):
@@ -50,6 +50,5 @@ class Filename(CaptionFilter):
         numbered = np.zeros(len(captions), dtype=bool)
         numbered[words.rows[cameras[cameras == words.firsts[words.rows[cameras]]]]] = True
         numbered &= digits(captions) >= 3
-        joints = captions.count((captions.points == ord("-")) | (captions.points == ord("_")))
-        joined = (joints >= _JOINTS) & (spaces(captions) == 0)
+        joined = captions.matches(_JOINED, (spaces(captions) == 0) & (captions.length > 3))
         return np.asarray(~(named | joined | captions.matches(_CAMERA, numbered)))

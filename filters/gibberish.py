@@ -9,12 +9,16 @@ from filters.base import CaptionFilter, Examples, Mask, Measure
 from filters.text.captions import Captions
 from filters.text.characters import digits, foreign, has_run, letters
 from filters.text.code_points import DIGIT
-from filters.text.letter_pairs import consonants, latin_letters, likelihood
+from filters.text.letter_pairs import latin_letters, likelihood, unspeakable
 
 # Nine consonants in a row are hardly a word of any language; German "Angstschweiß" has eight.
 _CONSONANTS = 9
-_HEX = r"(?i)(?:^|[^0-9a-z])[0-9a-f]*\d[0-9a-f]{11,}(?:$|[^0-9a-z])"
-_BASE64 = r"[A-Za-z0-9+/]{40,}={0,2}"
+# Digits and letters a to f in turns: digits alone are numbers of articles and books.
+_HEX = "(?i)(?:^|[^0-9a-z])(?:{})(?:$|[^0-9a-z])".format(
+    "|".join(rf"[0-9a-f]{{{before}}}(?:\d[a-f]|[a-f]\d)[0-9a-f]{{{10 - before},}}" for before in range(11))
+)
+# Forty characters with a digit between letters of both cases: long words and paths have none.
+_BASE64 = r"(?:^|[^A-Za-z0-9+/])[A-Za-z0-9+/]*(?:[a-z]\d[A-Z]|[A-Z]\d[a-z]|[a-z]\d+[a-z]+[A-Z])[A-Za-z0-9+/]*={0,2}"
 # Text that was UTF-8 and was read as Latin-1 or Windows-1252.
 _MOJIBAKE = r"Ã[\x{80}-\x{BF}¼¶¤Ÿ©¨³¡ª§]|â€|Ð[\x{80}-\x{BF}]Ñ|ï»¿|\x{FFFD}"
 _MOJIBAKE_SIGNS = np.array([ord(sign) for sign in "ÃâÐï\ufffd"], dtype=np.uint32)
@@ -33,8 +37,8 @@ class Gibberish(CaptionFilter):
     threshold: ClassVar[str] = "min_likelihood"
     stops: ClassVar[tuple[float, ...]] = (-6, -5.5, -5, -4.6, -4.4, -4.2, -4, -3.8, -3.6, -3.4, -3.2, -3)
     origin: ClassVar[str] = (
-        "ours: of real captions of seven words and more, one in ten thousand lies lower; Data-Juicer's perplexity "
-        "needs a language model per language"
+        "ours: of 151,408 distinct captions of web pages with sixteen Latin letters and more, labelled ones left "
+        "out, four lie lower, and all four are noise; Data-Juicer's perplexity needs a language model per language"
     )
     examples: ClassVar[Examples] = Examples(
         (
@@ -42,11 +46,15 @@ class Gibberish(CaptionFilter):
             "Ã¼berall sind schÃ¶ne Bilder",
             "id 3fa94c1d09b2e7745a of the",
             "qwrtz pldkfj xcvmn wqpzx jkhgf vbnmq",
+            "sent as aGVsbG8gd29ybGQgYW5kIGFsbCB3aG8gbGl2ZSBpbiBpdA of late",
         ),
         (
             "Rindfleischetikettierungsüberwachungsaufgabe steht auf dem Schild über der Tür.",
             "An old man is sitting on a bench in the park with his dog.",
             "Angstschweiß auf der Stirn eines alten Mannes",
+            "9780948135538: The Tale of Mrs. William Heelis",
+            "What do you mean, aaaahhhhhhhhhhhh, noooo, yessssssssssss?",
+            "Pneumonoultramicroscopicsilicovolcanoconiosis is a disease of the lungs",
             "São Paulo: a cidade não para, diz ÃO em maiúsculas",
             "图片里有三个黄色的十字在一个蓝色的圆环的右边。",
             None,
@@ -66,12 +74,11 @@ class Gibberish(CaptionFilter):
             latin_letters(captions) >= self.min_letters
         )
         unlikely &= latin_letters(captions) * 2 >= letters(captions)
-        noise = has_run(captions, consonants(captions), _CONSONANTS)
+        noise = unspeakable(captions, _CONSONANTS)
         is_digit = captions.kinds == DIGIT
-        hexadecimal = is_digit | ((captions.latin >= 1) & (captions.latin <= 6))
-        in_base64 = is_digit | (captions.latin > 0) | (captions.points == ord("+")) | (captions.points == ord("/"))
+        hexadecimal = is_digit | (captions.latin - np.uint8(1) < 6)
         noise |= captions.matches(_HEX, has_run(captions, hexadecimal, 12) & (digits(captions) > 0))
-        noise |= captions.matches(_BASE64, has_run(captions, in_base64, 40))
+        noise |= captions.matches(_BASE64, has_run(captions, captions.points > ord(" "), 40) & (digits(captions) > 0))
         return ~(unlikely | noise | _mojibake(captions))
 
 

@@ -7,13 +7,15 @@ from pydantic import Field
 
 from filters.base import CaptionFilter, Examples, Mask, Measure
 from filters.text.captions import Captions
-from filters.text.characters import hashtags, separators, units
+from filters.text.characters import hashtags, separators, spaces, units
+from filters.text.completeness import function_words, participles
 
 
 class KeywordStuffing(CaptionFilter):
     """Keep captions that are not many short fragments between separators, nor rows of hashtags.
 
-    Ingredient lists and Chinese enumerations look alike: the enumeration comma is not counted.
+    An enumeration inside a sentence is none: two function words and a participle or a third one tell it. Ingredient
+    lists and Chinese enumerations look alike: the enumeration comma is not counted.
     """
 
     reason: ClassVar[str] = "keyword_stuffing"
@@ -41,6 +43,7 @@ class KeywordStuffing(CaptionFilter):
 
     min_separators: int = Field(default=6, ge=1, description="Separators from which a caption is a list.")
     max_units_per_fragment: float = Field(default=2.5, gt=0, description="Mean fragment that is still a list.")
+    min_connected: int = Field(default=3, ge=0, description="Function words from which an enumeration is a sentence.")
     max_hashtags: int = Field(default=2, ge=0, description="Most hashtags kept, inclusive.")
 
     def measured(self, captions: Captions) -> Measure:
@@ -51,4 +54,8 @@ class KeywordStuffing(CaptionFilter):
         """Keep what is not a list."""
         fragments = units(captions) / (separators(captions) + 1)
         listed = (separators(captions) >= self.min_separators) & (fragments < self.max_units_per_fragment)
+        rows = np.flatnonzero(listed)
+        if len(rows):
+            connected = function_words(captions)[rows] + np.minimum(participles(captions)[rows], 1)
+            listed[rows] = (connected < self.min_connected) | (spaces(captions)[rows] == 0)
         return ~listed & (hashtags(captions) <= self.max_hashtags)

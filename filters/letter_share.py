@@ -7,11 +7,15 @@ from pydantic import Field
 
 from filters.base import CaptionFilter, Examples, Mask, Measure
 from filters.text.captions import Captions
-from filters.text.characters import letters, share
+from filters.text.characters import digits, letters, share
+from filters.text.completeness import connected
 
 
 class LetterShare(CaptionFilter):
-    """Keep captions that are mostly letters and marks, of any script. The empty caption is kept here."""
+    """Keep captions that are mostly letters and marks, of any script. The empty caption is kept here.
+
+    In connected language, which two function words tell, a year or a number is part of it: digits count.
+    """
 
     reason: ClassVar[str] = "letter_share"
     unit: ClassVar[str] = "share"
@@ -20,14 +24,29 @@ class LetterShare(CaptionFilter):
     origin: ClassVar[str] = "Data-Juicer's recipe for LLaVA captions asks for 0.60 alphanumeric; ours counts letters"
     examples: ClassVar[Examples] = Examples(
         ("12.05.2019 - 14:30", "A 4 x 6 (10) 15%", "2 / 3 / 4 – 猫", "+49 30 123456 Tel"),
-        ("iPhone with 128 gigabytes", "два кота на диване", "三只猫在沙发上", "हिन्दी में लिखा हुआ", "", None),
+        (
+            "iPhone with 128 gigabytes",
+            "head of a woman 1963.679",
+            "Edição 1169 – 18 de Setembro de 2020",
+            "два кота на диване",
+            "三只猫在沙发上",
+            "हिन्दी में लिखा हुआ",
+            "",
+            None,
+        ),
     )
 
     min_share: float = Field(default=0.6, ge=0, le=1, description="Lowest share kept, inclusive.")
 
     def measured(self, captions: Captions) -> Measure:
         """Return the share of letters."""
-        return share(letters(captions), captions.length)
+        found = letters(captions)
+        few = np.flatnonzero(found < captions.length * np.float32(self.min_share))
+        if len(few):
+            spoken = few[connected(captions, few)]
+            found = found.copy()
+            found[spoken] += digits(captions)[spoken]
+        return share(found, captions.length)
 
     def passes(self, captions: Captions) -> Mask:
         """Keep what has enough letters, and what has nothing at all."""

@@ -6,19 +6,29 @@ import numpy as np
 from pydantic import Field
 
 from filters.base import CaptionFilter, Examples, Mask, Measure
-from filters.text.captions import Captions, Floats, remembered
-from filters.text.words import words_of
+from filters.text.captions import Captions, Floats, Ints, remembered
+from filters.text.characters import share
+from filters.text.words import words_in, words_of
 
 
 @remembered
 def _mean_length(captions: Captions) -> Floats:
     words = words_of(captions)
-    sums = np.bincount(words.rows, weights=words.sizes, minlength=len(captions))
-    return np.divide(sums, words.counts, out=np.zeros(len(captions)), where=words.counts > 0).astype(np.float32)
+    return share(np.bincount(words.rows, weights=words.sizes, minlength=len(captions)), words.counts)
+
+
+def _single(captions: Captions, some: Ints) -> Floats:
+    """Return the share of words that are one letter, of some captions."""
+    words, positions = words_of(captions), words_in(captions, some)
+    singles = words.rows[positions[words.sizes[positions] == 1]]
+    return share(np.bincount(singles, minlength=len(captions))[some], words.counts[some])
 
 
 class Readability(CaptionFilter):
-    """Keep captions whose words are neither single letters nor endless, in scripts with spaces."""
+    """Keep captions whose words are neither single letters nor endless, in scripts with spaces.
+
+    Words that are short on average are no reason as long as most of them are words: "I don't get it".
+    """
 
     reason: ClassVar[str] = "readability"
     unit: ClassVar[str] = "letters per word"
@@ -38,6 +48,8 @@ class Readability(CaptionFilter):
         ),
         (
             "An old man is on a bench",
+            "I don't get it, do I",
+            "it 's a boy ... or a girl !",
             "Rindfleischetikettierungsüberwachung am Montag",
             "三只猫在沙发上",
             "Мы идём в лес",
@@ -47,6 +59,7 @@ class Readability(CaptionFilter):
     )
 
     min_mean: float = Field(default=2.2, ge=0, description="Shortest mean word kept, inclusive.")
+    min_single: float = Field(default=0.5, ge=0, le=1, description="Share of single letters from which short is odd.")
     max_mean: float = Field(default=15, ge=1, description="Longest mean word kept, inclusive.")
     min_words: int = Field(default=5, ge=1, description="Words below which means tell nothing.")
     max_word: int = Field(default=45, ge=1, description="Longest single word kept, inclusive.")
@@ -58,7 +71,10 @@ class Readability(CaptionFilter):
     def passes(self, captions: Captions) -> Mask:
         """Keep what reads like words."""
         words, mean = words_of(captions), _mean_length(captions)
-        odd = (mean < np.float32(self.min_mean)) | (mean > np.float32(self.max_mean))
-        odd &= words.counts >= self.min_words
+        counted = words.counts >= self.min_words
+        odd = (mean > np.float32(self.max_mean)) & counted
+        short = np.flatnonzero((mean < np.float32(self.min_mean)) & counted)
+        if len(short):
+            odd[short] = _single(captions, short) >= np.float32(self.min_single)
         odd[words.rows[words.sizes > self.max_word]] = True
         return ~odd

@@ -33,6 +33,7 @@ class Repetition(CaptionFilter):
             "New York, New York",
             "the cat and the dog and the bird of the house",
             "Rapa Nui, rapa nui moai",
+            r"(\lambda A + \mu B) \circ C = \lambda (A \circ C) + \mu (B \circ C)",
             "Мама мыла раму, а папа мыл кота",
             None,
         ),
@@ -55,4 +56,6 @@ class Repetition(CaptionFilter):
         found = repeated_words(captions)
         same = found.commonest > self.max_same_word_share * found.words
         again = self.measured(captions) > np.float32(self.max_repeated)
-        return ~(((same | again) & (found.words >= self.min_words)) | said_twice(captions))
+        repeats = ((same | again) & (found.words >= self.min_words)) | said_twice(captions)
+        # Formulas repeat their letters; they belong to the rule on source code.
+        return ~repeats | captions.matches(r"\\[a-z]", repeats)

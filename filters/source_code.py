@@ -10,7 +10,8 @@ from filters.text import code_points
 from filters.text.captions import Captions, Ints, remembered
 
 _KINDS = (
-    r"(?i)</?[a-z][a-z0-9]*(?:\s[^<>]*)?/?>",
+    # All tags but the line break, which agencies leave in credits of photos.
+    r"(?i)</?(?:[ac-z][a-z0-9]*|b|b[a-qs-z0-9][a-z0-9]*)(?:\s[^<>]*)?/?>",
     r"(?:function|def|var|const|let)\s+[A-Za-z_$][A-Za-z0-9_$]*\s*[=(]|function\s*\(|=>\s*[{(]|#include\s*<",
     r"&(?:[a-z]{2,8}|#\d{2,5});|\\u[0-9a-fA-F]{4}|:\s*\d+px|=\d+px",
     r"[{;]\s*(?:return|if|for|while)[ (]|\);",
@@ -22,7 +23,12 @@ _KINDS = (
 
 @remembered
 def _kinds(captions: Captions) -> Ints:
-    among = captions.having(captions.kinds == code_points.MARKUP)
+    signs = np.flatnonzero(captions.kinds == code_points.MARKUP)
+    points, after = captions.points[signs], captions.points[signs + 1]
+    # Prices and "this & that" are most of it, and no code.
+    signs = signs[(points != ord("$")) & ((points != ord("&")) | (after != ord(" ")))]
+    among = np.zeros(len(captions), dtype=bool)
+    among[captions.rows_of(signs)] = True
     found = np.zeros(len(captions), dtype=np.int64)
     for pattern in _KINDS:
         found += captions.matches(pattern, among)
@@ -52,6 +58,7 @@ class SourceCode(CaptionFilter):
         (
             'He wrote "I <3 you" on the wall of the house in red paint.',
             "Salt &amp; pepper",
+            "Anna Lee at the Players<br /> Picture: Golffile<br /> All use must carry credit (&copy; Golffile)",
             "Größe < 3 cm, Preis > 5 €",
             "Let me (your guide) show you around",
             "三只猫 <3",

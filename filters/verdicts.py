@@ -82,9 +82,8 @@ def alike(columns: Columns, samples: int) -> Iterator[tuple[Any, Batch]]:
         batch = {name: _slice(column, rows) for name, column in columns.items()}
         plain = np.asarray(pc.fill_null(pc.string_is_ascii(batch["caption"]), True), dtype=bool)
         others = np.flatnonzero(~plain)
-        pieces = [
-            np.flatnonzero(plain)[begin : begin + PLAIN_AT_ONCE] for begin in range(0, len(plain), PLAIN_AT_ONCE)
-        ]
+        simple = np.flatnonzero(plain)
+        pieces = [simple[begin : begin + PLAIN_AT_ONCE] for begin in range(0, len(simple), PLAIN_AT_ONCE)]
         for some in (*pieces, others):
             if len(some):
                 yield first + some, Batch({name: _take(column, some) for name, column in batch.items()}, len(some))

@@ -21,6 +21,8 @@ Result = TypeVar("Result")
 
 # Lets four code points be read at once at the very end.
 _PADDING = b"\n" * 8
+# Where one of so many numbers has a mark, looking those up costs less than counting all.
+_SPARSE = 16
 
 
 class Captions:
@@ -93,13 +95,17 @@ class Captions:
     @cached_property
     def latin(self) -> npt.NDArray[np.uint8]:
         """1 to 26 for each Latin letter, accents taken off; 0 for all other code points."""
+        if self.points.dtype == np.uint8:
+            found = (self.points & 0xDF) - np.uint8(64)  # A and a are 1; what is before them wraps round
+            return np.asarray(found * (found <= 26))
         return self._looked_up(code_points.LATIN_SHIFT)
 
     @cached_property
     def lower(self) -> npt.NDArray[np.uint16]:
         """Every code point in lower case, in sixteen bits."""
         if self.points.dtype == np.uint8:
-            return self._looked_up(0).astype(np.uint16)
+            lower = self.points | (self.kinds == code_points.UPPER) * np.uint8(32)
+            return np.asarray(lower, dtype=np.uint16)
         return np.ascontiguousarray(self._facts.view(np.uint16)[:, 0])
 
     @cached_property
@@ -119,9 +125,11 @@ class Captions:
         """Return how many marked code points each caption has, shape (samples,)."""
         # As many as stand before its end and not before its begin.
         words, before = self._bounds
-        sums = np.bitwise_count(bits).astype(np.int64)
-        sums = np.cumsum(sums) - sums
-        found: Ints = np.diff(sums[words] + np.bitwise_count(bits[words] & before))
+        sums = np.zeros(len(bits) + 1, dtype=np.int32)  # a batch has fewer than 2**31 code points
+        np.cumsum(np.bitwise_count(bits), dtype=np.int32, out=sums[1:])
+        until = np.take(sums, words, mode="clip")
+        until += np.bitwise_count(np.take(bits, words, mode="clip") & before)
+        found: Ints = np.diff(until).astype(np.int64)
         return found
 
     def count(self, where: Bools) -> Ints:
@@ -140,7 +148,15 @@ class Captions:
 
     def having_bits(self, bits: Bits) -> Bools:
         """Return which captions have a marked code point."""
-        return self.count_bits(bits) > 0 if bits.any() else np.zeros(len(self), dtype=bool)
+        some = np.flatnonzero(bits)
+        if len(some) > len(bits) // _SPARSE:
+            return self.count_bits(bits) > 0
+        found = np.zeros(len(self), dtype=bool)
+        if len(some):
+            inside = np.unpackbits(bits[some].view(np.uint8), bitorder="little").reshape(-1, 64)
+            places, offsets = np.nonzero(inside)
+            found[self.rows_of(some[places] * 64 + offsets)] = True
+        return found
 
     def having(self, where: Bools) -> Bools:
         """Return which captions have a marked code point."""

@@ -86,9 +86,9 @@ def separators(captions: Captions) -> Ints:
 @remembered
 def hashtags(captions: Captions) -> Ints:
     """Return number signs with a letter behind them."""
-    marked = np.zeros(len(captions.kinds), dtype=bool)
-    marked[:-1] = (captions.kinds[:-1] == HASH) & letter_mask(captions)[1:]
-    return captions.count(marked)
+    positions = np.flatnonzero(captions.kinds == HASH)  # few
+    marked = positions[letter_mask(captions)[positions + 1]]
+    return np.asarray(np.bincount(captions.rows_of(marked), minlength=len(captions)))
 
 
 @remembered
@@ -115,6 +115,9 @@ def units(captions: Captions) -> Floats:
 @remembered
 def foreign(captions: Captions) -> tuple[Ints, Ints, npt.NDArray[np.uint32]]:
     """Return positions, captions and code points of all that is beyond ASCII; mostly few."""
+    if captions.points.dtype == np.uint8:  # all of it is ASCII
+        nothing = np.zeros(0, dtype=np.int64)
+        return nothing, nothing, np.zeros(0, dtype=np.uint32)
     positions = np.flatnonzero(captions.points > 0x7F)
     return positions, captions.rows_of(positions), captions.points[positions]
 
@@ -122,6 +125,8 @@ def foreign(captions: Captions) -> tuple[Ints, Ints, npt.NDArray[np.uint32]]:
 @remembered
 def ascii_letters(captions: Captions) -> Ints:
     """Return letters a to z of each caption, capitals too."""
+    if captions.points.dtype == np.uint8:
+        return letters(captions)
     return captions.count(letter_mask(captions) & (captions.points < 0x80))
 
 

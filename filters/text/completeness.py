@@ -5,21 +5,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from filters.text.captions import Bools, Captions, Floats, Ints, remembered
-from filters.text.characters import ascii_letters, foreign, share
-from filters.text.code_points import POINTS, SCRIPT_NAMES, UPPER, scripts
-from filters.text.function_words import (
-    FUNCTION_WORDS,
-    KOREAN_ENDINGS,
-    PARTICLES,
-    THAI_WORDS,
-    WITHOUT_ARTICLES,
-)
-from filters.text.lexicon import Role, listed_words, numbered, with_role
-from filters.text.words import fours, packed, words_of
+from filters.text.characters import ascii_letters, foreign, letters, share, unspaced
+from filters.text.code_points import DIGIT, SCRIPT_NAMES, UPPER, scripts
+from filters.text.endings import arabic_affixes, endings, korean_endings, marked, particles, thai_words
+from filters.text.function_words import FUNCTION_WORDS, WITHOUT_ARTICLES
+from filters.text.lexicon import Role, function_positions, listed_words, with_role
+from filters.text.words import fours, packed, words_in, words_of
 
 # Scripts of the languages listed in `FUNCTION_WORDS`, and those with particles.
 JUDGED_SCRIPTS = (
@@ -27,14 +20,7 @@ JUDGED_SCRIPTS = (
 )  # fmt: skip
 
 _OPEN_SIGNS = ",，、:;-–—|/&([{…"
-_ARABIC_PREFIXES = "وبلكف"
-
-
-@cache
-def _marked(signs: str) -> Bools:
-    table = np.zeros(POINTS, dtype=bool)
-    table[[ord(each) for each in signs]] = True
-    return table
+_MOST_GERMAN = np.float32(0.8)
 
 
 @cache
@@ -57,7 +43,7 @@ def _spoken(lane: str) -> list[npt.NDArray[np.uint64]]:
 @remembered
 def by_language(captions: Captions) -> npt.NDArray[Any]:
     """Return closed-class words of each listed language, shape (samples, languages and padding)."""
-    positions, numbers = numbered(captions, Role.FUNCTION)
+    positions, numbers = function_positions(captions)
     rows = words_of(captions).rows[positions]
     firsts = np.flatnonzero(np.append(True, rows[1:] != rows[:-1])) if len(rows) else rows
     most = int(np.diff(np.append(firsts, len(rows))).max(initial=0))
@@ -68,7 +54,10 @@ def by_language(captions: Captions) -> npt.NDArray[Any]:
     if len(rows):
         for column, spoken in zip(found, columns, strict=True):
             column[rows[firsts]] = np.add.reduceat(spoken[numbers], firsts)
-    return np.ascontiguousarray(found.T).view(lane)
+    # Languages one below the other: so the most of them all is found many captions at a time.
+    lanes = 8 // np.dtype(lane).itemsize
+    spread = found.view(lane).reshape(len(columns), len(captions), lanes).transpose(0, 2, 1)
+    return np.ascontiguousarray(spread).reshape(len(columns) * lanes, len(captions)).T
 
 
 @remembered
@@ -81,55 +70,53 @@ def function_words(captions: Captions) -> Ints:
     counts = by_language(captions)
     if not len(captions):
         return np.zeros(0, dtype=np.int64)
-    best = counts.argmax(axis=1)
-    found = counts[np.arange(len(captions)), best].astype(np.int64)
-    found += _without_articles()[best] & (found > 0)
-    _, rows, points = foreign(captions)
-    if len(points):
-        particles = np.take(_marked(PARTICLES), points, mode="wrap")
-        found += np.bincount(rows[particles], minlength=len(captions))
-        found += _korean_endings(captions) + _arabic_articles(captions)
-        thai = np.unique(rows[(points >= 0xE00) & (points <= 0xE7F)])
-        if len(thai):
-            counted = pc.count_substring_regex(captions.text.take(pa.array(thai)), "|".join(THAI_WORDS))
-            found[thai] += counted.to_numpy(zero_copy_only=False)
-    return np.asarray(found)
+    without = _without_articles()[: counts.shape[1]]
+    most, others = (counts.T[rows].max(axis=0) for rows in (without, ~without))
+    found = np.maximum(most, others).astype(np.int64)
+    granted = most > others
+    if len(foreign(captions)[2]):
+        # Two closed-class words are enough by themselves; few captions beyond ASCII have fewer.
+        ended = endings(captions, found < 2)
+        # Where nothing but an ending was found, no language is known that would have articles.
+        granted |= (found == 0) & (ended > 0)
+        found += (
+            ended + particles(captions) + korean_endings(captions) + arabic_affixes(captions) + thai_words(captions)
+        )
+    return np.asarray(found + granted)
 
 
-def _korean_endings(captions: Captions) -> Ints:
-    """Return Korean words that end in a particle."""
+def _apart(captions: Captions, places: Ints) -> Bools:
+    return np.asarray((captions.kinds[places] != DIGIT) & (captions.points[places] != ord("_")))
+
+
+def connected(captions: Captions, some: Ints) -> Bools:
+    """Return which of some captions show two function words of any language, or two particles.
+
+    Letters beside a digit or an underscore are part of a number or a name of a file, as "de" in "c613de94".
+    """
     words = words_of(captions)
-    lasts = captions.points[words.begins + words.sizes - 1]
-    korean = np.flatnonzero((lasts >= 0xAC00) & (lasts <= 0xD7A3) & (words.sizes > 1))
-    endings = korean[np.isin(lasts[korean], [ord(each) for each in KOREAN_ENDINGS])]
-    return np.asarray(np.bincount(words.rows[endings], minlength=len(captions)))
-
-
-def _arabic_articles(captions: Captions) -> Ints:
-    """Return Arabic words that begin with the article, behind a preposition of one letter or not."""
-    words = words_of(captions)
-    firsts = captions.points[words.begins]
-    arabic = np.flatnonzero((firsts >= 0x600) & (firsts <= 0x6FF) & (words.sizes > 3))
-    begin = fours(captions)[words.begins[arabic]]
-    two = np.uint64(0xFFFFFFFF)
-    article = (begin & two) == packed("ال")
-    article |= ((begin >> np.uint64(16)) & two) == packed("ال")
-    article |= (begin & two) == packed("لل")
-    prefixed = np.isin(firsts[arabic], [ord(each) for each in "ا" + _ARABIC_PREFIXES])
-    hits = arabic[article & prefixed]
-    return np.asarray(np.bincount(words.rows[hits], minlength=len(captions)))
+    positions = words_in(captions, some)
+    listed = np.zeros(len(words.keys), dtype=bool)
+    listed[function_positions(captions)[0]] = True
+    positions = positions[listed[positions]]
+    positions = positions[_apart(captions, words.begins[positions] - 1)]
+    positions = positions[_apart(captions, words.begins[positions] + words.sizes[positions])]
+    found = np.bincount(words.rows[positions], minlength=len(captions))[some]
+    return np.asarray((found >= 2) | ((unspaced(captions)[some] > 0) & (function_words(captions)[some] >= 2)))
 
 
 @remembered
 def participles(captions: Captions) -> Ints:
-    """Return English words that end in -ing or -ed: "stacked", "running"."""
+    """Return English words that end in -ing or -ed, "stacked" and "running", without those that name things."""
     words = words_of(captions)
     ends = words.begins + words.sizes
     last = captions.lower[ends - 1]
     maybe = np.flatnonzero(((last == ord("g")) | (last == ord("d"))) & (words.sizes >= 5))
     four = fours(captions)[ends[maybe] - 4]
     hits = maybe[((four >> np.uint64(16)) == packed("ing")) | ((four >> np.uint64(32)) == packed("ed"))]
-    return np.asarray(np.bincount(words.rows[hits], minlength=len(captions)))
+    things = with_role(captions, Role.THING)
+    found = np.bincount(words.rows[hits], minlength=len(captions))
+    return np.asarray(found - np.bincount(words.rows[things], minlength=len(captions)))
 
 
 @remembered
@@ -143,12 +130,26 @@ def capitalised(captions: Captions) -> Floats:
     return share(found, np.maximum(words.counts - 1, 0))
 
 
+def titles(captions: Captions, most: float) -> Bools:
+    """Return which captions have more than a share of words in capitals, where capitals mean titles.
+
+    German writes all nouns so, and in scripts without spaces the few Latin words are names: neither is one.
+    """
+    found = capitalised(captions) > np.float32(most)
+    some = np.flatnonzero(found)
+    german = by_language(captions)[some].argmax(axis=1) == tuple(FUNCTION_WORDS).index("de")
+    found[some] &= ~(german & (capitalised(captions)[some] <= _MOST_GERMAN))
+    return found & (unspaced(captions) * 2 < letters(captions))
+
+
 @remembered
 def judged(captions: Captions) -> Bools:
     """Return which captions have a script whose function words are listed."""
     numbers = [SCRIPT_NAMES.index(name) for name in JUDGED_SCRIPTS]
     found = ascii_letters(captions) > 0
     _, rows, points = foreign(captions)
+    if not len(points):
+        return found
     known = np.isin(np.arange(len(SCRIPT_NAMES)), numbers)
     found[rows[known[np.take(scripts(), points, mode="wrap")]]] = True
     return found
@@ -158,7 +159,7 @@ def judged(captions: Captions) -> Bools:
 def cut_off(captions: Captions) -> Bools:
     """Return which captions end on an open sign, an ellipsis, or a word that announces another."""
     lasts = captions.points[captions.last]
-    found = np.take(_marked(_OPEN_SIGNS), lasts, mode="wrap")
+    found = np.take(marked(_OPEN_SIGNS), lasts, mode="wrap")
     before = [captions.points[np.maximum(captions.last - back, 0)] == ord(".") for back in (1, 2)]
     found |= (lasts == ord(".")) & before[0] & before[1]
     words, hits = words_of(captions), with_role(captions, Role.DANGLING)

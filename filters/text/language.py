@@ -28,8 +28,10 @@ OF_SCRIPT = {
 
 # Languages that a vote decides, by script.
 _VOTED = {
-    "Latin": tuple(code for code in FUNCTION_WORDS if code not in ("ru", "uk", "bg", "el", "ar", "he", "fa", "hi")),
-    "Cyrillic": ("ru", "uk", "bg"),
+    "Latin": tuple(
+        code for code in FUNCTION_WORDS if code not in ("ru", "uk", "bg", "sr", "el", "ar", "he", "fa", "hi")
+    ),
+    "Cyrillic": ("ru", "uk", "bg", "sr"),
     "Arabic": ("ar", "fa"),
     "Devanagari": ("hi",),
 }

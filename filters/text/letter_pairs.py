@@ -12,14 +12,45 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from filters.text.captions import Captions, Floats, Ints, remembered
-from filters.text.characters import has_run
+from filters.text.captions import Bools, Captions, Floats, Ints, remembered
+from filters.text.characters import has_run, letters
 
 PATH = Path(__file__).with_name("letter_pairs.json")
 SYMBOLS = 27
 _CONSONANTS = "bcdfghjklmnpqrstvwxz"
 _IS_CONSONANT = bytes(0 < number < 27 and chr(ord("a") - 1 + number) in _CONSONANTS for number in range(256))
-_SUSPECT = 5
+_SUSPECT = 6
+
+
+def stretched(captions: Captions, positions: Ints) -> Bools:
+    """Return which of some code points repeat the letter before them: "yesss" is a word that was drawn out."""
+    letter = captions.latin[positions]
+    return np.asarray((letter == captions.latin[positions - 1]) & (letter > 0))
+
+
+@remembered
+def suspect(captions: Captions) -> Ints:
+    """Return the captions with six Latin consonants in a row; noise has them, and nearly all others do not."""
+    return np.flatnonzero(has_run(captions, consonants(captions), _SUSPECT))
+
+
+def unspeakable(captions: Captions, size: int) -> Bools:
+    """Return which captions have `size` Latin consonants in a row, each counted once however often it repeats.
+
+    Args:
+        captions: Where to look.
+        size: At least six.
+    """
+    found = np.zeros(len(captions), dtype=bool)
+    rows = suspect(captions)
+    if len(rows):
+        positions, _ = captions.spread(rows)
+        positions = positions[~stretched(captions, positions)]
+        inside = np.append(False, consonants(captions)[positions])  # a caption begins with a line feed
+        edges = np.flatnonzero(np.diff(np.append(inside, False).astype(np.int8)))
+        runs = edges[1::2] - edges[::2] >= size
+        found[captions.rows_of(positions[edges[::2][runs]])] = True
+    return found
 
 
 @remembered
@@ -50,6 +81,8 @@ def learn(batches: Iterable[Captions]) -> npt.NDArray[np.int32]:
 @remembered
 def latin_letters(captions: Captions) -> Ints:
     """Return Latin letters of each caption."""
+    if captions.points.dtype == np.uint8:
+        return letters(captions)
     return captions.count(captions.latin > 0)
 
 
@@ -61,18 +94,19 @@ def consonants(captions: Captions) -> npt.NDArray[np.bool_]:
 
 @remembered
 def likelihood(captions: Captions) -> Floats:
-    """Return the mean logarithm per letter pair, begins and ends of words included.
+    """Return the mean logarithm per letter pair, begins and ends of words included, doubled letters left out.
 
-    0 without five Latin consonants in a row: noise has them, and nine captions in ten do not, which are not
-    looked at any closer.
+    0 without six Latin consonants in a row: noise has them, and nearly all captions do not, which are not looked at
+    any closer.
     """
     found = np.zeros(len(captions), dtype=np.float32)
-    rows = np.flatnonzero(has_run(captions, consonants(captions), _SUSPECT))
+    rows = suspect(captions)
     if len(rows):
         positions, starts = captions.spread(rows)
-        some = pairs(captions)[positions]
+        some = captions.latin[positions].astype(np.uint16) * np.uint16(SYMBOLS) + captions.latin[positions + 1]
+        some[stretched(captions, positions + 1)] = 0
         # Whole numbers add up alike in any batch; floats would not.
         sums = np.add.reduceat(np.take(table(), some, mode="wrap"), starts, dtype=np.int32)
         sizes = np.add.reduceat(some > 0, starts, dtype=np.int32)
-        found[rows] = sums / (sizes * 100)
+        found[rows] = sums / (np.maximum(sizes, 1) * 100)
     return found

@@ -7,13 +7,14 @@ import numpy as np
 import numpy.typing as npt
 
 from filters.text.captions import Captions, Ints, remembered
-from filters.text.function_words import DANGLING, FUNCTION_WORDS
+from filters.text.function_words import DANGLING, FUNCTION_WORDS, THINGS
 from filters.text.page_phrases import (
     CAMERA_WORDS,
     ERRORS,
     ERRORS_UNSPACED,
     FURNITURE,
     FURNITURE_UNSPACED,
+    INNOCENT,
     STAND_INS,
     STAND_INS_ANYWHERE,
     STAND_INS_UNSPACED,
@@ -31,6 +32,7 @@ class Role(IntFlag):
     STRONG = 4
     PAGE_BEGINS = 8
     CAMERA = 16
+    THING = 32
 
 
 PAGE = Phrases(
@@ -39,7 +41,8 @@ PAGE = Phrases(
         "errors": PhraseList(ERRORS, ERRORS_UNSPACED),
         "stand_ins": PhraseList(STAND_INS, STAND_INS_UNSPACED),
         "stand_ins_anywhere": PhraseList(STAND_INS_ANYWHERE),
-    }
+    },
+    PhraseList(INNOCENT),
 )
 """What pages say about themselves."""
 
@@ -56,6 +59,7 @@ def _members() -> dict[Role, set[str]]:
         Role.STRONG: _listed(STRONG_WORDS),
         Role.PAGE_BEGINS: set(PAGE.first_words),
         Role.CAMERA: set(CAMERA_WORDS.split()),
+        Role.THING: set(THINGS.split()),
     }
 
 
@@ -82,9 +86,23 @@ def _found(captions: Captions) -> tuple[Ints, Ints, npt.NDArray[np.uint8]]:
     return positions, numbers, roles[numbers]
 
 
+@remembered
+def _rare(captions: Captions) -> tuple[Ints, Ints, npt.NDArray[np.uint8]]:
+    """Return the same without words that are function words alone, which most listed words are."""
+    positions, numbers, roles = _found(captions)
+    some = np.flatnonzero(roles != np.uint8(Role.FUNCTION))
+    return positions[some], numbers[some], roles[some]
+
+
+@remembered
+def function_positions(captions: Captions) -> tuple[Ints, Ints]:
+    """Return positions of function words among the words of the batch, ascending, and their numbers."""
+    return numbered(captions, Role.FUNCTION)
+
+
 def numbered(captions: Captions, role: Role) -> tuple[Ints, Ints]:
     """Return positions of words with a role among the words of the batch, ascending, and their numbers."""
-    positions, numbers, roles = _found(captions)
+    positions, numbers, roles = _found(captions) if role is Role.FUNCTION else _rare(captions)
     some = np.flatnonzero(roles & np.uint8(role))
     return positions[some], numbers[some]
 

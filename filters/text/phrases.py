@@ -27,22 +27,31 @@ class PhraseList(NamedTuple):
     without_spaces: tuple[str, ...] = ()
 
 
+_NONE = PhraseList(())
+
+
 class Phrases:
     """Some lists of phrases, searched together."""
 
-    def __init__(self, lists: Mapping[str, PhraseList]) -> None:
-        """Take at most eight lists by name; punctuation and digits between words are ignored.
+    def __init__(self, lists: Mapping[str, PhraseList], innocent: PhraseList = _NONE) -> None:
+        """Take at most seven lists by name; punctuation and digits between words are ignored.
+
+        Args:
+            lists: Phrases to find.
+            innocent: Phrases of spaced scripts whose words count for no list, though they are on one.
 
         Raises:
             ValueError: A star stands before a word.
         """
         self.lists = dict(lists)
+        self.innocent = innocent
         for _, phrase in self._spaced():
             if "*" in phrase.rstrip(" *"):
                 raise ValueError(f"phrase {phrase!r}: stars stand for words at the end only")
 
     def _spaced(self) -> Iterator[tuple[int, str]]:
-        return ((number, text) for number, each in enumerate(self.lists.values()) for text in each.spaced)
+        listed = (*self.lists.values(), self.innocent)
+        return ((number, text) for number, each in enumerate(listed) for text in each.spaced)
 
     @cached_property
     def first_words(self) -> frozenset[str]:
@@ -77,9 +86,10 @@ class Phrases:
         places = np.flatnonzero(marks)
         rows, sizes, lists = words.rows[places], words.sizes[places], marks[places]
         beyond = np.flatnonzero(unspaced(captions))
+        innocent = np.uint8(1 << len(self.lists))
         found: dict[str, Ints] = {}
         for number, (name, each) in enumerate(self.lists.items()):
-            mine = np.flatnonzero(lists & np.uint8(1 << number))
+            mine = np.flatnonzero((lists & (np.uint8(1 << number) | innocent)) == np.uint8(1 << number))
             letters = np.bincount(rows[mine], weights=sizes[mine], minlength=len(captions)).astype(np.int64)
             if each.without_spaces and len(beyond):
                 letters[beyond] += self._covered_unspaced(captions, beyond, each)

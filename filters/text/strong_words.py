@@ -7,19 +7,19 @@ spaces, where one character alone has innocent meanings, and never inside one of
 STRONG_WORDS: dict[str, str] = {
     "en": "fuck fucks fucking fucked fucker fuckers motherfucker motherfuckers motherfucking shit shits shitty "
     "bullshit "
-    "cunt cunts asshole assholes whore whores slut sluts nigger niggers nigga niggas faggot faggots fag fags retards "
-    "bitches cocksucker dickhead wanker twat gangbang blowjob cumshot creampie milf porn porno xxx",
+    "cunt cunts asshole assholes whore whores slut sluts nigger niggers nigga niggas faggot faggots retards "
+    "bitches cocksucker dickhead wanker twat gangbang blowjob cumshot creampie milf porn porno",
     "de": "scheiße scheisse arschloch arschlöcher hurensohn hurensöhne fotze fotzen wichser schlampe missgeburt "
     "ficken "
     "fickt gefickt kanake neger",
-    "fr": "putain putes connard connards salope salopes enculé enculés bordel merde nègre pd",
-    "es": "mierda puta putas puto cabrón cabrones gilipollas hijueputa pendejo coño joder maricón",
-    "it": "cazzo stronzo stronzi puttana puttane troia vaffanculo merda frocio",
+    "fr": "putain putes connard connards salope salopes enculé enculés bordel merde nègre",
+    "es": "mierda puta putas cabrón cabrones gilipollas hijueputa pendejo coño joder maricón",
+    "it": "cazzo stronzo stronzi puttana puttane vaffanculo merda frocio",
     "pt": "caralho porra foder fodase merda buceta viado arrombado",
-    "nl": "kanker klootzak hoer neuken kut flikker",
+    "nl": "klootzak hoer flikker",
     "pl": "kurwa kurwy chuj jebać pierdolić pizda skurwysyn",
     "cs": "kurva píča kokot mrdat zmrd",
-    "sv": "fitta knulla hora jävlar",
+    "sv": "fitta knulla jävlar",
     "tr": "orospu siktir amına piç yarrak",
     "ru": "блядь бляди сука суки хуй пизда пиздец ебать ебаный пидор пидорас мудак",
     "uk": "блядь сука хуй пизда підарас",

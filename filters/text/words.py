@@ -20,6 +20,11 @@ Keys = npt.NDArray[np.uint64]
 LETTERS_AT_ONCE = 4
 _MOST_LETTERS = 16
 MIX = np.uint64(0x9E3779B97F4A7C15)
+_SHIFT = np.uint64(29)
+# By how many letters a word has: which of the first four there are, and which of the next four.
+_LETTERS = (0xFFFF, 0xFFFFFFFF, 0xFFFFFFFFFFFF, 0xFFFFFFFFFFFFFFFF)
+_FIRST = np.array([0, *_LETTERS], dtype=np.uint64)
+_NEXT = np.array([0, 0, 0, 0, 0, *_LETTERS], dtype=np.uint64)
 MASKS = np.array([0, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFFFFFF, 0xFFFFFFFFFFFFFFFF], dtype=np.uint64)
 
 
@@ -46,15 +51,24 @@ class Words(NamedTuple):
 @remembered
 def words_of(captions: Captions) -> Words:
     """Return the words of all captions."""
-    inside = (captions.kinds >= MARK) & (captions.kinds <= UPPER)
+    inside = captions.kinds - np.uint8(MARK) <= UPPER - MARK  # what is lower wraps round
     change = inside[1:] ^ inside[:-1]
     edges = np.flatnonzero(change) + 1  # begin, end, begin, end: the row starts and ends outside of words
-    begins, sizes = edges[::2], edges[1::2] - edges[::2]
+    begins = np.ascontiguousarray(edges[::2])
+    sizes = edges[1::2] - begins
     starting = np.zeros(len(inside), dtype=bool)
     starting[1:] = change & inside[1:]
     counts = captions.count(starting)
     rows = np.repeat(np.arange(len(captions), dtype=np.int64), counts)
     return Words(begins, sizes, rows, counts, _keys(captions, begins, sizes))
+
+
+def words_in(captions: Captions, rows: Ints) -> Ints:
+    """Return the numbers of all words of some captions."""
+    words = words_of(captions)
+    sizes = words.counts[rows]
+    begins = np.cumsum(sizes) - sizes
+    return np.asarray(np.repeat(words.firsts[rows] - begins, sizes) + np.arange(sizes.sum()))
 
 
 @remembered
@@ -73,14 +87,18 @@ def _keys(captions: Captions, begins: Ints, sizes: Ints) -> Keys:
     read = fours(captions)
     keys = sizes.astype(np.uint64) * MIX
     # Nearly all words are looked at twice; looking those up that need it would cost more.
-    for skipped in (0, LETTERS_AT_ONCE):
-        left = np.clip(sizes - skipped, 0, LETTERS_AT_ONCE)
-        keys = mixed(keys ^ (read[begins + skipped] & MASKS[left]))
+    for skipped, masks in ((0, _FIRST), (LETTERS_AT_ONCE, _NEXT)):
+        letters = read[begins + skipped]
+        letters &= np.take(masks, sizes, mode="clip")
+        keys ^= letters
+        keys *= MIX
+        keys ^= keys >> _SHIFT
+    some = np.flatnonzero(sizes > 2 * LETTERS_AT_ONCE)
     for skipped in range(2 * LETTERS_AT_ONCE, _MOST_LETTERS, LETTERS_AT_ONCE):
-        some = np.flatnonzero(sizes > skipped)
+        some = some[sizes[some] > skipped]
         left = np.minimum(sizes[some] - skipped, LETTERS_AT_ONCE)
         keys[some] = mixed(keys[some] ^ (read[begins[some] + skipped] & MASKS[left]))
-    long = np.flatnonzero(sizes > _MOST_LETTERS)
+    long = some[sizes[some] > _MOST_LETTERS]
     ends = begins[long] + sizes[long]
     keys[long] = mixed(keys[long] ^ read[ends - LETTERS_AT_ONCE])
     return keys
@@ -89,7 +107,7 @@ def _keys(captions: Captions, begins: Ints, sizes: Ints) -> Keys:
 def mixed(keys: Keys) -> Keys:
     """Return keys with every bit depending on many others."""
     keys = keys * MIX
-    return np.asarray(keys ^ (keys >> np.uint64(29)))
+    return np.asarray(keys ^ (keys >> _SHIFT))
 
 
 def keys_of(words: Iterable[str]) -> Keys:
@@ -110,7 +128,8 @@ class Lookup:
 
     def __init__(self, table: Mapping[int, int]) -> None:
         """Take keys with their values; values are small and not negative."""
-        self._keys = np.array([0, *sorted(table)], dtype=np.uint64)  # entry 0 stands for "not in the table"
+        # Entry 0 stands for "not in the table"; its key is one whose slot holds another entry, so it is never met.
+        self._keys = np.array([min(table, default=0), *sorted(table)], dtype=np.uint64)
         self._values = np.array([0, *(table[key] for key in sorted(table))], dtype=np.int64)
         self._factor, self._shift = self._apart(self._keys[1:])
         self._slots = np.zeros(1 << int(np.uint64(64) - self._shift), dtype=np.uint32)
@@ -132,7 +151,9 @@ class Lookup:
     def find(self, keys: Keys) -> tuple[Ints, Ints]:
         """Return the positions of the keys that are in the table, and their values."""
         entries = self._slots[self._slot(keys)]
-        hits = np.flatnonzero((self._keys[entries] == keys) & (entries > 0))
+        hits = np.flatnonzero(self._keys[entries] == keys)
+        if len(self._keys) == 1:
+            hits = hits[:0]
         return hits, self._values[entries[hits]]
 
 

@@ -8,13 +8,26 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmarks import filters
-from benchmarks.peer_rules import C4, PHRASES, Alphanumeric, Regex, SpecialCharacters, TextLength, WordsNum
+from benchmarks.peer_rules import (
+    C4,
+    PHRASES,
+    Alphanumeric,
+    AverageLineLength,
+    FineWeb,
+    GopherLines,
+    MaximumLineLength,
+    Regex,
+    SpecialCharacters,
+    TextLength,
+    WordsNum,
+)
 from filters.base import CaptionFilter
 
 CAPTIONS = [
     "Add to cart", "please add to cart now", "{ }", "Lorem IPSUM dolor", "-- !! a b", "猫 が いる", "é è ü ß",
     "12 34 ab",
-    "--a --b c-- ...", "", "one two three four", "e\u0301 a", "don't !",
+    "--a --b c-- ...", "", "• a point", "it goes on…", "it is longer than ten.", "no.",
+    "one two three four", "e\u0301 a", "don't !",
 ]  # fmt: skip
 SPECIAL = tuple("-!.{} 0123456789'")
 
@@ -33,6 +46,10 @@ SPECIAL = tuple("-!.{} 0123456789'")
             lambda t: sum(any(c not in SPECIAL for c in word) for word in t.split(" ")) >= 2,
         ),
         (Regex(regex=PHRASES), lambda t: not any(phrase in t for phrase in PHRASES.split("|"))),
+        (AverageLineLength(min_len=3, max_len=10), lambda t: 3 <= sum(map(len, t.splitlines())) <= 10),
+        (MaximumLineLength(min_len=3, max_len=10), lambda t: 3 <= max(map(len, t.splitlines()), default=0) <= 10),
+        (GopherLines(), lambda t: not (t.startswith(("•", "-")) or t.endswith(("...", "…")))),
+        (FineWeb(short_line_length=10, stops=(".", "!")), lambda t: t.endswith((".", "!")) and len(t) > 10),
         (C4(), lambda t: "lorem ipsum" not in t.lower() and "{" not in t),
     ],
     ids=lambda case: getattr(case, "reason", ""),
