@@ -140,7 +140,7 @@ def peers(captions: pa.Array, python: str) -> dict[str, Any]:
             Regex(regex=PHRASES),
             C4(),
             GopherLines(),
-            FineWeb(stops=stops, **SETTINGS["fineweb"]),  # type: ignore[arg-type]
+            FineWeb(stop_characters=stops, **SETTINGS["fineweb"]),  # type: ignore[arg-type]
         ),
     }
     found = {peer: _compared(theirs[peer], rules, text) for peer, rules in ours.items()}

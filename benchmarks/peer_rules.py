@@ -127,10 +127,10 @@ class FineWeb(CaptionFilter):
     reason: ClassVar[str] = "fineweb"
 
     short_line_length: int
-    stops: tuple[str, ...]
+    stop_characters: tuple[str, ...]
 
     def passes(self, captions: Captions) -> Mask:
-        ended: Mask = np.take(marked(self.stops), captions.points[captions.last], mode="wrap")
+        ended: Mask = np.take(marked(self.stop_characters), captions.points[captions.last], mode="wrap")
         return np.asarray(ended & (captions.length > self.short_line_length))
 
 

@@ -41,11 +41,13 @@ class LetterShare(CaptionFilter):
     def measured(self, captions: Captions) -> Measure:
         """Return the share of letters."""
         found = letters(captions)
-        few = np.flatnonzero(found < captions.length * np.float32(self.min_share))
+        numbers = digits(captions)
+        # Not those below `min_share` alone: what is measured may not depend on where the threshold lies.
+        few = np.flatnonzero((numbers > 0) & (found < captions.length * np.float32(max(self.stops))))
         if len(few):
             spoken = few[connected(captions, few)]
             found = found.copy()
-            found[spoken] += digits(captions)[spoken]
+            found[spoken] += numbers[spoken]
         return share(found, captions.length)
 
     def passes(self, captions: Captions) -> Mask:

@@ -49,7 +49,7 @@ SPECIAL = tuple("-!.{} 0123456789'")
         (AverageLineLength(min_len=3, max_len=10), lambda t: 3 <= sum(map(len, t.splitlines())) <= 10),
         (MaximumLineLength(min_len=3, max_len=10), lambda t: 3 <= max(map(len, t.splitlines()), default=0) <= 10),
         (GopherLines(), lambda t: not (t.startswith(("•", "-")) or t.endswith(("...", "…")))),
-        (FineWeb(short_line_length=10, stops=(".", "!")), lambda t: t.endswith((".", "!")) and len(t) > 10),
+        (FineWeb(short_line_length=10, stop_characters=(".", "!")), lambda t: t.endswith((".", "!")) and len(t) > 10),
         (C4(), lambda t: "lorem ipsum" not in t.lower() and "{" not in t),
     ],
     ids=lambda case: getattr(case, "reason", ""),
