@@ -47,7 +47,7 @@ from filters.verdicts import give
 
 RESULTS = Path(__file__).parent / "results" / "filters.json"
 CAPTIONS = Path(os.environ.get("BENCHMARK_CAPTIONS", "../shared/data/web-alt-text.parquet"))
-PEERS_PYTHON = os.environ.get("PEERS_PYTHON", "/tmp/peers-venv/bin/python")
+PEERS_PYTHON = os.environ.get("PEERS_PYTHON", ".venv-peers/bin/python")
 ROWS, NUMBERS, PEER_ROWS, ROUNDS = 1_000_000, 4_000_000, 20_000, 3
 ALONE_ROWS = 200_000
 GOALS = {"captions": 0.5e6, "numbers": 15e6, "data_juicer": 100.0, "datatrove": 50.0}
