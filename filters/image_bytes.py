@@ -8,7 +8,7 @@ from filters.base import AtLeast, Examples
 
 
 class ImageBytes(AtLeast):
-    """Keep pictures whose stored file has enough bytes."""
+    """Keep pictures whose file, as the web sent it, has enough bytes."""
 
     reason: ClassVar[str] = "image_bytes"
     reads: ClassVar[tuple[str, ...]] = ("image_bytes",)

@@ -37,6 +37,7 @@ class LanguageMismatch(Filter):
         (
             ("An old man is sitting on a bench in the park", "en"),
             ("An old man is sitting on a bench in the park", None),
+            ("An old man is sitting on a bench in the park", "fil"),
             ("Eiffel Tower Paris", "fr"),
             ("公園のベンチに座っている老人と犬の写真です", "ja"),
             ("En hund løper på isen", "da"),
@@ -55,8 +56,8 @@ class LanguageMismatch(Filter):
 
 
 def _declared(language: pa.Array) -> np.ndarray:
-    """Return declared languages as numbers of `NAMES`; `en-GB` is `en`, and what is not there is 0."""
-    plain = pc.utf8_lower(pc.utf8_slice_codeunits(language.cast(pa.string()), 0, 2))
+    """Return declared languages as numbers of `NAMES`; `en-GB` is `en`, `fil` is not `fi`, and what is not there is 0."""
+    plain = pc.utf8_lower(pc.replace_substring_regex(language.cast(pa.string()), "[-_].*", ""))
     numbers = pc.fill_null(pc.index_in(plain, pa.array(NAMES)), 0)
     return np.asarray(numbers.to_numpy(zero_copy_only=False), dtype=np.int64)
 
