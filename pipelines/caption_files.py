@@ -168,7 +168,8 @@ class CaptionFile:
 
 def _numbers(name: str, column: pa.Array) -> npt.NDArray[np.float32]:
     """Return a column of numbers; null is "not computed"."""
-    return np.asarray(pc.fill_null(column.cast(pa.float32()), np.nan).to_numpy(zero_copy_only=False))
+    found = column.cast(pa.float32(), safe=False)  # safe would refuse whole numbers that get rounded
+    return np.asarray(pc.fill_null(found, np.nan).to_numpy(zero_copy_only=False))
 
 
 def _first_line(error: BaseException) -> str:

@@ -56,4 +56,5 @@ def _plain(column: pa.Array) -> Any:
         column = column.cast(column.type.value_type)
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
         return column
-    return np.asarray(column.cast(pa.float32()).to_numpy(zero_copy_only=False), dtype=np.float32)
+    # Not safe: the safe cast refuses whole numbers above 2^24 for being rounded.
+    return np.asarray(column.cast(pa.float32(), safe=False).to_numpy(zero_copy_only=False), dtype=np.float32)

@@ -57,7 +57,7 @@ def load_signals(
         if pa.types.is_string(column.type):
             columns[name] = column
         else:
-            columns[name] = column.cast(pa.float32()).to_numpy(zero_copy_only=False).astype(np.float32)
+            columns[name] = column.cast(pa.float32(), safe=False).to_numpy(zero_copy_only=False).astype(np.float32)
     return uids or [], columns
 
 

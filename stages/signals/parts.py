@@ -122,13 +122,13 @@ def _embedded(outcomes: pa.Table, fetched: Part, work: Work) -> tuple[Halves, Ha
 
 def _known(outcomes: pa.Table, rows: pa.Table) -> dict[str, pa.Array]:
     """Return the signals that only have to be written down: what the source says, and what download saw."""
-    width, height = (outcomes[name].cast(pa.float32()).to_numpy() for name in ("original_width", "original_height"))
+    width, height = (_floats(outcomes[name]).to_numpy() for name in ("original_width", "original_height"))
     short, long = np.minimum(width, height), np.maximum(width, height)
     sent = pc.coalesce(outcomes["body_bytes"], outcomes["bytes"])
 
     def told(name: str) -> pa.Array:
         there = name in outcomes.column_names
-        return outcomes[name].cast(pa.float32()).combine_chunks() if there else pa.nulls(len(rows), pa.float32())
+        return _floats(outcomes[name]) if there else pa.nulls(len(rows), pa.float32())
 
     return {
         "caption": rows["caption"].combine_chunks(),
@@ -137,11 +137,16 @@ def _known(outcomes: pa.Table, rows: pa.Table) -> dict[str, pa.Array]:
         "min_side": numbers(short),
         "aspect": numbers(long / np.maximum(short, 1)),
         "pixels": numbers(width * height),
-        "image_bytes": sent.cast(pa.float32()).combine_chunks(),
+        "image_bytes": _floats(sent),
         "phash": outcomes["phash"].combine_chunks(),
         "frames": told("frames"),
         "decoded_share": told("decoded_share"),
     }
+
+
+def _floats(column: pa.ChunkedArray) -> pa.Array:
+    """Return whole numbers as the nearest float32; a safe cast would refuse those above 2^24."""
+    return column.cast(pa.float32(), safe=False).combine_chunks()
 
 
 def _languages(rows: pa.Table) -> pa.Array:

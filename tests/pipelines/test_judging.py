@@ -186,3 +186,10 @@ def test_no_rows_are_a_funnel_of_zero(tmp_path: Path) -> None:
     assert found["rows"] == found["kept"] == 0 and found["kept_share"] is None
     assert pq.read_table(tmp_path / "out" / "verdicts.parquet").num_rows == 0
     assert {each["rule"] for each in found["rules"]} <= set(FILTERS)
+
+
+@pytest.mark.parametrize("kind", ["parquet", "csv", "jsonl"])
+def test_whole_numbers_that_float32_has_to_round_are_judged(kind: str, tmp_path: Path) -> None:
+    path = write(tmp_path, kind, {"caption": ["a cat", "a dog"], "image_bytes": [2**24 + 1, 7]})
+    found = {each["rule"]: each["total"] for each in result(path, "--policy", "clean")["rules"]}
+    assert found["image_bytes"] == 1

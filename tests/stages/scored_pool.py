@@ -41,6 +41,7 @@ class Row(NamedTuple):
     host: str = "a.org"
     aesthetic: float | None = None
     stored: bytes | None = None
+    sent: int | None = None
 
     @property
     def uid(self) -> bytes:
@@ -68,7 +69,7 @@ class Row(NamedTuple):
             "outcome": "fetched",
             "bytes": len(kept),
             "sha256": hashlib.sha256(kept).hexdigest(),
-            "body_bytes": len(self.image),
+            "body_bytes": self.sent or len(self.image),
             "body_sha256": hashlib.sha256(self.image).hexdigest(),
         }
 

@@ -219,6 +219,12 @@ def test_a_shipped_score_that_is_no_number_was_not_computed(store: Store) -> Non
     assert [found[row.uid] for row in given] == [None, None, None, 4.5]
 
 
+def test_a_picture_larger_than_float32_counts_is_scored(store: Store) -> None:
+    large = Row("http://b/1", TEXTS[0], picture(50), sent=2**24 + 1)
+    ready(store, [[large]])
+    assert column(store, score(store), "image_bytes") == {large.uid: 2**24}
+
+
 def test_a_language_that_nobody_declared_is_guessed_where_the_caption_tells(store: Store) -> None:
     undeclared = [
         Row("http://l/1", "ein Hund läuft über den Strand und bellt die Wellen an", picture(60), language=None),

@@ -65,3 +65,9 @@ def test_rows_that_do_not_belong_together_are_refused(store: Store, signals: tup
         ManifestError, match="signal other of signals/mixed@v1 part 0 names other rows; score it again"
     ):
         read_signals(store, mixed, mixed.parts[0], ["one", "other"])
+
+
+def test_whole_numbers_that_float32_has_to_round_are_read(store: Store) -> None:
+    manifest = published(store, "large", number=(UIDS, pa.array([2**24 + 1, None, 2**40 + 1, 4], pa.int64())))
+    _, columns = read_signals(store, manifest, manifest.parts[0], ["number"])
+    assert np.array_equal(columns["number"], np.float32([2**24, np.nan, 2**40, 4]), equal_nan=True)
