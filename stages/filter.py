@@ -90,6 +90,10 @@ def run(parameters: Parameters, output: Output, here: Workspace) -> Manifest:
     items = []
     for part in signals.parts:
         previous = earlier.get(part.key)
+        if before is not None and previous is None:
+            raise ManifestError(
+                f"{before.ref} has no part {part.key}, which {signals.ref} scores; filter with policy clean again"
+            )
         files = sorted(file.sha256 for file in part.files.values())
         digest = digest_of([files, previous.files["verdicts"].sha256 if previous else None])
         items.append((part.key, digest, (part.key, digest, part, previous)))
