@@ -46,8 +46,9 @@ def page_of_file(path: Path, profile: str, band: float) -> str:
         cubes.append(cube)
         add_languages(languages, by_language(columns["language"], reasons))
         chosen = chosen_of(uids, rows)
-        shown = taken(columns, pa.array(chosen))
-        pieces.append(sample_of(policy, [uids[at] for at in chosen.tolist()], reasons[chosen], shown))
+        if len(chosen):
+            shown = taken(columns, pa.array(chosen))
+            pieces.append(sample_of(policy, [uids[at] for at in chosen.tolist()], reasons[chosen], shown))
     cube = total(cubes)
     seen = Survey({name: languages[name] for name in sorted(languages)}, joined(pieces), funnel.samples)
     return render(

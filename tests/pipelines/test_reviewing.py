@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from judged_store import POLICIES, judge, judged_store, policy_of, store_signals
@@ -12,9 +13,11 @@ from filters.clip_similarity import ClipSimilarity
 from filters.min_side import MinSide
 from filters.policies import Policy, caption_quality
 from infra.storage import Store
+from pipelines import caption_files
 from pipelines.cli import app
 from stages.manifest import ManifestError, load
 from stages.ref import Ref
+from stages.report import survey
 from stages.report.again import again, verdicts_at
 from stages.report.difference import changed_rules
 
@@ -177,3 +180,11 @@ def test_a_source_of_which_nothing_is_left_has_a_page(tmp_path: Path) -> None:
     pages = [again(store, verdicts_at(store, Ref.model_validate(f"verdicts/{name}/coyo@tiny"))) for name in POLICIES]
     assert "COYO" in pages[0] and "No row was judged" in pages[1]
     assert "The clean step kept nothing" in pages[1]
+
+
+def test_a_large_file_whose_batches_are_mostly_not_looked_into(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(caption_files, "ROWS_AT_ONCE", 2)
+    monkeypatch.setattr(survey, "ROWS_LOOKED_AT", 10)
+    captions = [f"An old man is sitting on bench {n} in the park." for n in range(60)]
+    pq.write_table(pa.table({"caption": captions}), "big.parquet")
+    assert "60 = 10 kept + 50 rejected" in page("big.parquet")
