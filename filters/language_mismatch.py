@@ -56,7 +56,7 @@ class LanguageMismatch(Filter):
 
 
 def _declared(language: pa.Array) -> np.ndarray:
-    """Return declared languages as numbers of `NAMES`; `en-GB` is `en`, `fil` is not `fi`, and what is not there is 0."""
+    """Return declared languages as numbers of `NAMES`; `en-GB` is `en`, `fil` is not `fi`, what is not there is 0."""
     plain = pc.utf8_lower(pc.replace_substring_regex(language.cast(pa.string()), "[-_].*", ""))
     numbers = pc.fill_null(pc.index_in(plain, pa.array(NAMES)), 0)
     return np.asarray(numbers.to_numpy(zero_copy_only=False), dtype=np.int64)

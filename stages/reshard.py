@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from infra.storage import Store, sha256_file
 from stages.manifest import File, Ledger, Manifest, ManifestError, Part, digest_of
+from stages.operator_lists import lines_of
 from stages.shard_index import (
     block_of,
     layout,
@@ -26,7 +27,7 @@ from stages.shard_index import (
     read_index,
     shard_totals,
 )
-from stages.takedown_list import lines_of, load_lists, registered
+from stages.takedown_list import load_lists, registered
 from stages.workspace import Output, Workspace
 
 VERSION = 1

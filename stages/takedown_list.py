@@ -2,18 +2,19 @@
 
 import hashlib
 import io
+import ipaddress
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from infra.storage import Store
 from stages.manifest import ManifestError
+from stages.operator_lists import lines_of
 from stages.sources.identity import canonical_host, url_id_of
 from stages.workspace import parquet_bytes
 
@@ -27,8 +28,14 @@ _HEX = {
     "sha256": re.compile(r"[0-9a-f]{64}"),
     "phash": re.compile(r"[0-9a-f]{16}"),
 }
-_DOMAIN = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*|[0-9a-f:]+")
-_NEEDED = {"url": "url_id", "domain": "url_id", "phash": "phash"}
+_DOMAIN = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
+_NEEDED = {
+    "url": ("url_id", "url_id"),
+    "domain": ("url_id", "url_id"),
+    "sha256": ("body_sha256", "body_sha256, the hash of what the web sent,"),
+    "phash": ("phash", "phash"),
+}
+"""Column that each kind is looked up in, and what the message calls it."""
 _SCHEMA = pa.schema([("kind", pa.string()), ("value", pa.binary())])
 
 
@@ -76,12 +83,12 @@ class Takedown:
         return found
 
     def _check_known(self, table: pa.Table, what: str) -> None:
-        for kind, column in _NEEDED.items():
+        for kind, (column, name) in _NEEDED.items():
             if self.of(kind) and (gaps := table[column].null_count):
                 raise ManifestError(
-                    f"a takedown list names samples by {kind}, and {what} does not know the {column} of {gaps} "
+                    f"a takedown list names samples by {kind}, and {what} does not know the {name} of {gaps} "
                     "samples: their pool was made by an earlier version; make it and what follows from it again, or "
-                    "name these samples by uid or sha256"
+                    "name these samples by uid"
                 )
 
 
@@ -114,8 +121,9 @@ def read_list(path: str) -> Takedown:
     """Read an operator's list: one entry a line, or parquet with entries in its first column.
 
     An entry may say what it is (`domain:example.com`) or be known by its look: an address has a scheme, a uid 32
-    hexadecimal digits, a SHA-256 of a picture 64 and a perceptual hash 16, and anything else is a domain, which
-    names everything below it. `#` begins a comment line.
+    hexadecimal digits, a SHA-256 of a picture 64 and a perceptual hash 16, and a name with a dot or an IP address is
+    a domain, which names everything below it. `#` begins a comment line. What could be a mistyped number or hash is
+    refused, not taken for a domain that nothing is below.
 
     Raises:
         ManifestError: It cannot be read, is empty, or an entry is none of these; the entry is not shown.
@@ -131,19 +139,22 @@ def read_list(path: str) -> Takedown:
 
 def _entry(line: str, where: str) -> tuple[str, bytes]:
     kind, colon, value = line.partition(":")
-    if not colon or kind.lower() not in KINDS:
+    told = bool(colon) and kind.lower() in KINDS
+    if not told:
         kind, value = _kind(line), line
     kind, value = kind.lower(), value.strip()
     if kind in _HEX:
         if not _HEX[kind].fullmatch(value.lower()):
             raise ManifestError(f"{where} is no {kind}; entries are {WAYS}")
+        if not told and kind == "phash" and value.isdecimal():
+            raise ManifestError(f"{where} is no hash for sure, all its digits are decimal; write phash: before them")
         return kind, bytes.fromhex(value)
     if kind == "url":
         if "://" not in value:
             raise ManifestError(f"{where} is no address; entries are {WAYS}")
         return kind, url_id_of(value)
     name = canonical_host(value.removeprefix("*.").strip("."))
-    if not _DOMAIN.fullmatch(name):
+    if not (_is_address(name) or (_DOMAIN.fullmatch(name) and (told or _is_dotted(name)))):
         raise ManifestError(f"{where} is none of what can be taken down; entries are {WAYS}")
     return kind, hashlib.sha256(name.encode()).digest()
 
@@ -154,30 +165,17 @@ def _kind(line: str) -> str:
     return next((kind for kind, pattern in _HEX.items() if pattern.fullmatch(line.lower())), "domain")
 
 
-def lines_of(path: str) -> Iterator[tuple[int, str]]:
-    """Yield (number from 1, text) of each entry of a list, batch by batch; bytes of parquet as hexadecimal.
+def _is_dotted(name: str) -> bool:
+    """Say whether a bare word looks like a domain: several labels, of which one has a letter."""
+    return "." in name and any(letter.isalpha() for letter in name)
 
-    Raises:
-        ManifestError: It cannot be read.
-    """
+
+def _is_address(name: str) -> bool:
     try:
-        with fsspec.open(path, "rb") as file:
-            if not path.lower().endswith(".parquet"):
-                for number, line in enumerate(io.TextIOWrapper(file, encoding="utf-8-sig"), start=1):
-                    if (word := line.strip()) and not word.startswith("#"):
-                        yield number, word
-                return
-            number = 0
-            table = pq.ParquetFile(file)
-            for batch in table.iter_batches(columns=table.schema_arrow.names[:1]):
-                for value in batch.column(0).to_pylist():
-                    number += 1
-                    if value is not None:
-                        yield number, value.hex() if isinstance(value, bytes) else str(value).strip()
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise ManifestError(
-            f"the list {path} cannot be read ({type(error).__name__}); give text or parquet that is there"
-        ) from error
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def register(store: Store, given: Takedown) -> str:

@@ -23,8 +23,8 @@ def entries(tmp_path: Path, text: str) -> Takedown:
 
 
 def table(**known: object) -> pa.Table:
-    row = {"uid": bytes(16), "sha256": bytes(32), "host": "", "url_id": bytes(16), "phash": 7, "source": "x", **known}
-    return pa.Table.from_pylist([row], schema=INDEX)
+    hashed = {"sha256": bytes(32), "body_sha256": bytes(32), "url_id": bytes(16), "phash": 7}
+    return pa.Table.from_pylist([{"uid": bytes(16), **hashed, "host": "", "source": "x", **known}], schema=INDEX)
 
 
 @pytest.mark.parametrize(
@@ -41,6 +41,11 @@ def table(**known: object) -> pa.Table:
         ("*.Example.COM.", "domain", hashlib.sha256(b"example.com").digest()),
         ("domain:bücher.de", "domain", hashlib.sha256(b"xn--bcher-kva.de").digest()),
         ("domain:0123456789abcdef", "domain", hashlib.sha256(b"0123456789abcdef").digest()),
+        ("domain:localhost", "domain", hashlib.sha256(b"localhost").digest()),
+        ("163.com", "domain", hashlib.sha256(b"163.com").digest()),
+        ("192.0.2.7", "domain", hashlib.sha256(b"192.0.2.7").digest()),
+        ("2001:DB8::7", "domain", hashlib.sha256(b"2001:db8::7").digest()),
+        ("phash:1234567890123456", "phash", bytes.fromhex("1234567890123456")),
     ],
 )
 def test_entries_of_every_kind(tmp_path: Path, line: str, kind: str, value: bytes) -> None:
@@ -58,12 +63,31 @@ def test_a_line_that_is_none_of_them_is_named_by_number_and_not_shown(tmp_path: 
     assert line.partition(":")[2] == "" or line not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    "line",
+    ["12345678901234567890", "1234567890123456", "a" * 31, "cd" * 31, "localhost", "12.5", "1.2.3.456", "ab:cd"],
+)
+def test_a_mistyped_number_or_hash_is_no_domain(tmp_path: Path, line: str) -> None:
+    with pytest.raises(ManifestError, match=r"list\.txt line 2 is no") as error:
+        entries(tmp_path, f"example.com\n{line}\n")
+    assert line not in str(error.value)
+
+
+@pytest.mark.parametrize("kind", [pa.uint64(), pa.float64()])
+def test_parquet_of_numbers_is_refused(tmp_path: Path, kind: pa.DataType) -> None:
+    pq.write_table(pa.table({"phash": pa.array([7, 8], kind)}), path := tmp_path / "list.parquet")
+    with pytest.raises(ManifestError, match=rf"list\.parquet: its first column holds {kind}, not text or bytes"):
+        read_list(str(path))
+
+
 def test_parquet_of_text_and_of_bytes(tmp_path: Path) -> None:
     path = tmp_path / "list.parquet"
     pq.write_table(pa.table({"what": [SECRET, None, "example.com"], "why": ["a", "b", "c"]}), path)
     assert read_list(str(path)).counts() == {"url": 1, "domain": 1}
     pq.write_table(pa.table({"uid": pa.array([b"\xab" * 16], pa.binary(16))}), path)
     assert read_list(str(path)).of("uid") == {b"\xab" * 16}
+    pq.write_table(pa.table({"phash": [b"\x12" * 8]}), path)
+    assert read_list(str(path)).of("phash") == {b"\x12" * 8}
 
 
 def test_lists_that_cannot_be_read_or_are_empty_are_refused(tmp_path: Path) -> None:
@@ -91,7 +115,9 @@ def test_pictures_are_found_by_what_the_web_sent_and_by_what_is_stored(tmp_path:
     for column in ("sha256", "body_sha256"):
         assert given.kinds(table(**{column: b"\xcd" * 32}), "x") == ["sha256"]
     assert given.kinds(table(), "x") == [None]
-    assert entries(tmp_path, f"{2**63 + 1:016x}").kinds(table(phash=2**63 + 1), "x") == ["phash"]
+    with pytest.raises(ManifestError, match=r"by sha256, and x does not know the body_sha256, the hash of"):
+        given.kinds(table(body_sha256=None), "x")
+    assert entries(tmp_path, f"phash:{2**63 + 1:016x}").kinds(table(phash=2**63 + 1), "x") == ["phash"]
 
 
 def test_a_sample_that_several_entries_name_is_counted_once(tmp_path: Path) -> None:
@@ -109,7 +135,7 @@ def test_what_is_not_known_is_no_miss(tmp_path: Path, line: str, column: str) ->
         ManifestError, match=rf"shard 7 does not know the {column} of 1 samples.*name these samples by"
     ):
         entries(tmp_path, line).kinds(table(**{column: None}), "shard 7")
-    assert entries(tmp_path, "ab" * 16).kinds(table(**{column: None}), "shard 7") == [None]
+    assert entries(tmp_path, f"{'ab' * 16}\n{'ab' * 32}").kinds(table(**{column: None}), "shard 7") == [None]
 
 
 def test_a_list_in_the_store_is_kept_once_names_nobody_and_damage_is_seen(tmp_path: Path, any_store: Store) -> None:
