@@ -68,16 +68,36 @@ class CaptionFile:
                 file = pq.ParquetFile(self.path)
                 return file.schema_arrow.names, file.metadata.num_rows
             if self.kind == "jsonl":
-                with self.path.open(encoding="utf-8") as lines:
-                    first = next((line for line in lines if line.strip()), "{}")
-                found = json.loads(first)
-                if not isinstance(found, dict):
-                    raise Refusal(f"{self.path}: a line is no object; each has to be one, with a caption")
-                return list(found), None
+                return self._look_into_lines()
             with csv.open_csv(self.path, parse_options=self._parse) as reader:
                 return reader.schema.names, None
         except (pa.ArrowInvalid, OSError, ValueError) as error:
             raise Refusal(f"{self.path} cannot be read as {self.kind}: {_first_line(error)}") from error
+
+    def _look_into_lines(self) -> tuple[list[str], int]:
+        """Return what any line names, and how many lines there are: a line may leave out what it does not know."""
+        names: dict[str, None] = {}
+        rows = 0
+        for _, found in self._objects():
+            names.update(dict.fromkeys(found))
+            rows += 1
+        return list(names), rows
+
+    def _objects(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Yield (line from 1, object) of each line of a jsonl file that is not blank."""
+        with self.path.open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, start=1):
+                if not line.strip():
+                    continue
+                try:
+                    found = json.loads(line)
+                except (ValueError, RecursionError) as error:
+                    raise Refusal(f"{self.path}, line {number}: no JSON object ({error})") from error
+                if not isinstance(found, dict):
+                    raise Refusal(
+                        f"{self.path}, line {number}: a line is no object; each has to be one, with a caption"
+                    )
+                yield number, found
 
     @property
     def _parse(self) -> csv.ParseOptions:
@@ -130,21 +150,32 @@ class CaptionFile:
                 yield from reader
 
     def _json_batches(self, names: list[str]) -> Iterator[pa.RecordBatch]:
+        texts = (self.caption, self.language)
+        schema = pa.schema([(name, pa.string() if name in texts else pa.float64()) for name in names])
         rows: list[dict[str, Any]] = []
-        with self.path.open(encoding="utf-8") as lines:
-            for number, line in enumerate(lines, start=1):
-                if not line.strip():
-                    continue
-                try:
-                    found = json.loads(line)
-                    rows.append({name: found.get(name) for name in names})
-                except (ValueError, AttributeError) as error:
-                    raise Refusal(f"{self.path}, line {number}: no JSON object ({error})") from error
-                if len(rows) == ROWS_AT_ONCE:
-                    yield pa.RecordBatch.from_pylist(rows)
-                    rows = []
+        for number, found in self._objects():
+            rows.append({name: self._value(name, found.get(name), number) for name in names})
+            if len(rows) == ROWS_AT_ONCE:
+                yield pa.RecordBatch.from_pylist(rows, schema)
+                rows = []
         if rows:
-            yield pa.RecordBatch.from_pylist(rows)
+            yield pa.RecordBatch.from_pylist(rows, schema)
+
+    def _value(self, name: str, value: Any, number: int) -> str | float | None:
+        """Return a value of a jsonl line as text or number, whichever its column holds."""
+        if value is None:
+            return None
+        text = name in (self.caption, self.language)
+        try:
+            if not text:
+                return float(value)
+            if isinstance(value, str):
+                value.encode()
+                return value
+        except (TypeError, ValueError, OverflowError):
+            pass
+        needed = "text" if text else "a number"
+        raise Refusal(f"{self.path}, line {number}: {name!r} is not {needed}; write {needed} or null there")
 
     def _columns(self, batch: pa.RecordBatch, wanted: dict[str, str]) -> dict[str, Any]:
         found: dict[str, Any] = {}

@@ -1,7 +1,9 @@
 """Judge a whole file of captions in batches, and count: what `internvl judge` shows."""
 
+import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -126,15 +128,15 @@ def judge_file(file: CaptionFile, filters: Sequence[Filter], out: Path | None, t
     Args:
         file: What to judge.
         filters: Rules; none may lack a signal.
-        out: Where `verdicts.parquet` goes, one line per row of the input, in its order.
+        out: Where `verdicts.parquet` goes, one line per row of the input, in its order; what lies there is replaced
+            when all rows are judged.
         tell: Told of rows judged.
         counted: Told of rows counted, where rules on repeats need a pass of their own.
     """
     reads = {name for each in filters for name in each.reads}
     repeats = Repeats(file, counted) if reads & set(_COUNTED) - set(file.signals) else None
     tally = Tally()
-    writer = pq.ParquetWriter(out, SCHEMA, compression="zstd") if out else None
-    try:
+    with _written(out) as writer:
         for batch in file.batches():
             columns = with_made_columns(batch, repeats)
             verdicts = give(filters, columns, len(batch["caption"]), measured=False)
@@ -144,10 +146,22 @@ def judge_file(file: CaptionFile, filters: Sequence[Filter], out: Path | None, t
             if writer:
                 writer.write_table(_table(verdicts.reasons, tally.rows - len(verdicts.reasons)))
             tell(len(verdicts.reasons))
-    finally:
-        if writer:
-            writer.close()
     return tally
+
+
+@contextmanager
+def _written(out: Path | None) -> Iterator[pq.ParquetWriter | None]:
+    """Give a writer beside a file, which takes the file's place at the end, and is gone after an error."""
+    if out is None:
+        yield None
+        return
+    beside = out.with_name(f"{out.name}.{os.getpid()}.part")
+    try:
+        with pq.ParquetWriter(beside, SCHEMA, compression="zstd") as writer:
+            yield writer
+        beside.replace(out)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def with_made_columns(batch: dict[str, Any], repeats: Repeats | None) -> dict[str, Any]:

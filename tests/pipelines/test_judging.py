@@ -153,6 +153,18 @@ def test_filters_of_ones_own_join(tmp_path: Path) -> None:
         ("other.csv", b"url,label\nx,y\n", "its columns are url, label; name one with --caption-column"),
         ("list.jsonl", b"[1, 2]\n", "a line is no object"),
         ("half.jsonl", b'{"caption": "a"}\n{"caption": \n', "line 2: no JSON object"),
+        (
+            "number.jsonl",
+            b'{"caption": "x"}\n\n{"caption": 5}\n',
+            "line 3: 'caption' is not text; write text",
+        ),
+        ("broken.jsonl", b'{"caption": "\\ud800"}\n', "line 1: 'caption' is not text"),
+        ("numbers.jsonl", b'{"caption": "x", "similarity": [1]}\n', "line 1: 'similarity' is not a number"),
+        (
+            "numbers-big.jsonl",
+            b'{"caption": "x", "similarity": 1%s}\n' % (b"0" * 400),
+            "line 1: 'similarity' is not",
+        ),
         ("latin.csv", "caption\nschön\n".encode("latin-1") * 2, "latin.csv"),
         ("numbers.csv", b"caption,similarity\na,high\n", "numbers.csv, after row 0"),
     ],
@@ -193,3 +205,27 @@ def test_whole_numbers_that_float32_has_to_round_are_judged(kind: str, tmp_path:
     path = write(tmp_path, kind, {"caption": ["a cat", "a dog"], "image_bytes": [2**24 + 1, 7]})
     found = {each["rule"]: each["total"] for each in result(path, "--policy", "clean")["rules"]}
     assert found["image_bytes"] == 1
+
+
+def test_lines_of_json_name_what_they_know_in_any_order(tmp_path: Path) -> None:
+    path = tmp_path / "some.jsonl"
+    lines = ['{"url": "a"}', '{"caption": "a cat"}', f'{{"image_bytes": {2**70}, "caption": "a dog"}}']
+    path.write_text("\n".join([*lines, '{"image_bytes": "7", "caption": "a fox"}']))
+    found = result(path, "--policy", "clean")
+    rules = {each["rule"]: (each["total"], each["unknown"]) for each in found["rules"]}
+    assert found["rows"] == 4 and rules["image_bytes"] == (1, 2)
+
+
+def test_an_error_late_in_a_file_leaves_earlier_verdicts_as_they_were(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(caption_files, "ROWS_AT_ONCE", 1)
+    path, out = tmp_path / "some.jsonl", tmp_path / "out"
+    path.write_text('{"caption": "a cat"}\n')
+    result(path, "--out", out)
+    before = (out / "verdicts.parquet").read_bytes()
+    path.write_text('{"caption": "a cat"}\n{"caption": 5}\n')
+    # These rules count nothing over the file, so a row is judged before the bad one is met.
+    code, _ = judge(path, "--policy", "clean", "--out", out)
+    assert code == 2 and (out / "verdicts.parquet").read_bytes() == before
+    assert [each.name for each in out.iterdir()] == ["verdicts.parquet"]
