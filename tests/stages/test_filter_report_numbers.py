@@ -202,3 +202,12 @@ def test_cubes_that_are_too_large_for_one_page_are_left_to_their_own() -> None:
     assert ([each.source for each in fit], [each.source for each in left]) == (["laion_en"], ["coyo"])
     told = payload(fit, True, 0.07, "tiny")["sources"][0]
     assert sum(int(rows) for rows in told["groups"][0]["cells"].split()[1::2]) + told["groups"][0]["fixed"] == 60
+
+
+def test_a_drawn_source_is_never_titled_by_the_papers_share() -> None:
+    bit = 1 << BITS["digit_share"]
+    languages = {"en": {0: 9_900, bit: 100}, "zh": {0: 80, bit: 20}}
+    funnel = Funnel(samples=10_100, kept=9_980, masks={0: 9_980, bit: 120})
+    rows = SourceRows("laion_en", caption_quality("laion_en"), funnel, 10_100, 10_100, languages=languages)
+    assert judge([rows]).title == "LAION-en is off target"
+    assert judge([rows], drawn=True).title == "digit_share hits some languages much harder than others"
