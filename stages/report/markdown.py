@@ -54,7 +54,10 @@ def markdown_of(page: Page) -> str:
         marks = {"alarm": "✕", "unsure": "?", "warning": "!"}
         lines += [
             "",
-            *(f"{n}. {marks[a.severity]} {escaped(a.sentence)}" for n, a in enumerate(verdict.alarms[:20], 1)),
+            *(
+                f"{n}. {marks[a.severity]} {escaped(a.plain or a.sentence)}"
+                for n, a in enumerate(verdict.alarms[:20], 1)
+            ),
         ]
     lines += ["", f"Next: {escaped(verdict.next_move)}"]
     for step in verdict.proposals:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from infra.storage import Store
 from stages.manifest import Manifest, ManifestError
 from stages.report.statistics import wilson
+from stages.report.text import MAX_LANGUAGE
 
 MOST_LINES = 100_000
 _UID = re.compile(r"[0-9a-f]{32}")
@@ -24,7 +25,7 @@ class Review(BaseModel):
     source: str = Field(pattern=r"^[a-z0-9_]{1,80}$")
     rule: str = Field(pattern=r"^[a-z0-9_]{1,80}$")
     uid: str = Field(pattern=r"^[0-9a-f]{32}$")
-    language: str = Field(max_length=40)
+    language: str = Field(max_length=MAX_LANGUAGE)
     kept: bool
     agree: bool
 

@@ -68,7 +68,9 @@ def judge(
     state = _state(alarms)
     return Verdict(
         state=state,
-        title=_drawn_title(sources, planted) if drawn and not unfairs else _title(sources, [] if drawn else targets, unfairs),
+        title=_drawn_title(sources, planted)
+        if drawn and not unfairs
+        else _title(sources, [] if drawn else targets, unfairs),
         alarms=tuple(alarms),
         targets=tuple(targets),
         proposals=tuple(steps.values()),
