@@ -130,7 +130,7 @@ def html_of(page: Page) -> str:
             pictures=any(row["src"] for edge in edges for side in SIDES for row in edge[side]),
             stored=bool(page.version),
             looked_at=[(source_name(name), g.looked_at, g.rows) for name, g in page.galleries.items() if g.rows],
-            wrong=[wrong_view(each) for each in wrong_drops(page.reviews)],
+            wrong=[wrong_view(each) for each in wrong_drops(page.reviews, {s.source for s in page.sources})],
             changes=[change_view(each) for each in page.changes],
             outcomes=outcome_lines(outcomes, listed),
             planted_outcomes=dict(page.planted_outcomes or {}),

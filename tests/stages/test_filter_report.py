@@ -127,7 +127,10 @@ def test_answers_to_rows_in_a_hostile_language_can_be_read() -> None:
     page = Found(judged(60).page(gallery=Gallery((Edge("length_units", (row,)),), {}, 9, 1)))
     (language,) = {value for name, value in page.attributes if name == "data-language" and value and "RLO" in value}
     answer = {"source": "coyo", "rule": "length_units", "uid": "0" * 32, "language": language, "kept": False}
-    assert parse(json.dumps(answer | {"agree": True}), ["length_units"], "reviews.jsonl")[0].language == language
+    assert (
+        parse(json.dumps(answer | {"agree": True}), {"coyo": ["length_units"]}, "reviews.jsonl")[0].language
+        == language
+    )
 
 
 def test_names_of_languages_are_shown_visibly_in_alarms_and_titles_and_not_in_markdown() -> None:
