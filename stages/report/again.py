@@ -13,6 +13,7 @@ from stages.filter_report import page_of
 from stages.manifest import Manifest, ManifestError, find, load
 from stages.ref import Ref
 from stages.report import reviews
+from stages.report.applying import applying_of
 from stages.report.difference import Difference, difference
 from stages.report.gallery import MOST_PICTURES, edges_of, with_pictures
 from stages.report.hosts import hosts_of
@@ -95,6 +96,9 @@ def again(store: Store, manifests: Sequence[Manifest], against: str = "", band: 
         drawn=any(m.totals.get("planted") for m in manifests),
         planted_outcomes=pools[0].totals.get("planted") if one else None,
         band=band,
+        applying={
+            source_of(m): found for m in manifests if (found := applying_of(store, m.ref, m.identity)) is not None
+        },
     )
 
 

@@ -15,7 +15,7 @@ from filters.bits import BITS
 from stages.planted import fraction, pooled
 from stages.report import languages, rules, what_if
 from stages.report.flow import flow, multiples
-from stages.report.model import RECIPES, Page, verdict_of
+from stages.report.model import Page, verdict_of
 from stages.report.outcomes import outcome_lines
 from stages.report.reviews import wrong_drops
 from stages.report.row_views import (
@@ -78,8 +78,7 @@ def html_of(page: Page) -> str:
     groups = rules.groups(page.policy, page.funnel, page.judged)
     data = {
         "groups": rules.group_counts(page.policy, groups),
-        "whatIf": what_if.payload(fit, several, page.band, page.version),
-        "recipe": page.version if page.version in RECIPES else "",
+        "whatIf": what_if.payload(fit, several, page.band, page.tuned, page.applying),
         "policy": page.policy.name,
         "artifact": hashlib.sha256(json.dumps(dict(page.provenance), sort_keys=True).encode()).hexdigest()[:16],
     }
@@ -129,6 +128,7 @@ def html_of(page: Page) -> str:
             edges=edges,
             pictures=any(row["src"] for edge in edges for side in SIDES for row in edge[side]),
             stored=bool(page.version),
+            applies=bool(fit) and all(source.source in page.applying for source in fit),
             looked_at=[(source_name(name), g.looked_at, g.rows) for name, g in page.galleries.items() if g.rows],
             wrong=[wrong_view(each) for each in wrong_drops(page.reviews, {s.source for s in page.sources})],
             changes=[change_view(each) for each in page.changes],

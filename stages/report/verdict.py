@@ -79,7 +79,7 @@ def judge(
 
 
 def _is_off(targets: Sequence[Target], source: str) -> bool:
-    return any(each.source == source and each.state is not State.OK for each in targets)
+    return any(each.source == source and each.state is State.OFF for each in targets)
 
 
 def _state(alarms: Sequence[Alarm]) -> str:

@@ -15,8 +15,10 @@ from filters.funnel import PAPER, Funnel
 from filters.policies import Policy, caption_quality, clean
 from filters.stops import moved, stops_of
 from filters.verdicts import give
+from stages.filter_report import summary
 from stages.report import paper as paper_module
 from stages.report import rules
+from stages.report.applying import Applying
 from stages.report.hosts import ranked
 from stages.report.languages import is_alarm, tone, unfair
 from stages.report.languages import table as language_table
@@ -178,6 +180,32 @@ def test_the_proposed_step_is_what_judging_anew_gives() -> None:
         del PAPER["drawn"]
 
 
+def test_a_source_off_target_is_proposed_a_whole_command_and_an_unsure_one_nothing() -> None:
+    found = judged(800)
+    share, stop = found.funnel.kept / 800, found.cube.current["length_units"] + 2
+    applying = Applying("tiny", "tiny", ("policy.gibberish.max_share=0.5",))
+    told = {}
+    try:
+        for state, aim in ((State.OFF, found.cube.kept({"length_units": stop}) / 800), (State.UNSURE, share * 0.97)):
+            PAPER["drawn"] = (1.0, 1.0, aim)
+            # Rows judged are all that there are, or few of many.
+            listed = 800 if state is State.OFF else 80_000
+            rows = SourceRows("drawn", found.policy, found.funnel, listed, listed, cube=found.cube)
+            verdict = judge([rows])
+            assert [each.state for each in verdict.targets] == [state]
+            told[state] = summary(
+                "drawn", found.policy, found.funnel, listed, listed, cube=found.cube, version="v", applying=applying
+            )
+            assert len(verdict.proposals) == (state is State.OFF)
+    finally:
+        del PAPER["drawn"]
+    assert (
+        "internvl rerun filter --recipe tiny --source drawn --set policy.gibberish.max_share=0.5 --set policy."
+        in (told[State.OFF])
+    )
+    assert " --new-version v-tuned\n" in told[State.OFF] and "internvl rerun" not in told[State.UNSURE]
+
+
 def test_hosts_that_lose_most_come_first_and_small_ones_are_one_line() -> None:
     counts = {f"h{n}": {"fetched": 100, "gone": n} for n in range(12)} | {"small": {"dns": 3}, "tiny": {"fetched": 2}}
     found = ranked(counts)
@@ -200,7 +228,7 @@ def test_cubes_that_are_too_large_for_one_page_are_left_to_their_own() -> None:
     small = SourceRows("laion_en", found.policy, found.funnel, 60, 60, cube=found.cube)
     fit, left = tunable([small, large])
     assert ([each.source for each in fit], [each.source for each in left]) == (["laion_en"], ["coyo"])
-    told = payload(fit, True, 0.07, "tiny")["sources"][0]
+    told = payload(fit, True, 0.07, "tiny-tuned", {})["sources"][0]
     assert sum(int(rows) for rows in told["groups"][0]["cells"].split()[1::2]) + told["groups"][0]["fixed"] == 60
 
 
