@@ -180,30 +180,28 @@ def test_the_proposed_step_is_what_judging_anew_gives() -> None:
         del PAPER["drawn"]
 
 
-def test_a_source_off_target_is_proposed_a_whole_command_and_an_unsure_one_nothing() -> None:
+def test_a_source_off_target_is_proposed_a_whole_command_and_an_unsure_one_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     found = judged(800)
-    share, stop = found.funnel.kept / 800, found.cube.current["length_units"] + 2
-    applying = Applying("tiny", "tiny", ("policy.gibberish.max_share=0.5",))
+    fewer = found.cube.kept({"length_units": found.cube.current["length_units"] + 2}) / 800
+    standing = "policy.gibberish.max_share=0.5"
+    rows = SourceRows("drawn", found.policy, found.funnel, 800, 800, cube=found.cube)
+    monkeypatch.setitem(paper_module.PRINTED, "drawn", ("1e3", "1e3", "1e2"))
     told = {}
-    try:
-        for state, aim in ((State.OFF, found.cube.kept({"length_units": stop}) / 800), (State.UNSURE, share * 0.97)):
-            PAPER["drawn"] = (1.0, 1.0, aim)
-            # Rows judged are all that there are, or few of many.
-            listed = 800 if state is State.OFF else 80_000
-            rows = SourceRows("drawn", found.policy, found.funnel, listed, listed, cube=found.cube)
-            verdict = judge([rows])
-            assert [each.state for each in verdict.targets] == [state]
-            told[state] = summary(
-                "drawn", found.policy, found.funnel, listed, listed, cube=found.cube, version="v", applying=applying
-            )
-            assert len(verdict.proposals) == (state is State.OFF)
-    finally:
-        del PAPER["drawn"]
-    assert (
-        "internvl rerun filter --recipe tiny --source drawn --set policy.gibberish.max_share=0.5 --set policy."
-        in (told[State.OFF])
-    )
-    assert " --new-version v-tuned\n" in told[State.OFF] and "internvl rerun" not in told[State.UNSURE]
+    # All rows that there are, and few of many; millions of them are listed in the paper.
+    for state, listed, aim in ((State.OFF, 0.001, fewer), (State.UNSURE, 1.0, 0.94 * found.funnel.kept / 800)):
+        monkeypatch.setitem(PAPER, "drawn", (listed, 1.0, aim))
+        verdict = judge([rows])
+        assert [each.state for each in verdict.targets] == [state]
+        assert len(verdict.proposals) == (state is State.OFF)
+        applying = Applying("tiny", "tiny", (standing,))
+        told[state] = summary(
+            "drawn", found.policy, found.funnel, 800, 800, cube=found.cube, version="v", applying=applying
+        )
+    start = f"internvl rerun filter --recipe tiny --source drawn --set {standing} --set policy."
+    assert start in told[State.OFF] and " --new-version v-tuned\n" in told[State.OFF]
+    assert "internvl rerun" not in told[State.UNSURE]
 
 
 def test_hosts_that_lose_most_come_first_and_small_ones_are_one_line() -> None:
