@@ -7,9 +7,9 @@ from typing import Any
 from filters.solver import Proposal, propose
 from infra.storage import Store
 from pipelines.changes import parse
-from pipelines.names import RecipeName
-from stages.manifest import load
+from stages.manifest import Manifest, load
 from stages.ref import Ref
+from stages.report.applying import applying_of
 from stages.what_if import Answer, Judged, answer, changes_of, judged_of
 
 LANGUAGES_SHOWN = 20
@@ -104,25 +104,21 @@ def _reply(store: Store, judged: Judged, question: Question) -> Reply:
         ref=ref,
         answer=answer(store, judged, changes_of(judged, parse(changes))),
         changes=changes,
-        command=command_of(ref, judged.source, changes),
+        command=command_of(store, judged.manifest, changes),
         proposal=proposal,
         given_up=judged.cube.dropped_stops,
     )
 
 
-def command_of(ref: Ref, source: str, changes: Sequence[str]) -> str:
-    """Return the command that applies changes under a version of their own; empty where nothing changes."""
-    if not changes:
+def command_of(store: Store, manifest: Manifest, changes: Sequence[str]) -> str:
+    """Return the command that applies changes under a version of their own; empty where nothing changes.
+
+    Also empty where what was judged no longer stands, or cannot be started from.
+    """
+    applying = applying_of(store, manifest.ref, manifest.identity) if changes else None
+    if applying is None:
         return ""
-    recipe = next((r for r in RecipeName if ref.version == r or ref.version.startswith(f"{r}-")), None)
-    if recipe is None:
-        recipe = RecipeName.PHOTOS if source == "own" else RecipeName.TINY
-    words = ["internvl rerun filter"]
-    words += [f"--recipe {recipe}"] if recipe is not RecipeName.TINY else []
-    words += [f"--source {source}"]
-    words += [f"--set policy.{change.removeprefix('policy.')}" for change in changes]
-    words += [f"--version {ref.version}"] if ref.version != recipe else []
-    return " ".join([*words, f"--new-version {ref.version}-moved"])
+    return applying.command(manifest.identity["parameters"]["source"], changes, f"{manifest.ref.version}-moved")
 
 
 def number(value: float) -> str:

@@ -38,7 +38,7 @@ def report(
 ) -> None:
     """Write the filter report as one page: what each rule took, rows at the edge, what other thresholds would do."""
     with clear_errors():
-        from stages.report.again import again, policy_of, verdicts_at
+        from stages.report.again import again, policy_of, source_of, verdicts_at
         from stages.report.reviews import keep, parse
 
         if "@" not in what and Path(what).is_file():
@@ -52,12 +52,14 @@ def report(
             return
         store, ref = Store(settings().store_root), _ref(what)
         manifests = verdicts_at(store, ref)
-        for path in reviews or ():
-            text = _text(path)
-            if len(manifests) > 1:
-                raise Refusal(f"{ref} is of {len(manifests)} sources; name the one that {path} is about")
-            parse(text, [rule.reason for rule in policy_of(manifests[0]).filters], str(path))
-            console.print(f"kept as {keep(store, manifests[0], text)}", highlight=False, markup=False)
+        by_source = {source_of(each): each for each in manifests}
+        rules = {name: [rule.reason for rule in policy_of(each).filters] for name, each in by_source.items()}
+        for path, answers in [(path, parse(_text(path), rules, str(path))) for path in reviews or ()]:
+            if not answers:
+                raise Refusal(f"{path} holds no answer; give some on the page, save them and name that file")
+            for name in sorted({each.source for each in answers}):
+                key = keep(store, by_source[name], [each for each in answers if each.source == name])
+                console.print(f"kept as {key}", highlight=False, markup=False)
         page = again(store, manifests, against, band)
         _write(out or Path("-".join([*ref.name.split("/")[1:], ref.version, "filter-report.html"])), page)
 

@@ -19,6 +19,7 @@ from filters.policies import Policy
 from stages.filter_report import render, summary
 from stages.manifest import Ledger, Manifest, ManifestError, Part, canonical, digest_of
 from stages.planted import Counts, judge_rules, markdown, planted_dirt
+from stages.report.applying import applying_of
 from stages.report.gallery import gallery_of
 from stages.report.hosts import hosts_of
 from stages.signal_columns import read_signals
@@ -116,6 +117,7 @@ def run(parameters: Parameters, output: Output, here: Workspace) -> Manifest:
         totals["planted"] = _against_truth(parameters, parts, output)
     outcomes = pool.totals.get("outcomes", {})
     gallery = gallery_of(output, parts, parameters.policy, signals, pool, cube)
+    applying = applying_of(output.store, output.ref, output.identity)
     page = render(
         source=parameters.source,
         policy=parameters.policy,
@@ -129,6 +131,7 @@ def run(parameters: Parameters, output: Output, here: Workspace) -> Manifest:
         cube=cube,
         gallery=gallery,
         hosts=hosts_of(output, pool),
+        applying=applying,
     )
     totals["markdown"] = summary(
         parameters.source,
@@ -141,6 +144,7 @@ def run(parameters: Parameters, output: Output, here: Workspace) -> Manifest:
         languages=gallery.languages,
         planted=totals.get("planted"),
         version=output.ref.version,
+        applying=applying,
     )
     if totals.get("planted"):
         totals["markdown"] += "\n" + markdown(totals["planted"])

@@ -10,6 +10,7 @@ from filters.cube import Cube
 from filters.funnel import Funnel
 from filters.policies import Policy
 from stages.planted import Counts
+from stages.report.applying import Applying
 from stages.report.difference import Difference
 from stages.report.hosts import Host
 from stages.report.markdown import markdown_of
@@ -52,6 +53,7 @@ def render(
     changes: Sequence[Difference] = (),
     hosts: Sequence[Host] = (),
     band: float = BAND,
+    applying: Applying | None = None,
 ) -> str:
     """Return one self-contained page about one source under one policy; captions are hostile text and are escaped.
 
@@ -72,6 +74,8 @@ def render(
         changes: Differences from another run.
         hosts: Hosts by rows lost, from `stages.report.hosts.hosts_of`.
         band: How far a strict source may lie from the paper's share, relative to it.
+        applying: How moved thresholds are applied, from `stages.report.applying.applying_of`; None where that
+            cannot be.
 
     Raises:
         ManifestError: The counts do not add up.
@@ -88,6 +92,7 @@ def render(
         planted=planted,
         planted_outcomes=planted_outcomes,
         band=band,
+        applying={source: applying} if applying else {},
     )
 
 
@@ -103,6 +108,7 @@ def page_of(
     planted_outcomes: Mapping[str, Counts] | None = None,
     band: float = BAND,
     drawn: bool = False,
+    applying: Mapping[str, Applying] | None = None,
 ) -> str:
     """Return one page about one source or several of one policy; with several, the flow between them is drawn."""
     return html_of(
@@ -117,6 +123,7 @@ def page_of(
             planted_outcomes=planted_outcomes,
             band=band,
             drawn=drawn,
+            applying=applying or {},
         )
     )
 
@@ -147,8 +154,10 @@ def summary(
     languages: Mapping[str, Mapping[int, int]] | None = None,
     planted: Mapping[str, Counts] | None = None,
     version: str = "",
+    applying: Applying | None = None,
 ) -> str:
     """Return the same story as markdown for an artifact: numbers and closed-list words only, under 200 kB."""
     rows = SourceRows(source, policy, funnel, listed, fetched, outcomes or {}, cube, languages or {})
     provenance = {"artifact": f"verdicts@{version}"} if version else {}
-    return markdown_of(Page(sources=(rows,), provenance=provenance, planted=planted))
+    applied = {source: applying} if applying else {}
+    return markdown_of(Page(sources=(rows,), provenance=provenance, planted=planted, applying=applied))

@@ -16,6 +16,7 @@ from filters.digits import judge_with_cube
 from filters.funnel import Funnel
 from filters.policies import Policy, caption_quality
 from stages.filter_report import render
+from stages.report.applying import Applying
 from stages.report.gallery import edges_of
 from stages.report.shown import Gallery
 from stages.report.survey import Survey, by_language, sample_of
@@ -94,6 +95,7 @@ class Judged:
             "provenance": {"artifact": f"verdicts/caption_quality/{source}@tiny"},
             "cube": self.cube,
             "gallery": self.gallery,
+            "applying": Applying("tiny", "tiny"),
         }
         return render(**(given | more))
 

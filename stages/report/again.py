@@ -13,6 +13,7 @@ from stages.filter_report import page_of
 from stages.manifest import Manifest, ManifestError, find, load
 from stages.ref import Ref
 from stages.report import reviews
+from stages.report.applying import applying_of
 from stages.report.difference import Difference, difference
 from stages.report.gallery import MOST_PICTURES, edges_of, with_pictures
 from stages.report.hosts import hosts_of
@@ -80,9 +81,9 @@ def again(store: Store, manifests: Sequence[Manifest], against: str = "", band: 
         sources.append(rows)
         galleries[rows.source] = gallery
         changes += [change] if change else []
-        answers += reviews.stored(store, manifest, [rule.reason for rule in rows.policy.filters])
+        answers += reviews.stored(store, manifest, rows.source, [rule.reason for rule in rows.policy.filters])
     first = manifests[0]
-    pools = [_parent(store, m, f"pool/{_source(m)}") for m in manifests]
+    pools = [_parent(store, m, f"pool/{source_of(m)}") for m in manifests]
     one = len(manifests) == 1
     return page_of(
         sources,
@@ -95,10 +96,14 @@ def again(store: Store, manifests: Sequence[Manifest], against: str = "", band: 
         drawn=any(m.totals.get("planted") for m in manifests),
         planted_outcomes=pools[0].totals.get("planted") if one else None,
         band=band,
+        applying={
+            source_of(m): found for m in manifests if (found := applying_of(store, m.ref, m.identity)) is not None
+        },
     )
 
 
-def _source(manifest: Manifest) -> str:
+def source_of(manifest: Manifest) -> str:
+    """Return which source these verdicts are about."""
     return str(manifest.identity["parameters"]["source"])
 
 
@@ -123,7 +128,7 @@ def _parent(store: Store, manifest: Manifest, name: str) -> Manifest:
 def _one(
     store: Store, manifest: Manifest, against: str, pictures: int
 ) -> tuple[SourceRows, Gallery, Difference | None]:
-    source, policy, output = _source(manifest), policy_of(manifest), _output(store, manifest)
+    source, policy, output = source_of(manifest), policy_of(manifest), _output(store, manifest)
     signals, pool = _parent(store, manifest, f"signals/{source}"), _parent(store, manifest, f"pool/{source}")
     cube = Cube.model_validate(manifest.totals["cube"]) if "cube" in manifest.totals else None
     seen = survey(output, manifest.parts, policy, signals)

@@ -1,5 +1,6 @@
 """What stands in the way, and what should be known: one sentence each, with both numbers and where to look."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,13 +11,16 @@ from stages.report.difference import Difference
 from stages.report.languages import Unfair
 from stages.report.paper import Target
 from stages.report.rows import SourceRows
-from stages.report.text import number, share, source_name
+from stages.report.text import language_name, number, share, source_name
 from stages.report.what_if import Step
 
 NULLS = 0.05
 """Share of rows without a signal from which on it is said."""
 PLANTED = 0.9
 """Precision and recall against what was planted below which it is said."""
+
+
+_TAG = re.compile(r"[A-Za-z-]{2,12}")
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,8 @@ class Alarm:
     words: str
     hash: str = ""
     """Where the sliders should stand, for a proposal."""
+    plain: str = ""
+    """The sentence without anything remote, where it has such words."""
 
 
 def off_target(found: Target, step: Step | None) -> Alarm:
@@ -70,11 +76,15 @@ def unfair_rules(found: Sequence[Unfair]) -> list[Alarm]:
         return []
     worst = max(found, key=lambda each: each.ratio)
     more = f"; {len(found)} cells of rule and language are above 3 times" if len(found) > 1 else ""
-    sentence = (
-        f"{worst.rule} drops captions in {worst.language[:40]} {worst.ratio:.1f} times as often as "
+    sentence, plain = (
+        f"{worst.rule} drops captions in {language} {worst.ratio:.1f} times as often as "
         f"{source_name(worst.source)} as a whole ({worst.hits:,} rows){more}."
+        for language in (
+            language_name(worst.language),
+            worst.language if _TAG.fullmatch(worst.language) else "a language",
+        )
     )
-    return [Alarm("alarm", sentence, "languages", "Languages")]
+    return [Alarm("alarm", sentence, "languages", "Languages", plain=plain)]
 
 
 def undecided(found: Target) -> Alarm:

@@ -3,7 +3,7 @@
 import re
 
 from stages.report import rules
-from stages.report.model import RECIPES, Page, verdict_of
+from stages.report.model import Page, verdict_of
 from stages.report.paper import State
 from stages.report.rows import summed
 from stages.report.text import distance, fine, source_name
@@ -54,14 +54,17 @@ def markdown_of(page: Page) -> str:
         marks = {"alarm": "✕", "unsure": "?", "warning": "!"}
         lines += [
             "",
-            *(f"{n}. {marks[a.severity]} {escaped(a.sentence)}" for n, a in enumerate(verdict.alarms[:20], 1)),
+            *(
+                f"{n}. {marks[a.severity]} {escaped(a.plain or a.sentence)}"
+                for n, a in enumerate(verdict.alarms[:20], 1)
+            ),
         ]
     lines += ["", f"Next: {escaped(verdict.next_move)}"]
     for step in verdict.proposals:
         source = next(s for s in page.sources if s.source == step.source)
         change = f"policy.{step.rule}.{rule_of(source, step.rule).threshold}={plain(step.threshold)}"
-        recipe = f" --recipe {page.version}" if page.version in RECIPES else ""
-        lines += ["", "```", f"internvl rerun filter{recipe} --source {step.source} --set {change}", "```"]
+        if apply := page.applying.get(step.source):
+            lines += ["", "```", apply.command(step.source, [change], page.tuned), "```"]
     lines += _rules(page)
     text = "\n".join(lines) + "\n"
     if len(text.encode()) > MOST_BYTES:

@@ -8,6 +8,7 @@ from operator import add
 from filters.funnel import Funnel
 from filters.policies import Policy
 from stages.planted import Counts
+from stages.report.applying import Applying
 from stages.report.difference import Difference
 from stages.report.hosts import Host
 from stages.report.paper import BAND
@@ -15,8 +16,6 @@ from stages.report.reviews import Review
 from stages.report.rows import SourceRows
 from stages.report.shown import Gallery
 from stages.report.verdict import Verdict, judge
-
-RECIPES = ("tiny", "smoke", "photos", "paper")
 
 
 @dataclass(frozen=True)
@@ -30,6 +29,8 @@ class Page:
     changes: tuple[Difference, ...] = ()
     hosts: tuple[Host, ...] = ()
     planted: Mapping[str, Counts] | None = None
+    applying: Mapping[str, Applying] = field(default_factory=dict)
+    """By source, how moved thresholds are applied; a source is left out where that cannot be."""
     planted_outcomes: Mapping[str, Counts] | None = None
     band: float = BAND
     drawn: bool = False
@@ -60,6 +61,11 @@ class Page:
         """The run's version; empty where the page is about no artifact."""
         name, _, version = str(self.provenance.get("artifact", "")).rpartition("@")
         return version if name else ""
+
+    @property
+    def tuned(self) -> str:
+        """The version that moved thresholds are applied under."""
+        return f"{self.version}-tuned"
 
 
 def verdict_of(page: Page) -> Verdict:

@@ -15,7 +15,7 @@ from filters.bits import BITS
 from stages.planted import fraction, pooled
 from stages.report import languages, rules, what_if
 from stages.report.flow import flow, multiples
-from stages.report.model import RECIPES, Page, verdict_of
+from stages.report.model import Page, verdict_of
 from stages.report.outcomes import outcome_lines
 from stages.report.reviews import wrong_drops
 from stages.report.row_views import (
@@ -28,7 +28,7 @@ from stages.report.row_views import (
     wrong_view,
 )
 from stages.report.rows import SourceRows
-from stages.report.text import marked, number, source_name, visible
+from stages.report.text import language_name, marked, number, source_name, visible
 from stages.report.text import rows as short
 from stages.report.verdict import SHOWN
 from stages.report.views import alarm_view, badge_of, ladder_of, lead_of, name_of, target_view, tiles_of
@@ -43,8 +43,9 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )  # fmt: skip
     made.filters.update(
-        short=short, full=lambda count: f"{count:,}", marked=marked, visible=visible, fraction=fraction, number=number
-    )
+        short=short, full=lambda count: f"{count:,}", marked=marked, visible=visible, language_name=language_name,
+        fraction=fraction, number=number,
+    )  # fmt: skip
     return made
 
 
@@ -77,8 +78,7 @@ def html_of(page: Page) -> str:
     groups = rules.groups(page.policy, page.funnel, page.judged)
     data = {
         "groups": rules.group_counts(page.policy, groups),
-        "whatIf": what_if.payload(fit, several, page.band, page.version),
-        "recipe": page.version if page.version in RECIPES else "",
+        "whatIf": what_if.payload(fit, several, page.band, page.tuned, page.applying),
         "policy": page.policy.name,
         "artifact": hashlib.sha256(json.dumps(dict(page.provenance), sort_keys=True).encode()).hexdigest()[:16],
     }
@@ -128,8 +128,9 @@ def html_of(page: Page) -> str:
             edges=edges,
             pictures=any(row["src"] for edge in edges for side in SIDES for row in edge[side]),
             stored=bool(page.version),
+            applies=bool(fit) and all(source.source in page.applying for source in fit),
             looked_at=[(source_name(name), g.looked_at, g.rows) for name, g in page.galleries.items() if g.rows],
-            wrong=[wrong_view(each) for each in wrong_drops(page.reviews)],
+            wrong=[wrong_view(each) for each in wrong_drops(page.reviews, {s.source for s in page.sources})],
             changes=[change_view(each) for each in page.changes],
             outcomes=outcome_lines(outcomes, listed),
             planted_outcomes=dict(page.planted_outcomes or {}),

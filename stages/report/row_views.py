@@ -11,7 +11,7 @@ from stages.report.reviews import Wrong
 from stages.report.rows import SourceRows
 from stages.report.shown import Gallery, Shown
 from stages.report.svg import dumbbell
-from stages.report.text import distance, lost, marked, number, share, signed, source_name, visible
+from stages.report.text import distance, language_name, lost, marked, number, share, signed, source_name, visible
 from stages.report.text import rows as short
 
 MOST_ROWS = 7
@@ -62,7 +62,7 @@ def _row(source: SourceRows, shown: Shown, unit: str) -> dict[str, Any]:
     return {
         "uid": shown.uid,
         "caption": marked(shown.caption),
-        "language": visible(shown.language[:40]),
+        "language": language_name(shown.language),
         "source": source_name(source.source),
         "source_id": source.source,
         "kept": shown.kept,
@@ -104,7 +104,7 @@ def wrong_view(each: Wrong) -> dict[str, str]:
     low, high = each.interval
     return {
         "rule": each.rule,
-        "language": visible(each.language[:40]) or "all languages",
+        "language": language_name(each.language) or "all languages",
         "wrong": f"{each.wrong:,} of {each.reviewed:,}",
         "share": share(each.wrong, each.reviewed),
         "interval": f"{100 * low:.1f} – {100 * high:.1f} %",
@@ -137,10 +137,10 @@ def change_view(each: Difference) -> dict[str, Any]:
             for m in each.moved
         ],
         "languages": [
-            (visible(name[:40]), short(was), short(then), signed(100 * (then / was - 1)) if was else "–")
+            (language_name(name), short(was), short(then), signed(100 * (then / was - 1)) if was else "–")
             for name, was, then in each.languages
         ],
-        "examples": [(marked(s.caption), visible(s.language[:40]), reasons) for s, reasons in each.examples],
+        "examples": [(marked(s.caption), language_name(s.language), reasons) for s, reasons in each.examples],
     }
 
 
@@ -166,4 +166,4 @@ def language_rows(page: Page) -> list[tuple[str, int, int, str]]:
     if any(source.languages for source in page.judged):
         return []
     ordered = sorted(page.funnel.languages.items(), key=lambda item: (-item[1][0], item[0]))
-    return [(visible(name[:40]), rows, kept, share(kept, rows)) for name, (rows, kept) in ordered]
+    return [(language_name(name), rows, kept, share(kept, rows)) for name, (rows, kept) in ordered]

@@ -9,7 +9,7 @@ from filters.funnel import Funnel
 from filters.policies import Policy
 from stages.report.rows import Masks, SourceRows
 from stages.report.svg import alone_bar, histogram
-from stages.report.text import fine, number, share, source_name
+from stages.report.text import fine, language_name, number, share, source_name
 
 SHADES = 5
 MATRIX = 14
@@ -119,7 +119,7 @@ def table(policy: Policy, funnel: Funnel, sources: Sequence[SourceRows]) -> list
                 "first_share": fine(first, funnel.samples),
                 "overlap": share(total - alone, total) if total else "–",
                 "unknown": funnel.unknown.get(rule.reason, 0),
-                "heat": _heat(rates, names),
+                "heat": _heat(rates, [language_name(name) for name in names]),
                 "source_heat": _heat(source_rates, [source_name(s.source) for s, _ in in_source]),
             }
         )

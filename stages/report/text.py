@@ -7,6 +7,10 @@ from markupsafe import Markup, escape
 
 MAX_CAPTION = 200
 MAX_MARKS = 4
+MAX_LANGUAGE = 40
+MASKED_OVER = MAX_CAPTION + 400
+"""Characters that are looked at for addresses, so that one at the cut is known as one."""
+LONGEST_ADDRESS = 130
 
 _NAMED = {
     0x00A0: "NBSP",
@@ -62,10 +66,16 @@ def visible(caption: str) -> str:
     return "".join(f"[{text}]" if named else text for text, named in _pieces(caption))
 
 
+def language_name(language: str) -> str:
+    """Return a language, as somebody else named it, so that it can be seen and fits into an answer."""
+    return visible(language[:MAX_LANGUAGE])[:MAX_LANGUAGE]
+
+
 def masked(caption: str) -> str:
     """Return a caption without addresses and long numbers, which may be somebody's."""
-    cut = caption[: MAX_CAPTION + 1]
-    return _NUMBER.sub("•••", _MAIL.sub("•••@•••", cut))
+    text = _NUMBER.sub("•••", _MAIL.sub("•••@•••", caption[:MASKED_OVER]))
+    # Where this ends, half an address may stand, which no pattern knows.
+    return text if len(caption) <= MASKED_OVER else text[:-LONGEST_ADDRESS] + "…"
 
 
 def marked(caption: str) -> Markup:

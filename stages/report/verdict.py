@@ -68,7 +68,9 @@ def judge(
     state = _state(alarms)
     return Verdict(
         state=state,
-        title=_drawn_title(sources, planted) if drawn and not unfairs else _title(sources, targets, unfairs),
+        title=_drawn_title(sources, planted)
+        if drawn and not unfairs
+        else _title(sources, [] if drawn else targets, unfairs),
         alarms=tuple(alarms),
         targets=tuple(targets),
         proposals=tuple(steps.values()),
@@ -77,7 +79,7 @@ def judge(
 
 
 def _is_off(targets: Sequence[Target], source: str) -> bool:
-    return any(each.source == source and each.state is not State.OK for each in targets)
+    return any(each.source == source and each.state is State.OFF for each in targets)
 
 
 def _state(alarms: Sequence[Alarm]) -> str:

@@ -1,12 +1,13 @@
 """What the sliders need: the joint counts of all stops as numbers and rule names, and the one step that helps."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from filters.base import Filter
 from filters.cube import Cube
 from filters.funnel import PAPER
+from stages.report.applying import Applying
 from stages.report.paper import BAND
 from stages.report.rows import SourceRows
 from stages.report.rules import at_least, sign
@@ -84,14 +85,17 @@ def rule_of(source: SourceRows, reason: str) -> Filter:
     return next(rule for rule in source.policy.filters if rule.reason == reason)
 
 
-def payload(sources: Sequence[SourceRows], several: bool, band: float, version: str) -> dict[str, Any]:
+def payload(
+    sources: Sequence[SourceRows], several: bool, band: float, version: str, applying: Mapping[str, Applying]
+) -> dict[str, Any]:
     """Return the sliders' data: numbers, and names of sources and rules from our own closed lists.
 
     Args:
         sources: Those that are tuned in the page.
         several: Whether the page is about more than one source; then languages are pooled.
         band: How far from the paper a source may lie.
-        version: The run's version, for the command.
+        version: What a command calls its result.
+        applying: By source, how moved thresholds are applied.
     """
     found = []
     for source in sources:
@@ -113,6 +117,7 @@ def payload(sources: Sequence[SourceRows], several: bool, band: float, version: 
                 "id": source.source,
                 "judged": source.funnel.samples,
                 "paper": paper_share(source),
+                "apply": applying[source.source].plain() if source.source in applying else None,
                 "rules": rules,
                 "groups": [
                     {"fixed": cube.fixed_drops.get(name, 0), "cells": _packed(cube.cells.get(name, {}))}

@@ -8,6 +8,7 @@ const signed = (value, digits = 1) => (value < 0 ? "−" : "+") + Math.abs(value
 const change = (rows) => (rows < 0 ? "−" : rows > 0 ? "+" : "") + full.format(Math.abs(rows));
 const far = (value) => value >= 1 ? (1 + value).toFixed(1) + " times" : signed(100 * value);
 const plain = (value) => String(value).replace("-", "−");
+const quoted = (text) => /^[\w@%+=:,./-]+$/.test(text) ? text : "'" + text.replaceAll("'", `'"'"'`) + "'";
 const copy = (text) => navigator.clipboard?.writeText(text).catch(() => {});
 
 // Theme, print, copy, rail.
@@ -94,10 +95,13 @@ function update() {
   all("[data-changing]").forEach((list) => { const [at, rule, way] = list.dataset.changing.split(" "), by = source.stops[rule] - source.now[rule];
     list.hidden = Number(at) !== shown || !(way === "stricter" ? by > 0 : by < 0); });
   byGroup(source, source.stops).forEach((count, group) => { const cell = $(`[data-language="${shown} ${group}"]`); if (cell) cell.textContent = full.format(count); });
-  const sets = moved.map((at) => `${source.rules[at].path}=${source.rules[at].stops[source.stops[at]]}`), target = everywhere ? sources.map((each) => each.id) : [source.id], version = data.whatIf.version + "-tuned";
-  $("#command").textContent = !moved.length ? "No threshold moved." : !data.whatIf.version ? sets.join("\n") : ["internvl rerun filter", ...(data.recipe ? ["--recipe " + data.recipe] : []), ...(data.recipe ? [] : ["--version " + data.whatIf.version]),
-    ...target.map((id) => "--source " + id), ...sets.map((set) => "--set " + set), "--new-version " + version].join(" \\\n  ");
-  $("#form").textContent = moved.length && data.whatIf.version ? JSON.stringify({ stage: "filter", ...(data.recipe ? { recipe: data.recipe } : {}), sources: target, changes: sets, new_version: version }, null, 1) : "";
+  const sets = moved.map((at) => `${source.rules[at].path}=${source.rules[at].stops[source.stops[at]]}`), aimedAt = everywhere ? sources : [source], paths = new Set(moved.map((at) => source.rules[at].path));
+  // One call for all sources that start from the same and differ in the same already.
+  const calls = !aimedAt.every((each) => each.apply) ? [] : [...new Set(aimedAt.map((each) => JSON.stringify(each.apply)))].map((start) => aimedAt.filter((each) => JSON.stringify(each.apply) === start)).map((some) => ({ stage: "filter", recipe: some[0].apply.recipe, sources: some.map((each) => each.id),
+    changes: [...some[0].apply.standing.filter((set) => !paths.has(set.split("=", 1)[0])), ...sets], version: some[0].apply.version, new_version: data.whatIf.version }));
+  $("#command").textContent = !moved.length ? "No threshold moved." : !calls.length ? sets.join("\n") : calls.map(({ recipe, sources: ids, changes, version, new_version }) => ["internvl rerun filter", "--recipe " + recipe, ...(version === recipe ? [] : ["--version " + version]),
+    ...ids.map((id) => "--source " + id), ...changes.map((set) => "--set " + quoted(set)), "--new-version " + new_version].join(" \\\n  ")).join("\n");
+  $("#form").textContent = moved.length ? calls.map((call) => JSON.stringify(call, null, 1)).join("\n") : "";
   const state = moved.map((at) => `${source.rules[at].name}=${source.stops[at]}`);
   clearTimeout(update.later);
   update.later = setTimeout(() => { $("#live").textContent = `${percent(rows, source.judged)} kept`;

@@ -18,6 +18,7 @@ from infra.storage import Store
 from pipelines.report_server import make_server
 from stages.filter_report import page_of
 from stages.ref import Ref
+from stages.report.applying import Applying
 from stages.report.hosts import Host
 from stages.report.reviews import parse, wrong_drops
 from stages.report.rows import SourceRows
@@ -109,9 +110,9 @@ def test_a_proposal_travels_in_the_address_and_only_known_names_are_taken(browse
     command = page.locator("#command").text_content()
     threshold = found.cube.stops["length_units"][stop]
     assert f"--set policy.length_units.min_units={threshold:g}" in command and "--recipe tiny" in command
-    assert json.loads(page.locator("#form").text_content())["changes"] == [
-        f"policy.length_units.min_units={threshold:g}"
-    ]
+    form = json.loads(page.locator("#form").text_content())
+    assert form["changes"] == [f"policy.length_units.min_units={threshold:g}"]
+    assert form["version"] == "tiny" and form["new_version"] == "tiny-tuned"
     assert page.evaluate("location.hash") == f"#w=laion_en;length_units={stop}"
     page.goto(f"{opened.address}#w=nobody;length_units=1")
     assert int(page.locator("#kept-rows").text_content()) == found.cube.kept({"length_units": stop})
@@ -124,7 +125,16 @@ def test_sources_are_tuned_alone_or_together(browser: Any, tmp_path: Path) -> No
         SourceRows(name, each.policy, each.funnel, 300, 300, cube=each.cube, languages=each.languages)
         for name, each in (("coyo", one), ("laion_en", other))
     ]
-    html = page_of(rows, provenance={"artifact": "verdicts/caption_quality@tiny"}, galleries={"coyo": one.gallery})
+    applying = {
+        "coyo": Applying("tiny", "v7"),
+        "laion_en": Applying("tiny", "v7", ("policy.gibberish.words=[1, 2]",)),
+    }
+    html = page_of(
+        rows,
+        provenance={"artifact": "verdicts/caption_quality@v7-a"},
+        galleries={"coyo": one.gallery},
+        applying=applying,
+    )
     opened = Opened(browser, tmp_path, html)
     page, stop = opened.page, len(one.cube.stops["length_units"]) - 1
 
@@ -142,7 +152,18 @@ def test_sources_are_tuned_alone_or_together(browser: Any, tmp_path: Path) -> No
         "(e, stop) => { e.value = stop; e.dispatchEvent(new Event('input')); }", stop
     )
     assert [then(0), then(1)] == [percent(one, strict), percent(other, strict)]
-    assert "--source coyo" in page.locator("#command").text_content()
+    # Two calls, because one of them has to be told what stands there already.
+    threshold = f"policy.length_units.min_units={one.cube.stops['length_units'][stop]:g}"
+    words = page.locator("#command").text_content().replace("\\\n", "").split("\n")
+    assert [" ".join(line.split()) for line in words] == [
+        applying[name].command(name, [threshold], "v7-a-tuned") for name in applying
+    ]
+    calls = page.locator("#form").text_content().replace("}\n{", "}\0{").split("\0")
+    assert [json.loads(call) for call in calls] == [
+        {"stage": "filter", "recipe": "tiny", "sources": [name], "changes": each.with_changes([threshold]),
+         "version": "v7", "new_version": "v7-a-tuned"}
+        for name, each in applying.items()
+    ]  # fmt: skip
     opened.calm()
 
 
@@ -158,10 +179,10 @@ def test_answers_stay_in_the_browser_and_come_out_as_lines(browser: Any, tmp_pat
     with page.expect_download() as download:
         page.locator("#export").click()
     text = Path(download.value.path()).read_text()
-    reviews = parse(text, [rule.reason for rule in found.policy.filters], "reviews.jsonl")
-    assert [(each.rule, each.wrong, each.reviewed) for each in wrong_drops(reviews) if not each.language] == [
-        ("length_units", 1, 2)
-    ]
+    reviews = parse(text, {"laion_en": [rule.reason for rule in found.policy.filters]}, "reviews.jsonl")
+    assert [
+        (each.rule, each.wrong, each.reviewed) for each in wrong_drops(reviews, ["laion_en"]) if not each.language
+    ] == [("length_units", 1, 2)]
     opened.calm()
 
 

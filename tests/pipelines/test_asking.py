@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from judged_store import judged_store
+from judged_store import judge, judged_store, store_signals
 from typer.testing import CliRunner, Result
 
+from filters.policies import caption_quality, clean
 from filters.solver import Share
+from infra.cluster import InlineCluster
 from infra.storage import Store
 from pipelines import what_if as form
 from pipelines.changes import rerun_steps
@@ -18,7 +20,10 @@ from pipelines.cli import app
 from pipelines.names import RecipeName
 from pipelines.questions import Question, ask, command_of, markdown, sentences, tables
 from stages.manifest import load
+from stages.materialize import StageSpec, materialize
 from stages.ref import Ref
+from stages.report.again import again, verdicts_at
+from stages.report.applying import RECIPES
 
 STRICT = "verdicts/caption_quality/laion_en@tiny"
 
@@ -111,20 +116,75 @@ def test_the_command_applies_what_was_asked() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ref", "source", "words"),
+    ("source", "version", "words"),
     [
-        ("verdicts/clean/own@photos", "own", "--recipe photos --source own --set policy.a.b=1 --new-version"),
-        ("verdicts/clean/own@mine", "own", "--recipe photos --source own --set policy.a.b=1 --version mine"),
-        ("verdicts/clean/coyo@smoke-2", "coyo", "--recipe smoke --source coyo --set policy.a.b=1 --version smoke-2"),
         (
-            "verdicts/clean/coyo@v7",
-            "coyo",
-            "filter --source coyo --set policy.a.b=1 --version v7 --new-version v7-moved",
+            "own",
+            "photos",
+            "--recipe photos --source own --set policy.min_side.min_pixels=1 --new-version photos-moved",
         ),
+        ("own", "mine", "--recipe photos --version mine --source own --set"),
+        ("coyo", "smoke-2", "--recipe smoke --version smoke-2 --source coyo --set"),
+        ("coyo", "v7", "filter --recipe tiny --version v7 --source coyo --set"),
     ],
 )
-def test_the_command_names_recipe_and_version_where_they_differ(ref: str, source: str, words: str) -> None:
-    assert words in command_of(Ref.model_validate(ref), source, ["a.b=1"])
+def test_the_command_names_recipe_and_version_where_they_differ(
+    tmp_path: Path, source: str, version: str, words: str
+) -> None:
+    store = Store(str(tmp_path))
+    store_signals(store, source, version, parts=1)
+    assert words in command_of(store, judge(store, clean(), source, version), ["min_side.min_pixels=1"])
+
+
+def test_the_command_of_moved_thresholds_starts_from_what_they_were_judged_by(tmp_path: Path) -> None:
+    """Applied as printed, a step of rules that were moved before keeps as many rows as was said."""
+    store = judged_store(Store(str(tmp_path)), "coyo")
+    judge(store, clean(min_pixels=48), "coyo", "tiny-a", made_from="tiny")
+    moved = caption_quality("coyo", min_units=4)
+    spec = StageSpec(
+        stage="filter",
+        artifact=Ref(name="verdicts/caption_quality/coyo", version="tiny-a"),
+        parameters={"source": "coyo", "policy": moved.model_dump(mode="json")},
+        inputs=tuple(
+            Ref.model_validate(name) for name in ("signals/coyo@tiny", "pool/coyo@tiny", "verdicts/clean/coyo@tiny-a")
+        ),
+    )
+    materialize(spec, store, InlineCluster(), progress=False)
+    (reply,) = ask(store, "verdicts/caption_quality/coyo@tiny-a", Question(("completeness.min_function_words=3",)))
+    standing = ["policy.length_units.min_units=4.0", "policy.min_side.min_pixels=48.0"]
+    given = [*standing, "policy.completeness.min_function_words=3"]
+    words = " ".join(f"--set {each}" for each in given)
+    assert reply.command == (f"internvl rerun filter --recipe tiny --source coyo {words} --new-version tiny-a-moved")
+    steps = rerun_steps("filter", RecipeName.TINY, ["coyo"], given, "", "tiny-a-moved")
+    assert [str(step.spec.artifact) for step in steps] == [
+        "verdicts/clean/coyo@tiny-a-moved", "verdicts/caption_quality/coyo@tiny-a-moved"
+    ]  # fmt: skip
+    judge(store, clean(min_pixels=48), "coyo", "tiny-a-moved", made_from="tiny")
+    spec = spec.model_copy(
+        update={
+            "artifact": Ref(name=spec.artifact.name, version="tiny-a-moved"),
+            "parameters": {
+                "source": "coyo",
+                "policy": caption_quality("coyo", min_units=4, min_function_words=3).model_dump(mode="json"),
+            },
+        }
+    )
+    assert materialize(spec, store, InlineCluster(), progress=False).ledger.kept == reply.answer.after
+    # The page tells the same; a change takes the place of what stands.
+    page = again(store, verdicts_at(store, Ref.model_validate("verdicts/caption_quality/coyo@tiny-a")))
+    data = json.loads(page.split('id="data">')[1].split("</script>")[0])
+    assert data["whatIf"]["sources"][0]["apply"] == {"recipe": "tiny", "version": "tiny", "standing": standing}
+    again_moved = ask(store, str(reply.ref), Question(("length_units.min_units=8",)))[0].command
+    assert again_moved.count("min_units") == 1 and "min_units=8" in again_moved
+    store.remove("verdicts/caption_quality/coyo/tiny")
+    whole = ask(store, str(reply.ref), Question(("length_units.min_units=8",)))[0].command
+    assert "--set policy.repetition." in whole  # nothing to compare with: all that was judged by is told
+    store.remove("signals/coyo")
+    assert ask(store, str(reply.ref), Question(("length_units.min_units=8",)))[0].command == ""
+
+
+def test_pages_know_the_recipes_that_there_are() -> None:
+    assert list(RECIPES) == [str(recipe) for recipe in RecipeName]
 
 
 @pytest.mark.parametrize(

@@ -86,6 +86,29 @@ def test_answers_are_kept_beside_the_verdicts_and_counted(home: Path) -> None:
     assert len(store.keys("verdicts/caption_quality/coyo/tiny/reviews/")) == 1
     Path("changed.jsonl").write_text(json.dumps(rows[0] | {"agree": True}) + "\n")
     assert "1 of 10" in page(COYO, "--reviews", "changed.jsonl")  # the last answer to a row counts
+    assert "2 of 10" in page(COYO, "--reviews", "reviews.jsonl")  # also where it is the first one again
+
+
+def test_answers_about_several_sources_are_kept_beside_their_own_verdicts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = judged_store(Store(str(tmp_path / "store")), "laion_en", "coyo")
+    ref = Ref.model_validate("verdicts/caption_quality@tiny")
+    given = {"rule": "gibberish", "language": "en", "kept": False}
+    lines = [
+        given | {"source": source, "uid": f"{n:032x}", "agree": agree}
+        for source, agree in (("laion_en", True), ("coyo", False))
+        for n in range(4)
+    ]
+    Path("both.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    monkeypatch.setenv("INTERNVL_STORE", store.root)
+    assert "4 of 8" in page(str(ref), "--reviews", "both.jsonl")
+    assert "4 of 4" in page(COYO) and "0 of 4" in page(STRICT)
+    for source in ("laion_en", "coyo"):
+        assert len(store.keys(f"verdicts/caption_quality/{source}/tiny/reviews/")) == 1
+    # A file of both beside one, as it was kept once, counts for that one only.
+    store.write("verdicts/caption_quality/coyo/tiny/reviews/000009-x.jsonl", Path("both.jsonl").read_bytes())
+    assert "4 of 4" in page(COYO)
 
 
 def test_two_runs_differ_as_their_verdicts_do(home: Path) -> None:
@@ -138,7 +161,15 @@ def test_a_file_of_captions(home: Path) -> None:
         ([STRICT, "--reviews", "bad.jsonl"], "bad.jsonl, line 2: it is no JSON"),
         ([STRICT, "--reviews", "rule.jsonl"], "line 1: no rule 'aspect' in this policy"),
         ([STRICT, "--reviews", "extra.jsonl"], "line 1: Extra inputs are not permitted"),
-        (["verdicts/caption_quality@tiny", "--reviews", "good.jsonl"], "name the one that good.jsonl is about"),
+        (
+            [COYO, "--reviews", "good.jsonl"],
+            "line 1: these verdicts are not about source 'laion_en'; they are about coyo",
+        ),
+        (
+            ["verdicts/caption_quality@tiny", "--reviews", "own.jsonl"],
+            "are not about source 'own'; they are about cc3m,",
+        ),
+        ([STRICT, "--reviews", "empty.jsonl"], "empty.jsonl holds no answer"),
         (["mine.csv", "--reviews", "good.jsonl"], "a file of captions has neither"),
         (["mine.csv", "--profile", "bing"], "no profile 'bing'"),
         ([STRICT, "--out", "nowhere/page.html"], "nowhere is no folder"),
@@ -157,6 +188,8 @@ def test_wrong_requests_name_the_thing_and_the_next_move(words: list[str], messa
     Path("bad.jsonl").write_text(json.dumps(good) + "\n{not json\n")
     Path("rule.jsonl").write_text(json.dumps(good | {"rule": "aspect"}))
     Path("extra.jsonl").write_text(json.dumps(good | {"comment": "<script>"}))
+    Path("own.jsonl").write_text(json.dumps(good | {"source": "own"}))
+    Path("empty.jsonl").write_text("\n")
     Path("mine.csv").write_text("caption\nA dog\n")
     result = call(*words)
     assert result.exit_code != 0 and message in " ".join(result.output.split()), result.output

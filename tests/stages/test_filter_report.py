@@ -9,7 +9,8 @@ import pyarrow as pa
 import pytest
 from report_pages import HOSTILE, Found, judged, judged_captions, picture
 
-from filters.funnel import judge
+from filters.bits import BITS
+from filters.funnel import Funnel, judge
 from filters.policies import caption_quality, clean
 from stages.filter_report import Pictured, page_of, render, summary, visible
 from stages.manifest import ManifestError
@@ -17,7 +18,7 @@ from stages.planted import counts
 from stages.report.difference import Difference, Moved
 from stages.report.hosts import Host
 from stages.report.page import data_block
-from stages.report.reviews import Review
+from stages.report.reviews import Review, parse
 from stages.report.rows import SourceRows
 from stages.report.shown import Edge, Gallery, Shown
 from stages.report.text import marked, rows, share, signed
@@ -107,6 +108,41 @@ def test_invisible_characters_are_named_and_long_captions_cut() -> None:
 def test_addresses_and_long_numbers_are_masked() -> None:
     text = marked("Call +49 (170) 123-45-67 or write to jane.doe@example.org, 12 dogs in 2019")
     assert "170" not in text and "example" not in text and "12 dogs in 2019" in text
+
+
+@pytest.mark.parametrize("start", [160, 185, 195, 199])
+def test_addresses_are_masked_across_the_cut(start: int) -> None:
+    text = marked("x" * (start - 1) + " jane.doe@example.org and more words" + " y" * 300)
+    assert "jane" not in text and "example" not in text and text.count("…") == 1
+    # What is cut stays known to be cut, also where masking leaves little.
+    few = marked("+49 170 123 45 67, " * 60)
+    assert "170" not in few and few.endswith("…</bdi>") and few.count("…") == 1
+
+
+BIDI = "\u202e" * 12 + "evil <b>"
+
+
+def test_answers_to_rows_in_a_hostile_language_can_be_read() -> None:
+    row = Shown("0" * 32, "A dog", BIDI, kept=False, measure=1.0)
+    page = Found(judged(60).page(gallery=Gallery((Edge("length_units", (row,)),), {}, 9, 1)))
+    (language,) = {value for name, value in page.attributes if name == "data-language" and value and "RLO" in value}
+    answer = {"source": "coyo", "rule": "length_units", "uid": "0" * 32, "language": language, "kept": False}
+    assert (
+        parse(json.dumps(answer | {"agree": True}), {"coyo": ["length_units"]}, "reviews.jsonl")[0].language
+        == language
+    )
+
+
+def test_names_of_languages_are_shown_visibly_in_alarms_and_titles_and_not_in_markdown() -> None:
+    bit = 1 << BITS["length_units"]
+    for language, told in ((BIDI, "a language"), ("zh", "zh")):
+        languages = {"en": {0: 9_900, bit: 100}, language: {0: 80, bit: 20}}
+        funnel = Funnel(samples=10_100, kept=9_980, masks={0: 9_980, bit: 120})
+        rows = SourceRows("own", caption_quality("laion_en"), funnel, 10_100, 10_100, languages=languages)
+        page = page_of([rows], provenance={}, galleries={})
+        assert "length_units drops captions in " in page and "\u202e" not in page
+        text = summary("own", rows.policy, funnel, 10_100, 10_100, languages=languages)
+        assert f"drops captions in {told} " in text and "RLO" not in text and "\u202e" not in text
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,10 @@ from filters.funnel import PAPER, Funnel
 from filters.policies import Policy, caption_quality, clean
 from filters.stops import moved, stops_of
 from filters.verdicts import give
+from stages.filter_report import summary
 from stages.report import paper as paper_module
 from stages.report import rules
+from stages.report.applying import Applying
 from stages.report.hosts import ranked
 from stages.report.languages import is_alarm, tone, unfair
 from stages.report.languages import table as language_table
@@ -178,6 +180,30 @@ def test_the_proposed_step_is_what_judging_anew_gives() -> None:
         del PAPER["drawn"]
 
 
+def test_a_source_off_target_is_proposed_a_whole_command_and_an_unsure_one_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = judged(800)
+    fewer = found.cube.kept({"length_units": found.cube.current["length_units"] + 2}) / 800
+    standing = "policy.gibberish.max_share=0.5"
+    rows = SourceRows("drawn", found.policy, found.funnel, 800, 800, cube=found.cube)
+    monkeypatch.setitem(paper_module.PRINTED, "drawn", ("1e3", "1e3", "1e2"))
+    told = {}
+    # All rows that there are, and few of many; millions of them are listed in the paper.
+    for state, listed, aim in ((State.OFF, 0.001, fewer), (State.UNSURE, 1.0, 0.94 * found.funnel.kept / 800)):
+        monkeypatch.setitem(PAPER, "drawn", (listed, 1.0, aim))
+        verdict = judge([rows])
+        assert [each.state for each in verdict.targets] == [state]
+        assert len(verdict.proposals) == (state is State.OFF)
+        applying = Applying("tiny", "tiny", (standing,))
+        told[state] = summary(
+            "drawn", found.policy, found.funnel, 800, 800, cube=found.cube, version="v", applying=applying
+        )
+    start = f"internvl rerun filter --recipe tiny --source drawn --set {standing} --set policy."
+    assert start in told[State.OFF] and " --new-version v-tuned\n" in told[State.OFF]
+    assert "internvl rerun" not in told[State.UNSURE]
+
+
 def test_hosts_that_lose_most_come_first_and_small_ones_are_one_line() -> None:
     counts = {f"h{n}": {"fetched": 100, "gone": n} for n in range(12)} | {"small": {"dns": 3}, "tiny": {"fetched": 2}}
     found = ranked(counts)
@@ -200,5 +226,14 @@ def test_cubes_that_are_too_large_for_one_page_are_left_to_their_own() -> None:
     small = SourceRows("laion_en", found.policy, found.funnel, 60, 60, cube=found.cube)
     fit, left = tunable([small, large])
     assert ([each.source for each in fit], [each.source for each in left]) == (["laion_en"], ["coyo"])
-    told = payload(fit, True, 0.07, "tiny")["sources"][0]
+    told = payload(fit, True, 0.07, "tiny-tuned", {})["sources"][0]
     assert sum(int(rows) for rows in told["groups"][0]["cells"].split()[1::2]) + told["groups"][0]["fixed"] == 60
+
+
+def test_a_drawn_source_is_never_titled_by_the_papers_share() -> None:
+    bit = 1 << BITS["digit_share"]
+    languages = {"en": {0: 9_900, bit: 100}, "zh": {0: 80, bit: 20}}
+    funnel = Funnel(samples=10_100, kept=9_980, masks={0: 9_980, bit: 120})
+    rows = SourceRows("laion_en", caption_quality("laion_en"), funnel, 10_100, 10_100, languages=languages)
+    assert judge([rows]).title == "LAION-en is off target"
+    assert judge([rows], drawn=True).title == "digit_share hits some languages much harder than others"
