@@ -74,6 +74,22 @@ def test_fields() -> None:
     assert list(head.headers) == ["x-a", "x-a", "empty", "content-length"]
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [(b"X:" + b" " * 60_000 + b"\0", None), (b"X:" + b" \t" * 30_000, ""), (b"X: a" + b" " * 60_000 + b"a", None)],
+)
+def test_a_long_field_takes_no_time(field: bytes, value: str | None) -> None:
+    """Matching a field holds the lock of the whole process, so all of its fetches would stand still."""
+    started = time.process_time()
+    if field.endswith(b"\0"):
+        with pytest.raises(EgressError, match="bad_response"):
+            read(OK + field + b"\r\nContent-Length: 0\r\n\r\n")
+    else:
+        head, _ = read(OK + field + b"\r\nContent-Length: 0\r\n\r\n")
+        assert head.headers.get("x") == field.removeprefix(b"X:").strip(b" \t").decode()
+    assert time.process_time() - started < 1
+
+
 def test_what_follows_an_answer_is_seen() -> None:
     with wire(OK + b"Content-Length: 2\r\n\r\nhi" + OK) as found:
         head = found.ask(b"", time.monotonic() + 5)
