@@ -6,6 +6,7 @@ of any speed, and spends most of its time in the e-mail parser. Every read here 
 
 import re
 import socket
+import ssl
 import time
 import zlib
 from collections.abc import Iterator
@@ -43,7 +44,8 @@ class Wire:
     @property
     def clean(self) -> bool:
         """True when nothing unread is left over, so that another answer may follow."""
-        return not self._buffer
+        # Surplus that was deciphered together with the body is seen by no poll of the descriptor.
+        return not self._buffer and not (isinstance(self.sock, ssl.SSLSocket) and self.sock.pending())
 
     def close(self) -> None:
         """Close the connection."""

@@ -96,6 +96,14 @@ def test_a_connection_that_died_meanwhile_costs_one_request_and_no_picture(web: 
     assert web.hits["/once/1"] == 2, "and what dies at the question is asked on another one"
 
 
+@pytest.mark.parametrize("kind", ["http", "good"])
+def test_what_follows_an_answer_is_never_taken_for_the_next_one(web: HostileWeb, kind: str) -> None:
+    found = guard(web, retries=0)
+    assert found.fetch(web.url("/smuggled/1", kind)).body == JPEG
+    assert found.fetch(web.url("/picture/jpeg", kind)).body == JPEG
+    assert web.connections == 2, "the one with the surplus is closed"
+
+
 def test_a_connection_is_not_used_for_another_address_of_the_name(
     web: HostileWeb, monkeypatch: pytest.MonkeyPatch
 ) -> None:
