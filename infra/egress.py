@@ -211,7 +211,7 @@ class Guard:
         """Return a robots.txt, through the same checks and out of the same time as what it is read for."""
 
         def ask(hop: Target) -> tuple[Head, bytes]:
-            return self._asker.ask(hop, self._permitted(hop, clock).addresses, clock, MOST_BYTES, ())
+            return self._asker.ask(hop, self._permitted(hop, clock).addresses, clock, MOST_BYTES, (), cut=True)
 
         return self._last_hop(file, ask)[1]
 

@@ -155,6 +155,15 @@ def test_a_robots_txt_that_cannot_be_had(web: HostileWeb, answer: bytes | int, r
     assert error.value.reason == reason and web.hits["/picture/jpeg"] == 0
 
 
+def test_of_an_endless_robots_txt_the_beginning_is_obeyed(web: HostileWeb) -> None:
+    web.robots = b"User-agent: *\nDisallow: /many/\n" + b"#" * 600_000
+    found = guard(web, respect_robots=True)
+    with pytest.raises(EgressError, match="robots"):
+        found.fetch(web.url("/many/1"))
+    assert found.fetch(web.url("/picture/jpeg")).body == JPEG and web.hits["/many/1"] == 0
+    assert web.connections == 2, "the rest of the file is not read"
+
+
 def test_a_host_that_only_drips_is_given_up_after_a_while(web: HostileWeb) -> None:
     found = guard(web, deadline_seconds=0.2, retries=0, per_host=4, most_timeouts=8)
 

@@ -115,6 +115,26 @@ def test_the_cap_is_inclusive(framing: str, size: int, reason: str | None) -> No
     assert error.value.reason == reason
 
 
+@pytest.mark.parametrize("size", [99, 100, 101, 300])
+@pytest.mark.parametrize("framing", ["length", "chunks", "end", "gzip"])
+def test_a_body_is_cut_where_that_is_asked_for(framing: str, size: int) -> None:
+    body = random.Random(size).randbytes(size)
+    packed = gzip.compress(body)
+    answer = {
+        "length": b"Content-Length: %d\r\n\r\n%b" % (size, body),
+        "chunks": b"Transfer-Encoding: chunked\r\n\r\n1\r\n%b\r\n%x\r\n%b\r\n0\r\n\r\n"
+        % (body[:1], size - 1, body[1:]),
+        "end": b"\r\n" + body,
+        "gzip": b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n%b" % (len(packed), packed),
+    }[framing]
+    with wire(OK + answer) as found:
+        stop = time.monotonic() + 5
+        begun = found.body(found.ask(b"", stop), 100, stop, cut=True)
+        # Packed, these bytes are 20 or so more, and so fewer of them lie within the cap.
+        assert body.startswith(begun) and len(begun) >= min(size, 100) - (framing == "gzip") * 30
+        assert found.clean == (size <= 100 and framing != "gzip"), "the rest of a cut body is no next answer"
+
+
 def test_a_body_is_not_cut_into_crumbs() -> None:
     with pytest.raises(EgressError) as error:
         read(OK + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 110_000, most=20_000_000)
