@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from infra.egress import EgressError, Guard
 from stages.fetching import Answered, Fetcher
+from stages.manifest import ManifestError
 from stages.pictures import inspect
 from stages.sources.web_server import read_pictures
 
@@ -81,7 +82,18 @@ def shelf(folder: str, urls: set[str], max_pixels: int) -> Shelf:
 
 
 def guarded(network: Network, max_pixels: int, threads: int) -> Fetcher:
-    """Return this process's egress policy with a recipe's limits; hosts' limits hold for the whole machine."""
+    """Return this process's egress policy with a recipe's limits; hosts' limits hold for the whole machine.
+
+    Raises:
+        ManifestError: The folder in which processes find each other is not ours alone.
+    """
+    try:
+        return _shared(network, max_pixels, threads)
+    except PermissionError as error:
+        raise ManifestError(str(error)) from None
+
+
+def _shared(network: Network, max_pixels: int, threads: int) -> Guard:
     return Guard.shared(
         allow=frozenset(network.allow_hosts),
         timeout_seconds=network.timeout_seconds,
