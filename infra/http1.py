@@ -159,7 +159,7 @@ class Wire:
             yield piece
 
     def _chunks(self, most: int, stop: float, started: float, cut: bool) -> Iterator[bytes]:
-        """Yield the chunks of a body, each only once it is whole; where `cut`, end with a part of the one too many."""
+        """Yield the chunks of a body, each only once it is whole; where `cut`, end with a part of the last one."""
         received = 0
         for _ in range(MOST_CHUNKS):
             line = self._until_newline(256, stop)

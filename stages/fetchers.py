@@ -29,6 +29,9 @@ class Network(BaseModel):
     min_bytes_per_second: int = Field(default=1_000, ge=0, description="Slower bodies are given up; 0 waits.")
     per_host: int = Field(default=8, ge=1, description="Connections to one host at once.")
     per_host_per_second: float = Field(default=0, ge=0, description="Requests to one host a second; 0 is no limit.")
+    host_pause_cap_seconds: float = Field(
+        default=600, ge=0, description="Longest that a host is left alone when its Retry-After asks for it."
+    )
     respect_robots: bool = Field(default=True, description="Ask for robots.txt once per host, and obey it.")
     contact: str = Field(
         default="", max_length=200, description="Address or url in the user agent for those who run the servers."
@@ -103,6 +106,7 @@ def _shared(network: Network, max_pixels: int, threads: int) -> Guard:
         inspect=partial(inspect, max_pixels=max_pixels),
         user_agent=network.user_agent,
         min_bytes_per_second=network.min_bytes_per_second,
+        host_pause_cap_seconds=network.host_pause_cap_seconds,
         per_host=network.per_host,
         per_host_per_second=network.per_host_per_second or None,
         turns_folder=f"{tempfile.gettempdir()}/internvl-turns-{os.getuid()}",

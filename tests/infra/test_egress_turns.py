@@ -158,7 +158,8 @@ def test_a_folder_that_others_may_have_laid_out_is_refused(
         folder.mkdir()
         folder.chmod(0o777 if what == "open" else 0o700)
     if what == "foreign":
-        monkeypatch.setattr(os, "getuid", lambda us=os.getuid(): us + 1)
+        another = os.getuid() + 1
+        monkeypatch.setattr(os, "getuid", lambda: another)
     why = "others may write there" if what == "open" else "no folder of this user"
     with pytest.raises(PermissionError, match=rf"turns is to hold .*{why}; .*remove it, or set TMPDIR"):
         SlotFile(str(folder))
