@@ -52,7 +52,13 @@ class Asker:
         self._fields = f"User-Agent: {user_agent}\r\nAccept: */*\r\nAccept-Encoding: identity\r\n\r\n"
 
     def ask(
-        self, target: Target, addresses: tuple[str, ...], clock: Clock, most: int, opt_outs: Collection[str]
+        self,
+        target: Target,
+        addresses: tuple[str, ...],
+        clock: Clock,
+        most: int,
+        opt_outs: Collection[str],
+        cut: bool = False,
     ) -> tuple[Head, bytes]:
         """Return the answer of a host, with its body when the status is 200.
 
@@ -62,6 +68,7 @@ class Asker:
             clock: The time of the fetch, from which the wait for a turn is taken out.
             most: Largest body.
             opt_outs: Words in the headers that keep a body out.
+            cut: Return the first `most` bytes of a larger body.
 
         Raises:
             EgressError: `connect`, `tls`, `timeout`, `bad_response`, `too_large`, `opt_out`, `rate_limited`.
@@ -69,7 +76,7 @@ class Asker:
         with self._turns.at(target.authority) as waited:
             clock.excuse(waited)
             try:
-                found = self._on_some_connection(target, addresses, clock, most, opt_outs)
+                found = self._on_some_connection(target, addresses, clock, most, opt_outs, cut)
             except EgressError as error:
                 self._turns.note(target.authority, timed_out=error.reason == "timeout")
                 raise
@@ -84,13 +91,19 @@ class Asker:
         return EgressError(reason_of_status(head.status), head.status, wish)
 
     def _on_some_connection(
-        self, target: Target, addresses: tuple[str, ...], clock: Clock, most: int, opt_outs: Collection[str]
+        self,
+        target: Target,
+        addresses: tuple[str, ...],
+        clock: Clock,
+        most: int,
+        opt_outs: Collection[str],
+        cut: bool,
     ) -> tuple[Head, bytes]:
         """Ask on an idle connection, and once more on a new one where that turns out to have died."""
         for fresh in (False, True):
             wire = self._connections.take(target, addresses, clock.stop, fresh)
             try:
-                return self._exchange(target, wire, clock, most, opt_outs)
+                return self._exchange(target, wire, clock, most, opt_outs, cut)
             except OSError as error:
                 wire.close()
                 if wire.reused and not wire.answering and not isinstance(error, TimeoutError):
@@ -102,14 +115,14 @@ class Asker:
         raise EgressError("connect")
 
     def _exchange(
-        self, target: Target, wire: Wire, clock: Clock, most: int, opt_outs: Collection[str]
+        self, target: Target, wire: Wire, clock: Clock, most: int, opt_outs: Collection[str], cut: bool
     ) -> tuple[Head, bytes]:
         request = f"GET {target.path} HTTP/1.1\r\nHost: {target.authority}\r\n{self._fields}".encode("ascii")
         head = wire.ask(request, clock.stop)
         if head.status == 200:
             if opt_outs and opted_out(head.headers, self._token, opt_outs):
                 raise EgressError("opt_out", 200)
-            body, whole = wire.body(head, most, clock.stop), True
+            body, whole = wire.body(head, most, clock.stop, cut), True
         else:
             body, whole = b"", head.keeps_open and _drained(wire, head, clock)
         if head.keeps_open and whole:

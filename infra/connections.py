@@ -99,7 +99,7 @@ class Connections:
         """
         if not fresh:
             while wire := self._pop(target[:3]):
-                if wire.address in addresses and _silent(wire.sock):
+                if wire.address in addresses and wire.clean and _silent(wire.sock):
                     wire.reused = True
                     return wire
                 wire.close()

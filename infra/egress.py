@@ -66,6 +66,7 @@ class Guard:
         retry_after_cap_seconds: float = 2.0,
         inspect: Callable[[bytes], str | None] | None = None,
         *,
+        host_pause_cap_seconds: float = 600.0,
         user_agent: str = "internvl-pipeline/0.1",
         min_bytes_per_second: float = 1_000.0,
         grace_seconds: float = 5.0,
@@ -91,9 +92,10 @@ class Guard:
             max_bytes: Largest body.
             max_hops: Most redirects followed.
             retries: Further tries where trying again at once can help.
-            retry_after_cap_seconds: Longest that a host is left alone at its own wish; an address that wants
-                more is not asked again by this fetch.
+            retry_after_cap_seconds: Longest wait before a further try; an address that wants more is not asked
+                again by this fetch.
             inspect: Looks at the body before anybody decodes it; returns a reason to refuse, or None.
+            host_pause_cap_seconds: Longest that a host is left alone at its own wish, by all fetches.
             user_agent: Who asks, with a way to reach them: `our-crawler/1.0 (+https://our.example/bot)`.
             min_bytes_per_second: Slower bodies are given up, after `grace_seconds`.
             grace_seconds: How long a body may come slowly.
@@ -131,7 +133,7 @@ class Guard:
         )
         self._resolver = Resolver(lookup)
         turns = Turns(per_host, per_host_per_second, turns_folder, turn_seconds, most_timeouts)
-        self._asker = Asker(self._connections, turns, user_agent, retry_after_cap_seconds)
+        self._asker = Asker(self._connections, turns, user_agent, host_pause_cap_seconds)
         self._robots = RobotsCache(product_token(user_agent)) if respect_robots else None
 
     def __reduce__(self) -> tuple[Callable[..., "Guard"], tuple[()]]:
@@ -211,7 +213,7 @@ class Guard:
         """Return a robots.txt, through the same checks and out of the same time as what it is read for."""
 
         def ask(hop: Target) -> tuple[Head, bytes]:
-            return self._asker.ask(hop, self._permitted(hop, clock).addresses, clock, MOST_BYTES, ())
+            return self._asker.ask(hop, self._permitted(hop, clock).addresses, clock, MOST_BYTES, (), cut=True)
 
         return self._last_hop(file, ask)[1]
 

@@ -10,6 +10,8 @@ from infra.egress_error import EgressError
 from infra.slot_file import STRIDE, SlotFile
 
 POLL_SECONDS = 0.02
+MOST_PAUSE_SECONDS = 30.0
+"""Longest that one fetch waits for a host that wants to be left alone: a whole list may not stand still for one."""
 GIVEN_UP_SECONDS = 60.0
 REMEMBERED = 20_000
 
@@ -67,7 +69,8 @@ class Turns:
         """Wait for a turn at a host, and hold it for the block; yields the seconds that were waited.
 
         Raises:
-            EgressError: `rate_limited` when patience is over first, `timeout` for a host that was given up.
+            EgressError: `rate_limited` when patience is over first or the host wants a long pause, `timeout` for a
+                host that was given up.
         """
         started = time.monotonic()
         latest = started + self._patience
@@ -126,8 +129,8 @@ class Turns:
                 raise EgressError("rate_limited")
             _sleep_until(start)
         # A host may ask for more while we wait.
-        while (held := self._held(host, entry)) > time.monotonic():
-            if held > latest:
+        while (held := self._held(host, entry)) > (now := time.monotonic()):
+            if held > min(latest, now + MOST_PAUSE_SECONDS):
                 raise EgressError("rate_limited")
             _sleep_until(held)
 

@@ -9,7 +9,8 @@ from infra.egress_error import EgressError
 MOST_HEADERS = 128
 
 _STATUS = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: [^\r\n]*)?\Z")
-_FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\r\n\x00]*?)[ \t]*\Z")
+# Blanks around a value are stripped afterwards: as a pattern they would be tried in every possible way.
+_FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):([^\r\n\x00]*)\Z")
 
 
 class Headers:
@@ -59,7 +60,7 @@ def parse_head(lines: list[bytes]) -> Head:
         field = _FIELD.match(line.removesuffix(b"\r"))
         if not field:
             raise EgressError("bad_response")
-        fields.append((field[1].decode("ascii").lower(), field[2].decode("latin-1")))
+        fields.append((field[1].decode("ascii").lower(), field[2].strip(b" \t").decode("latin-1")))
     headers, code, modern = Headers(fields), int(status[2]), status[1] == b"1"
     lengths, codings = headers.get_all("content-length"), headers.get_all("transfer-encoding")
     length: int | None = None

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from infra.egress import EgressError, Guard
 from stages.fetching import Answered, Fetcher
+from stages.manifest import ManifestError
 from stages.pictures import inspect
 from stages.sources.web_server import read_pictures
 
@@ -28,6 +29,9 @@ class Network(BaseModel):
     min_bytes_per_second: int = Field(default=1_000, ge=0, description="Slower bodies are given up; 0 waits.")
     per_host: int = Field(default=8, ge=1, description="Connections to one host at once.")
     per_host_per_second: float = Field(default=0, ge=0, description="Requests to one host a second; 0 is no limit.")
+    host_pause_cap_seconds: float = Field(
+        default=600, ge=0, description="Longest that a host is left alone when its Retry-After asks for it."
+    )
     respect_robots: bool = Field(default=True, description="Ask for robots.txt once per host, and obey it.")
     contact: str = Field(
         default="", max_length=200, description="Address or url in the user agent for those who run the servers."
@@ -81,7 +85,18 @@ def shelf(folder: str, urls: set[str], max_pixels: int) -> Shelf:
 
 
 def guarded(network: Network, max_pixels: int, threads: int) -> Fetcher:
-    """Return this process's egress policy with a recipe's limits; hosts' limits hold for the whole machine."""
+    """Return this process's egress policy with a recipe's limits; hosts' limits hold for the whole machine.
+
+    Raises:
+        ManifestError: The folder in which processes find each other is not ours alone.
+    """
+    try:
+        return _shared(network, max_pixels, threads)
+    except PermissionError as error:
+        raise ManifestError(str(error)) from None
+
+
+def _shared(network: Network, max_pixels: int, threads: int) -> Guard:
     return Guard.shared(
         allow=frozenset(network.allow_hosts),
         timeout_seconds=network.timeout_seconds,
@@ -91,6 +106,7 @@ def guarded(network: Network, max_pixels: int, threads: int) -> Fetcher:
         inspect=partial(inspect, max_pixels=max_pixels),
         user_agent=network.user_agent,
         min_bytes_per_second=network.min_bytes_per_second,
+        host_pause_cap_seconds=network.host_pause_cap_seconds,
         per_host=network.per_host,
         per_host_per_second=network.per_host_per_second or None,
         turns_folder=f"{tempfile.gettempdir()}/internvl-turns-{os.getuid()}",

@@ -46,6 +46,15 @@ async def once(visit: Visit) -> bool:
     return await visit.picture(jpeg()) if visit.nth == 1 else False
 
 
+async def smuggled(visit: Visit) -> bool:
+    """Send a picture and, as if it belonged to it, the answer to the next question."""
+    surplus = b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nsmuggled"
+    await visit.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(jpeg()))
+    await asyncio.sleep(0.05)
+    await visit.write(jpeg() + surplus)
+    return True
+
+
 async def reset(visit: Visit) -> bool:
     """Break the connection in the middle of a body."""
     await visit.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n", b"x" * 1000)
@@ -81,6 +90,7 @@ PAGES: dict[str, Page] = {
     "/slow/honest/": slow,
     "/stale/": stale,
     "/once/": once,
+    "/smuggled/": smuggled,
     # D3: redirects
     "/hops/": hops,
     "/redirect/loop": status(302, "Location: /redirect/loop"),

@@ -73,6 +73,40 @@ def test_a_wish_to_be_left_alone_holds_for_the_whole_host(web: HostileWeb) -> No
     assert min(others) >= refused + 0.9
 
 
+@pytest.mark.parametrize(
+    ("cap", "least", "most"), [(600, 599, 600), (100_000, 86_399, 86_400), (0.2, 0, 0.2)]
+)  # fmt: skip
+def test_a_host_that_asks_for_a_day_is_left_alone_up_to_a_cap_and_nobody_sleeps(
+    web: HostileWeb, tmp_path: Path, cap: float, least: float, most: float
+) -> None:
+    """Longer than anybody waits: the other rows fail at once, in a word that a later pass tries again."""
+    settings = {"retries": 5, "host_pause_cap_seconds": cap, "turns_folder": str(tmp_path / "turns")}
+    first, second = guard(web, **settings), guard(web, **settings)
+    started = time.monotonic()
+    with pytest.raises(EgressError, match="rate_limited"):
+        first.fetch(web.url("/ratelimit/day"))
+    held = second._asker._turns._file.times(second._asker._turns._file.bucket(web.endpoint))[1]  # type: ignore[union-attr]
+    assert least + started <= held <= most + time.monotonic()
+    for i in range(20):
+        if cap < 1:
+            assert second.fetch(web.url(f"/many/{i}")).body == JPEG
+            continue
+        with pytest.raises(EgressError) as error:
+            second.fetch(web.url(f"/many/{i}"))
+        assert (error.value.reason, error.value.status, error.value.tries) == ("rate_limited", None, 1)
+    assert len(web.times) == (21 if cap < 1 else 1) and time.monotonic() - started < 10
+
+
+def test_a_pause_is_longer_than_what_one_fetch_waits_before_its_next_try(web: HostileWeb) -> None:
+    found = guard(web, retries=5, retry_after_cap_seconds=0.1)
+    with pytest.raises(EgressError) as error:
+        found.fetch(web.url("/ratelimit/once"))
+    assert (error.value.tries, error.value.retry_after) == (1, 1.0), "asked once, as a second is over the cap"
+    assert found.fetch(web.url("/many/1")).body == JPEG
+    refused, other = web.times
+    assert other >= refused + 0.9, "and the host has its second all the same"
+
+
 @pytest.mark.parametrize("kind", ["http", "good"])
 def test_a_connection_serves_many_requests(web: HostileWeb, kind: str) -> None:
     found = guard(web)
@@ -94,6 +128,14 @@ def test_a_connection_that_died_meanwhile_costs_one_request_and_no_picture(web: 
         fetched = found.fetch(web.url(f"/once/{i}"))
         assert (fetched.body, fetched.tries) == (JPEG, 1)
     assert web.hits["/once/1"] == 2, "and what dies at the question is asked on another one"
+
+
+@pytest.mark.parametrize("kind", ["http", "good"])
+def test_what_follows_an_answer_is_never_taken_for_the_next_one(web: HostileWeb, kind: str) -> None:
+    found = guard(web, retries=0)
+    assert found.fetch(web.url("/smuggled/1", kind)).body == JPEG
+    assert found.fetch(web.url("/picture/jpeg", kind)).body == JPEG
+    assert web.connections == 2, "the one with the surplus is closed"
 
 
 def test_a_connection_is_not_used_for_another_address_of_the_name(
@@ -145,6 +187,15 @@ def test_a_robots_txt_that_cannot_be_had(web: HostileWeb, answer: bytes | int, r
     with pytest.raises(EgressError) as error:
         found.fetch(web.url("/picture/jpeg"))
     assert error.value.reason == reason and web.hits["/picture/jpeg"] == 0
+
+
+def test_of_an_endless_robots_txt_the_beginning_is_obeyed(web: HostileWeb) -> None:
+    web.robots = b"User-agent: *\nDisallow: /many/\n" + b"#" * 600_000
+    found = guard(web, respect_robots=True)
+    with pytest.raises(EgressError, match="robots"):
+        found.fetch(web.url("/many/1"))
+    assert found.fetch(web.url("/picture/jpeg")).body == JPEG and web.hits["/many/1"] == 0
+    assert web.connections == 2, "the rest of the file is not read"
 
 
 def test_a_host_that_only_drips_is_given_up_after_a_while(web: HostileWeb) -> None:

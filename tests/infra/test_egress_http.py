@@ -74,6 +74,22 @@ def test_fields() -> None:
     assert list(head.headers) == ["x-a", "x-a", "empty", "content-length"]
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [(b"X:" + b" " * 60_000 + b"\0", None), (b"X:" + b" \t" * 30_000, ""), (b"X: a" + b" " * 60_000 + b"a", None)],
+)
+def test_a_long_field_takes_no_time(field: bytes, value: str | None) -> None:
+    """Matching a field holds the lock of the whole process, so all of its fetches would stand still."""
+    started = time.process_time()
+    if field.endswith(b"\0"):
+        with pytest.raises(EgressError, match="bad_response"):
+            read(OK + field + b"\r\nContent-Length: 0\r\n\r\n")
+    else:
+        head, _ = read(OK + field + b"\r\nContent-Length: 0\r\n\r\n")
+        assert head.headers.get("x") == field.removeprefix(b"X:").strip(b" \t").decode()
+    assert time.process_time() - started < 1
+
+
 def test_what_follows_an_answer_is_seen() -> None:
     with wire(OK + b"Content-Length: 2\r\n\r\nhi" + OK) as found:
         head = found.ask(b"", time.monotonic() + 5)
@@ -97,6 +113,26 @@ def test_the_cap_is_inclusive(framing: str, size: int, reason: str | None) -> No
     with pytest.raises(EgressError) as error:
         read(OK + answer, most=100)
     assert error.value.reason == reason
+
+
+@pytest.mark.parametrize("size", [99, 100, 101, 300])
+@pytest.mark.parametrize("framing", ["length", "chunks", "end", "gzip"])
+def test_a_body_is_cut_where_that_is_asked_for(framing: str, size: int) -> None:
+    body = random.Random(size).randbytes(size)
+    packed = gzip.compress(body)
+    answer = {
+        "length": b"Content-Length: %d\r\n\r\n%b" % (size, body),
+        "chunks": b"Transfer-Encoding: chunked\r\n\r\n1\r\n%b\r\n%x\r\n%b\r\n0\r\n\r\n"
+        % (body[:1], size - 1, body[1:]),
+        "end": b"\r\n" + body,
+        "gzip": b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n%b" % (len(packed), packed),
+    }[framing]
+    with wire(OK + answer) as found:
+        stop = time.monotonic() + 5
+        begun = found.body(found.ask(b"", stop), 100, stop, cut=True)
+        # Packed, these bytes are 20 or so more, and so fewer of them lie within the cap.
+        assert body.startswith(begun) and len(begun) >= min(size, 100) - (framing == "gzip") * 30
+        assert found.clean == (size <= 100 and framing != "gzip"), "the rest of a cut body is no next answer"
 
 
 def test_a_body_is_not_cut_into_crumbs() -> None:

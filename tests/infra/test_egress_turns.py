@@ -1,3 +1,5 @@
+import os
+import stat
 import subprocess
 import sys
 import threading
@@ -130,6 +132,46 @@ def test_ten_thousand_hosts_leave_one_small_file(tmp_path: Path) -> None:
         turns.hold(f"{i}.test", 0.0)
     (file,) = tmp_path.iterdir()
     assert file.stat().st_size <= 1 << 20
+
+
+def test_a_folder_of_turns_is_ours_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "turns"
+    SlotFile(str(folder))
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    folder.chmod(0o755)
+    SlotFile(str(folder))
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700, "one of an earlier release is closed to others"
+
+
+@pytest.mark.parametrize("what", ["link", "dangling", "file", "open", "foreign"])
+def test_a_folder_that_others_may_have_laid_out_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    folder, aim = tmp_path / "turns", tmp_path / "aim"
+    if what in ("link", "dangling"):
+        folder.symlink_to(aim)
+    if what == "link":
+        aim.mkdir(mode=0o700)
+    elif what == "file":
+        folder.touch()
+    elif what in ("open", "foreign"):
+        folder.mkdir()
+        folder.chmod(0o777 if what == "open" else 0o700)
+    if what == "foreign":
+        another = os.getuid() + 1
+        monkeypatch.setattr(os, "getuid", lambda: another)
+    why = "others may write there" if what == "open" else "no folder of this user"
+    with pytest.raises(PermissionError, match=rf"turns is to hold .*{why}; .*remove it, or set TMPDIR"):
+        SlotFile(str(folder))
+    assert not aim.exists() or not list(aim.iterdir())
+
+
+def test_a_link_in_the_place_of_the_file_is_not_followed(tmp_path: Path) -> None:
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    (tmp_path / f"turns-{boot}").symlink_to(tmp_path / "aim")
+    with pytest.raises(OSError, match="symbolic links"):
+        SlotFile(str(tmp_path))
+    assert not (tmp_path / "aim").exists()
 
 
 def test_a_slot_is_freed_for_others(tmp_path: Path) -> None:
