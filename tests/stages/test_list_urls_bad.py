@@ -131,6 +131,16 @@ def test_captions_come_through_byte_by_byte(store: Store, tmp_path: Path, kind: 
     assert {row["uid"] for row in rows_of(store, made)} == set(map(partial(uid_of, "x"), links, CAPTIONS))
 
 
+def test_a_whole_number_that_no_picture_has_ends_no_listing(store: Store, tmp_path: Path) -> None:
+    widths = pa.array([640, 2**63 - 1, 2**53 + 1, None], pa.int64())
+    urls = [f"http://a.example/{n}" for n in range(4)]
+    table = pa.table({"URL": urls, "TEXT": ["A caption."] * 4, "WIDTH": widths})
+    pq.write_table(table, tmp_path / "list.parquet")
+    columns = {"url": "URL", "caption": "TEXT", "width": "WIDTH"}
+    made = listed(store, tmp_path / "list.parquet", columns=columns)
+    assert {row["url"][-1]: row["width"] for row in rows_of(store, made)} == {"0": 640, "1": None, "2": None, "3": None}
+
+
 def test_the_reasons_are_a_closed_list() -> None:
     assert {str(each) for each in Rejection} == {
         "bad_row", "bad_encoding", "no_url", "url_too_long", "no_caption", "blocked_url", "blocked_domain", "repeat",
