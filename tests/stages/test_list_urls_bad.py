@@ -241,7 +241,7 @@ def test_blocked_addresses_and_domains_are_rejected_and_counted(store: Store, tm
     assert reasons(store, made) == {0: "blocked_url", 1: "blocked_url", 2: "blocked_domain", 4: "blocked_domain"}
     assert [row["url"] for row in rows_of(store, made)] == ["http://ba.example/4"]
     (tmp_path / "domains.txt").write_text("http://a.example/page\n")
-    with pytest.raises(ManifestError, match=r"domains\.txt: 'http://a\.example/page' is no domain; write it as"):
+    with pytest.raises(ManifestError, match=r"domains\.txt line 1: 'http://a\.example/page' is no domain; write"):
         listed(store, tmp_path / "list.parquet", **blocked)
     with pytest.raises(ManifestError, match=r"no file matches '.*absent"):
         listed(store, tmp_path / "list.parquet", block_urls=[str(tmp_path / "absent")])
@@ -256,3 +256,11 @@ def test_expected_hashes_are_kept_where_they_are_hashes(store: Store, tmp_path: 
         "http://a/0": f"sha256:{good}", "http://a/1": None, "http://a/2": None,
     }  # fmt: skip
     assert made.totals["unread"] == {"hash": 1}
+
+
+@pytest.mark.parametrize("line", ["a.example/1", "0123abcd", "ftp://a.example/1", "http://"])
+def test_a_line_that_could_block_nothing_is_refused(store: Store, tmp_path: Path, line: str) -> None:
+    (tmp_path / "list.csv").write_text("url,caption\nhttp://a.example/1,One.\n")
+    (tmp_path / "urls.txt").write_text(f"# ours\nhttp://a.example/2\n\n{line}\n")
+    with pytest.raises(ManifestError, match=r"urls\.txt line 4: .* is no address; write it with http"):
+        listed(store, tmp_path / "list.csv", block_urls=[str(tmp_path / "urls.txt")])
