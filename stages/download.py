@@ -29,7 +29,7 @@ from stages.sources.web_site import SiteSpec
 from stages.tars import tar_bytes
 from stages.workspace import Output, Workspace, parquet_bytes, read_table
 
-VERSION = 2
+VERSION = 3
 
 
 class Parameters(Storing, Network):
@@ -47,7 +47,8 @@ class Parameters(Storing, Network):
         description="Outcomes of an earlier version that are asked for again; all others are carried over.",
     )
     compare_with_first: Literal["keep", "refuse"] = Field(
-        default="keep", description="What to do with a picture whose bytes changed since it was first fetched."
+        default="keep",
+        description="Whether other bytes than were first fetched replace the picture; refuse: the earlier one stands.",
     )
 
     @field_validator("retry")
@@ -82,12 +83,12 @@ def download_part(
         uid, members = row["uid"], None
         answer = answers[row["url_id"]] if before.due(uid) else None
         outcome = _judged(row, answer, before, parameters) if answer else None
-        if answer and outcome:
+        if answer:
             measures.append(measure_row(row, answer))
-        if answer is None or outcome is None or before.stands(uid, outcome):
+        if answer is None or outcome is None:
             found, members = before.carried(uid, blocked)
         else:
-            found = outcome_row(row, answer, outcome, before.attempt(uid))
+            found = outcome_row(row, answer, outcome, before.attempt(uid), before.first(uid))
             if outcome is Outcome.FETCHED and answer.image is not None:
                 members = {"jpg": answer.image, "txt": row["caption"].encode("utf-8", "replace")}
         outcomes.append(found)
@@ -145,15 +146,18 @@ def _ask(due: Iterable[Mapping[str, Any]], parameters: Parameters, blocked: Bloc
     return answers
 
 
-def _judged(row: Mapping[str, Any], answer: Answer, before: Earlier, parameters: Parameters) -> Outcome:
-    """Return a row's outcome: that of its address, unless the bytes are not those it is listed or known with."""
-    if answer.outcome not in (Outcome.FETCHED, Outcome.DECODE):
-        return answer.outcome
-    if differs(answer, row["expected_hash"]):
-        return Outcome.HASH_MISMATCH
-    if before.changed(row["uid"], answer.body_sha256) and parameters.compare_with_first == "refuse":
-        return Outcome.HASH_MISMATCH
-    return answer.outcome
+def _judged(row: Mapping[str, Any], answer: Answer, before: Earlier, parameters: Parameters) -> Outcome | None:
+    """Return a row's outcome, None where its earlier row and picture stand.
+
+    It is that of its address, unless the bytes are not those that it is listed with. Other bytes than at first
+    replace those that are here only where the recipe lets them.
+    """
+    if answer.outcome in (Outcome.FETCHED, Outcome.DECODE):
+        if differs(answer, row["expected_hash"]):
+            return Outcome.HASH_MISMATCH
+        if before.changed(row["uid"], answer.body_sha256) and parameters.compare_with_first == "refuse":
+            return None
+    return None if before.stands(row["uid"], answer.outcome) else answer.outcome
 
 
 def run(parameters: Parameters, output: Output, here: Workspace) -> Manifest:

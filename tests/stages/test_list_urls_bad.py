@@ -138,7 +138,12 @@ def test_a_whole_number_that_no_picture_has_ends_no_listing(store: Store, tmp_pa
     pq.write_table(table, tmp_path / "list.parquet")
     columns = {"url": "URL", "caption": "TEXT", "width": "WIDTH"}
     made = listed(store, tmp_path / "list.parquet", columns=columns)
-    assert {row["url"][-1]: row["width"] for row in rows_of(store, made)} == {"0": 640, "1": None, "2": None, "3": None}
+    assert {row["url"][-1]: row["width"] for row in rows_of(store, made)} == {
+        "0": 640,
+        "1": None,
+        "2": None,
+        "3": None,
+    }
 
 
 def test_the_reasons_are_a_closed_list() -> None:
