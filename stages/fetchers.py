@@ -9,6 +9,7 @@ from typing import NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from infra.egress import EgressError, Guard
+from stages.blocking import read_addresses
 from stages.fetching import Answered, Fetcher
 from stages.pictures import inspect
 from stages.sources.web_server import read_pictures
@@ -80,9 +81,46 @@ def shelf(folder: str, urls: set[str], max_pixels: int) -> Shelf:
     return Shelf({url: found[url] for url in urls & set(found)}, max_pixels)
 
 
-def guarded(network: Network, max_pixels: int, threads: int) -> Fetcher:
+class BlockedAddresses(NamedTuple):
+    """Block-lists by their files, as what travels to a worker and is the same in each."""
+
+    urls: tuple[str, ...]
+    domains: tuple[str, ...]
+    digest: str
+
+    def host(self, host: str) -> bool:
+        """Say whether a host may not be asked."""
+        return read_addresses(*self).below(host)
+
+    def address(self, url: str) -> bool:
+        """Say whether an address may not be asked."""
+        return read_addresses(*self).address(url)
+
+
+class Sieve:
+    """Fetches what no block-list names, neither at first nor where it leads."""
+
+    def __init__(self, guard: Guard, blocked: BlockedAddresses) -> None:
+        """Stand before a guard, which looks at the hosts of all hops itself."""
+        self._guard, self._blocked = guard, blocked
+
+    def fetch(self, url: str) -> Answered:
+        """Return a picture.
+
+        Raises:
+            EgressError: `blocked`, or what the guard raises.
+        """
+        if self._blocked.address(url):
+            raise EgressError("blocked")
+        got = self._guard.fetch(url)
+        if got.url != url and self._blocked.address(got.url):
+            raise EgressError("blocked", got.status, 0.0, got.tries, got.latency_seconds)
+        return got
+
+
+def guarded(network: Network, max_pixels: int, threads: int, blocked: BlockedAddresses | None = None) -> Fetcher:
     """Return this process's egress policy with a recipe's limits; hosts' limits hold for the whole machine."""
-    return Guard.shared(
+    guard = Guard.shared(
         allow=frozenset(network.allow_hosts),
         timeout_seconds=network.timeout_seconds,
         deadline_seconds=network.deadline_seconds,
@@ -96,4 +134,6 @@ def guarded(network: Network, max_pixels: int, threads: int) -> Fetcher:
         turns_folder=f"{tempfile.gettempdir()}/internvl-turns-{os.getuid()}",
         respect_robots=network.respect_robots,
         fetches_at_once=threads,
+        blocked=blocked.host if blocked else None,
     )
+    return Sieve(guard, blocked) if blocked else guard

@@ -35,9 +35,15 @@ class BlockLists:
             self.digests and hashlib.sha256(url.encode("utf-8", "surrogatepass")).digest() in self.digests
         ):
             return "blocked_url"
-        return "blocked_domain" if self.domains and self._below(host) else None
+        return "blocked_domain" if self.domains and self.below(host) else None
 
-    def _below(self, host: str) -> bool:
+    def address(self, url: str) -> bool:
+        """Say whether an address is listed itself, however it is spelt."""
+        spelt, host = canonical(url)
+        return self.blocks(spelt, host, url_id_of(url)) == "blocked_url"
+
+    def below(self, host: str) -> bool:
+        """Say whether a host is one of the domains, or lies below one."""
         # Whole labels alone: `ample.com` does not name `example.com`.
         name = host.rstrip(".")
         while name:

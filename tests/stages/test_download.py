@@ -180,6 +180,37 @@ def test_what_an_operator_blocks_is_counted_and_never_stored(store: Store, web: 
     assert outcomes(store, again)["caption 1"]["bytes"] is None
 
 
+def test_block_lists_hold_behind_redirects(store: Store, web: SmallWeb, tmp_path: Path) -> None:
+    web.pages = {"/1": (200, jpeg(1)), "/2": (200, jpeg(2)), "/unwanted": (200, jpeg(3))}
+    web.moved = {"/to-address": web.url("/unwanted"), "/to-domain": "http://a.blocked.test/1", "/to-1": web.url("/1")}
+    listing(store, [row(web, path, path) for path in ("/1", "/2", "/to-address", "/to-domain", "/to-1")])
+    (tmp_path / "urls.txt").write_text(f"{web.url('/unwanted')}\n{web.url('/2')}\n")
+    (tmp_path / "domains.txt").write_text("blocked.test\n")
+    lists = {"block_urls": [str(tmp_path / "urls.txt")], "block_domains": [str(tmp_path / "domains.txt")]}
+    made = pool(store, web, **lists)
+    blocked = dict.fromkeys(("/2", "/to-address", "/to-domain"), "blocked")
+    assert words(store, made) == {"/1": "fetched", "/to-1": "fetched", **blocked}
+    assert sorted(pictures(store, made)) == ["/1", "/to-1"] and "/2" not in web.asked
+    assert made.ledger.rejected == 3
+
+
+def test_other_block_lists_are_another_result_and_bad_ones_are_named(
+    store: Store, web: SmallWeb, tmp_path: Path
+) -> None:
+    path = tmp_path / "domains.txt"
+    path.write_text("a.example\n")
+    one = pin(Parameters(block_domains=(str(path),)))
+    path.write_text("b.example\n")
+    assert pin(Parameters(block_domains=(str(path),))) != one and pin(one) == one
+    listing(store, [row(web, "/1", "one")])
+    with pytest.raises(ManifestError, match="are not the block-lists that this run began with"):
+        pool(store, web, **one.model_dump(include={"block_domains", "addresses_digest"}))
+    path.write_text("http://b.example/1\n")
+    with pytest.raises(ManifestError, match=r"domains\.txt line 1: .* is no domain"):
+        pool(store, web, block_domains=[str(path)])
+    assert not web.asked
+
+
 def test_another_list_of_blocked_hashes_is_another_result(tmp_path: Path) -> None:
     path = tmp_path / "blocked.txt"
     path.write_text("0" * 64)
