@@ -9,6 +9,7 @@ from typing import NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from infra.egress import EgressError, Guard
+from infra.settings import settings
 from stages.blocking import read_addresses
 from stages.fetching import Answered, Fetcher
 from stages.pictures import inspect
@@ -31,7 +32,9 @@ class Network(BaseModel):
     per_host_per_second: float = Field(default=0, ge=0, description="Requests to one host a second; 0 is no limit.")
     respect_robots: bool = Field(default=True, description="Ask for robots.txt once per host, and obey it.")
     contact: str = Field(
-        default="", max_length=200, description="Address or url in the user agent for those who run the servers."
+        default="",
+        max_length=200,
+        description="Address or url in the user agent for those who run the servers; INTERNVL_CONTACT when empty.",
     )
     allow_hosts: tuple[str, ...] = Field(default=(), description="host:port that may be private, such as a test web.")
 
@@ -44,8 +47,9 @@ class Network(BaseModel):
 
     @property
     def user_agent(self) -> str:
-        """What we say we are."""
-        return f"internvl-pipeline/1 (+{self.contact})" if self.contact else "internvl-pipeline/1"
+        """What we say we are; the contact is this installation's where the recipe names none."""
+        contact = self.contact or settings().contact
+        return f"internvl-pipeline/1 (+{contact})" if contact else "internvl-pipeline/1"
 
 
 class _Fetched(NamedTuple):
