@@ -13,7 +13,7 @@ from infra.settings import settings
 from stages.blocking import read_addresses
 from stages.fetching import Answered, Fetcher
 from stages.pictures import inspect
-from stages.sources.web_server import read_pictures
+from stages.sources.own_pictures import pictures_named
 
 IMAGES_SCHEME = "images:///"
 
@@ -81,8 +81,9 @@ class Shelf:
 
 def shelf(folder: str, urls: set[str], max_pixels: int) -> Shelf:
     """Return those pictures of a folder or tar that are asked for."""
-    found = {IMAGES_SCHEME + name: data for name, data, _ in read_pictures(Path(folder))}
-    return Shelf({url: found[url] for url in urls & set(found)}, max_pixels)
+    names = {url.removeprefix(IMAGES_SCHEME) for url in urls if url.startswith(IMAGES_SCHEME)}
+    found = pictures_named(Path(folder), names)
+    return Shelf({IMAGES_SCHEME + name: data for name, data in found.items()}, max_pixels)
 
 
 class BlockedAddresses(NamedTuple):
