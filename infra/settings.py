@@ -8,7 +8,7 @@ flow process, a Ray job and a hook of one installation always agree.
 import os
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 
 class Settings(BaseModel):
@@ -25,6 +25,14 @@ class Settings(BaseModel):
     report_port: int = Field(default=18090, ge=1, le=65535)
     web_port: int = Field(default=18080, ge=1, le=65535, description="The tiny recipe's loopback web.")
     drift_patience_seconds: float = Field(default=1800, ge=0, description="How long a download waits in an outage.")
+    contact: str = Field(default="", max_length=200, description="Whom those who run web servers can reach.")
+
+    @field_validator("contact")
+    @classmethod
+    def _one_line(cls, value: str) -> str:
+        if not (value.isascii() and value.isprintable()):
+            raise ValueError("INTERNVL_CONTACT goes into a header: give printable ASCII on one line")
+        return value
 
     @property
     def own_prefect_api_url(self) -> str:
@@ -68,7 +76,7 @@ def settings() -> Settings:
     given = {
         name: value
         for name in Settings.model_fields
-        if name.endswith(("_port", "_seconds")) and (value := os.environ.get(f"INTERNVL_{name.upper()}"))
+        if name.endswith(("_port", "_seconds", "contact")) and (value := os.environ.get(f"INTERNVL_{name.upper()}"))
     }
     return Settings.model_validate(
         {"home": home, "store_root": os.environ.get("INTERNVL_STORE", str(home / "store")), **given}
@@ -97,6 +105,7 @@ def quiet_environment(here: Settings) -> dict[str, str]:
         "INTERNVL_REPORT_PORT": str(here.report_port),
         "INTERNVL_WEB_PORT": str(here.web_port),
         "INTERNVL_DRIFT_PATIENCE_SECONDS": str(here.drift_patience_seconds),
+        "INTERNVL_CONTACT": here.contact,
         "PREFECT_HOME": str(here.home / "prefect"),
         "PREFECT_API_URL": here.prefect_api_url,
         "PREFECT_SERVER_EPHEMERAL_ENABLED": "false",

@@ -35,6 +35,7 @@ from pipelines.options import (
     Urls,
     Version,
     What,
+    allowed_hosts,
     app,
     own_data,
 )
@@ -125,7 +126,10 @@ def _run(what: FlowName, recipe: RecipeName, version: str, own: OwnData, force: 
     from pipelines.summary import summary
 
     here = settings()
-    preflight(steps_of(what, recipe, version, own), Store(here.store_root), force)
+    steps = steps_of(what, recipe, version, own)
+    preflight(steps, Store(here.store_root), force)
+    for line in allowed_hosts(steps):
+        console.print(line, style="dim", highlight=False, markup=False)
 
     def begin() -> list[str]:
         if what is FlowName.DATA:

@@ -42,15 +42,25 @@ def number_of(base: str, version: str) -> int:
     return 1 if version == base else int(found[2]) if found is not None and found[1] == base else 0
 
 
-def next_version(store: Store, artifacts: Sequence[str], base: str, first: int) -> str:
+def next_version(store: Store, artifacts: Sequence[str], base: str, first: int, wanted: Sequence[str]) -> str:
     """Return the first of `base-2`, `base-3`, ... that is not finished for all of these artifacts.
 
-    A pass that was stopped is thus gone on with, and a finished one is followed by the next.
+    A pass that was stopped is thus gone on with, and a finished one is followed by the next. An artifact that
+    has nothing to ask for is left out of a pass, so it keeps no pass from being finished.
     """
     number = first
-    while all(find(store, Ref(name=name, version=f"{base}-{number}")) for name in artifacts):
+    while True:
+        missing = [name for name in artifacts if not find(store, Ref(name=name, version=f"{base}-{number}"))]
+        if len(missing) == len(artifacts) or any(
+            rows_to_ask(earlier_of(store, name, base, number), wanted) for name in missing
+        ):
+            return f"{base}-{number}"
         number += 1
-    return f"{base}-{number}"
+
+
+def rows_to_ask(earlier: Manifest, wanted: Sequence[str]) -> int:
+    """Return how many rows of a finished pass ended in one of these outcomes."""
+    return sum(earlier.totals.get("outcomes", {}).get(outcome, 0) for outcome in wanted)
 
 
 def earlier_of(store: Store, artifact: str, base: str, before: int) -> Manifest:
@@ -94,14 +104,13 @@ def later_pass(
     wanted = retried(retry)
     names = [step.artifact for step in downloads]
     base = chain_of(store, names[0], version)
-    name = new_version or next_version(store, names, base, number_of(base, version) + 1)
+    name = new_version or next_version(store, names, base, number_of(base, version) + 1, wanted)
     earlier: dict[str, Manifest] = {}
     for artifact in names:
         # A pass of the chain comes after those of lower number, one with a name of its own after all of them.
         newest = max((number_of(base, each) for each in store.folders(artifact)), default=0)
         found = earlier_of(store, artifact, base, number_of(base, name) or newest + 1)
-        rows = sum(found.totals.get("outcomes", {}).get(outcome, 0) for outcome in wanted)
-        if rows:
+        if rows_to_ask(found, wanted):
             earlier[artifact] = found
     if not earlier:
         raise ValueError(

@@ -1,10 +1,12 @@
 """The command line's application, and the options that its commands share."""
 
 import os
+from collections.abc import Iterable
 from typing import Annotated
 
 import typer
 
+from pipelines.graph import Step
 from pipelines.names import FlowName, RecipeName
 from pipelines.recipes import OwnData
 
@@ -34,6 +36,12 @@ Images = Annotated[str | None, typer.Option("--images", help="Folder or tar of p
 AllowHost = Annotated[list[str] | None, typer.Option("--allow-host", help="host:port that may be private.")]
 Force = Annotated[bool, typer.Option("--force", help="Make everything again, also what stands.")]
 What = Annotated[FlowName, typer.Argument(help="Which part of the road.")]
+
+
+def allowed_hosts(steps: Iterable[Step]) -> list[str]:
+    """Return a line for each host that downloads may ask although its address is private."""
+    hosts = {host for step in steps for host in step.spec.parameters.get("allow_hosts", ())}
+    return [f"downloads may ask {host} although it is private (--allow-host)" for host in sorted(hosts)]
 
 
 def own_data(

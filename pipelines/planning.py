@@ -25,6 +25,7 @@ from pipelines.options import (
     Urls,
     Version,
     What,
+    allowed_hosts,
     app,
     own_data,
 )
@@ -120,6 +121,8 @@ def _pilot(recipe: RecipeName, urls: int, version: str, own: OwnData, quiet: boo
 
     was, console.quiet = console.quiet, quiet
     try:
+        for line in allowed_hosts(steps):
+            console.print(line, style="dim", highlight=False, markup=False)
         run_flow(here, begin)
     finally:
         console.quiet = was

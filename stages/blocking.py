@@ -1,4 +1,4 @@
-"""An operator's list of pictures that must never be stored, by hash; the project ships none."""
+"""An operator's lists: pictures that must never be stored, addresses never asked for; the project ships none."""
 
 import hashlib
 import re
@@ -7,7 +7,9 @@ from functools import lru_cache
 
 import fsspec
 
-from stages.manifest import ManifestError
+from stages.manifest import ManifestError, digest_of
+from stages.sources.blocklists import BlockLists, load
+from stages.sources.reading import resolve
 
 _BODY, _PICTURE = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{16}")
 
@@ -66,12 +68,37 @@ def read_blocked(path: str, digest: str) -> BlockList:
     return BlockList(frozenset(bodies), frozenset(pictures))
 
 
+def digest_of_addresses(urls: tuple[str, ...], domains: tuple[str, ...]) -> str:
+    """Return the hash of block-lists of addresses and of domains as they lie there now.
+
+    Raises:
+        ManifestError: One of them cannot be read.
+    """
+    return digest_of(
+        [[hashlib.sha256(_read(path)).hexdigest() for path in resolve(each)] for each in (urls, domains)]
+    )
+
+
+@lru_cache(maxsize=2)
+def read_addresses(urls: tuple[str, ...], domains: tuple[str, ...], digest: str) -> BlockLists:
+    """Read block-lists of addresses and of domains.
+
+    Raises:
+        ManifestError: They cannot be read, or are not those that the run began with.
+    """
+    if digest_of_addresses(urls, domains) != digest:
+        raise ManifestError(
+            f"{', '.join(urls + domains)} are not the block-lists that this run began with; put them back, or start "
+            "the run again"
+        )
+    return load(urls, domains)
+
+
 def _read(path: str) -> bytes:
     try:
         with fsspec.open(path, "rb") as file:
             return bytes(file.read())
     except (OSError, ValueError) as error:
         raise ManifestError(
-            f"the list of blocked hashes {path} cannot be read ({type(error).__name__}); "
-            "give a path that every worker can read"
+            f"the block-list {path} cannot be read ({type(error).__name__}); give a path that every worker can read"
         ) from error

@@ -16,9 +16,9 @@ from pydantic import Field, field_validator
 
 from stages import download_report
 from stages.advice import nothing_fetched
-from stages.blocking import BlockList, digest_of_list, read_blocked
+from stages.blocking import BlockList, digest_of_addresses, digest_of_list, read_addresses, read_blocked
 from stages.download_watch import watched
-from stages.fetchers import Network, guarded, shelf
+from stages.fetchers import BlockedAddresses, Network, guarded, shelf
 from stages.fetching import Answer, Storing, fetch_shard
 from stages.later_pass import AGAIN, Earlier, earlier_of, refuse_unfit
 from stages.manifest import Manifest, ManifestError, Part, digest_of
@@ -29,7 +29,7 @@ from stages.sources.web_site import SiteSpec
 from stages.tars import tar_bytes
 from stages.workspace import Output, Workspace, parquet_bytes, read_table
 
-VERSION = 2
+VERSION = 3
 
 
 class Parameters(Storing, Network):
@@ -42,12 +42,21 @@ class Parameters(Storing, Network):
         description="Text file of hashes that are never stored: sha256 of bodies, 64-bit picture hashes.",
     )
     blocked_digest: str | None = Field(default=None, description="Hash of that file; filled in at start.")
+    block_urls: tuple[str, ...] = Field(
+        default=(),
+        description="Files of addresses, or of their SHA-256, that are not taken from, also redirected to.",
+    )
+    block_domains: tuple[str, ...] = Field(
+        default=(), description="Files of domains that are not asked, with all below them, on every hop."
+    )
+    addresses_digest: str | None = Field(default=None, description="Hash of these files; filled in at start.")
     retry: tuple[Outcome, ...] = Field(
         default=(),
         description="Outcomes of an earlier version that are asked for again; all others are carried over.",
     )
     compare_with_first: Literal["keep", "refuse"] = Field(
-        default="keep", description="What to do with a picture whose bytes changed since it was first fetched."
+        default="keep",
+        description="Whether other bytes than at first replace the picture; refuse: the earlier one stands.",
     )
 
     @field_validator("retry")
@@ -61,10 +70,13 @@ class Parameters(Storing, Network):
 
 
 def pin(parameters: Parameters) -> Parameters:
-    """Return the parameters with the hash of the blocked list, so that a changed list is seen as drift."""
-    if parameters.blocked_hashes is None:
-        return parameters
-    return parameters.model_copy(update={"blocked_digest": digest_of_list(parameters.blocked_hashes)})
+    """Return the parameters with the hashes of the block-lists, so that a changed list is seen as drift."""
+    found: dict[str, str] = {}
+    if parameters.blocked_hashes and not parameters.blocked_digest:
+        found["blocked_digest"] = digest_of_list(parameters.blocked_hashes)
+    if (parameters.block_urls or parameters.block_domains) and not parameters.addresses_digest:
+        found["addresses_digest"] = digest_of_addresses(parameters.block_urls, parameters.block_domains)
+    return parameters.model_copy(update=found)
 
 
 def download_part(
@@ -82,12 +94,12 @@ def download_part(
         uid, members = row["uid"], None
         answer = answers[row["url_id"]] if before.due(uid) else None
         outcome = _judged(row, answer, before, parameters) if answer else None
-        if answer and outcome:
+        if answer:
             measures.append(measure_row(row, answer))
-        if answer is None or outcome is None or before.stands(uid, outcome):
+        if answer is None or outcome is None:
             found, members = before.carried(uid, blocked)
         else:
-            found = outcome_row(row, answer, outcome, before.attempt(uid))
+            found = outcome_row(row, answer, outcome, before.attempt(uid), before.first(uid))
             if outcome is Outcome.FETCHED and answer.image is not None:
                 members = {"jpg": answer.image, "txt": row["caption"].encode("utf-8", "replace")}
         outcomes.append(found)
@@ -130,6 +142,12 @@ def _blocked(parameters: Parameters) -> BlockList:
     return BlockList()
 
 
+def _addresses(parameters: Parameters) -> BlockedAddresses | None:
+    if parameters.addresses_digest is None:
+        return None
+    return BlockedAddresses(parameters.block_urls, parameters.block_domains, parameters.addresses_digest)
+
+
 def _ask(due: Iterable[Mapping[str, Any]], parameters: Parameters, blocked: BlockList) -> dict[bytes, Answer]:
     """Fetch every distinct address of the rows once; return the answers by url_id."""
     answers: dict[bytes, Answer] = {}
@@ -138,35 +156,40 @@ def _ask(due: Iterable[Mapping[str, Any]], parameters: Parameters, blocked: Bloc
         answer.wants_md5 |= (row["expected_hash"] or "").startswith("md5:")
     asked = list(answers.values())
     if parameters.images is None:
-        fetcher = guarded(parameters, parameters.max_pixels, parameters.threads)
+        fetcher = guarded(parameters, parameters.max_pixels, parameters.threads, _addresses(parameters))
     else:
         fetcher = shelf(parameters.images, {each.url for each in asked}, parameters.max_pixels)
     fetch_shard(asked, fetcher, parameters, blocked)
     return answers
 
 
-def _judged(row: Mapping[str, Any], answer: Answer, before: Earlier, parameters: Parameters) -> Outcome:
-    """Return a row's outcome: that of its address, unless the bytes are not those it is listed or known with."""
-    if answer.outcome not in (Outcome.FETCHED, Outcome.DECODE):
-        return answer.outcome
-    if differs(answer, row["expected_hash"]):
-        return Outcome.HASH_MISMATCH
-    if before.changed(row["uid"], answer.body_sha256) and parameters.compare_with_first == "refuse":
-        return Outcome.HASH_MISMATCH
-    return answer.outcome
+def _judged(row: Mapping[str, Any], answer: Answer, before: Earlier, parameters: Parameters) -> Outcome | None:
+    """Return a row's outcome, None where its earlier row and picture stand.
+
+    It is that of its address, unless the bytes are not those that it is listed with. Other bytes than at first
+    replace those that are here only where the recipe lets them.
+    """
+    if answer.outcome in (Outcome.FETCHED, Outcome.DECODE):
+        if differs(answer, row["expected_hash"]):
+            return Outcome.HASH_MISMATCH
+        if before.changed(row["uid"], answer.body_sha256) and parameters.compare_with_first == "refuse":
+            return None
+    return None if before.stands(row["uid"], answer.outcome) else answer.outcome
 
 
 def run(parameters: Parameters, output: Output, here: Workspace) -> Manifest:
     """Download all parts of a listing; with an earlier version of the pool as input, ask again for what is due."""
     listing, earlier = here.input("listing"), _earlier(parameters, here)
-    parameters = parameters if parameters.blocked_digest else pin(parameters)
+    parameters = pin(parameters)
     _blocked(parameters)  # A bad list is refused here, before any worker starts.
+    if addresses := _addresses(parameters):
+        read_addresses(*addresses)
     work = partial(download_part, listing=listing, parameters=parameters, output=output, earlier=earlier)
     items = []
     for part in listing.parts:
         digest = part.files["rows"].sha256
-        if parameters.blocked_digest:
-            digest = digest_of([digest, parameters.blocked_digest])
+        for blocked in (parameters.blocked_digest, parameters.addresses_digest):
+            digest = digest_of([digest, blocked]) if blocked else digest
         items.append((part.key, digest, (part.key, digest, part)))
     parts = watched(here, output).map_parts(output, work, items)
     totals = _totals(parts)

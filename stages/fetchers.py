@@ -9,10 +9,12 @@ from typing import NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from infra.egress import EgressError, Guard
+from infra.settings import settings
+from stages.blocking import read_addresses
 from stages.fetching import Answered, Fetcher
 from stages.manifest import ManifestError
 from stages.pictures import inspect
-from stages.sources.web_server import read_pictures
+from stages.sources.own_pictures import pictures_named
 
 IMAGES_SCHEME = "images:///"
 
@@ -34,7 +36,9 @@ class Network(BaseModel):
     )
     respect_robots: bool = Field(default=True, description="Ask for robots.txt once per host, and obey it.")
     contact: str = Field(
-        default="", max_length=200, description="Address or url in the user agent for those who run the servers."
+        default="",
+        max_length=200,
+        description="Address or url in the user agent for those who run the servers; INTERNVL_CONTACT when empty.",
     )
     allow_hosts: tuple[str, ...] = Field(default=(), description="host:port that may be private, such as a test web.")
 
@@ -47,8 +51,9 @@ class Network(BaseModel):
 
     @property
     def user_agent(self) -> str:
-        """What we say we are."""
-        return f"internvl-pipeline/1 (+{self.contact})" if self.contact else "internvl-pipeline/1"
+        """What we say we are; the contact is this installation's where the recipe names none."""
+        contact = self.contact or settings().contact
+        return f"internvl-pipeline/1 (+{contact})" if contact else "internvl-pipeline/1"
 
 
 class _Fetched(NamedTuple):
@@ -80,10 +85,12 @@ class Shelf:
 
 def shelf(folder: str, urls: set[str], max_pixels: int) -> Shelf:
     """Return those pictures of a folder or tar that are asked for."""
-    found = {IMAGES_SCHEME + name: data for name, data, _ in read_pictures(Path(folder))}
-    return Shelf({url: found[url] for url in urls & set(found)}, max_pixels)
+    names = {url.removeprefix(IMAGES_SCHEME) for url in urls if url.startswith(IMAGES_SCHEME)}
+    found = pictures_named(Path(folder), names)
+    return Shelf({IMAGES_SCHEME + name: data for name, data in found.items()}, max_pixels)
 
 
+<<<<<<< HEAD
 def guarded(network: Network, max_pixels: int, threads: int) -> Fetcher:
     """Return this process's egress policy with a recipe's limits; hosts' limits hold for the whole machine.
 
@@ -98,6 +105,48 @@ def guarded(network: Network, max_pixels: int, threads: int) -> Fetcher:
 
 def _shared(network: Network, max_pixels: int, threads: int) -> Guard:
     return Guard.shared(
+=======
+class BlockedAddresses(NamedTuple):
+    """Block-lists by their files, as what travels to a worker and is the same in each."""
+
+    urls: tuple[str, ...]
+    domains: tuple[str, ...]
+    digest: str
+
+    def host(self, host: str) -> bool:
+        """Say whether a host may not be asked."""
+        return read_addresses(*self).below(host)
+
+    def address(self, url: str) -> bool:
+        """Say whether an address may not be asked."""
+        return read_addresses(*self).address(url)
+
+
+class Sieve:
+    """Fetches what no block-list names, neither at first nor where it leads."""
+
+    def __init__(self, guard: Guard, blocked: BlockedAddresses) -> None:
+        """Stand before a guard, which looks at the hosts of all hops itself."""
+        self._guard, self._blocked = guard, blocked
+
+    def fetch(self, url: str) -> Answered:
+        """Return a picture.
+
+        Raises:
+            EgressError: `blocked`, or what the guard raises.
+        """
+        if self._blocked.address(url):
+            raise EgressError("blocked")
+        got = self._guard.fetch(url)
+        if got.url != url and self._blocked.address(got.url):
+            raise EgressError("blocked", got.status, 0.0, got.tries, got.latency_seconds)
+        return got
+
+
+def guarded(network: Network, max_pixels: int, threads: int, blocked: BlockedAddresses | None = None) -> Fetcher:
+    """Return this process's egress policy with a recipe's limits; hosts' limits hold for the whole machine."""
+    guard = Guard.shared(
+>>>>>>> m4-fixd
         allow=frozenset(network.allow_hosts),
         timeout_seconds=network.timeout_seconds,
         deadline_seconds=network.deadline_seconds,
@@ -112,4 +161,6 @@ def _shared(network: Network, max_pixels: int, threads: int) -> Guard:
         turns_folder=f"{tempfile.gettempdir()}/internvl-turns-{os.getuid()}",
         respect_robots=network.respect_robots,
         fetches_at_once=threads,
+        blocked=blocked.host if blocked else None,
     )
+    return Sieve(guard, blocked) if blocked else guard

@@ -38,30 +38,36 @@ class Earlier:
         row = self.rows.get(uid)
         return 1 if row is None else row["attempt"] + 1
 
+    def first(self, uid: bytes) -> str | None:
+        """Return the hash of the body that a row was first fetched with, None where it never was."""
+        row = self.rows.get(uid)
+        return None if row is None else row["first_sha256"]
+
     def stands(self, uid: bytes, outcome: Outcome) -> bool:
         """Say whether a row keeps its earlier picture: it could not be fetched this time, and no rule forbids it.
 
-        An owner's new refusal and an operator's new block take the picture away.
+        Counts those that do. An owner's new refusal and an operator's new block take the picture away.
         """
         row = self.rows.get(uid)
-        return bool(row and row["outcome"] == Outcome.FETCHED and outcome not in REJECTED | {Outcome.FETCHED})
+        if row is None or row["outcome"] != Outcome.FETCHED or outcome in REJECTED | {Outcome.FETCHED}:
+            return False
+        self.facts["kept"] += 1
+        return True
 
     def carried(self, uid: bytes, blocked: BlockList) -> tuple[Row, Members | None]:
         """Return a row and its picture as they stand; a picture that was blocked meanwhile is dropped."""
         row, members = self.rows[uid], self.pictures.get(uid.hex())
-        if self.due(uid):
-            self.facts["kept"] += 1
         if members and (blocked.body(row["body_sha256"]) or blocked.picture(row["phash"])):
             stored = ("width", "height", "bytes", "sha256")
             return {**row, "outcome": str(Outcome.BLOCKED), **dict.fromkeys(stored)}, None
         return row, members
 
     def changed(self, uid: bytes, body_sha256: str | None) -> bool:
-        """Say whether a row that was fetched before has another body now; counts both answers."""
+        """Say whether a row that was fetched before has another body than at first; counts both answers."""
         row = self.rows.get(uid)
         if row is None or row["outcome"] != Outcome.FETCHED:
             return False
-        found = bool(row["body_sha256"] != body_sha256)
+        found = bool(row["first_sha256"] != body_sha256)
         self.facts["changed" if found else "same"] += 1
         return found
 
@@ -72,6 +78,9 @@ def earlier_of(store: Store, manifest: Manifest | None, key: str, retry: Collect
         return Earlier()
     part = next(part for part in manifest.parts if part.key == key)
     rows = {row["uid"]: row for row in read_table(store, manifest, part, "outcomes").to_pylist()}
+    for row in rows.values():
+        # Where an older pool does not tell, what it holds is the first that is known.
+        row.setdefault("first_sha256", row["body_sha256"] if row["outcome"] == Outcome.FETCHED else None)
     pictures = dict(read_tar(read_file(store, manifest, part.files["pictures"])))
     return Earlier(rows, pictures, frozenset(str(each) for each in retry))
 

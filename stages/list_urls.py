@@ -24,11 +24,11 @@ from stages.sources.catalog import GENERIC, SITE_SCHEMAS, source_named
 from stages.sources.collect import Spilled, spill_piece, spread
 from stages.sources.columns import ColumnNames, Layout, layout_of
 from stages.sources.merge import Merge, merge_bucket
+from stages.sources.own_pictures import captions_of
 from stages.sources.pieces import Survey, unreadable
 from stages.sources.reading import located, resolve, survey
 from stages.sources.rows import SCHEMA, Rejection, Rules
 from stages.sources.spill import power_of_two, spills_for
-from stages.sources.web_server import read_pictures
 from stages.sources.web_site import SiteSpec, publish
 from stages.workspace import Output, Workspace
 
@@ -70,11 +70,12 @@ class Parameters(BaseModel):
     )
 
 
-def _pictures(path: str) -> list[tuple[str, bytes, str]]:
+def _pictures(path: str) -> list[tuple[str, str]]:
+    """Return (name, caption) of the pictures in a folder or tar."""
     if not Path(path).exists():
         raise ManifestError(f"{path} does not exist; give a folder or a tar of pictures")
     try:
-        pictures = read_pictures(Path(path))
+        pictures = captions_of(Path(path))
     except OSError as error:
         raise ManifestError(f"{path} cannot be read as a folder or tar of pictures: {error}") from error
     if not pictures:
@@ -95,9 +96,11 @@ def pin(parameters: Parameters) -> Parameters:
         _adapter(parameters)
     found: list[Any] = []
     if parameters.images:
-        path = Path(parameters.images)
-        whole = [[name, len(data), caption] for name, data, caption in _pictures(parameters.images)]
-        found.append(sha256_file(path) if path.is_file() else digest_of(whole))
+        path, pictures = Path(parameters.images), _pictures(parameters.images)
+        if path.is_file():
+            found.append(sha256_file(path))
+        else:
+            found.append(digest_of([[name, sha256_file(path / name), caption] for name, caption in pictures]))
     for paths in (parameters.paths, parameters.block_urls, parameters.block_domains):
         found += [_fingerprint(file) for file in resolve(paths)]
     return parameters.model_copy(update={"content_digest": digest_of(found)}) if found else parameters
@@ -130,7 +133,7 @@ def _files(parameters: Parameters, scratch: Path) -> tuple[list[tuple[str, str]]
         return [(str(path), path.name)], layout, parameters.language, True
     if parameters.images:
         path = scratch / "pictures.jsonl"
-        rows = ({"url": f"images:///{name}", "caption": text} for name, _, text in _pictures(parameters.images))
+        rows = ({"url": f"images:///{name}", "caption": text} for name, text in _pictures(parameters.images))
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
         return [(str(path), parameters.images)], layout_of(ColumnNames()), parameters.language, True
     layout, language = _adapter(parameters)

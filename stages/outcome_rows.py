@@ -27,10 +27,14 @@ OUTCOMES = pa.schema(
         ("sha256", pa.string()),
         ("body_bytes", pa.int64()),
         ("body_sha256", pa.string()),
+        ("first_sha256", pa.string()),
         ("phash", pa.uint64()),
     ]
 )
-"""No clock in here, so that any number of workers gives the same bytes. `attempt` is the pass that last asked."""
+"""No clock in here, so that any number of workers gives the same bytes.
+
+`attempt` is the pass that last asked; `first_sha256` is of the body that was first fetched, whatever came since.
+"""
 
 MEASURES = pa.schema(
     [
@@ -69,8 +73,18 @@ def differs(answer: Answer, expected: str | None) -> bool:
     return wanted.lower() != (answer.body_md5 if kind == "md5" else answer.body_sha256)
 
 
-def outcome_row(row: Mapping[str, Any], answer: Answer, outcome: Outcome, attempt: int) -> dict[str, Any]:
-    """Return one row of `OUTCOMES`: what is stored is described only where it is stored."""
+def outcome_row(
+    row: Mapping[str, Any], answer: Answer, outcome: Outcome, attempt: int, first_sha256: str | None
+) -> dict[str, Any]:
+    """Return one row of `OUTCOMES`: what is stored is described only where it is stored.
+
+    Args:
+        row: As listed.
+        answer: Of its address.
+        outcome: Of the row.
+        attempt: Which pass this is for the row, from 1.
+        first_sha256: Hash of the first body in an earlier pass; None where it is fetched for the first time.
+    """
     kept = outcome is Outcome.FETCHED and answer.image is not None
     image = answer.image or b""
     return {
@@ -88,6 +102,7 @@ def outcome_row(row: Mapping[str, Any], answer: Answer, outcome: Outcome, attemp
         "sha256": sha256(image).hexdigest() if kept else None,
         "body_bytes": answer.body_bytes,
         "body_sha256": answer.body_sha256,
+        "first_sha256": first_sha256 or (answer.body_sha256 if kept else None),
         "phash": answer.phash,
     }
 

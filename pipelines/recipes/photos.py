@@ -47,8 +47,15 @@ def photos(own: OwnData) -> Recipe:
                 rows_per_part=250,
             )
         ),
-        download=download.Parameters(
-            image_size=IMAGE_SIZE, resize_mode="border", images=own.images, allow_hosts=own.allow_hosts
+        download=download.pin(
+            download.Parameters(
+                image_size=IMAGE_SIZE,
+                resize_mode="border",
+                images=own.images,
+                allow_hosts=own.allow_hosts,
+                block_urls=own.block_urls,
+                block_domains=own.block_domains,
+            )
         ),
         clean=clean(min_similarity=-1, min_bytes=512),
         # Captions of people who describe pictures: "Kids ride outside in red car ." is one worth keeping.

@@ -19,8 +19,8 @@ from PIL import Image
 from stages.manifest import ManifestError
 from stages.pictures import MAX_SIDE, PictureError, decode
 from stages.signals.pixels import facts_of
+from stages.sources.own_pictures import SUFFIXES
 from stages.sources.scenes import Split, evaluation_pictures
-from stages.sources.web_server import SUFFIXES
 
 IMAGE_COLUMNS = ("image", "jpg", "png", "bytes")
 LEAST_VARIANCE = 25.0

@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 
 from stages.manifest import ManifestError
 from stages.sources.columns import is_bytes, is_text
-from stages.sources.identity import canonical_host, url_id_of
+from stages.sources.identity import canonical, canonical_host, url_id_of
+from stages.sources.pieces import file_name
 from stages.sources.reading import open_list, resolve
 
 _SHA256 = re.compile(r"[0-9A-Fa-f]{64}")
@@ -34,9 +35,15 @@ class BlockLists:
             self.digests and hashlib.sha256(url.encode("utf-8", "surrogatepass")).digest() in self.digests
         ):
             return "blocked_url"
-        return "blocked_domain" if self.domains and self._below(host) else None
+        return "blocked_domain" if self.domains and self.below(host) else None
 
-    def _below(self, host: str) -> bool:
+    def address(self, url: str) -> bool:
+        """Say whether an address is listed itself, however it is spelt."""
+        spelt, host = canonical(url)
+        return self.blocks(spelt, host, url_id_of(url)) == "blocked_url"
+
+    def below(self, host: str) -> bool:
+        """Say whether a host is one of the domains, or lies below one."""
         # Whole labels alone: `ample.com` does not name `example.com`.
         name = host.rstrip(".")
         while name:
@@ -55,30 +62,41 @@ def load(urls: tuple[str, ...], domains: tuple[str, ...]) -> BlockLists:
         domains: The same with domains; `example.com` also names `a.example.com`.
 
     Raises:
-        ManifestError: A file cannot be read, or a line is no domain.
+        ManifestError: A file cannot be read, or a line is no address or no domain.
     """
-    lines = [line for path in resolve(urls) for line in _lines(path)]
+    lines = [_address(line, where) for path in resolve(urls) for where, line in _lines(path)]
     hexadecimal = {line for line in lines if _SHA256.fullmatch(line)}
     return BlockLists(
         url_ids=frozenset(url_id_of(line) for line in lines if line not in hexadecimal),
         digests=frozenset(bytes.fromhex(line) for line in hexadecimal),
-        domains=frozenset(_domain(line, path) for path in resolve(domains) for line in _lines(path)),
+        domains=frozenset(_domain(line, where) for path in resolve(domains) for where, line in _lines(path)),
     )
 
 
-def _domain(line: str, path: str) -> str:
+def _address(line: str, where: str) -> str:
+    # Anything else names no address that is ever asked, and would block nothing without a word.
+    if not (_SHA256.fullmatch(line) or canonical(line)[1]):
+        raise ManifestError(
+            f"{where}: {line[:80]!r} is no address; write it with http:// or https://, or as the 64 hexadecimal "
+            "digits of its SHA-256, and domains in block_domains"
+        )
+    return line
+
+
+def _domain(line: str, where: str) -> str:
     name = canonical_host(line.removeprefix("*.").strip("."))
     if not _NAME.fullmatch(name):
         raise ManifestError(
-            f"{path}: {line[:80]!r} is no domain; write it as example.com, and addresses in block_urls"
+            f"{where}: {line[:80]!r} is no domain; write it as example.com, and addresses in block_urls"
         )
     return name
 
 
-def _lines(path: str) -> list[str]:
+def _lines(path: str) -> list[tuple[str, str]]:
+    """Return (where it stands, line) of all lines that are neither empty nor remarks."""
     try:
         with open_list(path) as file:
-            if path.lower().endswith(".parquet"):
+            if file_name(path).endswith(".parquet"):
                 table = pq.read_table(file)
                 column = table.column(0)
                 if not (is_text(column.type) or is_bytes(column.type)):
@@ -88,5 +106,5 @@ def _lines(path: str) -> list[str]:
                 values = file.read().decode("utf-8-sig").splitlines()
     except (OSError, ValueError, pa.ArrowException) as error:
         raise ManifestError(f"{path} cannot be read as a block-list: {str(error)[:200]}; check the file") from error
-    stripped = (value.strip() for value in values if value)
-    return [line for line in stripped if line and not line.startswith("#")]
+    stripped = ((f"{path} line {number}", (value or "").strip()) for number, value in enumerate(values, start=1))
+    return [(where, line) for where, line in stripped if line and not line.startswith("#")]

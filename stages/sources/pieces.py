@@ -43,13 +43,18 @@ class Survey:
     empty: bool = False
 
 
+def file_name(path: str) -> str:
+    """Return what a path or address says of its file, in lower case: without the query of an address."""
+    return path.lower().partition("?")[0]
+
+
 def kind_of(path: str) -> str:
     """Return parquet, csv, tsv or json.
 
     Raises:
         ManifestError: The name says none of them.
     """
-    name = path.lower().partition("?")[0]
+    name = file_name(path)
     if name.endswith((".tar.gz", ".tgz", ".tar")):
         return "json_tar"
     stem = name.removesuffix(".gz")

@@ -14,7 +14,7 @@ import pyarrow as pa
 from stages.manifest import ManifestError
 from stages.sources import reading_delimited, reading_json, reading_parquet
 from stages.sources.columns import Layout
-from stages.sources.pieces import KINDS, Batch, Piece, Survey, kind_of, unreadable
+from stages.sources.pieces import KINDS, Batch, Piece, Survey, file_name, kind_of, unreadable
 
 
 def located(path: str) -> tuple[Any, str]:
@@ -45,8 +45,14 @@ def resolve(paths: tuple[str, ...]) -> list[str]:
 
 def open_list(path: str) -> Any:
     """Open a list for reading bytes; `.gz` is unpacked on the way."""
-    packed = path.lower().endswith(".gz") and kind_of(path) != "json_tar"
+    packed = file_name(path).endswith(".gz") and kind_of(path) != "json_tar"
     return fsspec.open(path, "rb", compression="gzip" if packed else None)
+
+
+def _empty(path: str) -> bool:
+    # A file of its own, as what comes without a length cannot be wound back.
+    with open_list(path) as file:
+        return not file.read(1)
 
 
 def survey(path: str, layout: Layout, name: str = "") -> Survey:
@@ -64,11 +70,9 @@ def survey(path: str, layout: Layout, name: str = "") -> Survey:
     try:
         fs, bare = located(path)
         size = int(fs.size(bare) or 0)
+        if size == 0 and _empty(path):
+            return Survey((), 0, empty=True)
         with open_list(path) as file:
-            if size == 0 and not file.read(1):
-                return Survey((), 0, empty=True)
-            if size:
-                file.seek(0)
             if kind == "parquet":
                 return reading_parquet.survey(file, path, layout, shown)
             if kind.startswith("json"):

@@ -47,7 +47,8 @@ def _numbers(column: pa.Array) -> tuple[npt.NDArray[np.float64], int]:
     """Return a column as float64, NaN where there is no number, and how many values could not be read."""
     column = _plain(column)
     if not (pa.types.is_binary(column.type) or pa.types.is_string(column.type)):
-        return column.cast(pa.float64()).to_numpy(zero_copy_only=False), 0
+        # Whole numbers beyond 2**53 are rounded: as a length they are out of range, as a score close enough.
+        return column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False), 0
     strings = known_text(column, ("nan", "NaN", "null", "None"))
     try:
         return strings.cast(pa.float64()).to_numpy(zero_copy_only=False), 0

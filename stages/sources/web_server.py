@@ -8,7 +8,6 @@ import argparse
 import io
 import json
 import sys
-import tarfile
 import threading
 import time
 from collections import Counter
@@ -21,11 +20,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from stages.sources.own_pictures import captions_of, pictures_named
 from stages.sources.scenes import Scene, draw
 from stages.sources.web_site import SiteSpec, plan_site
 
 PICTURE_SIZE = 96
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
 
 def _jpeg(image: Image.Image) -> bytes:
@@ -64,7 +63,7 @@ class Web:
             for row in plan_site(spec).select(["source", "source_row", "scene"]).to_pylist():
                 self.scenes[row["source"], row["source_row"]] = Scene(**json.loads(row["scene"]))
         if pictures:
-            self.pictures = {name: data for name, data, _ in read_pictures(pictures)}
+            self.pictures = pictures_named(pictures, {name for name, _ in captions_of(pictures)})
 
     def count(self, kind: str) -> int:
         """Count a request of a kind (or of one path) and return how many there were before it."""
@@ -85,48 +84,9 @@ class Web:
         return _jpeg(image)
 
 
-def read_pictures(path: Path) -> list[tuple[str, bytes, str]]:
-    """Return (name, bytes, caption) of the pictures in a folder or WebDataset tar, sorted by name.
-
-    A caption is the `.txt` beside the picture, else `caption` or the first of `captions` in the `.json`.
-    """
-    files: dict[str, bytes] = {}
-    if path.is_dir():
-        files = {
-            str(f.relative_to(path)): f.read_bytes()
-            for f in sorted(path.rglob("*"))
-            if f.is_file() and f.suffix.lower() in (*SUFFIXES, ".txt", ".json")
-        }
-    else:
-        with tarfile.open(path) as tar:
-            for member in tar:
-                if member.isfile() and (opened := tar.extractfile(member)):
-                    files[member.name] = opened.read()
-    found = []
-    for name in sorted(files):
-        stem, dot, suffix = name.rpartition(".")
-        if f"{dot}{suffix}".lower() in SUFFIXES:
-            found.append((name, files[name], _caption(files, stem)))
-    return found
-
-
-def _caption(files: dict[str, bytes], stem: str) -> str:
-    if text := files.get(f"{stem}.txt"):
-        return text.decode("utf-8", "replace").strip()
-    if data := files.get(f"{stem}.json"):
-        try:
-            facts: Any = json.loads(data)
-        except ValueError:
-            return ""
-        if isinstance(facts, dict):
-            several = facts.get("captions")
-            return str(facts.get("caption") or (several[0] if isinstance(several, list) and several else ""))
-    return ""
-
-
 def write_list(pictures: Path, base_url: str, target: Path) -> int:
     """Write a parquet url list (url, caption) for pictures served with `--pictures`; return its rows."""
-    rows = [(f"{base_url}/pictures/{name}", caption) for name, _, caption in read_pictures(pictures)]
+    rows = [(f"{base_url}/pictures/{name}", caption) for name, caption in captions_of(pictures)]
     pq.write_table(pa.table({"url": [r[0] for r in rows], "caption": [r[1] for r in rows]}), target)
     return len(rows)
 

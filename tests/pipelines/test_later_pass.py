@@ -142,6 +142,12 @@ def test_sources_with_nothing_to_ask_for_are_left_out(store: Store) -> None:
         passes("cc3m")
     with pytest.raises(ValueError, match="ended as timeout: "):
         passes("coyo", retry="timeout")
+    finish(store, "coyo", "tiny-2")
+    (third,) = passes("coyo", "cc3m")
+    assert [str(third.spec.artifact), str(third.spec.inputs[1])] == ["pool/coyo@tiny-3", "pool/coyo@tiny-2"]
+    finish(store, "coyo", "tiny-3", fetched=9, not_found=1)
+    with pytest.raises(ValueError, match="nothing to ask for again"):
+        passes("coyo", "cc3m")
 
 
 def test_a_download_that_is_not_finished_has_no_later_pass() -> None:

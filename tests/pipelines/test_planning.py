@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 from infra.cluster import InlineCluster
 from infra.settings import settings
 from infra.storage import Store
-from pipelines import planning, pricing
+from pipelines import cli, planning, pricing
 from pipelines.cli import app
 from pipelines.names import RecipeName
 from pipelines.recipes import OwnData
@@ -95,6 +95,15 @@ def test_without_a_download_nothing_is_known(words: list[str]) -> None:
     result = call("plan", "data", *words)
     assert result.exit_code == 0
     assert "own: nothing of it was downloaded yet: internvl plan data --pilot 10000" in result.output
+
+
+def test_private_hosts_that_may_be_asked_are_told_first(
+    words: list[str], server: str, inline: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = f"downloads may ask {server} although it is private (--allow-host)"
+    assert call("plan", "data", *words, "--pilot", "20").output.startswith(line)
+    monkeypatch.setattr(cli, "run_flow", lambda here, begin: ([], {}, 0.0))
+    assert call("run", "data", *words).output.startswith(line)
 
 
 def test_a_pilot_prices_the_whole_list(words: list[str], inline: list[str]) -> None:

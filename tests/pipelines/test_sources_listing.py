@@ -45,8 +45,10 @@ def test_a_schema_is_handed_to_the_recipe(tmp_path: Path) -> None:
     own = OwnData(
         urls=(str(tmp_path / "cc12m.tsv"),), schema_name="cc12m", block_domains=(str(tmp_path / "block.txt"),)
     )
-    listing = make(RecipeName.PHOTOS, own).sources[0].listing
+    source = make(RecipeName.PHOTOS, own).sources[0]
+    listing, download = source.listing, source.download
     assert (listing.adapter, listing.block_domains) == ("cc12m", own.block_domains) and listing.content_digest
+    assert download.block_domains == own.block_domains and download.addresses_digest
 
 
 @pytest.mark.parametrize(

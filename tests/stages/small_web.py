@@ -29,12 +29,13 @@ def jpeg(number: int, size: tuple[int, int] = (96, 72), **options: Any) -> bytes
 
 
 class SmallWeb:
-    """Path to (status, body); a path that is not there is a 404."""
+    """Path to (status, body), or to where it moved; a path that is not there is a 404."""
 
     def __init__(self, host: str) -> None:
         """Serve nothing yet."""
         self.host = host
         self.pages: dict[str, tuple[int, bytes]] = {}
+        self.moved: dict[str, str] = {}
         self.asked: Counter[str] = Counter()
 
     def url(self, path: str) -> str:
@@ -52,6 +53,12 @@ def small_web() -> Iterator[SmallWeb]:
 
         def do_GET(self) -> None:
             web.asked[self.path] += 1
+            if self.path in web.moved:
+                self.send_response(302)
+                self.send_header("Location", web.moved[self.path])
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
             status, body = web.pages.get(self.path, (404, b"nothing here"))
             self.send_response(status)
             self.send_header("Content-Length", str(len(body)))

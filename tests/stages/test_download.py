@@ -113,6 +113,7 @@ def test_one_fetch_serves_every_row_of_an_address(store: Store, web: SmallWeb) -
         "outcome": "fetched",
         "http_status": 200, "attempt": 1, "width": 51, "height": 32, "original_width": 320, "original_height": 200,
         "body_bytes": len(body), "body_sha256": hashlib.sha256(body).hexdigest(), "phash": 0,
+        "first_sha256": hashlib.sha256(body).hexdigest(),
     }  # fmt: skip
     stored = pictures(store, made)["caption 3"]
     assert (found["bytes"], found["sha256"]) == (len(stored), hashlib.sha256(stored).hexdigest())
@@ -177,6 +178,37 @@ def test_what_an_operator_blocks_is_counted_and_never_stored(store: Store, web: 
     assert words(store, again) == {"caption 0": "blocked", "caption 1": "blocked", "caption 2": "fetched"}
     assert sorted(pictures(store, again)) == ["caption 2"] and set(web.asked.values()) == {1}
     assert outcomes(store, again)["caption 1"]["bytes"] is None
+
+
+def test_block_lists_hold_behind_redirects(store: Store, web: SmallWeb, tmp_path: Path) -> None:
+    web.pages = {"/1": (200, jpeg(1)), "/2": (200, jpeg(2)), "/unwanted": (200, jpeg(3))}
+    web.moved = {"/to-address": web.url("/unwanted"), "/to-domain": "http://a.blocked.test/1", "/to-1": web.url("/1")}
+    listing(store, [row(web, path, path) for path in ("/1", "/2", "/to-address", "/to-domain", "/to-1")])
+    (tmp_path / "urls.txt").write_text(f"{web.url('/unwanted')}\n{web.url('/2')}\n")
+    (tmp_path / "domains.txt").write_text("blocked.test\n")
+    lists = {"block_urls": [str(tmp_path / "urls.txt")], "block_domains": [str(tmp_path / "domains.txt")]}
+    made = pool(store, web, **lists)
+    blocked = dict.fromkeys(("/2", "/to-address", "/to-domain"), "blocked")
+    assert words(store, made) == {"/1": "fetched", "/to-1": "fetched", **blocked}
+    assert sorted(pictures(store, made)) == ["/1", "/to-1"] and "/2" not in web.asked
+    assert made.ledger.rejected == 3
+
+
+def test_other_block_lists_are_another_result_and_bad_ones_are_named(
+    store: Store, web: SmallWeb, tmp_path: Path
+) -> None:
+    path = tmp_path / "domains.txt"
+    path.write_text("a.example\n")
+    one = pin(Parameters(block_domains=(str(path),)))
+    path.write_text("b.example\n")
+    assert pin(Parameters(block_domains=(str(path),))) != one and pin(one) == one
+    listing(store, [row(web, "/1", "one")])
+    with pytest.raises(ManifestError, match="are not the block-lists that this run began with"):
+        pool(store, web, **one.model_dump(include={"block_domains", "addresses_digest"}))
+    path.write_text("http://b.example/1\n")
+    with pytest.raises(ManifestError, match=r"domains\.txt line 1: .* is no domain"):
+        pool(store, web, block_domains=[str(path)])
+    assert not web.asked
 
 
 def test_another_list_of_blocked_hashes_is_another_result(tmp_path: Path) -> None:
@@ -260,14 +292,56 @@ def test_a_picture_that_changed_since_it_was_first_seen(store: Store, web: Small
     web.pages |= {"/forbidden": (302, b"")}
     made = pool(store, web, "v2", "v1", retry=["fetched"], compare_with_first=policy)
     assert made.totals["again"] == {"asked": 4, "changed": 1, "kept": 2, "same": 1}
+    assert made.ledger.kept == 4 and set(words(store, made).values()) == {"fetched"}
     before, now = pictures(store, first), pictures(store, made)
     assert all(now[name] == before[name] for name in ("same", "lost", "forbidden"))
     found = outcomes(store, made)
     assert found["lost"] == outcomes(store, first)["lost"] and found["same"]["attempt"] == 2
     if policy == "keep":
-        assert words(store, made) == dict.fromkeys(sorted(names), "fetched") and now["swapped"] != before["swapped"]
+        assert now["swapped"] != before["swapped"]
     else:
-        assert found["swapped"]["outcome"] == "hash_mismatch" and "swapped" not in now and made.ledger.rejected == 1
+        assert now["swapped"] == before["swapped"] and found["swapped"] == outcomes(store, first)["swapped"]
+
+
+def test_bodies_are_compared_with_the_first_and_not_with_the_last(store: Store, web: SmallWeb) -> None:
+    listing(store, [row(web, "/1", "one")], parts=1)
+    seen = []
+    for number, body in enumerate((jpeg(1), jpeg(2), jpeg(2), jpeg(1)), start=1):
+        web.pages = {"/1": (200, body)}
+        earlier = {"earlier": f"v{number - 1}", "retry": ["fetched"]} if number > 1 else {}
+        made = pool(store, web, f"v{number}", **earlier)
+        found = outcomes(store, made)["one"]
+        assert found["first_sha256"] == hashlib.sha256(jpeg(1)).hexdigest()
+        assert found["body_sha256"] == hashlib.sha256(body).hexdigest()
+        seen.append(made.totals.get("again"))
+    changed, same = {"asked": 1, "changed": 1}, {"asked": 1, "same": 1}
+    assert seen == [None, changed, changed, same]
+
+
+def test_a_pool_from_before_first_hashes_were_kept_starts_with_its_own(store: Store, web: SmallWeb) -> None:
+    web.pages = {"/1": (200, jpeg(1))}
+    listing(store, [row(web, "/1", "one")], parts=1)
+    first = pool(store, web)
+    (part,) = first.parts
+    table = read_table(store, first, part, "outcomes").drop_columns(["first_sha256"])
+    old = Output(store, Ref(name="pool/s", version="old"), "download", first.identity)
+    tar = read_file(store, first, part.files["pictures"])
+    files = {"outcomes": ("0.parquet", parquet_bytes(table)), "pictures": ("0.tar", tar)}
+    old.commit([old.part(part.key, "d", part.ledger, files)])
+    web.pages = {"/1": (200, jpeg(2))}
+    made = pool(store, web, "v2", "old", retry=["fetched"])
+    assert made.totals["again"] == {"asked": 1, "changed": 1}
+    assert outcomes(store, made)["one"]["first_sha256"] == hashlib.sha256(jpeg(1)).hexdigest()
+
+
+def test_a_listed_hash_refuses_in_every_pass(store: Store, web: SmallWeb) -> None:
+    web.pages = {"/1": (200, jpeg(1))}
+    expected = f"sha256:{hashlib.sha256(jpeg(1)).hexdigest()}"
+    listing(store, [row(web, "/1", "one", expected_hash=expected), row(web, "/1", "two")])
+    pool(store, web)
+    web.pages = {"/1": (200, jpeg(2))}
+    made = pool(store, web, "v2", "v1", retry=["fetched"], compare_with_first="refuse")
+    assert words(store, made) == {"one": "hash_mismatch", "two": "fetched"} and made.ledger.rejected == 1
 
 
 def test_final_outcomes_cannot_be_named(store: Store, web: SmallWeb) -> None:

@@ -12,6 +12,7 @@ from PIL import Image
 from small_web import drawn, jpeg
 
 from infra.egress import EgressError
+from infra.settings import quiet_environment, settings
 from stages.blocking import BlockList
 from stages.borrowed import renamed
 from stages.fetchers import Network, Shelf
@@ -189,6 +190,19 @@ def test_we_say_who_we_are() -> None:
     assert Network(contact="mailto:us@example.org").user_agent == "internvl-pipeline/1 (+mailto:us@example.org)"
     with pytest.raises(ValueError, match="printable ASCII"):
         Network(contact="us\r\nHost: other")
+
+
+def test_the_contact_of_an_installation_reaches_its_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("INTERNVL_CONTACT", raising=False)
+    assert Network().user_agent == "internvl-pipeline/1"
+    monkeypatch.setenv("INTERNVL_CONTACT", "crawl@example.org")
+    assert quiet_environment(settings())["INTERNVL_CONTACT"] == "crawl@example.org"
+    assert Network().user_agent == "internvl-pipeline/1 (+crawl@example.org)"
+    assert Network() == Network.model_validate({}) and "crawl" not in Network().model_dump_json()
+    assert Network(contact="us@example.org").user_agent == "internvl-pipeline/1 (+us@example.org)"
+    monkeypatch.setenv("INTERNVL_CONTACT", "us\r\nHost: other")
+    with pytest.raises(ValueError, match="INTERNVL_CONTACT goes into a header: give printable ASCII on one line"):
+        settings()
 
 
 def test_no_rows_are_no_work() -> None:

@@ -1,5 +1,6 @@
 """Listing on disk, S3 and the web, alone and on a cluster: parts are a function of content, memory is bounded."""
 
+import gzip
 import http.server
 import json
 import random
@@ -202,6 +203,37 @@ def test_lists_on_s3_and_on_the_web_are_read_and_pinned(
         assert pin(Parameters(source="x", paths=(there[0],))).content_digest != before
     with pytest.raises(ManifestError, match=r"absent\.parquet cannot be read"):
         listed(store, f"{web}/absent.parquet")
+
+
+def test_lists_behind_a_query_are_unpacked_and_blocked_alike(store: Store, tmp_path: Path, web: str) -> None:
+    (tmp_path / "list.csv.gz").write_bytes(gzip.compress(b"url,caption\nhttp://a/1,One.\nhttp://a/2,Two.\n"))
+    pq.write_table(pa.table({"url": ["http://a/2"]}), tmp_path / "block.parquet")
+    made = listed(store, f"{web}/list.csv.gz?key=1", block_urls=[f"{web}/block.parquet?key=1"])
+    assert made.totals["rejected"] == {"blocked_url": 1} and made.ledger.kept == 1
+
+
+def test_a_list_whose_server_tells_no_length_is_read_from_its_first_byte(store: Store) -> None:
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            if self.command == "GET" and self.path == "/list.csv":
+                self.wfile.write(b"url,caption\nhttp://a/1,One.\n")
+
+        do_HEAD = do_GET
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        address = f"http://127.0.0.1:{server.server_address[1]}"
+        made = listed(store, f"{address}/list.csv", f"{address}/empty.csv")
+        assert (made.ledger.kept, made.totals["empty_files"]) == (1, 1)
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 def test_changed_lists_and_block_lists_change_the_pin(tmp_path: Path) -> None:

@@ -131,6 +131,21 @@ def test_captions_come_through_byte_by_byte(store: Store, tmp_path: Path, kind: 
     assert {row["uid"] for row in rows_of(store, made)} == set(map(partial(uid_of, "x"), links, CAPTIONS))
 
 
+def test_a_whole_number_that_no_picture_has_ends_no_listing(store: Store, tmp_path: Path) -> None:
+    widths = pa.array([640, 2**63 - 1, 2**53 + 1, None], pa.int64())
+    urls = [f"http://a.example/{n}" for n in range(4)]
+    table = pa.table({"URL": urls, "TEXT": ["A caption."] * 4, "WIDTH": widths})
+    pq.write_table(table, tmp_path / "list.parquet")
+    columns = {"url": "URL", "caption": "TEXT", "width": "WIDTH"}
+    made = listed(store, tmp_path / "list.parquet", columns=columns)
+    assert {row["url"][-1]: row["width"] for row in rows_of(store, made)} == {
+        "0": 640,
+        "1": None,
+        "2": None,
+        "3": None,
+    }
+
+
 def test_the_reasons_are_a_closed_list() -> None:
     assert {str(each) for each in Rejection} == {
         "bad_row", "bad_encoding", "no_url", "url_too_long", "no_caption", "blocked_url", "blocked_domain", "repeat",
@@ -231,7 +246,7 @@ def test_blocked_addresses_and_domains_are_rejected_and_counted(store: Store, tm
     assert reasons(store, made) == {0: "blocked_url", 1: "blocked_url", 2: "blocked_domain", 4: "blocked_domain"}
     assert [row["url"] for row in rows_of(store, made)] == ["http://ba.example/4"]
     (tmp_path / "domains.txt").write_text("http://a.example/page\n")
-    with pytest.raises(ManifestError, match=r"domains\.txt: 'http://a\.example/page' is no domain; write it as"):
+    with pytest.raises(ManifestError, match=r"domains\.txt line 1: 'http://a\.example/page' is no domain; write"):
         listed(store, tmp_path / "list.parquet", **blocked)
     with pytest.raises(ManifestError, match=r"no file matches '.*absent"):
         listed(store, tmp_path / "list.parquet", block_urls=[str(tmp_path / "absent")])
@@ -246,3 +261,11 @@ def test_expected_hashes_are_kept_where_they_are_hashes(store: Store, tmp_path: 
         "http://a/0": f"sha256:{good}", "http://a/1": None, "http://a/2": None,
     }  # fmt: skip
     assert made.totals["unread"] == {"hash": 1}
+
+
+@pytest.mark.parametrize("line", ["a.example/1", "0123abcd", "ftp://a.example/1", "http://"])
+def test_a_line_that_could_block_nothing_is_refused(store: Store, tmp_path: Path, line: str) -> None:
+    (tmp_path / "list.csv").write_text("url,caption\nhttp://a.example/1,One.\n")
+    (tmp_path / "urls.txt").write_text(f"# ours\nhttp://a.example/2\n\n{line}\n")
+    with pytest.raises(ManifestError, match=r"urls\.txt line 4: .* is no address; write it with http"):
+        listed(store, tmp_path / "list.csv", block_urls=[str(tmp_path / "urls.txt")])

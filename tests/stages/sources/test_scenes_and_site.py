@@ -1,4 +1,7 @@
+import json
+import tarfile
 import threading
+import tracemalloc
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -8,11 +11,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from stages import fetchers, list_urls
 from stages.outcome import Outcome
 from stages.sources.captions import LANGUAGES, caption, document, questions
 from stages.sources.identity import canonical_url, uid_of, url_id_of
+from stages.sources.own_pictures import captions_of
 from stages.sources.scenes import UNSEEN_PAIRS, Split, draw, sample_scene
-from stages.sources.web_server import make_server, read_pictures, write_list
+from stages.sources.web_server import make_server, write_list
 from stages.sources.web_site import SOURCES, SiteSpec, plan_site, publish
 
 
@@ -123,12 +128,41 @@ def test_pictures_that_exist_can_be_served_and_listed(tmp_path: Path) -> None:
     (tmp_path / "one.txt").write_text("A caption.")
     draw(sample_scene(0, 1, Split.TRAIN), 48).save(tmp_path / "two.png")
     (tmp_path / "two.json").write_text('{"captions": ["First.", "Second."]}')
-    assert [(name, text) for name, _, text in read_pictures(tmp_path)] == [
+    assert captions_of(tmp_path) == [
         ("one.jpg", "A caption."),
         ("two.png", "First."),
     ]
     assert write_list(tmp_path, "http://127.0.0.1:1", tmp_path / "list.parquet") == 2
     assert pq.read_table(tmp_path / "list.parquet")["url"][0].as_py() == "http://127.0.0.1:1/pictures/one.jpg"
+
+
+@pytest.mark.parametrize("kind", ["folder", "tar"])
+def test_only_the_pictures_that_are_asked_for_are_read(tmp_path: Path, kind: str) -> None:
+    folder, mega = tmp_path / "pictures", 1 << 20
+    folder.mkdir()
+    for number in range(16):
+        (folder / f"{number}.jpg").write_bytes(bytes([number]) * mega)
+        (folder / f"{number}.txt").write_text(f"Caption {number}.")
+    (tmp_path / "outside.jpg").write_bytes(b"x")
+    path = folder
+    if kind == "tar":
+        path = tmp_path / "pictures.tar"
+        with tarfile.open(path, "w") as tar:
+            tar.add(folder, "")
+    tracemalloc.start()
+    listing = list_urls.Parameters(source="own", images=str(path))
+    found = list_urls.pin(listing)
+    (((listed, _),), *_) = list_urls._files(listing, tmp_path)
+    asked = {f"images:///{name}" for name in ("3.jpg", "absent.jpg", "../outside.jpg", f"{tmp_path}/outside.jpg")}
+    shelf = fetchers.shelf(str(path), asked, 1)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 6 * mega, "one picture at a time"
+    assert shelf._pictures == {"images:///3.jpg": b"\3" * mega}
+    rows = [json.loads(line) for line in Path(listed).read_text().splitlines()]
+    assert rows == [{"url": f"images:///{n}.jpg", "caption": f"Caption {n}."} for n in sorted(range(16), key=str)]
+    (folder / "3.jpg").write_bytes(b"\4" * mega)
+    assert kind == "tar" or list_urls.pin(listing) != found, "as long as before, and another picture"
 
 
 def test_identity_ignores_spelling_and_nothing_else() -> None:
