@@ -90,22 +90,6 @@ def shelf(folder: str, urls: set[str], max_pixels: int) -> Shelf:
     return Shelf({IMAGES_SCHEME + name: data for name, data in found.items()}, max_pixels)
 
 
-<<<<<<< HEAD
-def guarded(network: Network, max_pixels: int, threads: int) -> Fetcher:
-    """Return this process's egress policy with a recipe's limits; hosts' limits hold for the whole machine.
-
-    Raises:
-        ManifestError: The folder in which processes find each other is not ours alone.
-    """
-    try:
-        return _shared(network, max_pixels, threads)
-    except PermissionError as error:
-        raise ManifestError(str(error)) from None
-
-
-def _shared(network: Network, max_pixels: int, threads: int) -> Guard:
-    return Guard.shared(
-=======
 class BlockedAddresses(NamedTuple):
     """Block-lists by their files, as what travels to a worker and is the same in each."""
 
@@ -144,9 +128,20 @@ class Sieve:
 
 
 def guarded(network: Network, max_pixels: int, threads: int, blocked: BlockedAddresses | None = None) -> Fetcher:
-    """Return this process's egress policy with a recipe's limits; hosts' limits hold for the whole machine."""
-    guard = Guard.shared(
->>>>>>> m4-fixd
+    """Return this process's egress policy with a recipe's limits; hosts' limits hold for the whole machine.
+
+    Raises:
+        ManifestError: The folder in which processes find each other is not ours alone.
+    """
+    try:
+        guard = _shared(network, max_pixels, threads, blocked)
+    except PermissionError as error:
+        raise ManifestError(str(error)) from None
+    return Sieve(guard, blocked) if blocked else guard
+
+
+def _shared(network: Network, max_pixels: int, threads: int, blocked: BlockedAddresses | None) -> Guard:
+    return Guard.shared(
         allow=frozenset(network.allow_hosts),
         timeout_seconds=network.timeout_seconds,
         deadline_seconds=network.deadline_seconds,
@@ -163,4 +158,3 @@ def guarded(network: Network, max_pixels: int, threads: int, blocked: BlockedAdd
         fetches_at_once=threads,
         blocked=blocked.host if blocked else None,
     )
-    return Sieve(guard, blocked) if blocked else guard
