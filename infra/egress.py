@@ -1,18 +1,14 @@
 """What may leave this machine: http(s) to public addresses, checked on every hop, bounded in time and bytes.
 
 `Guard.fetch` returns a whole body or raises an `EgressError` whose reason is from a closed list; remote text never
-gets through. `Guard.open` has the shape of a urllib opener, so a library that fetches with
-`urllib.request.urlopen` is governed by `Guard.install()`. No proxy of the environment, no `.netrc`, no
-cookie is ever read: nothing here knows of them.
+gets through. No proxy of the environment, no `.netrc`, no cookie is ever read: nothing here knows of them.
 """
 
 import functools
-import io
 import pickle
 import random
 import threading
 import time
-import urllib.request
 from collections.abc import Callable, Collection
 from typing import Any, ClassVar, NamedTuple
 
@@ -26,7 +22,7 @@ from infra.opt_out import OPT_OUTS
 from infra.resolver import Answer, Lookup, Resolver, system_lookup
 from infra.robots import MOST_BYTES, RobotsCache, product_token
 
-__all__ = ["REASONS", "EgressError", "Fetched", "Guard", "Headers", "Response", "reason_in"]
+__all__ = ["REASONS", "EgressError", "Fetched", "Guard", "Headers", "reason_in"]
 
 RETRIED = frozenset({"rate_limited", "server_error", "connect"})
 """What a moment may mend; the other transient reasons are left to a later pass over the list."""
@@ -77,7 +73,7 @@ class Guard:
         most_timeouts: int = 50,
         respect_robots: bool = False,
         opt_outs: Collection[str] = OPT_OUTS,
-        blocked: Callable[[str], bool] | None = None,
+        blocked: Callable[[str, str], bool] | None = None,
         allow_downgrade: bool = False,
         ca_file: str | None = None,
         lookup: Lookup = system_lookup,
@@ -106,7 +102,7 @@ class Guard:
             most_timeouts: A host that timed out so often in a row is not asked for a minute: `timeout` at once.
             respect_robots: Read robots.txt and obey it.
             opt_outs: Words of X-Robots-Tag, and `tdm-reservation`, that keep a body out.
-            blocked: Says of a host name that it may not be asked, on every hop.
+            blocked: Says of a host name and a whole address that they may not be asked, on every hop.
             allow_downgrade: Follow redirects from https to http; refused otherwise, as whoever is in
                 between could answer.
             ca_file: Authorities to trust instead of the system's, such as a local one.
@@ -149,19 +145,6 @@ class Guard:
                     cls._shared.pop(next(iter(cls._shared)))
                 cls._shared[key] = cls(**settings)
             return cls._shared[key]
-
-    def install(self) -> None:
-        """Make `urllib.request.urlopen` obey this guard in the whole process."""
-        urllib.request.install_opener(self)  # type: ignore[arg-type]
-
-    def open(self, request: Any, data: Any = None, timeout: Any = None) -> "Response":
-        """Fetch an address as urllib would; headers and time-outs of the caller give way to ours.
-
-        Raises:
-            EgressError: As `fetch`.
-        """
-        fetched = self.fetch(request.full_url if isinstance(request, urllib.request.Request) else str(request))
-        return Response(fetched.body, fetched.headers, fetched.url, fetched.status)
 
     def close(self) -> None:
         """Close idle connections."""
@@ -234,7 +217,7 @@ class Guard:
 
     def _permitted(self, target: Target, clock: Clock) -> Answer:
         """Return the checked addresses of a hop: every answer of the resolver must be public."""
-        if self._blocked and self._blocked(target.host):
+        if self._blocked and self._blocked(target.host, target.url):
             raise EgressError("blocked")
         if clock.left <= 0:
             raise EgressError("timeout")
@@ -242,12 +225,3 @@ class Guard:
         if not (answer.public and target.speaks_http) and target.endpoint not in self.allow:
             raise EgressError("refused_address")
         return answer
-
-
-class Response(io.BytesIO):
-    """A whole body with its headers, as a urllib response looks to its reader."""
-
-    def __init__(self, body: bytes, headers: Any, url: str = "", status: int = 200) -> None:
-        """Hold all of it."""
-        super().__init__(body)
-        self.headers, self.url, self.status = headers, url, status

@@ -97,34 +97,10 @@ class BlockedAddresses(NamedTuple):
     domains: tuple[str, ...]
     digest: str
 
-    def host(self, host: str) -> bool:
-        """Say whether a host may not be asked."""
-        return read_addresses(*self).below(host)
-
-    def address(self, url: str) -> bool:
-        """Say whether an address may not be asked."""
-        return read_addresses(*self).address(url)
-
-
-class Sieve:
-    """Fetches what no block-list names, neither at first nor where it leads."""
-
-    def __init__(self, guard: Guard, blocked: BlockedAddresses) -> None:
-        """Stand before a guard, which looks at the hosts of all hops itself."""
-        self._guard, self._blocked = guard, blocked
-
-    def fetch(self, url: str) -> Answered:
-        """Return a picture.
-
-        Raises:
-            EgressError: `blocked`, or what the guard raises.
-        """
-        if self._blocked.address(url):
-            raise EgressError("blocked")
-        got = self._guard.fetch(url)
-        if got.url != url and self._blocked.address(got.url):
-            raise EgressError("blocked", got.status, 0.0, got.tries, got.latency_seconds)
-        return got
+    def names(self, host: str, url: str) -> bool:
+        """Say whether a host or an address may not be asked."""
+        lists = read_addresses(*self)
+        return lists.below(host) or lists.address(url)
 
 
 def guarded(network: Network, max_pixels: int, threads: int, blocked: BlockedAddresses | None = None) -> Fetcher:
@@ -134,10 +110,9 @@ def guarded(network: Network, max_pixels: int, threads: int, blocked: BlockedAdd
         ManifestError: The folder in which processes find each other is not ours alone.
     """
     try:
-        guard = _shared(network, max_pixels, threads, blocked)
+        return _shared(network, max_pixels, threads, blocked)
     except PermissionError as error:
         raise ManifestError(str(error)) from None
-    return Sieve(guard, blocked) if blocked else guard
 
 
 def _shared(network: Network, max_pixels: int, threads: int, blocked: BlockedAddresses | None) -> Guard:
@@ -156,5 +131,5 @@ def _shared(network: Network, max_pixels: int, threads: int, blocked: BlockedAdd
         turns_folder=f"{tempfile.gettempdir()}/internvl-turns-{os.getuid()}",
         respect_robots=network.respect_robots,
         fetches_at_once=threads,
-        blocked=blocked.host if blocked else None,
+        blocked=blocked.names if blocked else None,
     )

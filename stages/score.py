@@ -14,7 +14,7 @@ import numpy as np
 from filters.text.folding import spikes
 from stages.manifest import Manifest, ManifestError, digest_of
 from stages.signals import evaluation_sets, repeats
-from stages.signals.column_files import load_embeddings, load_signals
+from stages.signals.column_files import load_embeddings
 from stages.signals.embedding import Tower
 from stages.signals.exchange import Exchange
 from stages.signals.heads import Head, read_heads
@@ -24,7 +24,7 @@ from stages.signals.parts import Item, Work, ask_part, score_part
 from stages.sources.collect import spread
 from stages.workspace import Output, Workspace
 
-__all__ = ["VERSION", "Parameters", "load_embeddings", "load_signals", "run"]
+__all__ = ["VERSION", "Parameters", "load_embeddings", "run"]
 
 VERSION = 2
 

@@ -4,7 +4,7 @@ Null means "not computed", never a default. Embeddings are rows of float16, null
 caption could not be read.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -35,30 +35,6 @@ def vectors(values: Halves) -> pa.Array:
     ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(there)]) * values.shape[1]
     flat = np.ascontiguousarray(values[there], dtype=np.float16).reshape(-1)
     return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), pa.array(flat, pa.float16()), mask=pa.array(~there))
-
-
-def load_signals(
-    output: Output, signals: Manifest, part: Part, names: Sequence[str]
-) -> tuple[list[bytes], dict[str, Any]]:
-    """Return (uids, columns) of one part: numbers as float32 with NaN for null, text as Arrow strings.
-
-    Raises:
-        ManifestError: A signal was not scored, or two of them name other rows.
-    """
-    columns: dict[str, Any] = {}
-    uids: list[bytes] | None = None
-    for name in names:
-        table = read_table(output.store, signals, part, name)
-        found = table["uid"].to_pylist()
-        if uids is not None and found != uids:
-            raise ManifestError(f"signal {name} of {signals.ref} part {part.key} names other rows; score it again")
-        uids = found
-        column = table["value"].combine_chunks()
-        if pa.types.is_string(column.type):
-            columns[name] = column
-        else:
-            columns[name] = column.cast(pa.float32(), safe=False).to_numpy(zero_copy_only=False).astype(np.float32)
-    return uids or [], columns
 
 
 def load_embeddings(output: Output, signals: Manifest, part: Part, name: str) -> tuple[list[bytes], Halves]:

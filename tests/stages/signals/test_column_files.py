@@ -10,7 +10,8 @@ import pytest
 from infra.storage import Store
 from stages.manifest import Ledger, Manifest, ManifestError
 from stages.ref import Ref
-from stages.signals.column_files import column_bytes, load_embeddings, load_signals, numbers, vectors
+from stages.signal_columns import read_signals
+from stages.signals.column_files import column_bytes, load_embeddings, numbers, vectors
 from stages.workspace import Output
 
 UIDS = pa.array([bytes([n] * 16) for n in range(4)], pa.binary(16))
@@ -30,8 +31,8 @@ def test_what_is_not_finite_was_not_computed(store: Store) -> None:
     output, signals = published(
         store, score=column_bytes(UIDS, values), said=column_bytes(UIDS, pa.array(["a", None, "", "b"]))
     )
-    uids, columns = load_signals(output, signals, signals.parts[0], ["score", "said"])
-    assert uids == UIDS.to_pylist() and columns["said"].to_pylist() == ["a", None, "", "b"]
+    uids, columns = read_signals(output.store, signals, signals.parts[0], ["score", "said"])
+    assert uids.equals(UIDS) and columns["said"].to_pylist() == ["a", None, "", "b"]
     assert columns["score"].dtype == np.float32 and np.isnan(columns["score"]).tolist() == [False, True, True, True]
 
 
@@ -66,6 +67,6 @@ def test_signals_of_other_rows_and_signals_that_nobody_scored_are_refused(store:
     column = numbers(np.zeros(4))
     output, signals = published(store, a=column_bytes(UIDS, column), b=column_bytes(shuffled, column))
     with pytest.raises(ManifestError, match="signal b of signals/own@v1 part 000000 names other rows"):
-        load_signals(output, signals, signals.parts[0], ["a", "b"])
+        read_signals(output.store, signals, signals.parts[0], ["a", "b"])
     with pytest.raises(ManifestError, match="has no 'c', only a, b; stage score writes it"):
-        load_signals(output, signals, signals.parts[0], ["c"])
+        read_signals(output.store, signals, signals.parts[0], ["c"])
