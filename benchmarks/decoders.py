@@ -5,7 +5,6 @@ come in rows padded to the longest for transformers, and packed without padding 
 is greedy, each by its own loop over a cache. All must say the same before they are timed.
 """
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from torch import nn
 from transformers import LlamaConfig
 from transformers import LlamaForCausalLM as TheirLlama
 
-from benchmarks.timing import interleaved, ratio_of_medians, surroundings
+from benchmarks.timing import interleaved, publish, ratio_of_medians, surroundings
 from models.config import TextConfig
 from models.native_config import decoder_config
 from models.packing import Packing
@@ -200,10 +199,7 @@ def table(result: dict[str, Any]) -> str:
 def main(path: Path = RESULTS) -> None:
     """Measure, write the JSON, print the table."""
     result = measure()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result, indent=1) + "\n")
-    print(table(result))
-    print(f"\nwritten to {path}")
+    publish(result, table(result), path)
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ from benchmarks.peer_rules import (
     TextLength,
     WordsNum,
 )
-from benchmarks.timing import surroundings
+from benchmarks.timing import publish, surroundings
 from filters.base import Filter
 from filters.policies import caption_quality, clean
 from filters.text import Captions
@@ -236,10 +236,7 @@ def table(result: dict[str, Any]) -> str:
 def main(captions: Path = CAPTIONS, rows: int = ROWS, path: Path = RESULTS) -> None:
     """Measure, write the JSON, print the table."""
     result = measure(captions, rows, PEERS_PYTHON)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result, indent=1) + "\n")
-    print(table(result))
-    print(f"\nwritten to {path}")
+    publish(result, table(result), path)
 
 
 if __name__ == "__main__":

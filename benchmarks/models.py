@@ -5,7 +5,6 @@ carry the same weights (RMSNorm, qk-normalisation) and must say the same before 
 tower has LayerNorm and no qk-normalisation, and is spared its norms before and after the blocks.
 """
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import torch
 from torch import nn
 from transformers import InternVLVisionConfig, InternVLVisionModel
 
-from benchmarks.timing import interleaved, ratio_of_medians, surroundings
+from benchmarks.timing import interleaved, publish, ratio_of_medians, surroundings
 from models.config import VisionConfig
 from models.intern_vit import InternVisionModel
 from models.native_config import native_vision_config
@@ -138,10 +137,7 @@ def table(result: dict[str, Any]) -> str:
 def main(path: Path = RESULTS) -> None:
     """Measure, write the JSON, print the table."""
     result = measure()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result, indent=1) + "\n")
-    print(table(result))
-    print(f"\nwritten to {path}")
+    publish(result, table(result), path)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Fair comparisons on a machine that others use too: interleaved, and in CPU time of this process."""
 
+import json
 import platform
 import subprocess
 import time
@@ -55,3 +56,11 @@ def surroundings(packages: tuple[str, ...]) -> dict[str, Any]:
         "processor": cpu[1].split("\n")[0].strip(": \t") if len(cpu) > 1 else platform.processor(),
         "measured_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
+
+
+def publish(result: Mapping[str, Any], text: str, path: Path) -> None:
+    """Write a result as JSON, and print it for people."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(result, indent=1) + "\n")
+    print(text)
+    print(f"\nwritten to {path}")

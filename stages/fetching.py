@@ -156,8 +156,8 @@ def _fetching(asked: Sequence[Answer], fetcher: Fetcher, blocked: BlockList) -> 
             got = fetcher.fetch(url)
         except EgressError as error:
             answer.outcome, answer.http_status = Outcome(error.reason), error.status
-            answer.tries = getattr(error, "tries", 1)
-            answer.latency_ms = round(1000 * getattr(error, "latency_seconds", 0.0))
+            answer.tries = error.tries
+            answer.latency_ms = round(1000 * error.latency_seconds)
             return number, None, str(answer.outcome)
         except Exception as error:
             # One row must not take its part along; its text may be remote, its type is ours.

@@ -5,10 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 from hostile_web import HostileWeb
-
-pytestmark = pytest.mark.faults
 
 CLIENT = """
 import json, sys, threading, time

@@ -14,7 +14,6 @@ from hostile_web import HostileWeb
 
 from infra.egress import EgressError, Guard
 
-pytestmark = pytest.mark.faults
 JPEG = PICTURES["/picture/jpeg"]()
 
 MANY = """

@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from asking import guard, verdict
 from hostile_pages import gzip_bomb
 from hostile_pictures import PICTURES
 from hostile_web import HostileWeb
 from PIL import Image
 
 import infra.connections
-from infra.egress import EgressError, Fetched, Guard
+from infra.egress import EgressError
 
-pytestmark = pytest.mark.faults
 SHORT = 1.0
 
 
@@ -33,20 +33,6 @@ def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostileWeb]:
 def nobody_reaches_the_canary(web: HostileWeb) -> Iterator[None]:
     yield
     assert web.canary_hits == 0
-
-
-def guard(web: HostileWeb, **limits: Any) -> Guard:
-    settings = {"deadline_seconds": 20, "retries": 0, "max_bytes": 2_000_000, "ca_file": web.ca_file, **limits}
-    return Guard(web.endpoints, **settings)
-
-
-def verdict(guard: Guard, url: str) -> str | None:
-    try:
-        assert isinstance(guard.fetch(url), Fetched)
-    except EgressError as error:
-        assert str(error) == f"egress={error.reason};status={error.status or 0}", "no remote word in it"
-        return error.reason
-    return None
 
 
 def test_nothing_falls_back_from_https(web: HostileWeb) -> None:

@@ -2,17 +2,15 @@
 
 import time
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
+from asking import guard, verdict
 from hostile_pages import PAGES
 from hostile_pictures import PICTURES
 from hostile_web import HostileWeb
 
-from infra.egress import REASONS, EgressError, Fetched, Guard
+from infra.egress import REASONS
 from stages.outcome import Outcome
-
-pytestmark = pytest.mark.faults
 
 SCHEMES = [
     "file:///etc/passwd", "FILE:///etc/passwd", "file://localhost/etc/passwd", "ftp://127.0.0.1/x",
@@ -108,20 +106,6 @@ def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostileWeb]:
 def nobody_reaches_the_canary(web: HostileWeb) -> Iterator[None]:
     yield
     assert web.canary_hits == 0
-
-
-def guard(web: HostileWeb, **limits: Any) -> Guard:
-    settings = {"deadline_seconds": 20, "retries": 0, "max_bytes": 2_000_000, "ca_file": web.ca_file, **limits}
-    return Guard(web.endpoints, **settings)
-
-
-def verdict(guard: Guard, url: str) -> str | None:
-    try:
-        assert isinstance(guard.fetch(url), Fetched)
-    except EgressError as error:
-        assert str(error) == f"egress={error.reason};status={error.status or 0}", "no remote word in it"
-        return error.reason
-    return None
 
 
 def test_the_words_are_the_outcomes() -> None:

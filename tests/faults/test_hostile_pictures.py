@@ -14,8 +14,6 @@ from stages.fetchers import Shelf
 from stages.fetching import Answer, Storing, fetch_shard
 from stages.outcome import Outcome
 
-pytestmark = pytest.mark.faults
-
 LIMIT = 64_000_000
 
 

@@ -19,16 +19,11 @@ from pipelines.changes import rerun_steps
 from pipelines.names import FlowName, RecipeName
 from pipelines.plan import steps_of
 from pipelines.recipes import OwnData
-from stages import download
 from stages.manifest import Manifest, load, verify
 from stages.materialize import materialize
 from stages.ref import Ref
 from stages.tars import read_tar
 from stages.workspace import read_file, read_table
-
-pytestmark = pytest.mark.skipif(
-    "retry" not in download.Parameters.model_fields, reason="the download knows no later pass"
-)
 
 ROWS = 120
 
