@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int, Int64
 from torch import Tensor, nn
 
 from models.config import InternVLConfig
@@ -59,19 +59,21 @@ class InternVL(nn.Module):
 
     def see(
         self,
-        pixel_values: Float[Tensor, "batch channels height width"],
-        keep_patches: Int[Tensor, "batch kept"] | None = None,
+        pixel_values: Float[Tensor, "batch channels height width"] | Float[Tensor, "batch kept values"],
+        keep_patches: Bool[Tensor, "batch rows columns"] | None = None,
+        noise: Int64[Tensor, " batch"] | None = None,
     ) -> Float[Tensor, "batch vision_tokens vision_width"]:
-        """Return what the vision tower sees, shape (batch, 1 + patches, vision width)."""
-        return torch.as_tensor(self.vision_model(pixel_values, keep_patches).last_hidden_state)
+        """Return what the vision tower sees, shape (batch, 1 + patches, vision width); arguments as it takes them."""
+        return torch.as_tensor(self.vision_model(pixel_values, keep_patches, noise).last_hidden_state)
 
     def encode_image(
         self,
-        pixel_values: Float[Tensor, "batch channels height width"],
-        keep_patches: Int[Tensor, "batch kept"] | None = None,
+        pixel_values: Float[Tensor, "batch channels height width"] | Float[Tensor, "batch kept values"],
+        keep_patches: Bool[Tensor, "batch rows columns"] | None = None,
+        noise: Int64[Tensor, " batch"] | None = None,
     ) -> Float[Tensor, "batch embed_dim"]:
-        """Return InternVL-C's picture vectors, of unit length."""
-        return self.pool_image(self.see(pixel_values, keep_patches))
+        """Return InternVL-C's picture vectors, of unit length; arguments as the vision tower takes them."""
+        return self.pool_image(self.see(pixel_values, keep_patches, noise))
 
     def pool_image(
         self, vision: Float[Tensor, "batch vision_tokens vision_width"]
@@ -201,7 +203,7 @@ class ContrastiveObjective(nn.Module):
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
         """Return the loss of `pixel_values`, `input_ids`, `attention_mask` and, if given, `keep_patches`."""
         clamp_logit_scale(self.model)
-        image = self.model.encode_image(batch["pixel_values"], batch.get("keep_patches"))
+        image = self.model.encode_image(batch["pixel_values"], batch.get("keep_patches"), batch.get("noise"))
         text = self.model.encode_text(batch["input_ids"], batch["attention_mask"])
         scale = self.model.logit_scale.exp()
         smoothing = self.model.config.label_smoothing
