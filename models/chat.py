@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Int64
 from torch import Tensor, nn
 
 from models.config import ChatConfig
@@ -62,10 +62,10 @@ class InternVLChat(nn.Module):
         self.language_model = LlamaForCausalLM(config.text)
 
     def image_features(
-        self, pixel_values: Float[Tensor, "tiles channels height width"]
+        self, pixel_values: Float[Tensor, "tiles channels height width"], noise: Int64[Tensor, " tiles"] | None = None
     ) -> Float[Tensor, "tiles cells text_width"]:
         """Return what the language model sees of tiles, shape (tiles, tokens per tile, text width)."""
-        states = self.vision_model(pixel_values).hidden_states[self.config.select_layer]
+        states = self.vision_model(pixel_values, noise=noise).hidden_states[self.config.select_layer]
         cells = pixel_unshuffle(states[:, 1:], self.config.cell, self.config.ps_version)
         return torch.as_tensor(self.mlp1(cells))
 
@@ -74,6 +74,7 @@ class InternVLChat(nn.Module):
         input_ids: Int[Tensor, "batch tokens"],
         pixel_values: Float[Tensor, "tiles channels height width"] | None = None,
         image_flags: Int[Tensor, " tiles"] | Int[Tensor, "tiles 1"] | None = None,
+        noise: Int64[Tensor, " tiles"] | None = None,
     ) -> Float[Tensor, "batch tokens text_width"]:
         """Return token embeddings with pictures in the places of their context tokens.
 
@@ -81,6 +82,7 @@ class InternVLChat(nn.Module):
             input_ids: Shape (batch, tokens).
             pixel_values: Tiles of all samples in order, shape (tiles, 3, height, width).
             image_flags: 0 for a tile that stands for no picture, shape (tiles,) or (tiles, 1).
+            noise: A random number per tile, for stochastic depth in training.
 
         Returns:
             Shape (batch, tokens, text width).
@@ -93,7 +95,7 @@ class InternVLChat(nn.Module):
         places = input_ids == self.config.image_context_token_id
         seen = embedded.new_zeros(0, embedded.shape[-1])
         if pixel_values is not None:
-            features = self.image_features(pixel_values)
+            features = self.image_features(pixel_values, noise)
             if image_flags is not None:
                 features = features[image_flags.view(-1) == 1]
             seen = features.flatten(0, 1).to(embedded.dtype)
@@ -130,7 +132,8 @@ class InternVLChat(nn.Module):
                 a number of its own, shape (batch, tokens); and `loss_weights` of shape (batch, tokens - 1)
                 where learned tokens do not weigh the same.
         """
-        embedded = self.embed(batch["input_ids"], batch.get("pixel_values"), batch.get("image_flags"))
+        shown = (batch.get(name) for name in ("pixel_values", "image_flags", "noise"))
+        embedded = self.embed(batch["input_ids"], *shown)
         index = batch.get("sample_index")
         # Nothing looks ahead, so padding on the right needs no mask, and flash attention can run.
         hidden, _ = self.language_model.model(embedded, packing=None if index is None else Packing.of(index))

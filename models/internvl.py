@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from models.config import InternVLConfig
 from models.intern_vit import InternVisionModel
 from models.losses import caption_loss, info_nce, matching_loss
+from models.packing import Packing
 from models.pooling import AttentionPooling
 from models.qllama import Cache, LlamaForCausalLM, causal_mask
 
@@ -95,12 +96,15 @@ class InternVL(nn.Module):
     def project_text(
         self, input_ids: Int[Tensor, "batch tokens"], attention_mask: Int[Tensor, "batch tokens"]
     ) -> Float[Tensor, "batch embed_dim"]:
-        """Return text vectors as the projection gives them, of any length."""
-        # With padding on the right alone, a causal token never sees it: no mask, and the fast kernel.
-        hidden, _ = self.qllama.model(self.qllama.model.embed_tokens(input_ids))
-        last = attention_mask.sum(dim=1) - 1
-        ended = hidden[torch.arange(hidden.shape[0], device=hidden.device), last]
-        return torch.as_tensor(ended @ self.text_projection)
+        """Return text vectors as the projection gives them, of any length.
+
+        Captions differ much in length, so they pass the tower end to end in one row, none seeing another: no work
+        is spent on padding (docs/decisions/0006-unpadded-text.md).
+        """
+        packing = Packing.end_to_end(attention_mask)
+        tokens = input_ids[attention_mask.bool()][None]
+        hidden, _ = self.qllama.model(self.qllama.model.embed_tokens(tokens), packing=packing)
+        return torch.as_tensor(hidden[0, packing.starts[1:].long() - 1] @ self.text_projection)
 
     def similarity(
         self, image_features: Float[Tensor, "pictures embed_dim"], text_features: Float[Tensor, "texts embed_dim"]

@@ -5,7 +5,6 @@ state saved. Here each row brings a random number of its own, and what a residua
 number and of the branch: equal for every micro batch, process, device and replay.
 """
 
-import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 

@@ -35,7 +35,8 @@ def kept_patches(
         keep: Which patches are kept, equally many of each picture, shape (batch, rows, columns).
         patch_size: Side of a patch in pixels.
     """
-    return patches_of(pictures, patch_size)[keep.flatten(1)].unflatten(0, (len(pictures), -1))
+    chosen = patches_of(pictures, patch_size)[keep.flatten(1)]
+    return chosen.view(len(pictures), -1, chosen.shape[-1])
 
 
 class InternVisionEmbeddings(nn.Module):

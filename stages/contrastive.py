@@ -6,31 +6,29 @@ stage finds the whole QLLaMA in one checkpoint.
 """
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
 from safetensors.torch import load_file, save
-from torch import Tensor
 
 from models.config import InternVLConfig, TextConfig, VisionConfig
 from models.internvl import ContrastiveObjective, InternVL, clamp_logit_scale
-from models.losses import IGNORE
+from models.learning_rates import LearningRates
 from models.qllama import LlamaForCausalLM
-from stages.batches import ShardedSamples, generator_of
+from stages.batches import ShardedSamples
 from stages.checkpoints import fetch
 from stages.manifest import Manifest, ManifestError
-from stages.pairs import Captions, Pictures, Texts, caption_ids, random_box, shards_of, training_rows
+from stages.pair_batches import Augmentation, PairBatches, Switch, View
+from stages.pair_measures import language_loss, measured_retrieval
+from stages.pairs import Texts, shards_of, training_rows
 from stages.train_loop import train
 from stages.training.schedule import Schedule
 from stages.training.task import Finished, Metrics, Task, parameter_groups
 from stages.workspace import Output, Workspace
 
-VERSION = 1
-MEASURE_BATCH = 128
+VERSION = 2
 
 
 class Parameters(BaseModel):
@@ -63,10 +61,34 @@ class Parameters(BaseModel):
         description="Of the text tower, whose language the next stages need intact; the paper has 0.1, "
         "0.5 destroyed it at the tiny size; 0 freezes it.",
     )
-    mask_ratio: float = Field(
-        default=0.0, ge=0, lt=1, description="Share of the patches left out at random (FLIP); the paper has 0.5."
+    patch_learning_rate_scale: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        description="Of the projection of patches, where loss spikes begin (arXiv:2304.13013); 0.5 calms them.",
     )
-    unmasked_steps: int = Field(default=0, ge=0, description="Last steps that see all patches, with a mask_ratio.")
+    layer_decay: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        description="Factor of the learning rate from each layer to the one below, in both towers; the paper "
+        "has none before fine-tuning.",
+    )
+    masked_image_size: int | None = Field(
+        default=None,
+        ge=8,
+        description="Side of the pictures before the last unmasked_steps; image_size when left out, the paper has "
+        "196 of 224. Positions are kept for image_size and interpolated to this.",
+    )
+    mask_ratio: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Share of the patches left out at random before the last unmasked_steps (FLIP); 0.5 in the paper.",
+    )
+    unmasked_steps: int = Field(
+        default=0, ge=0, description="Last steps, which see all patches of pictures of image_size."
+    )
     smallest_crop: float = Field(
         default=1.0, gt=0, le=1, description="Smallest share of a picture that a random crop shows; 1 shows all."
     )
@@ -75,6 +97,12 @@ class Parameters(BaseModel):
         default=256, ge=0, description="The last samples of the shards: never trained on, measured at the end."
     )
     schedule: Schedule = Schedule(global_batch_size=192, steps=200, learning_rate=2e-3, warmup_steps=30)
+
+    def views(self) -> Switch:
+        """Return how pictures are shown, step by step."""
+        late = View(self.image_size, self.patch_size)
+        early = View(self.masked_image_size or self.image_size, self.patch_size, self.mask_ratio)
+        return Switch(early, late, self.schedule.steps - self.unmasked_steps)
 
     def vision(self) -> VisionConfig:
         """Return the shape of the vision tower."""
@@ -91,17 +119,47 @@ class Parameters(BaseModel):
         )
 
 
+def paper_parameters() -> Parameters:
+    """Return the paper's stage 1 (arXiv:2312.14238, section 3.3 and the appendix's table of training settings).
+
+    Ours, because it is not published: the smallest crop, the last learning rate, and the 3,052 steps that its "last
+    0.5 billion samples" without masking come to.
+    """
+    return Parameters(
+        image_size=224,
+        patch_size=14,
+        hidden_size=3200,
+        intermediate_size=12800,
+        num_hidden_layers=48,
+        num_attention_heads=25,
+        layer_scale=0.1,
+        drop_path_rate=0.2,
+        embed_dim=768,
+        attn_pool_num_heads=16,
+        text_learning_rate_scale=0.1,
+        masked_image_size=196,
+        mask_ratio=0.5,
+        unmasked_steps=3052,
+        smallest_crop=0.5,
+        schedule=Schedule(
+            global_batch_size=163_840,
+            steps=175_000,
+            learning_rate=1e-3,
+            warmup_steps=5000,
+            final_ratio=0.0,
+            weight_decay=0.1,
+            precision="bf16",
+        ),
+    )
+
+
 def config_of(parameters: Parameters, text: TextConfig) -> InternVLConfig:
     """Return the shape of InternVL-C on top of a language model.
 
     Raises:
         ManifestError: Sizes do not fit together.
     """
-    if parameters.image_size % parameters.patch_size:
-        raise ManifestError(
-            f"image_size {parameters.image_size} does not divide into patches of {parameters.patch_size}; "
-            "choose a multiple"
-        )
+    _check_views(parameters)
     for name, heads in (
         ("num_attention_heads", parameters.num_attention_heads),
         ("attn_pool_num_heads", parameters.attn_pool_num_heads),
@@ -118,6 +176,30 @@ def config_of(parameters: Parameters, text: TextConfig) -> InternVLConfig:
     )
 
 
+def _check_views(given: Parameters) -> None:
+    """Refuse pictures and steps that do not fit together.
+
+    Raises:
+        ManifestError: As it says.
+    """
+    for name, size in (("image_size", given.image_size), ("masked_image_size", given.masked_image_size)):
+        if size is not None and size % given.patch_size:
+            raise ManifestError(
+                f"{name} {size} does not divide into patches of {given.patch_size}; choose a multiple"
+            )
+    if given.unmasked_steps > given.schedule.steps:
+        raise ManifestError(
+            f"unmasked_steps {given.unmasked_steps} are more than the {given.schedule.steps} steps of the schedule; "
+            "lower unmasked_steps or raise schedule.steps"
+        )
+    changes = given.mask_ratio > 0 or given.masked_image_size not in (None, given.image_size)
+    if given.unmasked_steps and not changes:
+        raise ManifestError(
+            f"unmasked_steps {given.unmasked_steps} end nothing: no patch is masked and no picture is smaller before "
+            "them; set mask_ratio or masked_image_size, or unmasked_steps to 0"
+        )
+
+
 class ContrastiveTask:
     """Pictures and captions of one global batch, told apart by their pairs."""
 
@@ -128,46 +210,31 @@ class ContrastiveTask:
         self.held_out = list(range(self.samples, len(samples)))
         text = TextConfig.model_validate(json.loads((language / "config.json").read_text())["text"])
         self.config = config_of(parameters, text)
-        self.model = InternVL(self.config, generative=False)
+        seed = parameters.schedule.seed
+        with torch.random.fork_rng():
+            # All processes start from the same weights, whatever was drawn before.
+            torch.manual_seed(seed)
+            self.model = InternVL(self.config, generative=False)
         self.model.qllama.load_state_dict(load_file(language / "model.safetensors"))
         self.model.qllama.lm_head.requires_grad_(False)
         if not parameters.text_learning_rate_scale:
             self.model.qllama.requires_grad_(False)
         self.module = ContrastiveObjective(self.model)
-        self.texts = Texts.of(language, self.config.context_length)
-        self.pictures = Pictures(samples, parameters.image_size)
-        self.captions = Captions(samples)
+        texts = Texts.of(language, self.config.context_length)
+        augmentation = Augmentation(parameters.smallest_crop)
+        self.batches = PairBatches(samples, texts, parameters.views(), seed, augmentation)
 
     def groups(self, weight_decay: float) -> list[dict[str, Any]]:
         """Return the trained parameters; the text tower learns more slowly than the rest."""
-        slow = self.parameters.text_learning_rate_scale
-        return parameter_groups(
-            self.module.named_parameters(),
-            weight_decay,
-            lambda name: slow if name.startswith("model.qllama.") else 1.0,
+        given = self.parameters
+        rates = LearningRates(
+            vision_layers=self.config.vision.num_hidden_layers,
+            text_layers=self.config.text.num_hidden_layers,
+            text=given.text_learning_rate_scale,
+            patch_embedding=given.patch_learning_rate_scale,
+            layer_decay=given.layer_decay,
         )
-
-    def batches(self, rows: Sequence[int], step: int) -> dict[str, Tensor]:
-        """Return pictures, texts and, with masking, which patches are seen."""
-        given, seed = self.parameters, self.parameters.schedule.seed
-        boxes = {}
-        if given.smallest_crop < 1:
-            boxes = {row: random_box(generator_of(seed, "crop", step, row), given.smallest_crop) for row in rows}
-        input_ids, mask = self.texts.summaries(self.captions.read(rows))
-        batch = {
-            "pixel_values": self.pictures.batch(rows, boxes),
-            "input_ids": input_ids,
-            "attention_mask": mask,
-        }
-        if given.mask_ratio and step < given.schedule.steps - given.unmasked_steps:
-            batch["keep_patches"] = torch.stack([self._seen(generator_of(seed, "mask", step, row)) for row in rows])
-        return batch
-
-    def _seen(self, rng: Any) -> Tensor:
-        """Return which patches one picture shows, in order."""
-        patches = self.config.vision.grid**2
-        kept = max(1, round(patches * (1 - self.parameters.mask_ratio)))
-        return torch.from_numpy(rng.permutation(patches)[:kept]).sort().values
+        return parameter_groups(self.model.named_parameters(), weight_decay, rates.of)
 
     def finish(self) -> Finished:
         """Measure on the samples kept aside and pack InternVL-C under the official names."""
@@ -181,52 +248,14 @@ class ContrastiveTask:
 
     def _measure(self) -> Metrics:
         """Return retrieval among the samples kept aside, and what the text tower still knows of language."""
-        device = self.model.logit_scale.device
-        captions = self.captions.read(self.held_out)
-        images, texts = [], []
-        for start in range(0, len(captions), MEASURE_BATCH):
-            rows = self.held_out[start : start + MEASURE_BATCH]
-            images.append(self.model.encode_image(self.pictures.batch(rows).to(device)))
-            ids, mask = self.texts.summaries(captions[start : start + MEASURE_BATCH])
-            texts.append(self.model.encode_text(ids.to(device), mask.to(device)))
-        found = retrieval(torch.cat(images), torch.cat(texts), caption_ids(captions).to(device))
-        before = LlamaForCausalLM(self.config.text).to(device)
+        texts, captions = self.batches.texts, self.batches.captions.read(self.held_out)
+        pictures = self.batches.pictures(self.parameters.image_size)
+        found = measured_retrieval(self.model, self.model.encode_image, pictures, texts, self.held_out, captions)
+        before = LlamaForCausalLM(self.config.text).to(self.model.logit_scale.device)
         before.load_state_dict(load_file(self.language / "model.safetensors"))
-        found["language_loss_before"] = _language_loss(before, self.texts, captions)
-        found["language_loss_after"] = _language_loss(self.model.qllama, self.texts, captions)
+        found["language_loss_before"] = language_loss(before, texts, captions)
+        found["language_loss_after"] = language_loss(self.model.qllama, texts, captions)
         return {name: round(value, 4) for name, value in found.items()}
-
-
-def retrieval(images: Tensor, texts: Tensor, ids: Tensor) -> Metrics:
-    """Return recall at one in both directions, and what guessing would give; equal captions are all right.
-
-    Args:
-        images: Unit vectors of shape (pairs, embed_dim).
-        texts: As `images`.
-        ids: Shape (pairs,); which captions are equal.
-    """
-    right = ids[:, None] == ids[None]
-    scores = images @ texts.T
-    pairs = torch.arange(len(ids), device=ids.device)
-    return {
-        "held_out": float(len(ids)),
-        "recall_at_1_image_to_text": float(right[pairs, scores.argmax(dim=1)].float().mean()),
-        "recall_at_1_text_to_image": float(right[scores.argmax(dim=0), pairs].float().mean()),
-        "recall_at_1_chance": float(right.float().mean()),
-    }
-
-
-def _language_loss(model: LlamaForCausalLM, texts: Texts, captions: Sequence[str]) -> float:
-    """Return the mean next-token loss of captions without a picture."""
-    device = model.lm_head.weight.device
-    total = count = 0.0
-    for start in range(0, len(captions), MEASURE_BATCH):
-        ids, mask = texts.plain(captions[start : start + MEASURE_BATCH])
-        labels = ids.masked_fill(mask == 0, IGNORE)[:, 1:].to(device)
-        logits = model(ids.to(device))[:, :-1]
-        total += float(F.cross_entropy(logits.transpose(1, 2), labels, ignore_index=IGNORE, reduction="sum"))
-        count += float((labels != IGNORE).sum())
-    return total / max(1.0, count)
 
 
 def _build(parameters: Parameters, here: Workspace) -> Task:

@@ -21,8 +21,8 @@ from models.internvl import GenerativeObjective, InternVL, clamp_logit_scale
 from models.losses import caption_loss
 from stages.batches import ShardedSamples, generator_of, permutation, rows_of
 from stages.checkpoints import fetch
-from stages.contrastive import retrieval
 from stages.manifest import Manifest
+from stages.pair_measures import retrieval
 from stages.pairs import Captions, Pictures, Texts, caption_ids, shards_of, training_rows
 from stages.train_loop import train
 from stages.training.schedule import Schedule

@@ -24,6 +24,7 @@ from stages.chat_data import Conversations, collate
 from stages.chat_template import CHAT_TOKENS, IGNORE, IMG_CONTEXT, SPECIAL_TOKENS, template_named
 from stages.checkpoints import fetch
 from stages.manifest import Manifest, ManifestError
+from stages.noise import noise_of
 from stages.train_loop import train
 from stages.training.schedule import Schedule
 from stages.training.task import Finished, Task, parameter_groups
@@ -174,7 +175,15 @@ class InstructTask:
 
     def batches(self, rows: Sequence[int], step: int) -> dict[str, Tensor]:
         """Return conversations padded to the longest, and the tiles of all their pictures."""
-        return collate([self.data.example(row) for row in rows], self.chat.config.eos_token_id)
+        examples = [self.data.example(row) for row in rows]
+        batch = collate(examples, self.chat.config.eos_token_id)
+        if "pixel_values" in batch:
+            tiles = [0 if each.pixel_values is None else len(each.pixel_values) for each in examples]
+            seed = self.parameters.schedule.seed
+            batch["noise"] = torch.cat(
+                [noise_of(seed, step, row, count) for row, count in zip(rows, tiles, strict=True)]
+            )
+        return batch
 
     def finish(self) -> Finished:
         """Measure on the samples kept aside and pack weights, shape and tokenizer."""

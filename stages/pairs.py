@@ -63,6 +63,7 @@ class Pictures:
         self.samples, self.image_size = samples, image_size
         self._room = decoded_bytes // (3 * image_size * image_size)
         self._decoded: dict[int, Pixels] = {}
+        self._ids: dict[int, int] = {}
 
     def read(self, row: int, box: Box | None = None) -> Pixels:
         """Return pixels of shape (image_size, image_size, 3); `box` as shares of width and height.
@@ -85,6 +86,18 @@ class Pictures:
             ) from error
         if box is None and len(self._decoded) < self._room:
             self._decoded[row] = found
+        return found
+
+    def ids(self, rows: Sequence[int]) -> Tensor:
+        """Return one number per picture, int64 of shape (rows,), equal where the bytes are equal."""
+        return torch.tensor([self._id(row) for row in rows])
+
+    def _id(self, row: int) -> int:
+        if row in self._ids:
+            return self._ids[row]
+        found = number_of(self.samples.read(row, "jpg"))
+        if row in self._decoded:
+            self._ids[row] = found
         return found
 
     def batch(self, rows: Sequence[int], boxes: Mapping[int, Box] | None = None) -> Tensor:
@@ -191,9 +204,12 @@ def padded(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
 
 def caption_ids(captions: Sequence[str]) -> Tensor:
     """Return one number per caption, equal for equal captions."""
-    return torch.tensor(
-        [int.from_bytes(hashlib.sha256(caption.encode()).digest()[:7], "big") for caption in captions]
-    )
+    return torch.tensor([number_of(caption.encode()) for caption in captions])
+
+
+def number_of(data: bytes) -> int:
+    """Return 56 bits of the sha256 of some bytes: equal for equal bytes, and for others hardly ever."""
+    return int.from_bytes(hashlib.sha256(data).digest()[:7], "big")
 
 
 def shards_of(here: Workspace, prefix: str) -> tuple[Manifest, ShardedSamples]:

@@ -6,6 +6,8 @@ from typing import Any, Protocol
 
 from torch import nn
 
+from models.learning_rates import decays
+
 Batch = dict[str, Any]
 """Tensors by name, on the CPU as they are made; nested dicts and lists are moved too."""
 Metrics = dict[str, float]
@@ -55,9 +57,9 @@ class Task(Protocol):
 def parameter_groups(
     named: Iterable[tuple[str, nn.Parameter]], weight_decay: float, scale: Callable[[str], float] = lambda _: 1.0
 ) -> list[dict[str, Any]]:
-    """Return groups of the trainable parameters: matrices decay, the rest does not; `scale` by name."""
+    """Return groups of the trainable parameters: matrices decay, vectors and tokens do not; `scale` by name."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in named:
         if parameter.requires_grad:
-            groups.setdefault((scale(name), weight_decay if parameter.ndim >= 2 else 0.0), []).append(parameter)
+            groups.setdefault((scale(name), weight_decay if decays(name, parameter) else 0.0), []).append(parameter)
     return [{"params": found, "scale": s, "weight_decay": w} for (s, w), found in sorted(groups.items())]
