@@ -15,7 +15,8 @@ from models.config import INTERN_VIT_6B_224, InternVLConfig
 from models.internvl import InternVL
 from models.learning_rates import decays
 from stages.checkpoints import fetch
-from stages.contrastive import ContrastiveTask, Parameters, _build, paper_parameters
+from stages.contrastive import ContrastiveTask, Parameters, _build
+from stages.contrastive_parameters import paper_parameters
 from stages.manifest import Manifest, ManifestError
 from stages.materialize import StageSpec, materialize
 from stages.ref import Ref
