@@ -28,7 +28,7 @@ from stages.train_loop import train
 from stages.training.task import Finished, Metrics, Task, parameter_groups
 from stages.workspace import Output, Workspace
 
-__all__ = ["VERSION", "ContrastiveTask", "Parameters", "run"]
+__all__ = ["VERSION", "ContrastiveTask", "Parameters", "packed", "run"]
 
 VERSION = 2
 
@@ -73,11 +73,7 @@ class ContrastiveTask:
     def finish(self) -> Finished:
         """Measure on the samples kept aside and pack InternVL-C under the official names."""
         clamp_logit_scale(self.model)
-        files = {
-            "model.safetensors": save({k: v.contiguous().cpu() for k, v in self.model.state_dict().items()}),
-            "config.json": self.config.model_dump_json(indent=2).encode(),
-            "tokenizer.json": (self.language / "tokenizer.json").read_bytes(),
-        }
+        files = packed(self.model, self.language)
         return Finished(files, self._measure() if self.held_out else {})
 
     def _measure(self) -> Metrics:
@@ -90,6 +86,15 @@ class ContrastiveTask:
         found["language_loss_before"] = language_loss(before, texts, captions)
         found["language_loss_after"] = language_loss(self.model.qllama, texts, captions)
         return {name: round(value, 4) for name, value in found.items()}
+
+
+def packed(model: InternVL, source: Path) -> dict[str, bytes]:
+    """Return the files of a checkpoint: official weight names, shape, and the tokenizer of a fetched checkpoint."""
+    return {
+        "model.safetensors": save({name: v.contiguous().cpu() for name, v in model.state_dict().items()}),
+        "config.json": model.config.model_dump_json(indent=2).encode(),
+        "tokenizer.json": (source / "tokenizer.json").read_bytes(),
+    }
 
 
 def _build(parameters: Parameters, here: Workspace) -> Task:

@@ -96,13 +96,19 @@ class PairBatches:
         self.samples, self.texts, self.views, self.seed = samples, texts, views, seed
         self.augmentation = augmentation or Augmentation()
         self.captions = Captions(samples)
-        self._rows, self._pictures = rows, dict[int, Pictures]()
+        self.rows, self._pictures = rows, dict[int, Pictures]()
 
     def pictures(self, image_size: int) -> Pictures:
         """Return the pictures at a size; those of an earlier size are forgotten."""
         if image_size not in self._pictures:
             self._pictures = {image_size: Pictures(self.samples, image_size)}
         return self._pictures[image_size]
+
+    def apart(self, rows: Sequence[int], others: Sequence[int]) -> list[int]:
+        """Return the samples whose picture is none of the others'; the bytes of all these pictures are read."""
+        pictures = Pictures(self.samples, 1)
+        taken = set(pictures.ids(others).tolist())
+        return [row for row, number in zip(rows, pictures.ids(rows).tolist(), strict=True) if number not in taken]
 
     def __call__(self, rows: Sequence[int], step: int) -> Batch:
         """Return a batch.
@@ -114,7 +120,7 @@ class PairBatches:
             for equal pictures and captions. `noise` (rows,), for stochastic depth.
         """
         view = self.views(step)
-        found = rows if self._rows is None else [self._rows[row] for row in rows]
+        found = rows if self.rows is None else [self.rows[row] for row in rows]
         captions = self.captions.read(found)
         input_ids, mask = self.texts.summaries(captions)
         pictures = self.pictures(view.image_size)
