@@ -1,4 +1,4 @@
-"""The contrastive objective over a whole model: masked pictures, dropped blocks and unpadded texts in micro batches."""
+"""The contrastive objective over a whole model: masked pictures, dropped blocks, unpadded texts in micro batches."""
 
 from contextlib import nullcontext
 

@@ -63,13 +63,14 @@ def test_a_picture(size: int) -> None:
 
 def test_a_masked_picture_costs_its_kept_patches_alone() -> None:
     model = meta(lambda: InternVisionModel(SMALL))
-    kept = torch.arange(12, device="meta")[None]
-    assert vision_macs(SMALL, kept=12) == counted(lambda: model(torch.empty(1, 3, 48, 48), kept))
+    size = SMALL.patch_size
+    keep = torch.ones(1, 48 // size, 48 // size, dtype=torch.bool, device="meta")
+    assert vision_macs(SMALL, kept=12) == counted(lambda: model(torch.empty(1, 12, 3 * size * size), keep))
 
 
 @pytest.mark.parametrize("config", [INTERN_VIT_6B_224, VIT_6B_448, INTERN_VIT_300M_448])
 def test_a_picture_at_full_size(config: VisionConfig) -> None:
-    model = meta(lambda: InternVisionModel(config))
+    model = meta(lambda: InternVisionModel(config)).eval()
     side = config.image_size
     assert vision_macs(config) == counted(lambda: model(torch.empty(1, 3, side, side)))
 

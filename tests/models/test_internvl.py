@@ -113,10 +113,10 @@ def test_padding_changes_no_vector_and_no_verdict() -> None:
         assert close(model.match(vision, longer, mask), model.match(vision, bare, torch.ones_like(bare)), 1e-5)
 
 
-def test_unpadded_text_gives_the_vectors_and_gradients_of_padded_text() -> None:
+@pytest.mark.parametrize("lengths", [[3, 9, 5, 5, 1, 9, 2], [9, 9, 9, 8, 9, 9, 9]])
+def test_unpadded_text_gives_the_vectors_and_gradients_of_padded_text(lengths: list[int]) -> None:
     torch.manual_seed(0)
     model, _ = load()
-    lengths = [3, 9, 5, 5, 1, 9, 2]
     ids, mask = torch.zeros(7, 9, dtype=torch.long), torch.zeros(7, 9, dtype=torch.long)
     for row, seen, length in zip(ids, mask, lengths, strict=True):
         row[:length], seen[:length] = torch.randint(3, model.config.text.vocab_size, (length,)), 1
