@@ -137,4 +137,4 @@ def totals_of(objective: Objective, micro_batches: Sequence[Named]) -> dict[str,
         return counts
     whole = torch.stack([counts[name].double() for name in names])
     dist.all_reduce(whole)
-    return dict(zip(names, (whole / processes()).float(), strict=True))
+    return {name: each.to(counts[name].dtype) for name, each in zip(names, whole / processes(), strict=True)}
