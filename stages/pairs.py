@@ -14,7 +14,7 @@ from torch import Tensor
 
 from models.losses import IGNORE
 from models.preprocess import IMAGENET_MEAN, IMAGENET_STD
-from stages.batches import ShardedSamples
+from stages.batches import ShardedSamples, open_samples
 from stages.manifest import Manifest, ManifestError
 from stages.prompts import SUMMARIZE, caption_prompt
 from stages.tokenizer import BOS_ID, EOS_ID, load_tokenizer
@@ -199,4 +199,4 @@ def caption_ids(captions: Sequence[str]) -> Tensor:
 def shards_of(here: Workspace, prefix: str) -> tuple[Manifest, ShardedSamples]:
     """Return the one shards artifact that a stage was given, and its samples on the local disk."""
     shards = here.input(prefix)
-    return shards, ShardedSamples(here.store, shards, here.scratch / "shards")
+    return shards, open_samples(here, shards)
