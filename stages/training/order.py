@@ -32,7 +32,9 @@ class Weight(BaseModel):
 
     name: str = Field(description="Artifact, such as conversations/web.")
     weight: float | None = Field(default=None, gt=0, description="Places it takes, relative to the others.")
-    repeat: float | None = Field(default=None, gt=0, description="Times that its samples come while others come once.")
+    repeat: float | None = Field(
+        default=None, gt=0, description="Times that its samples come while others come once."
+    )
 
     @model_validator(mode="after")
     def _one_of_both(self) -> "Weight":
