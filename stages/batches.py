@@ -135,7 +135,7 @@ class ShardedSamples:
 
 
 def open_samples(here: Workspace, shards: Manifest) -> ShardedSamples:
-    """Return an artifact's samples as placement and policy say: copied where they fit into `cache_bytes`, else by range.
+    """Return an artifact's samples as placement and policy say: copied where they fit, else by range.
 
     Raises:
         ManifestError: As `ShardedSamples`.

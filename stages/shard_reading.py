@@ -157,8 +157,8 @@ class Ranges:
             found = hashlib.sha256(data[at : at + int(blocks.samples[row, 1])]).digest()
             if found != blocks.hashes[row]:
                 raise ManifestError(
-                    f"sample {row} of {blocks.tar} differs from its index; `internvl verify {self._shards.ref}` lists "
-                    "damage, then make that artifact again"
+                    f"sample {row} of {blocks.tar} differs from its index; "
+                    f"`internvl verify {self._shards.ref}` lists damage, then make that artifact again"
                 )
         return data
 

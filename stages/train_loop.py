@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from infra.cluster import InlineCluster
+from models.objective import SAMPLE_LOSS
 from stages.checkpoints import FINAL
 from stages.manifest import Manifest, ManifestError, digest_of
 from stages.training import states
@@ -140,7 +141,7 @@ def _one(gang: Gang, placed: Placed, step: Step) -> Metrics:
     losses = placed.module(batch)
     gang.accelerator.backward(losses["loss"])
     norm = float(gang.accelerator.clip_grad_norm_(placed.trained, schedule.max_grad_norm))
-    values = gang.mean(losses)
+    values = gang.mean({name: value for name, value in losses.items() if name != SAMPLE_LOSS})
     if not all(map(math.isfinite, [*values.values(), norm])):
         raise ManifestError(
             f"{gang.job.output.ref}: loss or gradient is not finite at step {step.number + 1} "

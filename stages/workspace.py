@@ -97,7 +97,7 @@ class Placement:
     data_workers: int = 0
     """Processes per training process that make batches ahead; 0 makes each when it is needed."""
     cache_bytes: int | None = None
-    """Shards larger than this on disk are read from the store by range, and so much of them is kept; None copies all."""
+    """Larger shards are read from the store by range, and so much of them is kept on disk; None copies all."""
 
 
 class Opened(NamedTuple):

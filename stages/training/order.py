@@ -216,7 +216,8 @@ def _quotas(sources: Sequence[Source]) -> Ints:
     for source, quota in zip(sources, quotas, strict=True):
         if not quota:
             raise ManifestError(
-                f"{source.name} would get less than one of {CYCLE} places of the mixture; raise its weight or leave it out"
+                f"{source.name} would get less than one of {CYCLE} places of the mixture; "
+                "raise its weight or leave it out"
             )
     return quotas
 

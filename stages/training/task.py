@@ -1,6 +1,6 @@
 """What one training stage supplies to the loop."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -27,6 +27,12 @@ class SampleFacts(NamedTuple):
     uid: str
     source: str
     language: str | None
+
+    @classmethod
+    def of(cls, told: Mapping[str, Any]) -> "SampleFacts":
+        """Return what a sample's JSON tells; conversations of other makers may name no language."""
+        language = told.get("language")
+        return cls(str(told.get("uid", "")), str(told.get("source", "")), str(language) if language else None)
 
 
 class BatchMaker(Protocol):

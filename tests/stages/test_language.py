@@ -8,7 +8,8 @@ import pytest
 from infra.cluster import InlineCluster
 from infra.storage import Store
 from stages.checkpoints import fetch
-from stages.language import LanguageTask, Parameters, scene_texts
+from stages.language import LanguageTask, Parameters
+from stages.language_data import scene_texts
 from stages.manifest import ManifestError
 from stages.materialize import StageSpec, materialize
 from stages.sources.scenes import Split
