@@ -134,8 +134,8 @@ class InternVLChat(nn.Module):
         Args:
             batch: `input_ids` and `labels` (IGNORE where nothing is learned) of shape (batch, tokens),
                 padded on the right, and `pixel_values` where there are pictures. Where several samples
-                share a row: `sample_index`, the number of each token's sample (in the batch, for the losses
-                of samples to be told apart), padding with a number of its own, shape (batch, tokens); and `loss_weights` of shape (batch, tokens - 1)
+                share a row: `sample_index`, each token's sample by its number in the batch and a number of its
+                own for padding, shape (batch, tokens); and `loss_weights` of shape (batch, tokens - 1)
                 where learned tokens do not weigh the same.
             totals: Of the step, as `models.objective.totals_of` gives them.
         """

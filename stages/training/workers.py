@@ -104,9 +104,8 @@ def made_in_order(maker: Maker, first_step: int, workers: int, pin: bool = False
                     raise ManifestError(made.refusal)
                 yield made
                 place += 1
-        except RuntimeError as error:
-            # torch has no error type of its own for a dead worker; what a live one raised reads "Caught ...".
-            if not str(error).startswith("DataLoader worker (pid"):
+        except (RuntimeError, OSError, EOFError) as error:
+            if not (workers and _is_death(error)):
                 raise
             deaths += 1
             at = f"micro batch {place % maker.chunks + 1} of step {place // maker.chunks + 1}"
@@ -116,6 +115,16 @@ def made_in_order(maker: Maker, first_step: int, workers: int, pin: bool = False
                     "memory: lower data_workers or micro_batch_size"
                 ) from error
             log.warning("%s; data workers start anew at %s (restart %d of %d)", error, at, deaths, RESTARTS)
+
+
+def _is_death(error: Exception) -> bool:
+    """Whether torch's loader tells of a worker that is gone: it has no error type of its own for that.
+
+    A worker also takes with it the tensors that it still held: fetching one meets a closed connection.
+    """
+    if str(error).startswith("Caught "):
+        return False  # raised inside a worker that lives, and brought here
+    return not isinstance(error, RuntimeError) or str(error).startswith("DataLoader worker (pid")
 
 
 def _loader(maker: Maker, numbers: range, workers: int, pin: bool) -> DataLoader[Made]:
