@@ -1,4 +1,4 @@
-"""Runs tell what they read: the same with and without data workers, and an audit finds what is not as it should be."""
+"""Runs tell what they read: the same with and without data workers, and an audit finds what is wrong."""
 
 import json
 from collections.abc import Sequence
@@ -10,9 +10,11 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from safetensors.torch import save
 from torch import Tensor, nn
+from typer.testing import CliRunner
 
 from infra.cluster import InlineCluster
 from infra.storage import Store
+from pipelines.cli import app
 from stages.checkpoints import fetch
 from stages.manifest import Manifest, ManifestError
 from stages.ref import Ref
@@ -153,6 +155,26 @@ def test_the_audit_finds_a_sample_that_comes_twice_and_the_one_that_is_missing()
         digests.append(digest)
     other = audit(right, 8, 8, digests)
     assert not other.sound and other.differs_at == 2, "the run read something else than its order says"
+
+
+def test_the_command_says_what_was_read_and_fails_where_it_is_wrong(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("INTERNVL_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("INTERNVL_STORE", raising=False)
+    monkeypatch.setenv("COLUMNS", "160")
+    store = Store(str(tmp_path / "home" / "store"))
+    made = make(store, tmp_path)
+    result = CliRunner().invoke(app, ["audit-order", str(made.ref)])
+    assert result.exit_code == 0, result.output
+    assert "each sample came once per epoch; the run says the same of 9 of 9 steps" in result.output
+    monkeypatch.setattr("stages.training.audit.Order", Twice)
+    result = CliRunner().invoke(app, ["audit-order", str(made.ref)])
+    assert result.exit_code == 1
+    order = Order(0, [Source("samples", (30,))])
+    assert f"samples {order.row(9)} came not at all in an epoch" in result.output
+    assert "from step 2 on the run read other samples" in result.output
+    assert CliRunner().invoke(app, ["audit-order", "checkpoints/line@nothing"]).exit_code == 2
 
 
 def test_a_checkpoint_that_tells_nothing_is_refused(store: Store, tmp_path: Path) -> None:
