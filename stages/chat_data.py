@@ -172,7 +172,7 @@ class Conversations:
 
     def facts(self, number: int) -> SampleFacts:
         """Return what a conversation is known by."""
-        return SampleFacts.of(self._samples.facts(self._numbers[number]))
+        return SampleFacts.of(self._samples, self._numbers[number])
 
     def first_of_shards(self, count: int) -> tuple[int, ...]:
         """Return how many of the first `count` conversations lie in each shard that has some."""

@@ -58,7 +58,7 @@ class LanguageBatches:
         """Return what a text is known by; one about a scene is in two languages, so in none."""
         if self._samples is None:
             return SampleFacts(f"scene-{row}", "drawn", None)
-        return SampleFacts.of(self._samples.facts(row))
+        return SampleFacts.of(self._samples, row)
 
     def encode(self, text: Text) -> tuple[list[int], list[int]]:
         """Return (input ids, number of the piece that each belongs to), begun and ended like LLaMA's."""

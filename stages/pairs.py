@@ -80,7 +80,7 @@ class Pictures:
             return self._decoded[row]
         try:
             with Image.open(io.BytesIO(self.samples.read(row, "jpg"))) as picture:
-                found = resize(picture, self.image_size, _scaled_decode(picture, self.image_size, box))
+                found = resize(picture, self.image_size, scaled_decode(picture, self.image_size, box))
         except (OSError, ValueError, Image.DecompressionBombError) as error:
             raise ManifestError(
                 f"the picture of sample {self.samples.keys[row]} cannot be decoded ({error}); make the shards again"
@@ -94,7 +94,7 @@ class Pictures:
         return normalise([self.read(row, (boxes or {}).get(row)) for row in rows])
 
 
-def _scaled_decode(picture: Image.Image, image_size: int, box: Box | None) -> Box | None:
+def scaled_decode(picture: Image.Image, image_size: int, box: Box | None) -> Box | None:
     """Let a JPEG be decoded at the smallest scale that still has `DECODE_MARGIN` times the pixels per side.
 
     Returns:

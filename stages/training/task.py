@@ -1,11 +1,12 @@
 """What one training stage supplies to the loop."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 from torch import nn
 
+from stages.batches import ShardedSamples
 from stages.training.order import Source
 
 Batch = dict[str, Any]
@@ -29,10 +30,11 @@ class SampleFacts(NamedTuple):
     language: str | None
 
     @classmethod
-    def of(cls, told: Mapping[str, Any]) -> "SampleFacts":
-        """Return what a sample's JSON tells; conversations of other makers may name no language."""
+    def of(cls, samples: ShardedSamples, number: int) -> "SampleFacts":
+        """Return what a sample of shards is known by: its key, and what its JSON tells."""
+        told = samples.facts(number)
         language = told.get("language")
-        return cls(str(told.get("uid", "")), str(told.get("source", "")), str(language) if language else None)
+        return cls(samples.keys[number], str(told.get("source", "")), str(language) if language else None)
 
 
 class BatchMaker(Protocol):
