@@ -39,12 +39,13 @@ PICTURES = "INTERNVL_BENCHMARK_PICTURES"
 
 
 def photographs(folder: Path, most: int) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """Yield up to `most` samples of the tars in a folder, under keys of ours."""
-    number = 0
-    for path in sorted(folder.glob("*photos.tar")):
+    """Yield up to `most` samples of the tars in a folder, a third of them at most from one, under keys of ours."""
+    number, paths = 0, sorted(folder.glob("*photos.tar"))
+    for path in paths:
+        stop = min(most, number + (most // 3 if len(paths) > 2 else most))
         with tarfile.open(path) as tar:
             for info in tar:
-                if not (info.isfile() and info.name.endswith(".jpg")) or number == most:
+                if not (info.isfile() and info.name.endswith(".jpg")) or number == stop:
                     continue
                 picture = tar.extractfile(info)
                 assert picture is not None
