@@ -1,16 +1,17 @@
 """InternVL-Chat: a vision encoder, a small connector, and a language model that reads pictures as tokens."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
-from jaxtyping import Float, Int, Int64
+from jaxtyping import Bool, Float, Int, Int64
 from torch import Tensor, nn
 
 from models.config import ChatConfig
 from models.intern_vit import InternVisionModel
 from models.layers import Linear
+from models.losses import shared
+from models.objective import SAMPLE_LOSS, Named
 from models.packing import Packing, learned_places
 from models.qllama import LlamaForCausalLM, causal_mask, seen_by
 from models.rotary import outgrows
@@ -122,15 +123,23 @@ class InternVLChat(nn.Module):
             hidden, _ = self.language_model.model(embedded, causal_mask(attention_mask))
         return torch.as_tensor(self.language_model.lm_head(hidden))
 
-    def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
-        """Return the mean loss over all learned tokens of the step, and the share that was right.
+    def counts(self, batch: Named) -> dict[str, Float[Tensor, ""]]:
+        """Return over how many tokens, or how much weight, each loss is a mean; see `models.objective.Objective`."""
+        learned = learned_places(batch["labels"], batch.get("sample_index"), IGNORE)
+        tokens = learned.sum().float()
+        weights = batch["loss_weights"][learned].float().sum() if "loss_weights" in batch else tokens
+        return {"loss": weights, "token_accuracy": tokens}
+
+    def forward(self, batch: Named, totals: Named | None = None) -> dict[str, Tensor]:
+        """Return the mean loss over all learned tokens of the step, the share that was right, and each sample's loss.
 
         Args:
             batch: `input_ids` and `labels` (IGNORE where nothing is learned) of shape (batch, tokens),
                 padded on the right, and `pixel_values` where there are pictures. Where several samples
-                share a row: `sample_index`, the number of each token's sample in its row, padding with
-                a number of its own, shape (batch, tokens); and `loss_weights` of shape (batch, tokens - 1)
+                share a row: `sample_index`, each token's sample by its number in the batch and a number of its
+                own for padding, shape (batch, tokens); and `loss_weights` of shape (batch, tokens - 1)
                 where learned tokens do not weigh the same.
+            totals: Of the step, as `models.objective.totals_of` gives them.
         """
         shown = (batch.get(name) for name in ("pixel_values", "image_flags", "noise"))
         embedded = self.embed(batch["input_ids"], *shown)
@@ -138,20 +147,22 @@ class InternVLChat(nn.Module):
         # Nothing looks ahead, so padding on the right needs no mask, and flash attention can run.
         hidden, _ = self.language_model.model(embedded, packing=None if index is None else Packing.of(index))
         learned = learned_places(batch["labels"], index, IGNORE)
-        wanted = batch["labels"][:, 1:]
         # Answers are a small share of the tokens: the head works on their places alone.
         logits = self.language_model.lm_head(hidden[:, :-1][learned]).float()
-        wanted = wanted[learned]
-        count = _mean_over_processes(learned.sum().float()).clamp(min=1)
+        wanted = batch["labels"][:, 1:][learned]
+        each, weights = (
+            F.cross_entropy(logits, wanted, reduction="none"),
+            torch.ones_like(wanted, dtype=torch.float32),
+        )
         if "loss_weights" in batch:
             weights = batch["loss_weights"][learned].float()
-            each = F.cross_entropy(logits, wanted, reduction="none")
-            total = _mean_over_processes(weights.sum())
-            loss = (each * weights).sum() / total.clamp(min=torch.finfo(torch.float32).tiny)
-        else:
-            loss = F.cross_entropy(logits, wanted, reduction="sum") / count
-        right = (logits.argmax(dim=-1) == wanted).sum() / count
-        return {"loss": loss, "token_accuracy": right}
+        given = totals or {}
+        right = (logits.argmax(dim=-1) == wanted).sum().float()
+        return {
+            "loss": shared((each * weights).sum(), weights.sum(), given.get("loss")),
+            "token_accuracy": shared(right, learned.sum(), given.get("token_accuracy")),
+            SAMPLE_LOSS: _by_sample((each * weights).detach(), weights, _owners(learned, index)),
+        }
 
     @torch.no_grad()
     def generate(
@@ -199,14 +210,19 @@ class InternVLChat(nn.Module):
         return torch.stack(chosen, dim=1)
 
 
-def _mean_over_processes(value: Float[Tensor, ""]) -> Float[Tensor, ""]:
-    """Return the mean of a number over all processes.
+def _owners(
+    learned: Bool[Tensor, "batch places"], sample_index: Int[Tensor, "batch tokens"] | None
+) -> Int[Tensor, " learned"]:
+    """Return the sample of each learned place: the number that packing gave it, else its row."""
+    rows = torch.arange(len(learned), device=learned.device)[:, None].expand_as(learned)
+    return (rows if sample_index is None else sample_index[:, 1:])[learned]
 
-    Gradients are averaged over processes; dividing by the mean count of tokens then gives the mean
-    over all tokens of the step, however they are spread.
-    """
-    if dist.is_available() and dist.is_initialized():
-        value = value.clone()
-        dist.all_reduce(value)
-        value = value / dist.get_world_size()
-    return value
+
+def _by_sample(
+    losses: Float[Tensor, " learned"], weights: Float[Tensor, " learned"], owners: Int[Tensor, " learned"]
+) -> Float[Tensor, " samples"]:
+    """Return the mean loss of each sample; every sample has something to learn."""
+    samples = int(owners.max()) + 1 if len(owners) else 0
+    sums, units = losses.new_zeros(2, samples).unbind()
+    smallest = torch.finfo(units.dtype).tiny
+    return sums.index_add(0, owners, losses) / units.index_add(0, owners, weights).clamp(min=smallest)

@@ -9,6 +9,7 @@ from infra.settings import settings
 from infra.storage import Store
 from pipelines import (
     asking,
+    auditing,
     checking,
     converting,
     finetuning,
@@ -47,6 +48,7 @@ from stages.ref import Ref
 __all__ = [
     "app",
     "asking",
+    "auditing",
     "checking",
     "converting",
     "finetuning",

@@ -11,7 +11,7 @@ from models.vision_embeddings import kept_patches
 from stages.batches import ShardedSamples, generator_of
 from stages.noise import noise_of
 from stages.pairs import Captions, Pictures, Texts, caption_ids, random_box
-from stages.training.task import Batch
+from stages.training.task import Batch, SampleFacts
 
 
 @dataclass(frozen=True)
@@ -109,6 +109,10 @@ class PairBatches:
         pictures = Pictures(self.samples, 1)
         taken = set(pictures.ids(others).tolist())
         return [row for row, number in zip(rows, pictures.ids(rows).tolist(), strict=True) if number not in taken]
+
+    def facts(self, row: int) -> SampleFacts:
+        """Return what a sample is known by."""
+        return SampleFacts.of(self.samples, row if self.rows is None else self.rows[row])
 
     def __call__(self, rows: Sequence[int], step: int) -> Batch:
         """Return a batch.
