@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from models.config import InternVLConfig
 from models.intern_vit import InternVisionModel
-from models.losses import caption_loss, info_nce, matching_loss
+from models.losses import info_nce
 from models.pooling import AttentionPooling
 from models.qllama import Cache, LlamaForCausalLM, causal_mask
 
@@ -155,10 +155,10 @@ class InternVL(nn.Module):
         hidden, _ = self.qllama.model(embedded, mask, vision=vision, queries=count)
         return torch.as_tensor(self.itm_head(hidden[:, :count]).mean(dim=1))
 
-    def describe(
+    def read_on(
         self, queries: Cache, input_ids: Int[Tensor, "batch tokens"], attention_mask: Int[Tensor, "batch tokens"]
-    ) -> Float[Tensor, "batch tokens vocabulary"]:
-        """Return next-token logits of a caption after the queries.
+    ) -> Float[Tensor, "batch tokens width"]:
+        """Return hidden states of a caption that is read after the queries.
 
         Args:
             queries: The keys and values that `ask` returned.
@@ -169,7 +169,13 @@ class InternVL(nn.Module):
         seen = text.new_ones(*text.shape[:3], queries[0][0].shape[2])
         embedded = self.qllama.model.embed_tokens(input_ids)
         hidden, _ = self.qllama.model(embedded, torch.cat([seen, text], dim=-1), past=queries)
-        return torch.as_tensor(self.qllama.lm_head(hidden))
+        return torch.as_tensor(hidden)
+
+    def describe(
+        self, queries: Cache, input_ids: Int[Tensor, "batch tokens"], attention_mask: Int[Tensor, "batch tokens"]
+    ) -> Float[Tensor, "batch tokens vocabulary"]:
+        """Return next-token logits of a caption after the queries; arguments as of `read_on`."""
+        return torch.as_tensor(self.qllama.lm_head(self.read_on(queries, input_ids, attention_mask)))
 
     def caption(
         self,
@@ -207,38 +213,6 @@ class ContrastiveObjective(nn.Module):
         smoothing = self.model.config.label_smoothing
         loss = info_nce(image, text, scale, label_smoothing=smoothing)
         return {"loss": loss, "scale": scale.detach()}
-
-
-class GenerativeObjective(nn.Module):
-    """Stage 2: contrast, matching and captioning through one QLLaMA, in equal shares (section 3.3)."""
-
-    def __init__(self, model: InternVL) -> None:
-        """Wrap InternVL-G."""
-        super().__init__()
-        self.model = model
-
-    def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
-        """Return `loss` and its three terms.
-
-        Args:
-            batch: `vision`, what the frozen tower saw (batch, 1 + patches, vision width); `text_features`,
-                unit vectors of the frozen text tower (batch, embed_dim); `itm_input_ids`, `itm_attention_mask`,
-                `itm_labels`; `itg_input_ids`, `itg_attention_mask`, `itg_labels`.
-        """
-        model = self.model
-        clamp_logit_scale(model)
-        hidden, cache = model.ask(batch["vision"])
-        itc = info_nce(
-            model.pool_queries(hidden),
-            batch["text_features"],
-            model.logit_scale.exp(),
-            label_smoothing=model.config.label_smoothing,
-        )
-        judged = model.match(batch["vision"], batch["itm_input_ids"], batch["itm_attention_mask"])
-        itm = matching_loss(judged, batch["itm_labels"])
-        logits = model.describe(cache, batch["itg_input_ids"], batch["itg_attention_mask"])
-        itg = caption_loss(logits, batch["itg_labels"])
-        return {"loss": itc + itm + itg, "itc": itc, "itm": itm, "itg": itg}
 
 
 def clamp_logit_scale(model: InternVL) -> None:
