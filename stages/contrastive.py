@@ -24,7 +24,9 @@ from stages.batches import ShardedSamples, generator_of
 from stages.checkpoints import fetch
 from stages.manifest import Manifest, ManifestError
 from stages.pairs import Captions, Pictures, Texts, caption_ids, random_box, shards_of, training_rows
-from stages.train_loop import Finished, Metrics, Schedule, Task, parameter_groups, train
+from stages.train_loop import train
+from stages.training.schedule import Schedule
+from stages.training.task import Finished, Metrics, Task, parameter_groups
 from stages.workspace import Output, Workspace
 
 VERSION = 1
@@ -145,7 +147,7 @@ class ContrastiveTask:
             lambda name: slow if name.startswith("model.qllama.") else 1.0,
         )
 
-    def batch(self, rows: Sequence[int], step: int) -> dict[str, Tensor]:
+    def batches(self, rows: Sequence[int], step: int) -> dict[str, Tensor]:
         """Return pictures, texts and, with masking, which patches are seen."""
         given, seed = self.parameters, self.parameters.schedule.seed
         boxes = {}

@@ -24,7 +24,9 @@ from stages.checkpoints import fetch
 from stages.contrastive import retrieval
 from stages.manifest import Manifest
 from stages.pairs import Captions, Pictures, Texts, caption_ids, shards_of, training_rows
-from stages.train_loop import Finished, Metrics, Schedule, Task, parameter_groups, train
+from stages.train_loop import train
+from stages.training.schedule import Schedule
+from stages.training.task import Finished, Metrics, Task, parameter_groups
 from stages.workspace import Output, Workspace
 
 VERSION = 1
@@ -172,7 +174,7 @@ class GenerativeTask:
         """Return what is trained: queries, cross-attention, the second pooling, the matching head, the scale."""
         return parameter_groups(self.module.named_parameters(), weight_decay)
 
-    def batch(self, rows: Sequence[int], step: int) -> dict[str, Tensor]:
+    def batches(self, rows: Sequence[int], step: int) -> dict[str, Tensor]:
         """Return what the frozen towers say, captions to judge, and captions to write."""
         vision, _, text_features = self.constants.of(rows)
         captions = self.captions.read(rows)

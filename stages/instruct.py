@@ -24,7 +24,9 @@ from stages.chat_data import Conversations, collate
 from stages.chat_template import CHAT_TOKENS, IGNORE, IMG_CONTEXT, SPECIAL_TOKENS, template_named
 from stages.checkpoints import fetch
 from stages.manifest import Manifest, ManifestError
-from stages.train_loop import Finished, Schedule, Task, parameter_groups, train
+from stages.train_loop import train
+from stages.training.schedule import Schedule
+from stages.training.task import Finished, Task, parameter_groups
 from stages.workspace import Output, Workspace
 
 VERSION = 1
@@ -170,7 +172,7 @@ class InstructTask:
             lambda name: scale if name.startswith("vision_model.") else 1.0,
         )
 
-    def batch(self, rows: Sequence[int], step: int) -> dict[str, Tensor]:
+    def batches(self, rows: Sequence[int], step: int) -> dict[str, Tensor]:
         """Return conversations padded to the longest, and the tiles of all their pictures."""
         return collate([self.data.example(row) for row in rows], self.chat.config.eos_token_id)
 

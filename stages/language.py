@@ -25,7 +25,9 @@ from stages.prompts import all_prompts
 from stages.sources.captions import document
 from stages.sources.scenes import Split, sample_scene
 from stages.tokenizer import BOS_ID, EOS_ID, train_tokenizer
-from stages.train_loop import Finished, Schedule, Task, parameter_groups, train
+from stages.train_loop import train
+from stages.training.schedule import Schedule
+from stages.training.task import Finished, Task, parameter_groups
 from stages.workspace import Output, Workspace
 
 VERSION = 1
@@ -143,7 +145,7 @@ class LanguageTask:
             "places": torch.tensor([filled(places, -1) for _, places in rows]),
         }
 
-    def batch(self, rows: Sequence[int], step: int) -> dict[str, Tensor]:
+    def batches(self, rows: Sequence[int], step: int) -> dict[str, Tensor]:
         """Return tokens and labels, shape (batch, tokens)."""
         return self._batch([self.texts[row] for row in rows])
 

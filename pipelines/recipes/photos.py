@@ -16,7 +16,7 @@ from stages import (
     list_urls,
     score,
 )
-from stages.train_loop import Schedule
+from stages.training.schedule import Schedule
 
 IMAGE_SIZE = 64
 

@@ -99,24 +99,24 @@ def test_a_batch_is_a_function_of_rows_and_step(made: Store, tmp_path: Path) -> 
     given = {"mask_ratio": 0.5, "smallest_crop": 0.6, "schedule": {**GIVEN["schedule"], "steps": 10}}  # type: ignore[dict-item]
     one, other = task_of(made, tmp_path / "1", **given), task_of(made, tmp_path / "2", **given)
     rows = [5, 3, 30, 11]
-    other.batch([3, 7], 1)
-    whole = one.batch(rows, 4)
-    again = other.batch(rows, 4)
+    other.batches([3, 7], 1)
+    whole = one.batches(rows, 4)
+    again = other.batches(rows, 4)
     assert all(torch.equal(whole[name], again[name]) for name in whole)
-    half = other.batch(rows[2:], 4)
+    half = other.batches(rows[2:], 4)
     for name in ("pixel_values", "keep_patches"):
         assert torch.equal(whole[name][2:], half[name]), "a process's share does not depend on the others'"
-    later = one.batch(rows, 5)
+    later = one.batches(rows, 5)
     assert not torch.equal(later["keep_patches"], whole["keep_patches"])
     assert not torch.equal(later["pixel_values"], whole["pixel_values"])
 
 
 def test_masking_shows_a_share_and_ends_before_the_end(made: Store, tmp_path: Path) -> None:
     task = task_of(made, tmp_path, mask_ratio=0.25, unmasked_steps=10)
-    kept = task.batch([0, 1, 2], 0)["keep_patches"]
+    kept = task.batches([0, 1, 2], 0)["keep_patches"]
     assert kept.shape == (3, 12)  # 16 patches
     assert all(len(set(row.tolist())) == 12 and row.tolist() == sorted(row.tolist()) for row in kept)
-    assert "keep_patches" in task.batch([0], 19) and "keep_patches" not in task.batch([0], 20)
+    assert "keep_patches" in task.batches([0], 19) and "keep_patches" not in task.batches([0], 20)
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,7 @@ def test_every_trained_weight_is_in_the_optimizer_and_moves(made: Store, trained
     task = task_of(made, tmp_path)
     held = {id(p) for group in task.groups(0.1) for p in group["params"]}
     assert held == {id(p) for name, p in task.model.named_parameters() if is_trained(name)}
-    task.module(task.batch(rows_at(task, 3), 3))["loss"].backward()
+    task.module(task.batches(rows_at(task, 3), 3))["loss"].backward()
     for name, parameter in task.model.named_parameters():
         moved = parameter.grad is not None and bool(parameter.grad.any())
         # Of the pooling, a shift of all keys changes no softmax: its gradient is nought but for rounding.
@@ -112,7 +112,7 @@ def test_it_says_what_guessing_gives(made: Store, trained: Manifest, tmp_path: P
 
 def test_one_batch_is_learned_by_heart(made: Store, tmp_path: Path) -> None:
     task = task_of(made, tmp_path)
-    batch = task.batch(rows_at(task, 0), 0)
+    batch = task.batches(rows_at(task, 0), 0)
     optimizer = torch.optim.AdamW(task.groups(0.0), lr=0.01)  # at 0.02 rounding decides how far it comes
     losses = []
     for _ in range(60):
@@ -152,8 +152,8 @@ def test_constants_that_do_not_fit_are_computed_anew(
 def test_a_batch_after_a_restart_is_the_batch_before_it(made: Store, tmp_path: Path) -> None:
     running, restarted = task_of(made, tmp_path / "1"), task_of(made, tmp_path / "2")
     for step in range(5):
-        whole = running.batch(rows_at(running, step), step)
-    again = restarted.batch(rows_at(restarted, 4), 4)
+        whole = running.batches(rows_at(running, step), step)
+    again = restarted.batches(rows_at(restarted, 4), 4)
     assert all(torch.equal(whole[name], again[name]) for name in whole)
 
 

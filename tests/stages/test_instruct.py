@@ -20,7 +20,7 @@ from stages.chat_template import CHAT_TOKENS, IGNORE, SPECIAL_TOKENS
 from stages.checkpoints import fetch
 from stages.manifest import Manifest, ManifestError
 from stages.ref import Ref
-from stages.train_loop import Schedule
+from stages.training.schedule import Schedule
 from stages.workspace import Output, Workspace
 
 

@@ -13,7 +13,7 @@ from stages.manifest import ManifestError
 from stages.materialize import StageSpec, materialize
 from stages.sources.scenes import Split
 from stages.tokenizer import BOS_ID, EOS_ID, load_tokenizer, train_tokenizer
-from stages.train_loop import Schedule
+from stages.training.schedule import Schedule
 
 SMALL = Parameters(
     documents=400,
@@ -39,7 +39,7 @@ def test_the_tokenizer_gives_back_any_text_and_keeps_ideographs_apart() -> None:
 
 def test_labels_begin_and_end_as_llama_does() -> None:
     task = LanguageTask(SMALL.model_copy(update={"context_length": 512}), scene_texts(0, Split.TRAIN, 50), [])
-    batch = task.batch([0, 1, 2], step=0)
+    batch = task.batches([0, 1, 2], step=0)
     ids, labels = batch["input_ids"], batch["labels"]
     assert ids.shape == labels.shape == batch["places"].shape
     assert (ids[:, 0] == BOS_ID).all()

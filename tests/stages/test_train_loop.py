@@ -23,7 +23,9 @@ from stages.checkpoints import fetch
 from stages.manifest import Manifest, ManifestError
 from stages.manifest import load as load_manifest
 from stages.ref import Ref
-from stages.train_loop import Finished, Schedule, Task, parameter_groups, train
+from stages.train_loop import train
+from stages.training.schedule import Schedule
+from stages.training.task import Finished, Task, parameter_groups
 from stages.workspace import Output, Placement, Workspace
 
 SAMPLES = 30
@@ -68,7 +70,7 @@ class Drawn:
             self.module.named_parameters(), weight_decay, lambda name: 0.5 if name.startswith("text") else 1.0
         )
 
-    def batch(self, rows: Sequence[int], step: int) -> dict[str, Any]:
+    def batches(self, rows: Sequence[int], step: int) -> dict[str, Any]:
         if step == self.parameters.crash_before:
             raise SystemExit("a power cut")
         if step == 3 and os.environ.get("RANK") == str(self.parameters.refuse_on_rank):

@@ -1,0 +1,36 @@
+"""What a finished training run leaves in the store."""
+
+from typing import Any
+
+from stages.checkpoints import jsonl, publish
+from stages.manifest import Part
+from stages.training.job import Job
+from stages.training.task import Finished
+
+
+def publish_checkpoint(job: Job, done: Finished, history: list[dict[str, float]], samples: int) -> Part:
+    """Publish a model's files with the history of its training.
+
+    Raises:
+        ValueError: Two files have the same name before their first dot.
+    """
+    files = {**done.files, "history.jsonl": jsonl(history)}
+    roles = {name.partition(".")[0]: name for name in files}
+    if len(roles) != len(files):
+        raise ValueError(f"checkpoint files {sorted(files)} must differ before their first dot")
+    marks = [history[round(i * (len(history) - 1) / 7)] for i in range(8)] if len(history) > 8 else history
+    facts = {
+        "names": roles,
+        "metrics": {**done.metrics, "steps": len(history), "last_loss": history[-1]["loss"]},
+        "curve": marks,
+    }
+    named = {role: (name, files[name]) for role, name in roles.items()}
+    return publish(job.output, job.digest, named, samples, facts)
+
+
+def curve_table(facts: dict[str, Any]) -> str:
+    """Return the loss at a few steps as a table for the run's page."""
+    names = [n for n in facts["curve"][0] if n not in ("step", "lr", "grad_norm")]
+    lines = ["| step | " + " | ".join(names) + " |", "| --: |" + " --: |" * len(names)]
+    lines += ["| " + " | ".join(f"{row[n]:.4g}" for n in ["step", *names]) + " |" for row in facts["curve"]]
+    return "\n".join(lines)

@@ -1,0 +1,63 @@
+"""What one training stage supplies to the loop."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from torch import nn
+
+Batch = dict[str, Any]
+"""Tensors by name, on the CPU as they are made; nested dicts and lists are moved too."""
+Metrics = dict[str, float]
+
+
+@dataclass
+class Finished:
+    """What a trained model leaves behind: file name to bytes, and numbers for people."""
+
+    files: dict[str, bytes]
+    metrics: dict[str, Any] = field(default_factory=dict)
+
+
+class BatchMaker(Protocol):
+    """Makes batches from sample numbers; holds no model, so that data workers can have a copy."""
+
+    def __call__(self, rows: Sequence[int], step: int) -> Batch:
+        """Return these samples as a batch: a pure function of rows and step."""
+        ...
+
+
+class Task(Protocol):
+    """A model, its batches and what is left when it is trained."""
+
+    samples: int
+    """How many samples there are to train on."""
+
+    @property
+    def module(self) -> nn.Module:
+        """The objective, called as `module(batch)`; returns named scalars, of which `loss` is minimised."""
+        ...
+
+    @property
+    def batches(self) -> BatchMaker:
+        """Makes this process's share of a step."""
+        ...
+
+    def groups(self, weight_decay: float) -> list[dict[str, Any]]:
+        """Return parameter groups; `scale` in a group multiplies the learning rate."""
+        ...
+
+    def finish(self) -> Finished:
+        """Measure and pack the trained model; called once, on the first process, in evaluation mode."""
+        ...
+
+
+def parameter_groups(
+    named: Iterable[tuple[str, nn.Parameter]], weight_decay: float, scale: Callable[[str], float] = lambda _: 1.0
+) -> list[dict[str, Any]]:
+    """Return groups of the trainable parameters: matrices decay, the rest does not; `scale` by name."""
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in named:
+        if parameter.requires_grad:
+            groups.setdefault((scale(name), weight_decay if parameter.ndim >= 2 else 0.0), []).append(parameter)
+    return [{"params": found, "scale": s, "weight_decay": w} for (s, w), found in sorted(groups.items())]
