@@ -95,15 +95,24 @@ class QueryCrossAttention(nn.Module):
     def forward(
         self,
         queries: Float[Tensor, "batch queries width"],
-        vision: Float[Tensor, "batch vision_tokens vision_width"],
+        vision: Float[Tensor, "pictures vision_tokens vision_width"],
     ) -> Float[Tensor, "batch queries width"]:
-        """Return queries with what they saw added, shape (batch, queries, width)."""
+        """Return queries with what they saw added, shape (batch, queries, width).
+
+        Args:
+            queries: Shape (batch, queries, width).
+            vision: As many pictures as rows, or fewer that all rows go through in turn: each is projected once.
+        """
         seen = self.norm2(vision)
+        times = len(queries) // len(vision)
 
         def split(hidden: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch heads tokens head_dim"]:
             return hidden.view(*hidden.shape[:2], self.heads, -1).transpose(1, 2)
 
-        mixed = attention(split(self.q_proj(self.norm1(queries))), split(self.k_proj(seen)), split(self.v_proj(seen)))
+        key, value = (split(project(seen)) for project in (self.k_proj, self.v_proj))
+        if times > 1:
+            key, value = key.repeat(times, 1, 1, 1), value.repeat(times, 1, 1, 1)
+        mixed = attention(split(self.q_proj(self.norm1(queries))), key, value)
         return torch.as_tensor(queries + self.o_proj(mixed.transpose(1, 2).flatten(2)))
 
 
@@ -124,7 +133,7 @@ class LlamaDecoderLayer(nn.Module):
         turn: Turn,
         mask: Bool[Tensor, "#batch 1 #tokens seen"] | None,
         past: KeysValues | None,
-        vision: Float[Tensor, "batch vision_tokens vision_width"] | None,
+        vision: Float[Tensor, "pictures vision_tokens vision_width"] | None,
         queries: int,
         packing: Packing | None = None,
     ) -> tuple[Float[Tensor, "batch tokens width"], KeysValues]:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from models.config import InternVLConfig
 from models.intern_vit import InternVisionModel
+from models.layers import wide
 from models.losses import info_nce
 from models.pooling import AttentionPooling
 from models.qllama import Cache, LlamaForCausalLM, causal_mask
@@ -77,7 +78,7 @@ class InternVL(nn.Module):
         self, vision: Float[Tensor, "batch vision_tokens vision_width"]
     ) -> Float[Tensor, "batch embed_dim"]:
         """Return unit vectors for what the tower has seen: all tokens, the class token among them."""
-        return F.normalize(self.clip_projector(vision).float(), dim=-1)
+        return F.normalize(wide(self.clip_projector(vision)), dim=-1)
 
     def encode_text(
         self, input_ids: Int[Tensor, "batch tokens"], attention_mask: Int[Tensor, "batch tokens"]
@@ -88,7 +89,7 @@ class InternVL(nn.Module):
             input_ids: `summarize:` and the caption, begun and ended, padded on the right.
             attention_mask: 1 for tokens, 0 for padding.
         """
-        return F.normalize(self.project_text(input_ids, attention_mask).float(), dim=-1)
+        return F.normalize(wide(self.project_text(input_ids, attention_mask)), dim=-1)
 
     def project_text(
         self, input_ids: Int[Tensor, "batch tokens"], attention_mask: Int[Tensor, "batch tokens"]
@@ -123,7 +124,7 @@ class InternVL(nn.Module):
 
     def pool_queries(self, hidden: Float[Tensor, "batch queries width"]) -> Float[Tensor, "batch embed_dim"]:
         """Return unit vectors of the queries alone."""
-        return F.normalize(self.clip_projector2(hidden).float(), dim=-1)
+        return F.normalize(wide(self.clip_projector2(hidden)), dim=-1)
 
     def encode_image_g(
         self, pixel_values: Float[Tensor, "batch channels height width"]

@@ -15,6 +15,11 @@ from models.losses import processes
 NONE = -1
 
 
+def rank() -> int:
+    """Return which of the processes this one is; 0 where it is alone."""
+    return dist.get_rank() if processes() > 1 else 0
+
+
 def draw(
     scores: Float[Tensor, "rows all_rows"], allowed: Bool[Tensor, "rows all_rows"], uniform: Float[Tensor, " rows"]
 ) -> Int[Tensor, " rows"]:

@@ -48,7 +48,7 @@ class LlamaModel(nn.Module):
         mask: Bool[Tensor, "#batch 1 #tokens seen"] | None = None,
         *,
         past: Cache | None = None,
-        vision: Float[Tensor, "batch vision_tokens vision_width"] | None = None,
+        vision: Float[Tensor, "pictures vision_tokens vision_width"] | None = None,
         queries: int = 0,
         packing: Packing | None = None,
     ) -> tuple[Float[Tensor, "batch tokens width"], Cache]:
@@ -59,7 +59,8 @@ class LlamaModel(nn.Module):
             mask: Who may see whom, booleans of shape (batch, 1, tokens, all tokens so far); causal when left out.
                 A sliding window hides more, by places in the row.
             past: What an earlier call returned, to go on from there.
-            vision: Hidden states of the vision encoder, shape (batch, patches + 1, vision width).
+            vision: Hidden states of the vision encoder, shape (pictures, patches + 1, vision width); with fewer
+                pictures than rows, all of them again for each so many rows.
             queries: How many of the first positions are queries.
             packing: Samples that share rows: positions begin anew with each, and none sees another.
                 Not together with `mask`, `past` or `queries`.
