@@ -7,7 +7,7 @@ on after a restart, or on another number of processes, has the bits of the unint
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import batched, groupby
+from itertools import groupby
 from typing import NamedTuple
 
 import torch
@@ -100,13 +100,12 @@ class FrozenTowers:
         """Return stacked values of all rows: from memory, or computed with others of the same shape."""
         found = {place: kept for place, row in enumerate(rows) if (kept := memory.get(row)) is not None}
         lacking = sorted((place for place in range(len(rows)) if place not in found), key=lambda p: (shapes[p], p))
-        pieces = [
-            (shape, piece)
-            for shape, same in groupby(lacking, key=lambda place: shapes[place])
-            for piece in batched(same, TOGETHER)
-        ]
+        pieces = []
+        for shape, same in groupby(lacking, key=lambda place: shapes[place]):
+            places = list(same)
+            pieces += [(shape, places[at : at + TOGETHER]) for at in range(0, len(places), TOGETHER)]
         # With sharded weights every pass fetches them from all processes: each must pass as often as any.
-        idle = [(shapes[0], (0,))] * (self._most(len(pieces)) - len(pieces))
+        idle = [(shapes[0], [0])] * (self._most(len(pieces)) - len(pieces))
         for shape, piece in [*pieces, *idle]:
             filled = [*piece, *[piece[-1]] * (TOGETHER - len(piece))]
             values = compute(torch.tensor(filled, device=self.model.logit_scale.device), shape)
