@@ -15,12 +15,14 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from models.contrastive_loss import info_nce
 from models.frozen_towers import FrozenTowers, Seen
 from models.internvl import InternVL, clamp_logit_scale
 from models.layers import wide
-from models.losses import IGNORE, info_nce
+from models.losses import IGNORE
 from models.negatives import Negatives, Pairs
 from models.objective import SAMPLE_LOSS, Joint, JointObjective, Named, totals_of
+from models.pair_blocks import Contrast
 from models.qllama import Cache
 
 TRAINED = ("query_tokens", "clip_projector2.", "itm_head.", "logit_scale")
@@ -44,6 +46,24 @@ def counts(batch: Named, verdicts: int) -> dict[str, Tensor]:
     labels = batch["prompted_labels"]
     judged = torch.tensor(float(verdicts * len(labels)), device=labels.device)
     return {"itm": judged, "itg": (labels[:, 1:] != IGNORE).sum().float()}
+
+
+def contrast(
+    model: InternVL,
+    queries: Float[Tensor, "rows embed_dim"],
+    text: Float[Tensor, "rows embed_dim"],
+    scale: Float[Tensor, ""],
+    ids: Named,
+) -> Contrast:
+    """Return the contrast of queries with texts; equal pictures and captions are no negatives where `ids` name them."""
+    return info_nce(
+        queries,
+        text,
+        scale,
+        label_smoothing=model.config.label_smoothing,
+        image_ids=ids.get("image_id"),
+        caption_ids=ids.get("caption_id"),
+    )
 
 
 class GenerativeObjective(JointObjective):
@@ -94,14 +114,9 @@ class GenerativeObjective(JointObjective):
 
     def joint(self, features: Named) -> Joint:
         """Return the contrast of queries with texts, and the pairs that are to be judged."""
-        itc = info_nce(
-            features["queries"],
-            features["text"],
-            features["scale"],
-            label_smoothing=self.model.config.label_smoothing,
-        )
-        pairs = self.negatives.choose(features)
-        return Joint({"loss": itc, "itc": itc.detach(), "scale": features["scale"].detach()}, pairs)
+        found = contrast(self.model, features["queries"], features["text"], features["scale"], features)
+        terms = {"itc": found.loss.detach(), "scale": features["scale"].detach(), SAMPLE_LOSS: found.sample_loss}
+        return Joint({"loss": found.loss, **terms, **found.meters}, self.negatives.choose(features))
 
     def rest(self, batch: Named, features: Named, context: Named, totals: Named | None) -> dict[str, Tensor]:
         """Return matching and captioning, each a share of the mean over the global batch."""

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from models.config import InternVLConfig
 from models.intern_vit import InternVisionModel
 from models.layers import wide
-from models.losses import info_nce
 from models.pooling import AttentionPooling
 from models.qllama import Cache, LlamaForCausalLM, causal_mask
 
@@ -195,25 +194,6 @@ class InternVL(nn.Module):
         """
         queries = self.query_tokens.expand(vision.shape[0], -1, -1)
         return self.qllama.generate(input_ids, max_new_tokens, eos_token_id, prefix=queries, vision=vision)
-
-
-class ContrastiveObjective(nn.Module):
-    """Stage 1: pictures and texts of one pair close, of different pairs apart (section 3.3)."""
-
-    def __init__(self, model: InternVL) -> None:
-        """Wrap InternVL-C."""
-        super().__init__()
-        self.model = model
-
-    def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
-        """Return the loss of `pixel_values`, `input_ids`, `attention_mask` and, if given, `keep_patches`."""
-        clamp_logit_scale(self.model)
-        image = self.model.encode_image(batch["pixel_values"], batch.get("keep_patches"))
-        text = self.model.encode_text(batch["input_ids"], batch["attention_mask"])
-        scale = self.model.logit_scale.exp()
-        smoothing = self.model.config.label_smoothing
-        loss = info_nce(image, text, scale, label_smoothing=smoothing)
-        return {"loss": loss, "scale": scale.detach()}
 
 
 def clamp_logit_scale(model: InternVL) -> None:

@@ -39,7 +39,7 @@ def draw(
     hidden = scores.double().masked_fill(~allowed, float("-inf"))
     best = hidden.amax(dim=1, keepdim=True)
     odds = (hidden - best.masked_fill(best.isinf(), 0.0)).exp().cumsum(dim=1)
-    total = odds[:, -1:]
+    total = odds[:, -1:].contiguous()
     drawn = torch.searchsorted(odds, uniform.double()[:, None] * total, right=True)
     # Rounding may lead one past the end; the last column with any odds is where the sum is reached.
     last = torch.searchsorted(odds, total)

@@ -19,7 +19,6 @@ from models.mining import NONE, draw, fetch_rows, rank, send_rows
 OWN, OTHER, MINED = 0, 1, 2
 """What `judged` in a batch says of a row's caption: its own, the other one that came along, a mined one."""
 GIVEN = ("itm_input_ids", "itm_attention_mask", "itm_labels")
-_READ = ("judged", "uniform", "image_id")
 
 
 @dataclass(frozen=True)
@@ -67,11 +66,12 @@ class Negatives:
                 Or the pairs themselves, under the names of GIVEN.
             tokens: Width to which captions are padded.
         """
+        ids = {name: batch[name] for name in ("image_id", "caption_id") if name in batch}
         if GIVEN[0] in batch:
-            given = {name: batch[name] for name in GIVEN}
-            return given | {name: _widened(given[name], tokens) for name in GIVEN[:2]}
+            texts = {name: _widened(batch[name], tokens) for name in GIVEN[:2]}
+            return ids | texts | {GIVEN[2]: batch[GIVEN[2]]}
         own, other = (_letter(batch, name, tokens) for name in ("caption", "other"))
-        return {name: batch[name] for name in _READ} | {"caption": own, "other": other}
+        return ids | {"caption": own, "other": other, "judged": batch["judged"], "uniform": batch["uniform"]}
 
     @torch.no_grad()
     def choose(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -84,9 +84,9 @@ class Negatives:
             return {name: features[name] for name in GIVEN}
         own, judged = features["caption"], features["judged"]
         text, image = gather(features["text"].detach()), gather(features["image"].detach())
-        captions, pictures = gather(own[:, 0].contiguous()), gather(features["image_id"])
+        captions, pictures = gather(features["caption_id"]), gather(features["image_id"])
         # Neither an equal caption nor another caption of the same picture is wrong.
-        allowed = (own[:, :1] != captions) & (features["image_id"][:, None] != pictures)
+        allowed = (features["caption_id"][:, None] != captions) & (features["image_id"][:, None] != pictures)
 
         likely = draw(self._scores(features["image"], text), allowed, features["uniform"][:, 0])
         mined = fetch_rows(own, likely.clamp(min=0))

@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
-from models.generative_objective import counts
+from models.generative_objective import contrast, counts
 from models.internvl import InternVL, clamp_logit_scale
 from models.layers import wide
-from models.losses import IGNORE, info_nce
+from models.losses import IGNORE
 from models.objective import Named, totals_of
 
 Task = Literal["matching", "contrast", "captioning"]
@@ -81,20 +81,16 @@ class PlainGenerativeObjective(nn.Module):
         embedded = torch.cat([model.query_tokens.expand(len(words), -1, -1), words], dim=1)
         vision = model.see(batch["pixel_values"])
         hidden, _ = model.qllama.model(embedded, torch.cat(seen), vision=vision, queries=queries)
-        matching, contrast, captioning = hidden.chunk(3)
+        matching, contrasting, captioning = hidden.chunk(3)
 
         verdicts = wide(model.itm_head(matching[:, :queries]).mean(dim=1))
         itm = F.cross_entropy(verdicts, batch["itm_labels"], reduction="sum") / totals["itm"]
 
         last = queries + masks[1].sum(dim=1) - 1
-        ended = contrast[torch.arange(len(last), device=last.device), last]
+        ended = contrasting[torch.arange(len(last), device=last.device), last]
         text = F.normalize(wide(ended @ model.text_projection), dim=-1)
-        itc = info_nce(
-            model.pool_queries(contrast[:, :queries]),
-            text,
-            model.logit_scale.exp(),
-            label_smoothing=model.config.label_smoothing,
-        )
+        asked = model.pool_queries(contrasting[:, :queries])
+        itc = contrast(model, asked, text, model.logit_scale.exp(), batch).loss
 
         logits = wide(model.qllama.lm_head(captioning[:, queries:-1]))
         wanted = F.pad(batch["prompted_labels"], (0, ids[2].shape[1] - batch["prompted_labels"].shape[1]), value=IGNORE)
