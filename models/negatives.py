@@ -126,8 +126,9 @@ def _send(own: Int[Tensor, "rows letter"], to: Int[Tensor, " rows"]) -> dict[str
 
 def _letter(batch: Mapping[str, Tensor], name: str, tokens: int) -> Int[Tensor, "rows 2+{tokens}"]:
     """Return captions as they travel: what names them, their length, their tokens."""
-    ids = _widened(batch[f"{name}_input_ids"], tokens)
-    return torch.cat([batch[f"{name}_id"][:, None], batch[f"{name}_attention_mask"].sum(dim=1)[:, None], ids], dim=1)
+    mask = batch[f"{name}_attention_mask"]
+    ids = _widened(batch[f"{name}_input_ids"] * mask, tokens)
+    return torch.cat([batch[f"{name}_id"][:, None], mask.sum(dim=1, keepdim=True), ids], dim=1)
 
 
 def _read(letters: Int[Tensor, "*rows letter"]) -> tuple[Int[Tensor, "*rows tokens"], Int[Tensor, "*rows tokens"]]:
