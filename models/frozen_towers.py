@@ -20,7 +20,7 @@ from torch.distributed.tensor import DTensor
 from models.internvl import InternVL
 from models.losses import processes
 
-TOGETHER = 16
+TOGETHER = 8
 """Samples that pass a tower together."""
 TOKENS = 8
 """Texts are padded to multiples of this: few shapes, little padding."""

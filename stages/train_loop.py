@@ -135,7 +135,7 @@ def _one(gang: Gang, placed: Placed, step: Step) -> Metrics:
     losses = placed.module(batch)
     gang.accelerator.backward(losses["loss"])
     norm = float(gang.accelerator.clip_grad_norm_(placed.trained, schedule.max_grad_norm))
-    values = gang.mean(losses)
+    values = gang.mean({name: value for name, value in losses.items() if not value.ndim})
     if not all(map(math.isfinite, [*values.values(), norm])):
         raise ManifestError(
             f"{gang.job.output.ref}: loss or gradient is not finite at step {step.number + 1} "
