@@ -23,11 +23,11 @@ from models.losses import IGNORE
 from models.negatives import Negatives, Pairs
 from models.objective import SAMPLE_LOSS, Joint, JointObjective, Named, totals_of
 from models.pair_blocks import Contrast
-from models.qllama import Cache
+from models.qllama import Cache, Looks
 
 TRAINED = ("query_tokens", "clip_projector2.", "itm_head.", "logit_scale")
-LENGTH_GROUPS = 4
-"""Passes among which texts are sorted by length. Fixed, not by content: with sharded weights processes pass together."""
+LENGTH_GROUPS, SMALLEST_GROUP = 4, 4
+"""Most passes among which texts are shared out by length, and fewest rows of one."""
 
 
 def is_trained(name: str) -> bool:
@@ -86,7 +86,7 @@ class GenerativeObjective(JointObjective):
         self.negatives = Negatives(float(model.logit_scale.detach().exp()), pictures=image_negatives)
         self.towers = FrozenTowers(model, vision_bytes, text_bytes)
         self._seen: dict[tuple[int, ...], Seen] = {}
-        self._queries: Cache | None = None
+        self._asked: tuple[Cache, Looks] | None = None
 
     def counts(self, batch: Named) -> dict[str, Tensor]:
         """Return `itm`, verdicts, and `itg`, learned tokens."""
@@ -103,7 +103,9 @@ class GenerativeObjective(JointObjective):
         rows = tuple(batch["row"].tolist())
         # A replay of these rows finds what was seen; that of the queries would fill the memory that replays save.
         seen = self._seen[rows] = self._seen.get(rows) or self.towers(batch)
-        hidden, self._queries = self.model.ask(seen.vision)
+        looks = Looks()
+        hidden, cache = self.model.ask(seen.vision, looks)
+        self._asked = cache, looks
         return {
             "queries": self.model.pool_queries(hidden),
             "image": seen.image,
@@ -120,12 +122,12 @@ class GenerativeObjective(JointObjective):
 
     def rest(self, batch: Named, features: Named, context: Named, totals: Named | None) -> dict[str, Tensor]:
         """Return matching and captioning, each a share of the mean over the global batch."""
-        assert self._queries is not None, "rest follows embed, within one call"
-        queries, self._queries = self._queries, None
+        assert self._asked is not None, "rest follows embed, within one call"
+        (queries, looks), self._asked = self._asked, None
         vision = self._seen.pop(tuple(batch["row"].tolist())).vision
         totals = totals if totals is not None else totals_of(self, [batch])
         pairs = Pairs.of(context)
-        logits = self._judge(vision, pairs)
+        logits = self._judge(vision, looks, pairs)
         wrongness = F.cross_entropy(logits, pairs.labels, reduction="none")
         ids, mask, labels = (batch[f"prompted_{each}"] for each in ("input_ids", "attention_mask", "labels"))
         surprise = self._write(queries, ids, mask, labels)
@@ -134,22 +136,24 @@ class GenerativeObjective(JointObjective):
         per_row = wrongness.detach()[: len(ids)] + _mean_by_row(surprise.detach(), labels)
         return {"loss": itm + itg, "itm": itm.detach(), "itg": itg.detach(), "itm_right": right, SAMPLE_LOSS: per_row}
 
-    def _judge(self, vision: Tensor, pairs: Pairs) -> Float[Tensor, "pairs 2"]:
+    def _judge(self, vision: Tensor, looks: Looks, pairs: Pairs) -> Float[Tensor, "pairs 2"]:
         """Return verdicts on all pairs, in single precision at least."""
         lengths = pairs.attention_mask.sum(dim=1)
         # As many passes as rows allow: pairs differ in number between processes, rows do not.
-        found, order = [], by_length(lengths, min(LENGTH_GROUPS, len(vision)))
+        found, order = [], by_length(lengths, groups_of(len(vision)))
         for places in order:
             longest = int(lengths[places].max())
             ids, mask = (each[places, :longest] for each in (pairs.input_ids, pairs.attention_mask))
-            found.append(wide(self.model.match(vision[pairs.pictures[places]], ids, mask)))
+            shown = pairs.pictures[places]
+            seen: Looks = [each and (each[0][shown], each[1][shown]) for each in looks]
+            found.append(wide(self.model.match(vision[shown], ids, mask, seen)))
         return _in_order(found, order)
 
     def _write(self, queries: Cache, ids: Tensor, mask: Tensor, labels: Tensor) -> Float[Tensor, "rows tokens-1"]:
         """Return the loss of each next token, nought where none is learned."""
         lengths, wanted = mask.sum(dim=1), labels[:, 1:]
         losses = wide(queries[0][0]).new_zeros(wanted.shape)
-        for places in by_length(lengths, min(LENGTH_GROUPS, len(ids))):
+        for places in by_length(lengths, groups_of(len(ids))):
             longest = int(lengths[places].max())
             cache = [(key[places], value[places]) for key, value in queries]
             hidden = self.model.read_on(cache, ids[places, :longest], mask[places, :longest])
@@ -163,6 +167,11 @@ class GenerativeObjective(JointObjective):
     def after_step(self) -> None:
         """Keep the learned scale in its range; called after each step of the optimizer."""
         clamp_logit_scale(self.model)
+
+
+def groups_of(rows: int) -> int:
+    """Return how many passes texts of so many rows take; not by content, as sharded weights need all processes."""
+    return max(1, min(LENGTH_GROUPS, rows // SMALLEST_GROUP))
 
 
 def by_length(lengths: Int[Tensor, " rows"], groups: int) -> list[Int[Tensor, " some"]]:

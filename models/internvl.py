@@ -17,7 +17,7 @@ from models.config import InternVLConfig
 from models.intern_vit import InternVisionModel
 from models.layers import wide
 from models.pooling import AttentionPooling
-from models.qllama import Cache, LlamaForCausalLM, causal_mask
+from models.qllama import Cache, LlamaForCausalLM, Looks, causal_mask
 
 LOGIT_SCALE = math.log(1 / 0.07)
 MAX_LOGIT_SCALE = math.log(100)
@@ -109,16 +109,17 @@ class InternVL(nn.Module):
     # InternVL-G
 
     def ask(
-        self, vision: Float[Tensor, "batch vision_tokens vision_width"]
+        self, vision: Float[Tensor, "batch vision_tokens vision_width"], looks: Looks | None = None
     ) -> tuple[Float[Tensor, "batch queries width"], Cache]:
         """Let the queries look: their hidden states, and keys and values for text.
 
-        Queries see each other but never a text, so retrieval and captioning share this one pass.
+        Queries see each other but never a text, so retrieval and captioning share this one pass. `looks`, an
+        empty list, is filled with what `match` needs to spare looking again.
         """
         queries = self.query_tokens.expand(vision.shape[0], -1, -1)
         count = queries.shape[1]
         everything = torch.ones(1, 1, count, count, dtype=torch.bool, device=vision.device)
-        hidden, cache = self.qllama.model(queries, everything, vision=vision, queries=count)
+        hidden, cache = self.qllama.model(queries, everything, vision=vision, queries=count, looks=looks)
         return torch.as_tensor(hidden), cache
 
     def pool_queries(self, hidden: Float[Tensor, "batch queries width"]) -> Float[Tensor, "batch embed_dim"]:
@@ -142,17 +143,19 @@ class InternVL(nn.Module):
         vision: Float[Tensor, "batch vision_tokens vision_width"],
         input_ids: Int[Tensor, "batch tokens"],
         attention_mask: Int[Tensor, "batch tokens"],
+        looks: Looks | None = None,
     ) -> Float[Tensor, "batch 2"]:
         """Return logits of shape (batch, 2): column 1 says that caption and picture belong together.
 
-        Queries and text see each other in both directions; the caption has no prefix here.
+        Queries and text see each other in both directions; the caption has no prefix here. `looks` are those
+        of `ask` for the same rows.
         """
         queries = self.query_tokens.expand(vision.shape[0], -1, -1)
         count = queries.shape[1]
         embedded = torch.cat([queries, self.qllama.model.embed_tokens(input_ids)], dim=1)
         seen = torch.cat([attention_mask.new_ones(attention_mask.shape[0], count), attention_mask], dim=1).bool()
         mask = seen[:, None, None, :].expand(-1, 1, embedded.shape[1], -1)
-        hidden, _ = self.qllama.model(embedded, mask, vision=vision, queries=count)
+        hidden, _ = self.qllama.model(embedded, mask, vision=vision, queries=count, looks=looks)
         return torch.as_tensor(self.itm_head(hidden[:, :count]).mean(dim=1))
 
     def read_on(

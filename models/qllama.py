@@ -19,6 +19,8 @@ from models.rotary import outgrows, rotary
 
 Cache = list[KeysValues]
 """Of every layer, from the first."""
+Looks = list[KeysValues | None]
+"""Keys and values of pictures, of every layer; None where a layer does not look."""
 
 
 class LlamaModel(nn.Module):
@@ -51,6 +53,7 @@ class LlamaModel(nn.Module):
         vision: Float[Tensor, "pictures vision_tokens vision_width"] | None = None,
         queries: int = 0,
         packing: Packing | None = None,
+        looks: Looks | None = None,
     ) -> tuple[Float[Tensor, "batch tokens width"], Cache]:
         """Run the decoder.
 
@@ -64,6 +67,9 @@ class LlamaModel(nn.Module):
             queries: How many of the first positions are queries.
             packing: Samples that share rows: positions begin anew with each, and none sees another.
                 Not together with `mask`, `past` or `queries`.
+
+            looks: Several passes over the same pictures share keys and values of them: an empty list is filled
+                here, a filled one is used.
 
         Returns:
             Normed hidden states of shape (batch, tokens, width), and the cache.
@@ -91,14 +97,18 @@ class LlamaModel(nn.Module):
             mask = band(positions[0], keys, window)[None, None]
         elif mask is not None and end > window:
             mask = mask & (positions[0][:, None] - keys < window)
-        hidden, cache = embedded, Cache()
+        hidden, cache, found = embedded, Cache(), Looks()
         for number, layer in enumerate(self.layers):
-            given = (hidden, turn, mask, past[number] if past else None, vision, queries, packing)
+            seen = looks[number] if looks else None
+            given = (hidden, turn, mask, past[number] if past else None, vision, queries, packing, seen)
             if self.gradient_checkpointing and torch.is_grad_enabled():
-                hidden, kept = checkpoint(layer, *given, use_reentrant=False)
+                hidden, kept, seen = checkpoint(layer, *given, use_reentrant=False)
             else:
-                hidden, kept = layer(*given)
+                hidden, kept, seen = layer(*given)
             cache.append(kept)
+            found.append(seen)
+        if looks is not None and not looks:
+            looks += found
         return self.norm(hidden), cache
 
 
