@@ -43,7 +43,7 @@ SIZE = InternVLConfig(
     cross_attention_frequency=2,
     context_length=80,
 )
-BATCH_SIZE, ROUNDS, GOAL = 8, 6, 2.0
+BATCH_SIZE, ROUNDS, GOAL = 16, 6, 2.0
 SUMMARIZE, PROMPT = 4, 4
 """Tokens of the fixed words in front of a caption."""
 LENGTHS = (
@@ -57,7 +57,9 @@ LENGTHS = (
 def batch_of(size: InternVLConfig, rows: int, seed: int = 0) -> dict[str, Tensor]:
     """Return a batch whose captions have every so many-th of LENGTHS: each batch has the whole mix."""
     random, order = torch.Generator().manual_seed(seed), np.random.default_rng(seed)
-    lengths = order.permutation(np.resize(np.array(LENGTHS)[(2 * np.arange(rows) + 1) * len(LENGTHS) // (2 * rows)], rows))
+    lengths = order.permutation(
+        np.resize(np.array(LENGTHS)[(2 * np.arange(rows) + 1) * len(LENGTHS) // (2 * rows)], rows)
+    )
     words = [torch.randint(3, size.text.vocab_size, (int(length),), generator=random) for length in lengths]
     prefix = torch.arange(3, 3 + PROMPT)
     batch = {
@@ -88,7 +90,11 @@ def _padded(name: str, texts: list[Tensor]) -> dict[str, Tensor]:
 
 def official(batch: dict[str, Tensor], pairs: dict[str, Tensor], tokens: int) -> dict[str, Tensor]:
     """Return the batch as the plain form reads it, texts padded to a fixed width."""
-    wanted = {name: value for name, value in {**batch, **pairs}.items() if name.startswith(("itm_", "summary_", "prompted_"))}
+    wanted = {
+        name: value
+        for name, value in {**batch, **pairs}.items()
+        if name.startswith(("itm_", "summary_", "prompted_"))
+    }
     return {
         "pixel_values": batch["pixel_values"],
         "image_id": batch["image_id"],

@@ -13,15 +13,16 @@ from typing import NamedTuple
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from models.internvl import InternVL
+from models.layers import wide
 from models.losses import processes
 
-TOGETHER = 8
-"""Samples that pass a tower together."""
+PICTURES, TEXTS = 8, 4
+"""How many pass a tower together. Fewer texts: they come in several widths, each filled up by itself."""
 TOKENS = 8
 """Texts are padded to multiples of this: few shapes, little padding."""
 Values = tuple[Tensor, ...]
@@ -78,9 +79,7 @@ class FrozenTowers:
         rows = batch["row"].tolist()
         lengths = batch["summary_attention_mask"].sum(dim=1).tolist()
         widths = [-(-length // TOKENS) * TOKENS for length in lengths]
-        pixels, ids, mask = (
-            batch[name] for name in ("pixel_values", "summary_input_ids", "summary_attention_mask")
-        )
+        pixels, ids, mask = (batch[name] for name in ("pixel_values", "summary_input_ids", "summary_attention_mask"))
 
         def see(places: Tensor, _: int) -> Values:
             vision = self.model.see(pixels[places])
@@ -88,14 +87,28 @@ class FrozenTowers:
 
         def read(places: Tensor, width: int) -> Values:
             fitted = (F.pad(each[places], (0, max(0, width - each.shape[1])))[:, :width] for each in (ids, mask))
-            return (self.model.encode_text(*fitted),)
+            return (self._read(*fitted),)
 
-        vision, image = self._by_row(self.visions, rows, [0] * len(rows), see)
-        (text,) = self._by_row(self.texts, rows, widths, read)
+        vision, image = self._by_row(self.visions, rows, [0] * len(rows), PICTURES, see)
+        (text,) = self._by_row(self.texts, rows, widths, TEXTS, read)
         return Seen(vision, image, text)
 
+    def _read(
+        self, ids: Int[Tensor, "rows tokens"], mask: Int[Tensor, "rows tokens"]
+    ) -> Float[Tensor, "rows embed_dim"]:
+        """Return `InternVL.encode_text` of padded texts: packed, a text's bits would depend on its company."""
+        tower = self.model.qllama.model
+        hidden, _ = tower(tower.embed_tokens(ids))
+        ended = hidden[torch.arange(len(ids), device=ids.device), mask.sum(dim=1) - 1]
+        return F.normalize(wide(ended @ self.model.text_projection), dim=-1)
+
     def _by_row(
-        self, memory: Memory, rows: Sequence[int], shapes: Sequence[int], compute: Callable[[Tensor, int], Values]
+        self,
+        memory: Memory,
+        rows: Sequence[int],
+        shapes: Sequence[int],
+        together: int,
+        compute: Callable[[Tensor, int], Values],
     ) -> Values:
         """Return stacked values of all rows: from memory, or computed with others of the same shape."""
         found = {place: kept for place, row in enumerate(rows) if (kept := memory.get(row)) is not None}
@@ -103,11 +116,11 @@ class FrozenTowers:
         pieces = []
         for shape, same in groupby(lacking, key=lambda place: shapes[place]):
             places = list(same)
-            pieces += [(shape, places[at : at + TOGETHER]) for at in range(0, len(places), TOGETHER)]
+            pieces += [(shape, places[at : at + together]) for at in range(0, len(places), together)]
         # With sharded weights every pass fetches them from all processes: each must pass as often as any.
         idle = [(shapes[0], [0])] * (self._most(len(pieces)) - len(pieces))
         for shape, piece in [*pieces, *idle]:
-            filled = [*piece, *[piece[-1]] * (TOGETHER - len(piece))]
+            filled = [*piece, *[piece[-1]] * (together - len(piece))]
             values = compute(torch.tensor(filled, device=self.model.logit_scale.device), shape)
             for number, place in enumerate(piece):
                 found[place] = tuple(value[number] for value in values)

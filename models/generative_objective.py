@@ -9,7 +9,6 @@ and gradients cost less than half:
 - Texts of about the same length share a pass, so padding is short; the head speaks only where a token is learned.
 """
 
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -55,7 +54,7 @@ def contrast(
     scale: Float[Tensor, ""],
     ids: Named,
 ) -> Contrast:
-    """Return the contrast of queries with texts; equal pictures and captions are no negatives where `ids` name them."""
+    """Return the contrast of queries with texts; where `ids` name equal pictures and captions, they are no negatives."""
     return info_nce(
         queries,
         text,

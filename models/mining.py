@@ -46,9 +46,7 @@ def draw(
     return torch.minimum(drawn, last)[:, 0].masked_fill(~allowed.any(dim=1), NONE)
 
 
-def fetch_rows(
-    values: Int[Tensor, "rows columns"], wanted: Int[Tensor, " wanted"]
-) -> Int[Tensor, "wanted columns"]:
+def fetch_rows(values: Int[Tensor, "rows columns"], wanted: Int[Tensor, " wanted"]) -> Int[Tensor, "wanted columns"]:
     """Return rows of the global batch, asked from the processes that hold them.
 
     Args:

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from models.chat import InternVLChat
 from models.decoders import decoder_of
-from models.intern_vit import InternVisionModel
 from models.generative_objective import GenerativeObjective, is_trained
 from models.grad_cache import accumulate
+from models.intern_vit import InternVisionModel
 from models.internvl import InternVL
 from models.objective import Named, totals_of
 from models.official_config import chat_of, internvl_of, vision_of

@@ -71,7 +71,7 @@ class PlainGenerativeObjective(nn.Module):
             totals: See `models.objective.Objective`.
         """
         totals = totals if totals is not None else totals_of(self, [batch])
-        texts = {"matching": "itm", "contrast": "summary", "captioning": "prompted"}
+        texts: dict[Task, str] = {"matching": "itm", "contrast": "summary", "captioning": "prompted"}
         ids, masks = (
             _alike([batch[f"{text}_{each}"] for text in texts.values()]) for each in ("input_ids", "attention_mask")
         )
@@ -93,7 +93,9 @@ class PlainGenerativeObjective(nn.Module):
         itc = contrast(model, asked, text, model.logit_scale.exp(), batch).loss
 
         logits = wide(model.qllama.lm_head(captioning[:, queries:-1]))
-        wanted = F.pad(batch["prompted_labels"], (0, ids[2].shape[1] - batch["prompted_labels"].shape[1]), value=IGNORE)
+        wanted = F.pad(
+            batch["prompted_labels"], (0, ids[2].shape[1] - batch["prompted_labels"].shape[1]), value=IGNORE
+        )
         surprise = F.cross_entropy(logits.transpose(1, 2), wanted[:, 1:], ignore_index=IGNORE, reduction="sum")
         itg = surprise / totals["itg"].clamp(min=1)
         return {"loss": itc + itm + itg, "itc": itc.detach(), "itm": itm.detach(), "itg": itg.detach()}

@@ -1,4 +1,4 @@
-"""What the generative stage is fed: pictures and tokens of samples, and the draws that decide who is judged with whom."""
+"""What the generative stage is fed: pictures and tokens of samples, and draws that decide who is judged with whom."""
 
 import hashlib
 from collections.abc import Sequence

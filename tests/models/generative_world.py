@@ -22,9 +22,7 @@ CONFIG = InternVLConfig(
         intermediate_size=32,
         initializer_factor=1.0,
     ),
-    text=TextConfig(
-        vocab_size=40, hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4
-    ),
+    text=TextConfig(vocab_size=40, hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4),
     embed_dim=16,
     attn_pool_num_heads=4,
     num_query_token=3,
@@ -50,7 +48,10 @@ def make_batch(rows: int = ROWS, dtype: torch.dtype = torch.float32) -> dict[str
     random = torch.Generator().manual_seed(5)
     pixels = torch.randn(rows, 3, 16, 16, generator=random)
     pixels[3] = pixels[2]
-    words = [torch.randint(3, 40, (int(size),), generator=random) for size in torch.randint(2, 9, (rows,), generator=random)]
+    words = [
+        torch.randint(3, 40, (int(size),), generator=random)
+        for size in torch.randint(2, 9, (rows,), generator=random)
+    ]
     words[7] = words[1]
     caption_id = torch.arange(rows) + 100
     caption_id[7] = caption_id[1]
@@ -66,8 +67,9 @@ def make_batch(rows: int = ROWS, dtype: torch.dtype = torch.float32) -> dict[str
         "judged": torch.tensor([(OWN, MINED, OTHER, MINED)[row % 4] for row in range(rows)]),
         "uniform": torch.rand(rows, 2, generator=random, dtype=torch.float64),
     }
-    for name, texts, prefix in (("summary", words, [7, 8]), ("caption", words, []), ("other", other, []), ("prompted", words, [9])):
-        ids, mask = padded([[1, *prefix, *text.tolist(), 2] for text in texts])
+    for name, front in {"summary": [7, 8], "caption": [], "other": [], "prompted": [9]}.items():
+        texts = other if name == "other" else words
+        ids, mask = padded([[1, *front, *text.tolist(), 2] for text in texts])
         batch |= {f"{name}_input_ids": ids, f"{name}_attention_mask": mask}
     labels = batch["prompted_input_ids"].masked_fill(batch["prompted_attention_mask"] == 0, IGNORE)
     labels[:, :2] = IGNORE
@@ -92,7 +94,9 @@ def pieces(batch: dict[str, Tensor], sizes: Sequence[int]) -> list[dict[str, Ten
 
 def fitted(batch: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return a batch without the columns that only padding uses."""
-    widths = {name.rpartition("_attention")[0]: int(value.sum(1).max()) for name, value in batch.items() if "mask" in name}
+    widths = {
+        name.rpartition("_attention")[0]: int(value.sum(1).max()) for name, value in batch.items() if "mask" in name
+    }
     found = dict(batch)
     for name, width in widths.items():
         for each in (f"{name}_input_ids", f"{name}_attention_mask", f"{name}_labels"):
