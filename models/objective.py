@@ -13,7 +13,7 @@ also contrasts every row with every other row of the global batch. Its work is c
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 import torch.distributed as dist
@@ -27,6 +27,7 @@ SAMPLE_LOSS = "sample_loss"
 """What an objective calls each row's own loss, shape (rows,), detached; every other value is a scalar."""
 
 
+@runtime_checkable
 class Objective(Protocol):
     """A module whose losses add up over micro batches."""
 
@@ -137,4 +138,4 @@ def totals_of(objective: Objective, micro_batches: Sequence[Named]) -> dict[str,
         return counts
     whole = torch.stack([counts[name].double() for name in names])
     dist.all_reduce(whole)
-    return dict(zip(names, (whole / processes()).float(), strict=True))
+    return {name: each.to(counts[name].dtype) for name, each in zip(names, whole / processes(), strict=True)}

@@ -7,7 +7,19 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).parent
-FILES = ["attention", "chat_model", "intern_vit", "internvl", "layers", "losses", "packing", "preprocess", "rotary"]
+FILES = [
+    "attention",
+    "chat_model",
+    "contrastive_loss",
+    "contrastive_objective",
+    "intern_vit",
+    "internvl",
+    "layers",
+    "losses",
+    "packing",
+    "preprocess",
+    "rotary",
+]
 # A compiler cannot trace through the checks; the other hands in a wrong shape and waits for its own error.
 WITHOUT = "not compiled and not a_packing_knows_its_samples"
 
