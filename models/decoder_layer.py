@@ -14,6 +14,9 @@ from models.rotary import Angles, Turn
 _Kept = Float[Tensor, "batch key_heads _ head_dim"]
 KeysValues = tuple[_Kept, _Kept]
 """A layer's keys and values of all tokens so far."""
+_Shown = Float[Tensor, "pictures heads vision_tokens head_dim"]
+Shown = tuple[_Shown, _Shown]
+"""A layer's keys and values of pictures."""
 
 
 def _rotate(
@@ -92,13 +95,13 @@ class QueryCrossAttention(nn.Module):
         self.v_proj = Linear(vision_width, width, bias=False)
         self.o_proj = Linear(width, width, bias=False)
 
-    def look(self, vision: Float[Tensor, "pictures vision_tokens vision_width"]) -> KeysValues:
+    def look(self, vision: Float[Tensor, "pictures vision_tokens vision_width"]) -> Shown:
         """Return keys and values of pictures."""
         seen = self.norm2(vision)
         return self._split(self.k_proj(seen)), self._split(self.v_proj(seen))
 
     def forward(
-        self, queries: Float[Tensor, "batch queries width"], seen: KeysValues
+        self, queries: Float[Tensor, "batch queries width"], seen: Shown
     ) -> Float[Tensor, "batch queries width"]:
         """Return queries with what they saw added, shape (batch, queries, width).
 
@@ -110,7 +113,7 @@ class QueryCrossAttention(nn.Module):
         mixed = attention(self._split(self.q_proj(self.norm1(queries))), key, value)
         return torch.as_tensor(queries + self.o_proj(mixed.transpose(1, 2).flatten(2)))
 
-    def _split(self, hidden: Float[Tensor, "rows tokens width"]) -> _Kept:
+    def _split(self, hidden: Float[Tensor, "rows tokens width"]) -> Float[Tensor, "rows heads tokens head_dim"]:
         return hidden.view(*hidden.shape[:2], self.heads, -1).transpose(1, 2)
 
 
@@ -134,8 +137,8 @@ class LlamaDecoderLayer(nn.Module):
         vision: Float[Tensor, "pictures vision_tokens vision_width"] | None,
         queries: int,
         packing: Packing | None = None,
-        seen: KeysValues | None = None,
-    ) -> tuple[Float[Tensor, "batch tokens width"], KeysValues, KeysValues | None]:
+        seen: Shown | None = None,
+    ) -> tuple[Float[Tensor, "batch tokens width"], KeysValues, Shown | None]:
         """Return (batch, tokens, width), the layer's cache, and keys and values of the pictures where any is seen.
 
         Those of an earlier pass over the same pictures may be handed in as `seen`: they are projected once.

@@ -54,7 +54,7 @@ def contrast(
     scale: Float[Tensor, ""],
     ids: Named,
 ) -> Contrast:
-    """Return the contrast of queries with texts; where `ids` name equal pictures and captions, they are no negatives."""
+    """Return the contrast of queries with texts; what `ids` name alike is no negative."""
     return info_nce(
         queries,
         text,
@@ -148,7 +148,7 @@ class GenerativeObjective(JointObjective):
             found.append(wide(self.model.match(vision[shown], ids, mask, seen)))
         return _in_order(found, order)
 
-    def _write(self, queries: Cache, ids: Tensor, mask: Tensor, labels: Tensor) -> Float[Tensor, "rows tokens-1"]:
+    def _write(self, queries: Cache, ids: Tensor, mask: Tensor, labels: Tensor) -> Float[Tensor, "rows places"]:
         """Return the loss of each next token, nought where none is learned."""
         lengths, wanted = mask.sum(dim=1), labels[:, 1:]
         losses = wide(queries[0][0]).new_zeros(wanted.shape)
@@ -184,7 +184,7 @@ def _in_order(found: list[Tensor], order: list[Tensor]) -> Tensor:
 
 
 def _mean_by_row(
-    surprise: Float[Tensor, "rows tokens-1"], labels: Int[Tensor, "rows tokens"]
+    surprise: Float[Tensor, "rows places"], labels: Int[Tensor, "rows tokens"]
 ) -> Float[Tensor, " rows"]:
     """Return each caption's mean loss by token."""
     return surprise.sum(dim=1) / (labels[:, 1:] != IGNORE).sum(dim=1).clamp(min=1)

@@ -12,14 +12,14 @@ from torch.utils.checkpoint import checkpoint
 
 from models.attention import band
 from models.config import TextConfig
-from models.decoder_layer import KeysValues, LlamaDecoderLayer
+from models.decoder_layer import KeysValues, LlamaDecoderLayer, Shown
 from models.layers import Linear, RMSNorm
 from models.packing import Packing
 from models.rotary import outgrows, rotary
 
 Cache = list[KeysValues]
 """Of every layer, from the first."""
-Looks = list[KeysValues | None]
+Looks = list[Shown | None]
 """Keys and values of pictures, of every layer; None where a layer does not look."""
 
 
