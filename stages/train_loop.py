@@ -18,14 +18,19 @@ from typing import Any
 import torch
 
 from infra.cluster import InlineCluster
+from models.grad_cache import accumulate
+from models.objective import SAMPLE_LOSS, totals_of
 from stages.checkpoints import FINAL
 from stages.manifest import Manifest, ManifestError, digest_of
 from stages.training import states
+from stages.training.accumulating import check
 from stages.training.gang import Gang, Refused
 from stages.training.job import Job
 from stages.training.loading import Step, steps
-from stages.training.placing import Placed, place, set_rates
+from stages.training.optimizer import set_rates
+from stages.training.placing import Placed, place
 from stages.training.publishing import curve_table, publish_checkpoint
+from stages.training.sharding import full_state
 from stages.training.task import Metrics, Task
 from stages.workspace import Output, Progress, Workspace
 
@@ -44,6 +49,7 @@ def train(build: Callable[[Any, Workspace], Task], parameters: Any, output: Outp
     """
     digest = digest_of({name: manifest.digest for name, manifest in here.inputs.items()})
     job = Job(build, parameters, here.inputs, output, here.placement, digest)
+    check(here.placement, job.schedule.global_batch_size)
     part = output.done(FINAL, digest)
     # Under `torchrun` every process comes through here; what is removed is removed by the first alone.
     first = int(os.environ.get("RANK", "0")) == 0
@@ -119,7 +125,8 @@ def _loop(gang: Gang, here: Workspace) -> None:
                 states.save(job, placed.bare, placed.optimizer, history, done)
     if gang.is_first:
         here.progress(schedule.steps, schedule.steps, "steps", "measuring")
-    gang.together(partial(_finish, job, task, history) if gang.is_first else _nothing)
+    weights = full_state(placed.bare) if placed.sharded else None
+    gang.together(partial(_finish, gang, here, task, history, weights) if gang.is_first else _nothing)
 
 
 def _one(gang: Gang, placed: Placed, step: Step) -> Metrics:
@@ -131,11 +138,10 @@ def _one(gang: Gang, placed: Placed, step: Step) -> Metrics:
     schedule = gang.job.schedule
     rate = schedule.factor(step.number) * schedule.learning_rate
     set_rates(placed.optimizer, rate)
-    (batch,) = step.micro_batches
-    losses = placed.module(batch)
-    gang.accelerator.backward(losses["loss"])
-    norm = float(gang.accelerator.clip_grad_norm_(placed.trained, schedule.max_grad_norm))
-    values = gang.mean(losses)
+    totals = totals_of(placed.objective, step.micro_batches)
+    losses = accumulate(placed.module, step.micro_batches, totals, placed.backward, placed.no_sync)
+    norm = float(placed.clip(schedule.max_grad_norm))
+    values = gang.mean({name: value for name, value in losses.items() if name != SAMPLE_LOSS})
     if not all(map(math.isfinite, [*values.values(), norm])):
         raise ManifestError(
             f"{gang.job.output.ref}: loss or gradient is not finite at step {step.number + 1} "
@@ -148,11 +154,18 @@ def _one(gang: Gang, placed: Placed, step: Step) -> Metrics:
     return {name: float(f"{value:.6g}") for name, value in record.items()}
 
 
-def _finish(job: Job, task: Task, history: list[Metrics]) -> None:
+def _finish(
+    gang: Gang, here: Workspace, task: Task, history: list[Metrics], weights: dict[str, torch.Tensor] | None
+) -> None:
+    if weights is not None:
+        # A model in shards cannot run on one process alone: the task is built anew around the whole weights.
+        task = gang.job.build(gang.job.parameters, here)
+        task.module.load_state_dict(weights, strict=False)
+        task.module.to(gang.device)
     task.module.eval()
     with torch.no_grad():
         done = task.finish()
-    publish_checkpoint(job, done, history, task.samples)
+    publish_checkpoint(gang.job, done, history, task.samples)
 
 
 def _nothing() -> None:
