@@ -68,7 +68,7 @@ def _replayed(
 ) -> dict[str, Tensor]:
     draws, pieces = [], []
     for batch in micro_batches:
-        draws.append(_Draws(batch))
+        draws.append(_Draws(module))
         with torch.no_grad():
             pieces.append(module(batch, totals, call="embed"))
     rows = [_rows(piece) for piece in pieces]
@@ -97,15 +97,12 @@ def _replayed(
 
 
 class _Draws:
-    """PyTorch's random numbers as they stood before a micro batch, on the CPU and where the batch lies."""
+    """PyTorch's random numbers as they stood before a micro batch, on the CPU and where the weights lie."""
 
-    def __init__(self, batch: Named) -> None:
+    def __init__(self, module: nn.Module) -> None:
         self._cpu = torch.get_rng_state()
-        self._devices = {
-            value.device: torch.get_device_module(value.device).get_rng_state(value.device)
-            for value in batch.values()
-            if value.device.type != "cpu"
-        }
+        devices = {parameter.device for parameter in module.parameters()} - {torch.device("cpu")}
+        self._devices = {device: torch.get_device_module(device).get_rng_state(device) for device in devices}
 
     def again(self) -> None:
         """Let the next draws be those that followed."""
