@@ -95,6 +95,11 @@ def _work(config: dict[str, Any]) -> None:
         job.output.store.write(job.refusal, str(error).encode())
     except Refused:
         pass
+    except RuntimeError as error:
+        lost = gang.lost(error) if gang is not None else None
+        if lost is None:
+            raise
+        raise lost from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
@@ -104,7 +109,7 @@ def _loop(gang: Gang, here: Workspace) -> None:
     torch.manual_seed(schedule.seed)
     if gang.is_first:
         here.progress(0, schedule.steps, "steps", "reading data")
-    task = gang.together(partial(job.build, job.parameters, here))
+    task = gang.together(partial(job.build, job.parameters, here), patient=True)
     state = states.restore(job)
     history: list[Metrics] = []
     first = 0
@@ -116,7 +121,7 @@ def _loop(gang: Gang, here: Workspace) -> None:
         placed.optimizer.load_state_dict(state["optimizer"])
     placed.module.train()
     for step in steps(gang, task, first):
-        gang.seed(step.number)
+        gang.begin(step.number)
         history.append(_one(gang, placed, step))
         done = step.number + 1
         if gang.is_first:
@@ -126,7 +131,8 @@ def _loop(gang: Gang, here: Workspace) -> None:
     if gang.is_first:
         here.progress(schedule.steps, schedule.steps, "steps", "measuring")
     weights = full_state(placed.bare) if placed.sharded else None
-    gang.together(partial(_finish, gang, here, task, history, weights) if gang.is_first else _nothing)
+    finish = partial(_finish, gang, here, task, history, weights) if gang.is_first else _nothing
+    gang.together(finish, patient=True)
 
 
 def _one(gang: Gang, placed: Placed, step: Step) -> Metrics:
@@ -148,8 +154,7 @@ def _one(gang: Gang, placed: Placed, step: Step) -> Metrics:
             f"(samples {step.rows[:8]} ...); lower the learning rate ({schedule.learning_rate:g}) "
             "or look at these samples"
         )
-    placed.optimizer.step()
-    placed.optimizer.zero_grad(set_to_none=True)
+    placed.step()
     record = {"step": step.number + 1, "lr": rate, "grad_norm": norm, **values}
     return {name: float(f"{value:.6g}") for name, value in record.items()}
 
