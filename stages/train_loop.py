@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from infra.cluster import InlineCluster
+from infra.gang import GangSize
 from models.grad_cache import accumulate
 from models.objective import SAMPLE_LOSS, totals_of
 from stages.checkpoints import FINAL
@@ -32,7 +33,7 @@ from stages.training.placing import Placed, place
 from stages.training.publishing import curve_table, publish_checkpoint
 from stages.training.sharding import full_state
 from stages.training.task import Metrics, Task
-from stages.workspace import Output, Progress, Workspace
+from stages.workspace import Output, Placement, Progress, Workspace
 
 
 def train(build: Callable[[Any, Workspace], Task], parameters: Any, output: Output, here: Workspace) -> Manifest:
@@ -59,9 +60,9 @@ def train(build: Callable[[Any, Workspace], Task], parameters: Any, output: Outp
         here.cluster.train(
             _work,
             {"job": job},
-            workers=here.placement.workers,
-            gpus_per_worker=here.placement.gpus_per_worker,
+            size=_size(here.placement),
             name=f"{output.ref.folder.replace('/', '-')}-{output.config_digest[:12]}",
+            waiting=lambda note: here.progress(0, job.schedule.steps, "steps", note),
         )
         if output.store.exists(job.refusal):
             raise ManifestError(output.store.read(job.refusal).decode())
@@ -72,6 +73,15 @@ def train(build: Callable[[Any, Workspace], Task], parameters: Any, output: Outp
         output.store.remove(job.state)
     totals = {**part.facts["metrics"], "markdown": curve_table(part.facts)}
     return output.commit([part], totals=totals)
+
+
+def _size(placement: Placement) -> GangSize:
+    return GangSize(
+        workers=placement.workers,
+        min_workers=placement.min_workers,
+        gpus_per_worker=placement.gpus_per_worker,
+        timeout_seconds=placement.collective_timeout_seconds,
+    )
 
 
 def _work(config: dict[str, Any]) -> None:
