@@ -115,14 +115,12 @@ class Placement:
         Raises:
             ManifestError: A value is unknown or out of its range.
         """
-        if self.sharding not in get_args(Sharding):
-            raise ManifestError(
-                f"sharding {self.sharding!r} is unknown; choose one of {', '.join(get_args(Sharding))}"
-            )
-        if self.workers < 1 or not 1 <= (self.min_workers or 1) <= self.workers:
-            raise ManifestError(
-                f"min_workers {self.min_workers} and workers {self.workers} must be 1 <= min <= workers"
-            )
+        known = get_args(Sharding)
+        if self.sharding not in known:
+            raise ManifestError(f"sharding {self.sharding!r} is unknown; choose one of {', '.join(known)}")
+        least = self.workers if self.min_workers is None else self.min_workers
+        if not 1 <= least <= self.workers:
+            raise ManifestError(f"min_workers {least} must lie between 1 and workers ({self.workers})")
         if self.micro_batch_size is not None and self.micro_batch_size < 1:
             raise ManifestError(f"micro_batch_size {self.micro_batch_size} must be at least 1, or left out")
         if self.collective_timeout_seconds <= 0:

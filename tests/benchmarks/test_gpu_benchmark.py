@@ -38,18 +38,12 @@ def test_without_a_gpu_it_says_so(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_it_needs_only_what_a_borrowed_machine_has() -> None:
-    """Everything else that the project installs is hidden, and the script can still be read."""
-    needed = {"torch", "safetensors", "numpy", "pydantic", "jaxtyping"}
-    code = f"""
+    """What else the project installs is not asked for."""
+    code = """
 import sys
-before = set(sys.modules)
 import benchmarks.gpu
-import importlib.metadata as m
-tops = {{name.partition(".")[0] for name in set(sys.modules) - before}}
-owned = m.packages_distributions()
-mine = {{name for name in ("pyarrow", "ray", "prefect", "transformers", "open_clip", "accelerate", "PIL") if name in tops}}
-print(sorted(mine))
-assert {needed!r} <= tops
+print(sorted({name.partition(".")[0] for name in sys.modules} & set(sys.argv[1:])))
 """
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", code, "pyarrow", "ray", "prefect", "transformers", "open_clip", "accelerate"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]", done.stdout

@@ -24,6 +24,7 @@ class Holder:
 
 
 @pytest.mark.ray
+@pytest.mark.slow  # three starts of Ray workers: minutes on a busy machine
 def test_a_gang_says_what_it_waits_for_until_there_is_room(ray_cluster: RayCluster, tmp_path: Path) -> None:
     import ray
 

@@ -23,6 +23,7 @@ from models.losses import gather
 from models.objective import Joint, JointObjective, totals_of
 from stages.batches import generator_of
 from stages.ref import Ref
+from stages.training import placing
 from stages.training.gang import Gang
 from stages.training.job import Job
 from stages.training.loading import steps
@@ -275,8 +276,8 @@ class Case(NamedTuple):
     def __str__(self) -> str:
         return "-".join(map(str, self))
 
-    def run(self, folder: Path) -> dict[str, Any]:
-        placement = Placement(sharding=self.sharding, micro_batch_size=self.micro_batch_size)
+    def run(self, folder: Path, **given: Any) -> dict[str, Any]:
+        placement = Placement(sharding=self.sharding, micro_batch_size=self.micro_batch_size, **given)
         rate = 0.02 if self.kind in ("plain", "pairs") else 0.002
         return three_steps(job_of(folder, self.kind, placement, optimizer=self.optimizer, learning_rate=rate))
 
@@ -293,9 +294,19 @@ CASES = [
 ]
 
 
+TRICKY = Case("contrastive", "fsdp2", 2)
+
+
 def all_cases(folder: Path) -> None:
     """Run every case and leave what the first process found."""
     for case in CASES:
         found = case.run(folder)
-        if os.environ["RANK"] == "0":
-            torch.save(found, folder / f"{case}.pt")
+        keep(found, folder / f"{case}.pt")
+    keep(TRICKY.run(folder, activation_checkpointing=True), folder / "checkpointed.pt")
+    placing.average_whole = lambda parameters: None
+    keep(TRICKY.run(folder), folder / "not-averaged.pt")
+
+
+def keep(found: dict[str, Any], path: Path) -> None:
+    if os.environ["RANK"] == "0":
+        torch.save(found, path)

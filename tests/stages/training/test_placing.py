@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 import torch
-from placed_runs import CASES, Case, Plain, all_cases, finished, spawn
+from placed_runs import CASES, OBJECTIVES, TRICKY, Case, Plain, all_cases, finished, spawn
+
+from stages.manifest import ManifestError
 
 ALL = f"import sys; from pathlib import Path; import placed_runs as p; p.{all_cases.__name__}(Path(sys.argv[1]))"
 NO_GRADIENT = ("norm1_k.bias", "cross_attn.k_bias")
@@ -67,3 +69,31 @@ def test_what_is_frozen_has_no_optimizer_state_and_does_not_move(together: Path)
         found = torch.load(together / f"plain-{sharding}-2-adamw.pt")
         assert set(found["states"]) == learns
         assert set(found["weights"]) == learns
+
+
+def test_layers_computed_again_give_the_same(together: Path, single: Any) -> None:
+    same(torch.load(together / "checkpointed.pt"), single[TRICKY.alone()])
+
+
+def test_the_comparison_fails_where_a_scalar_is_not_averaged(together: Path, single: Any) -> None:
+    with pytest.raises(AssertionError):
+        same(torch.load(together / "not-averaged.pt"), single[TRICKY.alone()])
+
+
+def test_compiled_layers_give_the_same(single: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[torch.nn.Module] = []
+
+    def compile_here(layer: torch.nn.Module) -> None:
+        compiled.append(layer)
+        layer._compiled_call_impl = torch.compile(layer._call_impl, backend="eager")  # no C++ compiler needed
+
+    monkeypatch.setattr(torch.nn.Module, "compile", compile_here)
+    case = Case("plain", "ddp", None)
+    same(case.run(tmp_path, compile=True), single[case])
+    assert len(compiled) == len(Plain().tower.layers)
+
+
+def test_a_model_without_layers_to_compute_again_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(OBJECTIVES, "bare", lambda: torch.nn.Linear(2, 2))
+    with pytest.raises(ManifestError, match="leave activation_checkpointing out"):
+        Case("bare", "ddp", None).run(tmp_path, activation_checkpointing=True)
