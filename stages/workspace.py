@@ -21,7 +21,7 @@ from stages.ref import Ref
 __all__ = ["Output", "Placement", "Progress", "Workspace", "parquet_bytes", "read_file", "read_table"]
 
 T = TypeVar("T")
-Sharding = Literal["ddp", "fsdp2", "deepspeed"]
+Sharding = Literal["ddp", "fsdp2"]
 PROGRESS_SECONDS = 1.0
 LIGHT_SECONDS = 20.0
 

@@ -1,4 +1,4 @@
-"""How a model lies over the processes: whole on each (DDP), in shards (FSDP2), or by DeepSpeed."""
+"""How a model lies over the processes: whole on each (DDP) or in shards (FSDP2)."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -64,7 +64,7 @@ def place(gang: Gang, task: Task) -> Placed:
     """Put a task's model onto the devices and give it its optimizer.
 
     Raises:
-        ManifestError: The placement asks for what is not installed or not possible here.
+        ManifestError: The placement asks for what this model cannot do.
     """
     placement, schedule = gang.job.placement, gang.job.schedule
     bare = task.module.to(gang.device)

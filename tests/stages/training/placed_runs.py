@@ -261,7 +261,11 @@ def finished(running: list["subprocess.Popen[str]"]) -> None:
     Raises:
         AssertionError: One ended with an error.
     """
-    errors = [process.communicate(timeout=200)[1] for process in running]
+    try:
+        errors = [process.communicate(timeout=900)[1] for process in running]
+    finally:
+        for process in running:
+            process.kill()
     assert [process.returncode for process in running] == [0] * len(running), "\n".join(errors)[-4000:]
 
 
