@@ -50,7 +50,10 @@ class Net(nn.Module):
         self.frozen = nn.Parameter(torch.ones(3), requires_grad=False)
         self.drop = 0.0
 
-    def forward(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+    def counts(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        return {}
+
+    def forward(self, batch: dict[str, Any], totals: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
         one = nn.functional.normalize(self.image(batch["pairs"][0]), dim=-1)
         other = nn.functional.normalize(self.text(batch["pairs"][1]), dim=-1)
         one = nn.functional.dropout(one, self.drop, self.training)
