@@ -11,6 +11,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,13 @@ import torch
 from infra.cluster import InlineCluster
 from stages.checkpoints import FINAL
 from stages.manifest import Manifest, ManifestError, digest_of
-from stages.training import states
 from stages.training.gang import Gang, Refused
 from stages.training.job import Job
 from stages.training.loading import Step, steps
 from stages.training.placing import Placed, place, set_rates
 from stages.training.publishing import curve_table, publish_checkpoint
+from stages.training.states import States
+from stages.training.stopping import StopRequest, stop_requests
 from stages.training.task import Metrics, Task
 from stages.workspace import Output, Progress, Workspace
 
@@ -83,7 +85,8 @@ def _work(config: dict[str, Any]) -> None:
     gang = None
     try:
         gang = Gang(job)
-        _loop(gang, here)
+        with stop_requests() as stop:
+            _loop(gang, here, stop)
     except ManifestError as error:
         # A refusal is final: trying again, as after a lost machine, would say the same.
         job.output.store.write(job.refusal, str(error).encode())
@@ -93,36 +96,44 @@ def _work(config: dict[str, Any]) -> None:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _loop(gang: Gang, here: Workspace) -> None:
+def _loop(gang: Gang, here: Workspace, stop: StopRequest) -> None:
     job, schedule = gang.job, gang.job.schedule
     torch.manual_seed(schedule.seed)
     if gang.is_first:
         here.progress(0, schedule.steps, "steps", "reading data")
     task = gang.together(partial(job.build, job.parameters, here))
-    state = states.restore(job)
-    history: list[Metrics] = []
-    first = 0
-    if state is not None:
-        task.module.load_state_dict(state["module"], strict=False)
-        history, first = state["history"], state["step"]
     placed = place(gang, task)
-    if state is not None:
-        placed.optimizer.load_state_dict(state["optimizer"])
-    placed.module.train()
-    for step in steps(gang, task, first):
-        gang.seed(step.number)
-        history.append(_one(gang, placed, step))
-        done = step.number + 1
-        if gang.is_first:
-            here.progress(done, schedule.steps, "steps", f"loss {history[-1]['loss']:.3f}")
-            if done % job.placement.checkpoint_steps == 0 and done < schedule.steps:
-                states.save(job, placed.bare, placed.optimizer, history, done)
+    with closing(States(gang, placed, here.scratch, task.samples, stop)) as states:
+        history = _steps(gang, here, task, placed, states)
     if gang.is_first:
         here.progress(schedule.steps, schedule.steps, "steps", "measuring")
     gang.together(partial(_finish, job, task, history) if gang.is_first else _nothing)
 
 
-def _one(gang: Gang, placed: Placed, step: Step) -> Metrics:
+def _steps(gang: Gang, here: Workspace, task: Task, placed: Placed, states: States) -> list[Metrics]:
+    """Take the steps that are left, and return what all of them measured.
+
+    Raises:
+        Stopped: A process was asked to stop; the state is saved.
+    """
+    job, schedule = gang.job, gang.job.schedule
+    restored = states.restore()
+    history: list[Metrics] = restored.history if restored else []
+    placed.module.train()
+    for step in steps(gang, task, restored.step if restored else 0):
+        gang.seed(step.number)
+        history.append(_one(gang, placed, step, states))
+        done = step.number + 1
+        if gang.is_first:
+            here.progress(done, schedule.steps, "steps", f"loss {history[-1]['loss']:.3f}{states.note}")
+        if done < schedule.steps and states.stopping:
+            states.leave(done, history)
+        if done < schedule.steps and done % job.placement.checkpoint_steps == 0:
+            states.save(done, history)
+    return history
+
+
+def _one(gang: Gang, placed: Placed, step: Step, states: States) -> Metrics:
     """Take one optimizer step and return what it measured.
 
     Raises:
@@ -135,7 +146,8 @@ def _one(gang: Gang, placed: Placed, step: Step) -> Metrics:
     losses = placed.module(batch)
     gang.accelerator.backward(losses["loss"])
     norm = float(gang.accelerator.clip_grad_norm_(placed.trained, schedule.max_grad_norm))
-    values = gang.mean(losses)
+    values = gang.mean({**losses, **states.signals()})
+    states.heed(values)
     if not all(map(math.isfinite, [*values.values(), norm])):
         raise ManifestError(
             f"{gang.job.output.ref}: loss or gradient is not finite at step {step.number + 1} "

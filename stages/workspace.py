@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -91,6 +91,13 @@ class Placement:
     gpus_per_worker: int = 0
     cpus_per_task: float = 1.0
     checkpoint_steps: int = 50
+    states_kept: int = 2
+    """Newest states of a running training that stay; fewer are never left by a removal."""
+    best_metric: str | None = None
+    """A number that each step measures (`loss`): the state with the best one stays too."""
+    best_is: Literal["lower", "higher"] = "lower"
+    on_failed_save: Literal["stop", "go_on"] = "stop"
+    """What a training does whose state cannot be written (a full disk); it says so loudly either way."""
     drift_patience_seconds: float = 1800.0
 
 
