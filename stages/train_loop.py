@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from infra.cluster import InlineCluster
+from infra.storage import StorageError
 from stages.checkpoints import FINAL
 from stages.manifest import Manifest, ManifestError, digest_of
 from stages.training.gang import Gang, Refused
@@ -89,7 +90,10 @@ def _work(config: dict[str, Any]) -> None:
             _loop(gang, here, stop)
     except ManifestError as error:
         # A refusal is final: trying again, as after a lost machine, would say the same.
-        job.output.store.write(job.refusal, str(error).encode())
+        try:
+            job.output.store.write(job.refusal, str(error).encode())
+        except StorageError as full:
+            raise error from full
     except Refused:
         pass
     finally:

@@ -91,7 +91,7 @@ def own_pieces(placed: Placed, rank: int, processes: int) -> dict[str, Local]:
     }
 
 
-def parameter_names(module: torch.nn.Module) -> dict[torch.nn.Parameter, str]:
+def parameter_names(module: torch.nn.Module) -> dict[Tensor, str]:
     """Return the names of the parameters that learn, the same under any placement."""
     return {value: _plain(name) for name, value in module.named_parameters() if value.requires_grad}
 
@@ -100,7 +100,8 @@ def weights(module: torch.nn.Module) -> dict[str, Tensor]:
     """Return what training changes in a model: parameters that learn, and buffers that are saved."""
     saved = module.state_dict().keys()
     buffers = {_plain(name): value for name, value in module.named_buffers() if name in saved}
-    return {f"{MODULE}/{name}": value for name, value in {**buffers, **_swapped(parameter_names(module))}.items()}
+    learning = {name: parameter for parameter, name in parameter_names(module).items()}
+    return {f"{MODULE}/{name}": value for name, value in {**buffers, **learning}.items()}
 
 
 def named_tensors(placed: Placed) -> dict[str, Tensor]:
@@ -116,10 +117,6 @@ def bare_optimizer(placed: Placed) -> torch.optim.Optimizer:
     """Return the optimizer without what accelerate put around it."""
     found: Any = getattr(placed.optimizer, "optimizer", placed.optimizer)
     return found  # type: ignore[no-any-return]
-
-
-def _swapped(names: dict[torch.nn.Parameter, str]) -> dict[str, torch.nn.Parameter]:
-    return {name: parameter for parameter, name in names.items()}
 
 
 def _plain(name: str) -> str:

@@ -129,4 +129,3 @@ def _remember(placed: Placed, targets: dict[str, Tensor]) -> None:
     order = [names[parameter] for group in optimizer.param_groups for parameter in group["params"]]
     state = {number: memory[name] for number, name in enumerate(order) if name in memory}
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-

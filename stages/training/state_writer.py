@@ -95,7 +95,8 @@ def _write(snapshot: Snapshot, scratch: Path) -> None:
     Raises:
         ManifestError: Another run writes the same state.
     """
-    folder, files, name = snapshot.folder, {}, ""
+    folder, name = snapshot.folder, ""
+    files: dict[str, str] = {}
     failpoint("before_shard")
     if snapshot.tensors:
         name = shard_name(snapshot.rank, snapshot.processes, "safetensors")
@@ -120,7 +121,7 @@ def _write(snapshot: Snapshot, scratch: Path) -> None:
     )
     if not folder.store.create(folder.key(shard_name(snapshot.rank, snapshot.processes, "json")), record(shard)):
         raise ManifestError(
-            f"{folder.root}/{folder.name} is being written by another run too; end one of the two, they train the same"
+            f"{folder.root}/{folder.name} is being written by another run too; end one of the two"
         )
     failpoint("after_shard")
 
@@ -131,7 +132,8 @@ def _publish(snapshot: Snapshot, keeping: Keeping) -> None:
     Raises:
         ManifestError: Another run published the same state, or a process's record is not there.
     """
-    folder, store, files = snapshot.folder, snapshot.folder.store, {}
+    folder, store = snapshot.folder, snapshot.folder.store
+    files: dict[str, str] = {}
     for rank in range(snapshot.processes):
         name = shard_name(rank, snapshot.processes, "json")
         data = store.read(folder.key(name))
@@ -149,7 +151,9 @@ def _publish(snapshot: Snapshot, keeping: Keeping) -> None:
     if not store.create(folder.key(STATE), record(state)):
         raise ManifestError(f"{folder.root}/{folder.name} was published by another run too; end one of the two")
     failpoint("after_state")
-    store.write(f"{folder.root}/{LATEST}", canonical({"name": folder.name, "number": folder.number, "step": state.step}))
+    store.write(
+        f"{folder.root}/{LATEST}", canonical({"name": folder.name, "number": folder.number, "step": state.step})
+    )
     prune(store, folder.root, folder.number, keeping)
 
 
