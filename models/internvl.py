@@ -14,8 +14,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from models.config import InternVLConfig
+from models.contrastive_loss import info_nce
 from models.intern_vit import InternVisionModel
-from models.losses import caption_loss, info_nce, matching_loss
+from models.losses import caption_loss, matching_loss
 from models.pooling import AttentionPooling
 from models.qllama import Cache, LlamaForCausalLM, causal_mask
 
@@ -190,25 +191,6 @@ class InternVL(nn.Module):
         return self.qllama.generate(input_ids, max_new_tokens, eos_token_id, prefix=queries, vision=vision)
 
 
-class ContrastiveObjective(nn.Module):
-    """Stage 1: pictures and texts of one pair close, of different pairs apart (section 3.3)."""
-
-    def __init__(self, model: InternVL) -> None:
-        """Wrap InternVL-C."""
-        super().__init__()
-        self.model = model
-
-    def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
-        """Return the loss of `pixel_values`, `input_ids`, `attention_mask` and, if given, `keep_patches`."""
-        clamp_logit_scale(self.model)
-        image = self.model.encode_image(batch["pixel_values"], batch.get("keep_patches"))
-        text = self.model.encode_text(batch["input_ids"], batch["attention_mask"])
-        scale = self.model.logit_scale.exp()
-        smoothing = self.model.config.label_smoothing
-        loss = info_nce(image, text, scale, label_smoothing=smoothing)
-        return {"loss": loss, "scale": scale.detach()}
-
-
 class GenerativeObjective(nn.Module):
     """Stage 2: contrast, matching and captioning through one QLLaMA, in equal shares (section 3.3)."""
 
@@ -233,7 +215,7 @@ class GenerativeObjective(nn.Module):
             batch["text_features"],
             model.logit_scale.exp(),
             label_smoothing=model.config.label_smoothing,
-        )
+        ).loss
         judged = model.match(batch["vision"], batch["itm_input_ids"], batch["itm_attention_mask"])
         itm = matching_loss(judged, batch["itm_labels"])
         logits = model.describe(cache, batch["itg_input_ids"], batch["itg_attention_mask"])

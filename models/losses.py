@@ -1,8 +1,9 @@
-"""The losses of the contrastive and the generative stage, the same on one process and on many.
+"""Losses that are means over rows or tokens, and the exchange of rows between processes.
 
 A training loop averages gradients over its processes. Each loss here is therefore the process's
 share of one global loss: the mean of the shares over processes is what one process with the whole
-batch would have computed.
+batch would have computed. Where a step comes in micro batches, `total` says over how many units of
+the step a process's shares are a mean, and the shares of its micro batches add up.
 """
 
 from typing import Any
@@ -21,29 +22,42 @@ def processes() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
+def stacked(local: Shaped[Tensor, " rows *row"]) -> Shaped[Tensor, " all_rows *row"]:
+    """Return the rows of all processes in the order of their ranks, without gradient; see `gather`."""
+    if processes() == 1:
+        return local
+    whole = local.new_empty(processes() * local.shape[0], *local.shape[1:])
+    dist.all_gather_into_tensor(whole, local.contiguous())
+    return whole
+
+
+def own_sum(whole: Shaped[Tensor, " all_rows *row"]) -> Shaped[Tensor, " rows *row"]:
+    """Return the sum over processes of this one's rows, the transpose of `stacked`."""
+    if processes() == 1:
+        return whole
+    # Each process needs the sum for its own rows alone: a world's size fewer bytes than all of it.
+    own = whole.new_empty(whole.shape[0] // processes(), *whole.shape[1:])
+    dist.reduce_scatter_tensor(own, whole.contiguous())
+    return own
+
+
 class _Gather(torch.autograd.Function):
     """Stack the rows of all processes; the gradient of a row comes from the losses of all of them."""
 
     @staticmethod
     def forward(context: Any, local: Shaped[Tensor, " rows *row"]) -> Shaped[Tensor, " all_rows *row"]:
-        context.rows = local.shape[0]
-        whole = local.new_empty(dist.get_world_size() * local.shape[0], *local.shape[1:])
-        dist.all_gather_into_tensor(whole, local.contiguous())
-        return whole
+        return stacked(local)
 
     @staticmethod
     def backward(context: Any, *gradients: Float[Tensor, " all_rows *row"]) -> Float[Tensor, " rows *row"]:
-        # Each process needs the sum for its own rows alone: a world's size fewer bytes than all of it.
-        own = gradients[0].new_empty(context.rows, *gradients[0].shape[1:])
-        dist.reduce_scatter_tensor(own, gradients[0].contiguous())
-        return own
+        return own_sum(gradients[0])
 
 
 def gather(local: Shaped[Tensor, " rows *row"]) -> Shaped[Tensor, " all_rows *row"]:
     """Return the rows of all processes in the order of their ranks, with gradient; plain on one process.
 
     Args:
-        local: This process's rows, of equal shape on all of them: (rows, ...).
+        local: This process's rows, of equal shape on all of them (`same_rows` makes sure): (rows, ...).
 
     Returns:
         Shape (processes * rows, ...).
@@ -53,57 +67,84 @@ def gather(local: Shaped[Tensor, " rows *row"]) -> Shaped[Tensor, " all_rows *ro
     return torch.as_tensor(_Gather.apply(local))
 
 
-def info_nce(
-    image_features: Float[Tensor, "rows embed_dim"],
-    text_features: Float[Tensor, "rows embed_dim"],
-    scale: Float[Tensor, ""],
-    *,
-    label_smoothing: float = 0.0,
-) -> Float[Tensor, ""]:
-    """Return the symmetric cross-entropy over similarities (CLIP, arXiv:2103.00020, section 2.3).
+def same_rows(rows: int, device: torch.device) -> None:
+    """Refuse, on all processes alike, a batch that gives them unequal numbers of rows.
 
-    Each process compares its own rows with the columns of all: no process ever holds the square of
-    the global batch. Captions that stand twice in a batch need no care: their vectors are equal, so sharing
-    the target among them would give the same loss.
+    Raises:
+        ValueError: Some process has more rows than another; gathering them would hang or weigh them wrongly.
+    """
+    if processes() == 1:
+        return
+    found = stacked(torch.tensor([rows], device=device)).tolist()
+    if len(set(found)) > 1:
+        raise ValueError(
+            f"processes hold {found} rows of one batch, and a contrast needs as many on each; "
+            "choose a global batch that divides by the processes and drop the last incomplete one"
+        )
+
+
+def exact(dtype: torch.dtype) -> torch.dtype:
+    """Return single precision or better: a hundred times a cosine leaves bfloat16 few digits."""
+    return torch.promote_types(dtype, torch.float32)
+
+
+def shared(total: Float[Tensor, ""], units: Int[Tensor, ""], given: Float[Tensor, ""] | None) -> Float[Tensor, ""]:
+    """Return this process's share of a global mean: 0 where the whole step has no unit.
 
     Args:
-        image_features: Unit vectors of shape (rows, embed_dim).
-        text_features: As `image_features`; row i belongs to picture i.
-        scale: What similarities are multiplied with, a scalar.
-        label_smoothing: Share of the target spread over all columns.
+        total: Sum over this process's units.
+        units: How many they are.
+        given: Units of the step divided by the number of processes; asked of the processes when left out.
     """
-    rows, first = image_features.shape[0], 0
-    both = gather(torch.stack([image_features, text_features], dim=1))
-    all_images, all_texts = both[:, 0], both[:, 1]
-    if processes() > 1:
-        first = dist.get_rank() * rows
-    targets = torch.arange(first, first + rows, device=image_features.device)
-    # In single precision whatever the model's: a hundred times a cosine leaves bfloat16 few digits.
-    forth = scale.float() * image_features.float() @ all_texts.float().T
-    back = scale.float() * text_features.float() @ all_images.float().T
-    losses = [F.cross_entropy(logits, targets, label_smoothing=label_smoothing) for logits in (forth, back)]
-    return (losses[0] + losses[1]) / 2
+    if given is None:
+        given = units.to(total.dtype)
+        if processes() > 1:
+            # Captions differ in length: dividing by the local count would weigh the processes unequally.
+            dist.all_reduce(given)
+            given = given / processes()
+    return total / given.clamp(min=torch.finfo(given.dtype).tiny)
 
 
-def matching_loss(logits: Float[Tensor, "rows 2"], labels: Int[Tensor, " rows"]) -> Float[Tensor, ""]:
-    """Return the loss of telling matching pairs (label 1) from others (0)."""
-    return F.cross_entropy(logits.float(), labels)
+def matching_loss(
+    logits: Float[Tensor, "rows 2"], labels: Int[Tensor, " rows"], total: Float[Tensor, ""] | None = None
+) -> Float[Tensor, ""]:
+    """Return the share in the loss of telling matching pairs (label 1) from others (0); -100 is not judged.
+
+    Args:
+        logits: Shape (rows, 2).
+        labels: Shape (rows,).
+        total: Judged rows of the step divided by the number of processes; counted here when left out.
+    """
+    wrong = F.cross_entropy(logits.to(exact(logits.dtype)), labels, ignore_index=IGNORE, reduction="sum")
+    return shared(wrong, (labels != IGNORE).sum(), total)
 
 
 def caption_loss(
-    logits: Float[Tensor, "rows tokens vocabulary"], labels: Int[Tensor, "rows tokens"]
+    logits: Float[Tensor, "rows tokens vocabulary"],
+    labels: Int[Tensor, "rows tokens"],
+    total: Float[Tensor, ""] | None = None,
 ) -> Float[Tensor, ""]:
-    """Return the mean loss of next tokens over all processes' labelled tokens.
+    """Return the share in the mean loss of next tokens over all processes' labelled tokens.
 
     Args:
         logits: Shape (rows, tokens, vocabulary).
         labels: The tokens themselves, shape (rows, tokens); -100 where nothing is to be learned.
+        total: Labelled tokens of the step (`labelled`) divided by the number of processes; counted here when
+            left out.
     """
-    wanted = labels[:, 1:].flatten()
-    total = F.cross_entropy(logits[:, :-1].flatten(0, 1).float(), wanted, ignore_index=IGNORE, reduction="sum")
-    count = (wanted != IGNORE).sum().float()
-    if processes() > 1:
-        # Captions differ in length: dividing by the local count would weigh the processes unequally.
-        dist.all_reduce(count)
-        count = count / processes()
-    return total / count.clamp(min=1)
+    return shared(caption_losses(logits, labels).sum(), labelled(labels).sum(), total)
+
+
+def caption_losses(
+    logits: Float[Tensor, "rows tokens vocabulary"], labels: Int[Tensor, "rows tokens"]
+) -> Float[Tensor, " rows"]:
+    """Return each row's sum of next-token losses; see `caption_loss`."""
+    wanted = labels[:, 1:]
+    words = logits[:, :-1].flatten(0, 1)
+    wrong = F.cross_entropy(words.to(exact(words.dtype)), wanted.flatten(), ignore_index=IGNORE, reduction="none")
+    return wrong.view(wanted.shape).sum(dim=1)
+
+
+def labelled(labels: Int[Tensor, "rows tokens"]) -> Int[Tensor, " rows"]:
+    """Return how many tokens of each row `caption_loss` learns from: the first of a row follows nothing."""
+    return (labels[:, 1:] != IGNORE).sum(dim=1)

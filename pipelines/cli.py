@@ -9,6 +9,7 @@ from infra.settings import settings
 from infra.storage import Store
 from pipelines import (
     asking,
+    cataloguing,
     checking,
     converting,
     inspecting,
@@ -46,6 +47,7 @@ from stages.ref import Ref
 __all__ = [
     "app",
     "asking",
+    "cataloguing",
     "checking",
     "converting",
     "inspecting",

@@ -17,7 +17,8 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from models.config import InternVLConfig, TextConfig, VisionConfig
-from models.internvl import ContrastiveObjective, InternVL, clamp_logit_scale
+from models.contrastive_objective import ContrastiveObjective
+from models.internvl import InternVL, clamp_logit_scale
 from models.losses import IGNORE
 from models.qllama import LlamaForCausalLM
 from stages.batches import ShardedSamples, generator_of

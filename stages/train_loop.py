@@ -20,13 +20,18 @@ import torch
 
 from infra.cluster import InlineCluster
 from infra.storage import StorageError
+from models.grad_cache import accumulate
+from models.objective import SAMPLE_LOSS, totals_of
 from stages.checkpoints import FINAL
 from stages.manifest import Manifest, ManifestError, digest_of
+from stages.training.accumulating import check
 from stages.training.gang import Gang, Refused
 from stages.training.job import Job
 from stages.training.loading import Step, steps
-from stages.training.placing import Placed, place, set_rates
+from stages.training.optimizer import set_rates
+from stages.training.placing import Placed, place
 from stages.training.publishing import curve_table, publish_checkpoint
+from stages.training.sharding import full_state
 from stages.training.states import States
 from stages.training.stopping import StopRequest, stop_requests
 from stages.training.task import Metrics, Task
@@ -47,6 +52,7 @@ def train(build: Callable[[Any, Workspace], Task], parameters: Any, output: Outp
     """
     digest = digest_of({name: manifest.digest for name, manifest in here.inputs.items()})
     job = Job(build, parameters, here.inputs, output, here.placement, digest)
+    check(here.placement, job.schedule.global_batch_size)
     part = output.done(FINAL, digest)
     # Under `torchrun` every process comes through here; what is removed is removed by the first alone.
     first = int(os.environ.get("RANK", "0")) == 0
@@ -111,7 +117,8 @@ def _loop(gang: Gang, here: Workspace, stop: StopRequest) -> None:
         history = _steps(gang, here, task, placed, states)
     if gang.is_first:
         here.progress(schedule.steps, schedule.steps, "steps", "measuring")
-    gang.together(partial(_finish, job, task, history) if gang.is_first else _nothing)
+    weights = full_state(placed.bare) if placed.sharded else None
+    gang.together(partial(_finish, gang, here, task, history, weights) if gang.is_first else _nothing)
 
 
 def _steps(gang: Gang, here: Workspace, task: Task, placed: Placed, states: States) -> list[Metrics]:
@@ -146,11 +153,11 @@ def _one(gang: Gang, placed: Placed, step: Step, states: States) -> Metrics:
     schedule = gang.job.schedule
     rate = schedule.factor(step.number) * schedule.learning_rate
     set_rates(placed.optimizer, rate)
-    (batch,) = step.micro_batches
-    losses = placed.module(batch)
-    gang.accelerator.backward(losses["loss"])
-    norm = float(gang.accelerator.clip_grad_norm_(placed.trained, schedule.max_grad_norm))
-    values = gang.mean({**losses, **states.signals()})
+    totals = totals_of(placed.objective, step.micro_batches)
+    losses = accumulate(placed.module, step.micro_batches, totals, placed.backward, placed.no_sync)
+    norm = float(placed.clip(schedule.max_grad_norm))
+    scalars = {name: value for name, value in losses.items() if name != SAMPLE_LOSS}
+    values = gang.mean({**scalars, **states.signals()})
     states.heed(values)
     if not all(map(math.isfinite, [*values.values(), norm])):
         raise ManifestError(
@@ -164,11 +171,18 @@ def _one(gang: Gang, placed: Placed, step: Step, states: States) -> Metrics:
     return {name: float(f"{value:.6g}") for name, value in record.items()}
 
 
-def _finish(job: Job, task: Task, history: list[Metrics]) -> None:
+def _finish(
+    gang: Gang, here: Workspace, task: Task, history: list[Metrics], weights: dict[str, torch.Tensor] | None
+) -> None:
+    if weights is not None:
+        # A model in shards cannot run on one process alone: the task is built anew around the whole weights.
+        task = gang.job.build(gang.job.parameters, here)
+        task.module.load_state_dict(weights, strict=False)
+        task.module.to(gang.device)
     task.module.eval()
     with torch.no_grad():
         done = task.finish()
-    publish_checkpoint(job, done, history, task.samples)
+    publish_checkpoint(gang.job, done, history, task.samples)
 
 
 def _nothing() -> None:

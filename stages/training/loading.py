@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from stages.batches import rows_of, share_of
+from stages.training.accumulating import cut
 from stages.training.gang import Gang
 from stages.training.task import Batch, Task
 
@@ -28,5 +28,10 @@ def steps(gang: Gang, task: Task, first: int) -> Iterator[Step]:
     for number in range(first, schedule.steps):
         rows = rows_of(number, seed=schedule.seed, samples=task.samples, global_batch_size=schedule.global_batch_size)
         share = share_of(rows, gang.rank, gang.processes)
-        batch: Any = gang.together(partial(task.batches, share, number))
-        yield Step(number, rows, share, [gang.move(batch)])
+        pieces = cut(share, gang.job.placement.micro_batch_size)
+        batches = gang.together(partial(_made, task, pieces, number))
+        yield Step(number, rows, share, [gang.move(batch) for batch in batches])
+
+
+def _made(task: Task, pieces: list[list[int]], number: int) -> list[Batch]:
+    return [task.batches(piece, number) for piece in pieces]

@@ -120,9 +120,7 @@ def _write(snapshot: Snapshot, scratch: Path) -> None:
         extras=snapshot.extras if snapshot.rank == 0 else {},
     )
     if not folder.store.create(folder.key(shard_name(snapshot.rank, snapshot.processes, "json")), record(shard)):
-        raise ManifestError(
-            f"{folder.root}/{folder.name} is being written by another run too; end one of the two"
-        )
+        raise ManifestError(f"{folder.root}/{folder.name} is being written by another run too; end one of the two")
     failpoint("after_shard")
 
 

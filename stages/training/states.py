@@ -53,16 +53,9 @@ class States:
             scratch: A folder on this machine with room for what this process writes.
             samples: How many samples there are to train on.
             stop: Whether this process was asked to stop.
-
-        Raises:
-            ManifestError: No state is to be kept.
         """
         self._gang, self._placed, self._stop = gang, placed, stop
         job = gang.job
-        if job.placement.states_kept < 1:
-            raise ManifestError(
-                f"{job.output.ref}: placement.states_kept is {job.placement.states_kept}; keep at least 1"
-            )
         self._store, self._root = job.output.store, job.state
         self._schedule = digest_of(job.schedule.model_dump(mode="json"))
         batch, seed = job.schedule.global_batch_size, job.schedule.seed

@@ -1,12 +1,14 @@
 """InternVL-C and -G: who may see whom in QLLaMA, and what training relies on; with recorded weights and inputs."""
 
+import math
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from models.internvl import MAX_LOGIT_SCALE, ContrastiveObjective, InternVL
+from models.contrastive_objective import ContrastiveObjective
+from models.internvl import MAX_LOGIT_SCALE, InternVL
 from models.losses import caption_loss
 from models.official_config import internvl_of
 from models.renaming import below
@@ -139,5 +141,8 @@ def test_the_learned_scale_stays_below_a_hundred() -> None:
         "input_ids": data["summarize_input_ids"],
         "attention_mask": data["summarize_attention_mask"],
     }
-    losses = ContrastiveObjective(model)(batch)
-    assert losses["scale"].item() == pytest.approx(100) and model.logit_scale.item() == pytest.approx(MAX_LOGIT_SCALE)
+    objective = ContrastiveObjective(model)
+    assert objective(batch)["scale"].item() == pytest.approx(math.exp(9))
+    objective.after_step()
+    assert objective(batch)["scale"].item() == pytest.approx(100)
+    assert model.logit_scale.item() == pytest.approx(MAX_LOGIT_SCALE)

@@ -30,7 +30,7 @@ if sys.argv[1] == "checked":
     install_import_hook("models", "beartype.beartype")
 import torch
 from models.attention import attention
-from models.losses import info_nce
+from models.contrastive_loss import info_nce
 from models.packing import learned_places
 from models.pooling import AttentionPooling
 from models.qllama import causal_mask

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from infra.cluster import InlineCluster
 from infra.storage import Store
-from models.losses import info_nce
+from models.contrastive_loss import info_nce
 from stages.batches import generator_of, rows_of, share_of
 from stages.checkpoints import fetch
 from stages.manifest import Manifest, ManifestError
@@ -50,11 +50,14 @@ class Net(nn.Module):
         self.frozen = nn.Parameter(torch.ones(3), requires_grad=False)
         self.drop = 0.0
 
-    def forward(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+    def counts(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        return {}
+
+    def forward(self, batch: dict[str, Any], totals: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
         one = nn.functional.normalize(self.image(batch["pairs"][0]), dim=-1)
         other = nn.functional.normalize(self.text(batch["pairs"][1]), dim=-1)
         one = nn.functional.dropout(one, self.drop, self.training)
-        return {"loss": info_nce(one, other, self.scale.exp()), "scale": self.scale.detach()}
+        return {"loss": info_nce(one, other, self.scale.exp()).loss, "scale": self.scale.detach()}
 
 
 class Drawn:

@@ -91,8 +91,9 @@ class Forks:
         """
         assert self._process.stdin and self._process.stdout
         request = {
-            "store": str(store), "processes": processes, "placement": placement, "environment": {"TMPDIR": str(self._folder), **(environment or {})},
-            "job": job, "given": given, "log": str(self.log), "scratch": str(self._folder), "port": free_port(),
+            "store": str(store), "processes": processes, "placement": placement, "job": job, "given": given,
+            "environment": {"TMPDIR": str(self._folder), **(environment or {})},
+            "log": str(self.log), "scratch": str(self._folder), "port": free_port(),
         }  # fmt: skip
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()

@@ -118,7 +118,10 @@ def test_the_last_ones_and_the_best_stay(store: Store, tmp_path: Path) -> None:
     assert losses[worst] == history[worst - 1]["loss"]
 
 
-@pytest.mark.parametrize(("placement", "words"), [({"states_kept": 0}, "keep at least 1"), ({"best_metric": "x"}, "choose")])
+@pytest.mark.parametrize(
+    ("placement", "words"),
+    [({"states_kept": 0}, "at least 1"), ({"best_metric": "x"}, "choose"), ({"on_failed_save": "x"}, "go_on")],
+)
 def test_a_wish_that_cannot_be_met_is_refused(store: Store, tmp_path: Path, placement: Any, words: str) -> None:
     with pytest.raises(ManifestError, match=words):
         toy_run.make(store, tmp_path, placement)
@@ -161,10 +164,12 @@ def test_pieces_of_two_processes_fit_one_and_two_in_either_cut(
 
 def test_two_one_two_processes_see_the_same_samples_and_the_same_losses(forks: Forks, tmp_path: Path) -> None:
     straight, changing = tmp_path / "straight", tmp_path / "changing"
-    for folder, runs in ((straight, [(2, None)]), (changing, [(2, 4), (1, 7), (2, None)])):
+    moves = [(2, {"sharding": "fsdp2"}, 4), (1, {"micro_batch_size": 3}, 7), (2, {}, None)]
+    for folder, runs in ((straight, [(2, {}, None)]), (changing, moves)):
         folder.mkdir()
-        for processes, stop in runs:
-            codes = forks.run(folder, processes, noise=False, signal_at=stop and (stop, 15), trace=str(folder))
+        for processes, placement, stop in runs:
+            given = {"noise": False, "signal_at": stop and (stop, 15), "trace": str(folder)}
+            codes = forks.run(folder, processes, placement, **given)
             assert codes == [75 if stop else 0] * processes, forks.said()
 
     def told(folder: Path) -> tuple[dict[int, list[int]], list[float]]:

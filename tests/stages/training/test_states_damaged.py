@@ -87,7 +87,9 @@ def test_where_no_state_is_whole_the_next_move_is_named(store: Store, tmp_path: 
     two_states(store, tmp_path)
     for key in toy_run.state_keys(store, "safetensors"):
         flip(store, key)
-    with pytest.raises(ManifestError, match=r"no state of .* is whole \(.*sha256; .*sha256\); remove .* to train from"):
+    with pytest.raises(
+        ManifestError, match=r"no state of .* is whole \(.*sha256; .*sha256\); remove .* to train from"
+    ):
         toy_run.make(store, tmp_path)
     assert len(toy_run.state_keys(store, "/state.json")) == 2, "what is damaged is left for people to look at"
 
@@ -150,7 +152,9 @@ def test_a_full_disk_stops_or_not_as_told_and_the_state_before_stands(
         assert told["ended"] == "a power cut"
 
 
-@pytest.mark.parametrize("error", [RuntimeError("unexpected pos"), StorageError("full"), OSError(28, "No space left")])
+@pytest.mark.parametrize(
+    "error", [RuntimeError("unexpected pos"), StorageError("full"), OSError(28, "No space left")]
+)
 @pytest.mark.parametrize("policy", ["stop", "go_on"])
 def test_whatever_a_writer_raises_is_said(
     store: Store, tmp_path: Path, notes: list[str], monkeypatch: pytest.MonkeyPatch, error: Exception, policy: str

@@ -3,7 +3,7 @@
 import os
 import random
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from infra.cluster import InlineCluster
 from infra.storage import Store
-from models.losses import info_nce
+from models.objective import totals_of
 from stages.batches import generator_of
 from stages.checkpoints import fetch
 from stages.manifest import Manifest
@@ -61,15 +61,18 @@ class Net(nn.Module):
         self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
         self.register_buffer("scratch", torch.zeros(2), persistent=False)
 
-    def forward(self, batch: dict[str, Any], totals: Any = None) -> dict[str, Tensor]:
+    def counts(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {"rows": torch.tensor(float(len(batch["image"])))}
+
+    def forward(self, batch: Mapping[str, Tensor], totals: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
         image, text = self.image(batch["image"]), self.text(batch["text"])
         if self.given.noise:
             drawn = [random.random(), np.random.standard_normal(), float(torch.randn(()))]
-            image = image + 0.05 * torch.tensor(drawn).sum() * torch.linspace(-1, 1, 5)
+            image = image + 0.1 * torch.tensor(drawn).sum()
             image = nn.functional.dropout(image, 0.2, self.training)
         self.seen += len(image)
-        one, other = (nn.functional.normalize(each, dim=-1) for each in (image, text))
-        loss = info_nce(one, other, self.scale.exp())
+        totals = totals or totals_of(self, [batch])
+        loss = (self.scale.exp() * image - text).square().mean(dim=1).sum() / totals["rows"]
         self._note(loss)
         return {"loss": loss}
 

@@ -6,20 +6,20 @@ import os
 import subprocess
 import time
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import torch
 import toy_run
 from safetensors.torch import load_file, save_file
-from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
 from infra.storage import Store
+from stages.batches import share_of
 from stages.manifest import ManifestError
 from stages.training.gang import Gang
 from stages.training.job import Job
 from stages.training.pieces import named_tensors
+from stages.training.placing import Placed, place
 from stages.training.states import States
 from stages.training.stopping import StopRequest
 from stages.workspace import Placement
@@ -27,22 +27,18 @@ from stages.workspace import Placement
 NEW_USER, NEW_MOUNTS = 0x10000000, 0x00020000
 
 
-def states_of(store: Store, sharded: bool, scratch: Path) -> tuple[Gang, Any, States]:
-    """Return the toy's model and optimizer on these processes, whole or in shards, with one step taken."""
+def states_of(store: Store, sharded: bool, scratch: Path) -> tuple[Gang, Placed, States]:
+    """Return the toy's model and optimizer, placed on these processes."""
     parameters = toy_run.Parameters(noise=False)
-    gang = Gang(Job(toy_run.build, parameters, {}, toy_run.output_of(store), Placement(), "d" * 64))
+    placement = Placement(sharding="fsdp2" if sharded else "ddp")
+    gang = Gang(Job(toy_run.build, parameters, {}, toy_run.output_of(store), placement, "d" * 64))
     torch.manual_seed(1 + 100 * gang.processes)
-    task = toy_run.Toy(parameters)
-    if sharded:
-        # A scalar cannot be cut; all processes hold it, as the placing of the engine has it.
-        fully_shard(task.module, ignored_params={task.module.scale, task.module.frozen})
-    groups = task.groups(0.05)
-    placed = SimpleNamespace(bare=task.module, module=task.module, optimizer=torch.optim.AdamW(groups))
+    placed = place(gang, toy_run.Toy(parameters))
     scratch.mkdir(exist_ok=True)
-    return gang, placed, States(gang, placed, scratch, toy_run.SAMPLES, StopRequest())  # type: ignore[arg-type]
+    return gang, placed, States(gang, placed, scratch, toy_run.SAMPLES, StopRequest())
 
 
-def whole_tensors(placed: Any) -> dict[str, torch.Tensor]:
+def whole_tensors(placed: Placed) -> dict[str, torch.Tensor]:
     found = named_tensors(placed)
     return {name: (v.full_tensor() if isinstance(v, DTensor) else v).detach().clone() for name, v in found.items()}
 
@@ -50,10 +46,9 @@ def whole_tensors(placed: Any) -> dict[str, torch.Tensor]:
 def step_and_save(root: Path, sharded: bool) -> None:
     """Take a step, save, and leave beside it what each tensor was as a whole."""
     gang, placed, states = states_of(Store(str(root / "store")), sharded, root / f"scratch-{toy_run.rank()}")
-    placed.module(toy_run.Batches(toy_run.Parameters())(range(8), 0))["loss"].backward()
-    for parameter in () if sharded else placed.module.parameters():
-        if parameter.grad is not None:
-            parameter.grad = gang.accelerator.reduce(parameter.grad, "mean")
+    rows = share_of(range(8), gang.rank, gang.processes)
+    placed.backward(placed.module(toy_run.Batches(toy_run.Parameters())(rows, 0))["loss"])
+    placed.clip(1.0)
     placed.optimizer.step()
     states.restore()
     states.save(1, [{"loss": 1.0}])
