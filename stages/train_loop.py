@@ -33,7 +33,7 @@ from stages.training.placing import Placed, place
 from stages.training.publishing import curve_table, publish_checkpoint
 from stages.training.sharding import full_state
 from stages.training.states import States
-from stages.training.stopping import StopRequest, stop_requests
+from stages.training.stopping import stop_requests
 from stages.training.task import Metrics, Task
 from stages.workspace import Output, Progress, Workspace
 
@@ -92,8 +92,7 @@ def _work(config: dict[str, Any]) -> None:
     gang = None
     try:
         gang = Gang(job)
-        with stop_requests() as stop:
-            _loop(gang, here, stop)
+        _loop(gang, here)
     except ManifestError as error:
         # A refusal is final: trying again, as after a lost machine, would say the same.
         try:
@@ -106,14 +105,14 @@ def _work(config: dict[str, Any]) -> None:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _loop(gang: Gang, here: Workspace, stop: StopRequest) -> None:
+def _loop(gang: Gang, here: Workspace) -> None:
     job, schedule = gang.job, gang.job.schedule
     torch.manual_seed(schedule.seed)
     if gang.is_first:
         here.progress(0, schedule.steps, "steps", "reading data")
     task = gang.together(partial(job.build, job.parameters, here))
     placed = place(gang, task)
-    with closing(States(gang, placed, here.scratch, task.samples, stop)) as states:
+    with stop_requests() as stop, closing(States(gang, placed, here.scratch, task.samples, stop)) as states:
         history = _steps(gang, here, task, placed, states)
     if gang.is_first:
         here.progress(schedule.steps, schedule.steps, "steps", "measuring")

@@ -1,9 +1,7 @@
 """What a stopped run goes on from: saved at a step's boundary, whole or unknown, restored under any placement."""
 
-import json
 import logging
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,30 +9,19 @@ import torch
 from torch import Tensor
 
 from infra.storage import StoreUnavailable
-from stages.manifest import ManifestError, digest_of
+from stages.manifest import ManifestError
 from stages.training.gang import Gang, Refused
 from stages.training.pieces import own_pieces
 from stages.training.placing import Placed
-from stages.training.rng import rng_states, set_rng_states
-from stages.training.state_files import HISTORY, Damaged, Folder, Piece, State, find_states
-from stages.training.state_reader import Reading, opened
+from stages.training.restoring import Identity, Restored, Restorer
+from stages.training.rng import rng_states
+from stages.training.state_files import Folder, Piece
 from stages.training.state_writer import Keeping, Snapshot, Writer
 from stages.training.stopping import Stopped, StopRequest
 
 log = logging.getLogger(__name__)
 
 STOP, WRITTEN, FAILED = "stop_asked", "state_written", "state_failed"
-
-
-@dataclass(frozen=True)
-class Restored:
-    """Where a run goes on."""
-
-    step: int
-    """Steps that are done."""
-    history: list[dict[str, float]]
-    extras: dict[str, Any] = field(default_factory=dict)
-    """What other parts of the loop asked to keep, as they gave it to `save`."""
 
 
 class States:
@@ -57,12 +44,10 @@ class States:
         self._gang, self._placed, self._stop = gang, placed, stop
         job = gang.job
         self._store, self._root = job.output.store, job.state
-        self._schedule = digest_of(job.schedule.model_dump(mode="json"))
-        batch, seed = job.schedule.global_batch_size, job.schedule.seed
-        self._data = {"samples": samples, "seed": seed, "global_batch_size": batch}
+        self._identity = Identity.of(gang, samples)
+        self._restorer = Restorer(gang, placed, self._identity)
         self._writer = Writer(scratch)
         self._number = 0
-        self._refused: set[int] = set()
         self._snapshot: Snapshot | None = None
         self._writing: Future[None] | None = None
         self._publishing: Future[None] | None = None
@@ -71,34 +56,25 @@ class States:
         self.note = ""
         """What went wrong with states, for the progress line."""
 
-    def restore(self) -> Restored | None:
+    def restore(self, last_step: int | None = None) -> Restored | None:
         """Put the newest whole state into the model, its optimizer and the generators; None where there is none.
 
-        A damaged state is refused by its hashes before anything of it is parsed, and the one before it is taken.
+        A damaged state is refused by its hashes before anything of it is parsed, and the one before it is
+        taken. May be called again to roll back; the save in flight is waited for.
+
+        Args:
+            last_step: Take none of a later step. What is saved afterwards counts as newer than all that stands.
 
         Raises:
             ManifestError: There are states and none is whole, or it is one of another model or other data.
         """
-        found = find_states(self._store, self._root)
-        highest = max([0, *found.whole, *(each.number for each in found.partial)])
-        self._number = max(self._number, self._of_first(highest))
-        reasons: list[str] = []
-        number = self._of_first(max(found.whole, default=0))
-        while number:
-            reading, reason = self._open(found.whole.get(number), number)
-            if reading is not None:
-                with reading:
-                    return self._load(reading, reasons)
-            self._refused.add(number)
-            reasons.append(reason)
-            log.warning("state %d of %s is refused: %s", number, self._gang.job.output.ref, reason)
-            number = self._of_first(max((each for each in found.whole if each < number), default=0))
-        if reasons:
-            raise ManifestError(
-                f"no state of {self._gang.job.output.ref} is whole ({'; '.join(reasons)}); "
-                f"remove {self._root} to train from the start"
-            )
-        return None
+        self.settle()
+        restored = self._restorer.newest(last_step)
+        self._number = max(self._number, self._restorer.highest)
+        if restored is not None and self._restorer.reasons:
+            why = "; ".join(self._restorer.reasons)
+            self.note = f"; went on from step {restored.step}, a newer state is damaged: {why}"
+        return restored
 
     def save(self, step: int, history: list[dict[str, float]], extras: dict[str, Any] | None = None) -> None:
         """Copy the state after `step` steps and begin to write it; waits first for the save before it.
@@ -132,8 +108,8 @@ class States:
             generators=rng_states(),
             history=list(history),
             extras=dict(extras or {}),
-            schedule=self._schedule,
-            data=self._data,
+            schedule=self._identity.schedule,
+            data=self._identity.data,
         )
         self._writing = self._writer.write(self._snapshot, self._keeping())
 
@@ -220,48 +196,8 @@ class States:
     def _keeping(self) -> Keeping:
         placement = self._gang.job.placement
         return Keeping(
-            placement.states_kept, placement.best_metric, placement.best_is == "lower", frozenset(self._refused)
+            placement.states_kept,
+            placement.best_metric,
+            placement.best_is == "lower",
+            frozenset(self._restorer.refused),
         )
-
-    def _open(self, folder: Folder | None, number: int) -> tuple[Reading | None, str]:
-        """Verify all that this process needs of a state; None with the reason where any process found damage."""
-        reading, reason = None, "another process found it damaged"
-        try:
-            if folder is None:
-                raise Damaged(f"state {number} is missing")
-            reading = opened(folder, self._placed)
-        except Damaged as damage:
-            reason = str(damage)
-        damaged = torch.tensor(float(reading is None), device=self._gang.device)
-        if self._gang.mean({"damaged": damaged})["damaged"] > 0:
-            if reading is not None:
-                reading.close()
-            return None, reason
-        return reading, ""
-
-    def _load(self, reading: Reading, reasons: list[str]) -> Restored:
-        self._check(reading.state)
-        reading.fill(self._placed)
-        generators = [shard.generators for shard in reading.shards]
-        if len(generators) == self._gang.processes:
-            # Under another number of processes no generator has a successor: a step draws by its number instead.
-            set_rng_states(generators[self._gang.rank])
-        step = reading.state.step
-        if reasons:
-            self.note = f"; went on from step {step}, a newer state is damaged: {'; '.join(reasons)}"
-        log.info("%s goes on from step %d", self._gang.job.output.ref, step)
-        lines = reading.folder.checked(HISTORY, reading.state).splitlines()
-        return Restored(step, [json.loads(line) for line in lines], reading.shards[0].extras)
-
-    def _check(self, state: State) -> None:
-        if (state.schedule, state.data) != (self._schedule, self._data):
-            raise ManifestError(
-                f"the state in {self._root} is of another schedule or other data ({state.data}, now {self._data}); "
-                f"remove {self._root} to train from the start"
-            )
-
-    def _of_first(self, number: int) -> int:
-        """Return the first process's number to all of them."""
-        told = float(number if self._gang.is_first else 0)
-        mean = self._gang.mean({"number": torch.tensor(told, device=self._gang.device)})
-        return round(mean["number"] * self._gang.processes)

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import toy_run
 from forked_runs import Forks
-from training_jobs import restore_and_compare
+from training_jobs import restore_and_compare, states_of
 
 from infra.storage import Store
 from stages.batches import rows_of
 from stages.manifest import ManifestError, load
-from stages.training import pieces, state_reader, states
+from stages.training import pieces, restoring, state_reader
 from stages.training.pieces import Box
 from stages.training.schedule import Schedule
 from stages.training.state_files import find_states
@@ -44,7 +44,7 @@ def forget_the_schedule(patch: pytest.MonkeyPatch) -> None:
 
 
 def forget_the_generators(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(states, "set_rng_states", lambda found: None)
+    patch.setattr(restoring, "set_rng_states", lambda found: None)
 
 
 def forget_the_data(patch: pytest.MonkeyPatch) -> None:
@@ -127,6 +127,22 @@ def test_a_wish_that_cannot_be_met_is_refused(store: Store, tmp_path: Path, plac
         toy_run.make(store, tmp_path, placement)
 
 
+def test_a_roll_back_takes_an_earlier_state_and_what_follows_is_newer_than_what_was_left(
+    store: Store, tmp_path: Path
+) -> None:
+    half(store, tmp_path, stop_at=7)
+    _, _, found = states_of(store, False, tmp_path / "scratch", "")
+    newest, earlier = found.restore(), found.restore(last_step=5)
+    assert newest is not None and earlier is not None and (newest.step, earlier.step) == (6, 3)
+    assert earlier.history == newest.history[:3] and earlier.extras == {}
+    found.save(4, [*earlier.history, {"step": 4.0, "loss": 1.0}], {"guard": {"skipped": [[3, 9]]}})
+    found.settle()
+    again = found.restore()
+    assert again is not None and (again.step, again.extras) == (4, {"guard": {"skipped": [[3, 9]]}})
+    assert found.restore(last_step=2) is None
+    found.close()
+
+
 @pytest.mark.parametrize("hours", [-1, 1])
 def test_a_clock_that_jumps_changes_nothing(
     store: Store, tmp_path: Path, uninterrupted: dict[str, bytes], monkeypatch: pytest.MonkeyPatch, hours: int
@@ -137,13 +153,13 @@ def test_a_clock_that_jumps_changes_nothing(
     for number, key in enumerate(toy_run.state_keys(store)):
         os.utime(store.path(key), (0, real() - hours * 3600 * number))
     taken: list[int] = []
-    load_state = states.States._load
+    real_load = restoring.Restorer._load
 
-    def noted(self: states.States, reading: Any, reasons: list[str]) -> Any:
+    def noted(self: restoring.Restorer, reading: Any) -> Any:
         taken.append(reading.state.step)
-        return load_state(self, reading, reasons)
+        return real_load(self, reading)
 
-    monkeypatch.setattr(states.States, "_load", noted)
+    monkeypatch.setattr(restoring.Restorer, "_load", noted)
     assert whole(store, tmp_path) == uninterrupted
     assert taken == [6], "the newest by its number, whatever the files' dates say"
 
@@ -164,7 +180,7 @@ def test_pieces_of_two_processes_fit_one_and_two_in_either_cut(
 
 def test_two_one_two_processes_see_the_same_samples_and_the_same_losses(forks: Forks, tmp_path: Path) -> None:
     straight, changing = tmp_path / "straight", tmp_path / "changing"
-    moves = [(2, {"sharding": "fsdp2"}, 4), (1, {"micro_batch_size": 3}, 7), (2, {}, None)]
+    moves = [(2, {"sharding": "fsdp2"}, 4), (1, {"micro_batch_size": 2}, 7), (2, {}, None)]
     for folder, runs in ((straight, [(2, {}, None)]), (changing, moves)):
         folder.mkdir()
         for processes, placement, stop in runs:

@@ -15,7 +15,7 @@ from torch.distributed.tensor import DTensor
 
 from infra.storage import Store
 from stages.batches import share_of
-from stages.manifest import ManifestError
+from stages.manifest import ManifestError, digest_of
 from stages.training.gang import Gang
 from stages.training.job import Job
 from stages.training.pieces import named_tensors
@@ -27,11 +27,11 @@ from stages.workspace import Placement
 NEW_USER, NEW_MOUNTS = 0x10000000, 0x00020000
 
 
-def states_of(store: Store, sharded: bool, scratch: Path) -> tuple[Gang, Placed, States]:
+def states_of(store: Store, sharded: bool, scratch: Path, digest: str = "d" * 64) -> tuple[Gang, Placed, States]:
     """Return the toy's model and optimizer, placed on these processes."""
     parameters = toy_run.Parameters(noise=False)
     placement = Placement(sharding="fsdp2" if sharded else "ddp")
-    gang = Gang(Job(toy_run.build, parameters, {}, toy_run.output_of(store), placement, "d" * 64))
+    gang = Gang(Job(toy_run.build, parameters, {}, toy_run.output_of(store), placement, digest or digest_of({})))
     torch.manual_seed(1 + 100 * gang.processes)
     placed = place(gang, toy_run.Toy(parameters))
     scratch.mkdir(exist_ok=True)
