@@ -101,6 +101,11 @@ def _work(config: dict[str, Any]) -> None:
             raise error from full
     except Refused:
         pass
+    except RuntimeError as error:
+        lost = gang.lost(error) if gang is not None else None
+        if lost is None:
+            raise
+        raise lost from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
@@ -110,14 +115,15 @@ def _loop(gang: Gang, here: Workspace) -> None:
     torch.manual_seed(schedule.seed)
     if gang.is_first:
         here.progress(0, schedule.steps, "steps", "reading data")
-    task = gang.together(partial(job.build, job.parameters, here))
+    task = gang.together(partial(job.build, job.parameters, here), patient=True)
     placed = place(gang, task)
     with stop_requests() as stop, closing(States(gang, placed, here.scratch, task.samples, stop)) as states:
         history = _steps(gang, here, task, placed, states)
     if gang.is_first:
         here.progress(schedule.steps, schedule.steps, "steps", "measuring")
     weights = full_state(placed.bare) if placed.sharded else None
-    gang.together(partial(_finish, gang, here, task, history, weights) if gang.is_first else _nothing)
+    finish = partial(_finish, gang, here, task, history, weights) if gang.is_first else _nothing
+    gang.together(finish, patient=True)
 
 
 def _steps(gang: Gang, here: Workspace, task: Task, placed: Placed, states: States) -> list[Metrics]:
@@ -131,7 +137,7 @@ def _steps(gang: Gang, here: Workspace, task: Task, placed: Placed, states: Stat
     history: list[Metrics] = restored.history if restored else []
     placed.module.train()
     for step in steps(gang, task, restored.step if restored else 0):
-        gang.seed(step.number)
+        gang.begin(step.number)
         history.append(_one(gang, placed, step, states))
         done = step.number + 1
         if gang.is_first:
@@ -164,8 +170,7 @@ def _one(gang: Gang, placed: Placed, step: Step, states: States) -> Metrics:
             f"(samples {step.rows[:8]} ...); lower the learning rate ({schedule.learning_rate:g}) "
             "or look at these samples"
         )
-    placed.optimizer.step()
-    placed.optimizer.zero_grad(set_to_none=True)
+    placed.step()
     record = {"step": step.number + 1, "lr": rate, "grad_norm": norm, **values}
     return {name: float(f"{value:.6g}") for name, value in record.items()}
 

@@ -51,6 +51,14 @@ class Placed:
             return clip_shards(self.trained, max_norm)
         return nn.utils.clip_grad_norm_(self.trained, max_norm)
 
+    def step(self) -> None:
+        """Move the weights, and let go of the gradients."""
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        # What an objective keeps in bounds, such as the logit scale.
+        if after := getattr(self.bare, "after_step", None):
+            after()
+
 
 def place(gang: Gang, task: Task) -> Placed:
     """Put a task's model onto the devices and give it its optimizer.

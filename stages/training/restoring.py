@@ -3,6 +3,7 @@
 import json
 import logging
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -86,20 +87,25 @@ class Restorer:
         return None
 
     def _open(self, folder: Folder | None, number: int) -> tuple[Reading | None, str]:
-        """Verify all that this process needs of a state; None with the reason where any process found damage."""
-        reading, reason = None, "another process found it damaged"
-        try:
-            if folder is None:
-                raise Damaged(f"state {number} is missing")
-            reading = opened(folder, self._placed)
-        except Damaged as damage:
-            reason = str(damage)
+        """Verify all that this process needs of a state; None with the reason where any process found damage.
+
+        Hashing takes the processes as long as it takes: they wait for each other patiently.
+        """
+        reading, reason = self._gang.together(partial(self._verified, folder, number), patient=True)
         damaged = torch.tensor(float(reading is None), device=self._gang.device)
         if self._gang.mean({"damaged": damaged})["damaged"] > 0:
             if reading is not None:
                 reading.close()
-            return None, reason
+            return None, reason or "another process found it damaged"
         return reading, ""
+
+    def _verified(self, folder: Folder | None, number: int) -> tuple[Reading | None, str]:
+        if folder is None:
+            return None, f"state {number} is missing"
+        try:
+            return opened(folder, self._placed), ""
+        except Damaged as damage:
+            return None, str(damage)
 
     def _load(self, reading: Reading) -> Restored:
         self._check(reading.state)

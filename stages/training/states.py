@@ -144,9 +144,7 @@ class States:
     def settle(self) -> None:
         """Wait until the save in flight is published, or known to have failed: the same on all processes."""
         for _ in ("written", "published"):
-            for work in (self._writing, self._publishing):
-                if work is not None:
-                    work.exception()
+            self._gang.together(self._wait, patient=True)
             self.heed(self._gang.mean(self.signals()))
 
     def leave(self, step: int, history: list[dict[str, float]], extras: dict[str, Any] | None = None) -> None:
@@ -170,6 +168,11 @@ class States:
         for work in (self._writing, self._publishing):
             if work is not None and (error := work.exception()) is not None:
                 log.error("the last state of %s was not saved: %s", self._gang.job.output.ref, error)
+
+    def _wait(self) -> None:
+        for work in (self._writing, self._publishing):
+            if work is not None:
+                work.exception()
 
     def _failed(self) -> None:
         """Say that a state was not saved, then stop or go on as the placement wants it."""

@@ -3,10 +3,9 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -15,8 +14,12 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from infra.storage import Store
+from models.config import InternVLConfig, TextConfig, VisionConfig
+from models.contrastive_loss import info_nce
+from models.contrastive_objective import ContrastiveObjective
 from models.grad_cache import accumulate
-from models.losses import gather, info_nce
+from models.internvl import InternVL
+from models.losses import gather
 from models.objective import Joint, JointObjective, totals_of
 from stages.batches import generator_of
 from stages.ref import Ref
@@ -28,10 +31,33 @@ from stages.training.placing import Placed, place
 from stages.training.schedule import Schedule
 from stages.training.sharding import full_state
 from stages.training.task import Finished, parameter_groups
-from stages.workspace import Output, Placement, Workspace
+from stages.workspace import Output, Placement, Sharding, Workspace
 
 ROOT = Path(__file__).parents[3]
 SAMPLES, WIDTH = 40, 6
+SMALL = InternVLConfig(
+    vision=VisionConfig(
+        image_size=16,
+        patch_size=8,
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=24,
+        initializer_factor=1.0,
+    ),
+    text=TextConfig(
+        vocab_size=24,
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        intermediate_size=24,
+    ),
+    embed_dim=8,
+    attn_pool_num_heads=2,
+    num_query_token=3,
+    context_length=8,
+)
 
 
 class Parameters(BaseModel):
@@ -88,7 +114,7 @@ class Pairs(JointObjective):
         return {"one": F.normalize(one, dim=-1), "other": F.normalize(other, dim=-1), "scale": self.scale.exp()}
 
     def joint(self, features: Mapping[str, Tensor]) -> Joint:
-        loss = info_nce(features["one"], features["other"], features["scale"])
+        loss = info_nce(features["one"], features["other"], features["scale"]).loss
         nearest = gather(features["other"].detach()).mean(dim=0).expand(features["one"].shape[0], -1)
         return Joint({"loss": loss}, {"nearest": nearest})
 
@@ -103,13 +129,47 @@ class Pairs(JointObjective):
         return {"loss": (features["one"] * context["nearest"]).sum() / totals["rows"]}
 
 
+class Thrice(nn.Module):
+    """InternVL-G's layers, each run several times in a step, behind frozen towers; a mean over rows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = InternVL(SMALL)
+        self.model.vision_model.requires_grad_(False)
+        for name, parameter in self.model.qllama.named_parameters():
+            parameter.requires_grad_("cross" in name)
+        for unused in (self.model.clip_projector, self.model.text_projection, self.model.logit_scale):
+            unused.requires_grad_(False)
+
+    def counts(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {"rows": torch.tensor(float(batch["input_ids"].shape[0]))}
+
+    def forward(self, batch: Mapping[str, Tensor], totals: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+        model, ids, mask = self.model, batch["input_ids"], batch["attention_mask"]
+        vision = model.see(batch["pixel_values"])
+        hidden, cache = model.ask(vision)
+        terms = model.pool_queries(hidden).square()[:, 0] + model.match(vision, ids, mask)[:, 0].square()
+        terms = terms + model.describe(cache, ids, mask).square().mean(dim=(1, 2))
+        return {"loss": terms.sum() / (totals or totals_of(self, [batch]))["rows"]}
+
+
+OBJECTIVES: dict[str, Callable[[], nn.Module]] = {
+    "plain": Plain,
+    "pairs": Pairs,
+    "contrastive": lambda: ContrastiveObjective(InternVL(SMALL, generative=False)),
+    "thrice": Thrice,
+}
+
+
 class Drawn:
     """A task on random numbers that belong to their rows."""
 
     samples = SAMPLES
 
     def __init__(self, parameters: Parameters) -> None:
-        self.module: nn.Module = {"plain": Plain, "pairs": Pairs}[parameters.kind]()
+        self.module: nn.Module = OBJECTIVES[parameters.kind]()
+        if parameters.kind == "contrastive":
+            self.module.model.qllama.lm_head.requires_grad_(False)
 
     def groups(self, weight_decay: float) -> list[dict[str, Any]]:
         return parameter_groups(self.module.named_parameters(), weight_decay)
@@ -119,7 +179,16 @@ class Drawn:
             return torch.stack([torch.from_numpy(generator_of(kind, row).normal(size=WIDTH)).float() for row in rows])
 
         tokens = torch.tensor([1.0 + row % 7 for row in rows])
-        return {"image": drawn("image"), "text": drawn("text"), "tokens": tokens}
+        ids = (drawn("text").abs() * 9).long() % 24
+        pictures = drawn("image").repeat(1, 128).view(-1, 3, 16, 16)
+        return {
+            "image": drawn("image"),
+            "text": drawn("text"),
+            "tokens": tokens,
+            "pixel_values": pictures,
+            "input_ids": ids,
+            "attention_mask": torch.ones_like(ids),
+        }
 
     def finish(self) -> Finished:
         return Finished({"model.bin": b""})
@@ -156,8 +225,7 @@ def three_steps(job: Job) -> dict[str, Any]:
         found["norms"].append(float(placed.clip(job.schedule.max_grad_norm)))
         found["losses"].append(gang.mean({"loss": losses["loss"]})["loss"])
         found["rows"].append(step.rows)
-        placed.optimizer.step()
-        placed.optimizer.zero_grad(set_to_none=True)
+        placed.step()
     kinds = {name: type(p).__name__ for name, p in placed.bare.named_parameters()}
     states = {id(parameter) for parameter in placed.optimizer.state}
     return {
@@ -196,24 +264,38 @@ def finished(running: list["subprocess.Popen[str]"]) -> None:
     assert [process.returncode for process in running] == [0] * len(running), "\n".join(errors)[-4000:]
 
 
-MICRO = (1, 2, None)
-CASES = {
-    f"{kind}-{sharding}-{micro}": (kind, Placement(sharding=sharding, micro_batch_size=micro))
-    for kind in ("plain", "pairs")
-    for sharding in ("ddp", "fsdp2")
-    for micro in MICRO
-}
+class Case(NamedTuple):
+    """One way to run one objective."""
+
+    kind: str
+    sharding: Sharding
+    micro_batch_size: int | None
+    optimizer: Literal["adamw", "stable_adamw"] = "adamw"
+
+    def __str__(self) -> str:
+        return "-".join(map(str, self))
+
+    def run(self, folder: Path) -> dict[str, Any]:
+        placement = Placement(sharding=self.sharding, micro_batch_size=self.micro_batch_size)
+        rate = 0.02 if self.kind in ("plain", "pairs") else 0.002
+        return three_steps(job_of(folder, self.kind, placement, optimizer=self.optimizer, learning_rate=rate))
+
+    def alone(self) -> "Case":
+        """Return the same on one process, all rows at once."""
+        return self._replace(sharding="ddp", micro_batch_size=None)
+
+
+CASES = [
+    *(Case(kind, how, size) for kind in ("plain", "pairs") for how in ("ddp", "fsdp2") for size in (1, 2, None)),
+    *(Case(kind, how, 2) for kind in ("contrastive", "thrice") for how in ("ddp", "fsdp2")),
+    *(Case("contrastive", how, None) for how in ("ddp", "fsdp2")),
+    *(Case("pairs", how, 2, "stable_adamw") for how in ("ddp", "fsdp2")),
+]
 
 
 def all_cases(folder: Path) -> None:
     """Run every case and leave what the first process found."""
-    for optimizer in ("adamw", "stable_adamw"):
-        for name, (kind, placement) in CASES.items():
-            found = three_steps(job_of(folder, kind, placement, optimizer=optimizer))
-            if os.environ["RANK"] == "0":
-                torch.save(found, folder / f"{name}-{optimizer}.pt")
-
-
-def alone(kind: str, folder: Path, micro_batch_size: int | None = None, **given: Any) -> dict[str, Any]:
-    """Return what one process gives."""
-    return three_steps(job_of(folder, kind, replace(Placement(), micro_batch_size=micro_batch_size), **given))
+    for case in CASES:
+        found = case.run(folder)
+        if os.environ["RANK"] == "0":
+            torch.save(found, folder / f"{case}.pt")
