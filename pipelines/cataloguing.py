@@ -91,6 +91,7 @@ def _is_of(checkpoint: Checkpoint, recipe: RecipeName, wanted: dict[str, dict[st
 
 def _table(found: list[Checkpoint]) -> Table:
     table = Table("checkpoint", "step", "parameters", "bytes", "data", "metrics")
+    table.columns[0].no_wrap = True  # a name is copied from here
     for column in table.columns[1:4]:
         column.justify = "right"
     for each in found:
