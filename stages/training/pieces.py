@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor, Replicate
 from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
+from stages.manifest import ManifestError
 from stages.training.placing import Placed
 
 MODULE, OPTIMIZER = "module", "optimizer"
@@ -105,9 +106,18 @@ def weights(module: torch.nn.Module) -> dict[str, Tensor]:
 
 
 def named_tensors(placed: Placed) -> dict[str, Tensor]:
-    """Return everything that a restart needs as tensors: weights, and what the optimizer remembers of each."""
+    """Return everything that a restart needs as tensors: weights, and what the optimizer remembers of each.
+
+    Raises:
+        ManifestError: The optimizer remembers in a layout of its own.
+    """
     found, names = weights(placed.bare), parameter_names(placed.bare)
     for parameter, memory in bare_optimizer(placed).state.items():
+        if parameter not in names:
+            raise ManifestError(
+                "this optimizer remembers other tensors than the model's (DeepSpeed does), which no state can hold; "
+                "choose placement sharding fsdp2, or a checkpoint_steps above the schedule's steps"
+            )
         for kind, value in memory.items():
             found[f"{OPTIMIZER}/{kind}/{names[parameter]}"] = torch.as_tensor(value)
     return found
