@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import toy_run
 from forked_runs import Forks
 from training_jobs import restore_and_compare, states_of
@@ -201,6 +202,14 @@ def test_two_one_two_processes_see_the_same_samples_and_the_same_losses(forks: F
     (rows, losses), (changed, moved) = told(straight), told(changing)
     assert changed == rows and sorted(rows) == list(range(toy_run.STEPS))
     assert moved == pytest.approx(losses, rel=1e-5)
+
+
+def test_an_optimizer_with_a_layout_of_its_own_is_refused(store: Store, tmp_path: Path) -> None:
+    _, placed, found = states_of(store, False, tmp_path / "scratch")
+    pieces.bare_optimizer(placed).state[torch.zeros(9)] = {"exp_avg": torch.zeros(9)}
+    with pytest.raises(ManifestError, match="choose placement sharding fsdp2"):
+        found.save(1, [{"loss": 1.0}])
+    found.close()
 
 
 def test_boxes_meet_where_both_are() -> None:
