@@ -115,10 +115,10 @@ class States:
 
     def signals(self) -> dict[str, Tensor]:
         """Return what this process has to say to the others, to be averaged with the step's scalars."""
-        works = [each for each in (self._writing, self._publishing) if each is not None and each.done()]
-        failed = any(each.exception() is not None for each in works)
-        written = self._writing is not None and self._writing.done() and not failed
-        values = {STOP: bool(self._stop), WRITTEN: written, FAILED: failed}
+        # Each work is asked once: one that ends between two questions would be neither failed nor written.
+        done = [work for work in (self._writing, self._publishing) if work is not None and work.done()]
+        failed = any(work.exception() is not None for work in done)
+        values = {STOP: bool(self._stop), WRITTEN: self._writing in done and not failed, FAILED: failed}
         return {name: torch.tensor(float(value), device=self._gang.device) for name, value in values.items()}
 
     def heed(self, values: dict[str, float]) -> None:
@@ -138,8 +138,8 @@ class States:
             if self._gang.is_first and self._gang.processes > 1 and self._snapshot is not None:
                 self._publishing = self._writer.publish(self._snapshot, self._keeping())
             self._snapshot = None
-        elif self._publishing is not None and self._publishing.done():
-            self._publishing = None
+        elif self._publishing is not None and self._publishing.done() and self._publishing.exception() is None:
+            self._publishing = None  # one that failed since `signals` says so with the next step
 
     def settle(self) -> None:
         """Wait until the save in flight is published, or known to have failed: the same on all processes."""

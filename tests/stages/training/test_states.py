@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import time
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from stages.training import pieces, restoring, state_reader
 from stages.training.pieces import Box
 from stages.training.schedule import Schedule
 from stages.training.state_files import find_states
+from stages.training.states import FAILED, WRITTEN
 
 SCHEDULE = toy_run.SCHEDULE
 
@@ -209,6 +211,31 @@ def test_an_optimizer_with_a_layout_of_its_own_is_refused(store: Store, tmp_path
     pieces.bare_optimizer(placed).state[torch.zeros(9)] = {"exp_avg": torch.zeros(9)}
     with pytest.raises(ManifestError, match="choose placement sharding fsdp2"):
         found.save(1, [{"loss": 1.0}])
+    found.close()
+
+
+class EndsBetween(Future[None]):
+    """A work that fails just after it was asked whether it is done."""
+
+    def done(self) -> bool:
+        ended = super().done()
+        if not ended:
+            self.set_exception(OSError("full"))
+        return ended
+
+
+@pytest.mark.parametrize("which", ["_writing", "_publishing"])
+def test_a_work_that_fails_between_two_questions_is_not_taken_for_done(
+    store: Store, tmp_path: Path, which: str
+) -> None:
+    gang, _, found = states_of(store, False, tmp_path / "scratch")
+    setattr(found, which, EndsBetween())
+    values = gang.mean(found.signals())
+    assert (values[WRITTEN], values[FAILED]) == (0.0, 0.0)
+    found.heed(values)
+    assert gang.mean(found.signals())[FAILED] == 1.0, "and it is told with the next step"
+    with pytest.raises(ManifestError, match="was not saved: full"):
+        found.settle()
     found.close()
 
 
