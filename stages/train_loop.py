@@ -11,6 +11,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,11 @@ import torch
 
 from infra.cluster import InlineCluster
 from infra.gang import GangSize
+from infra.storage import StorageError
 from models.grad_cache import accumulate
 from models.objective import SAMPLE_LOSS, totals_of
 from stages.checkpoints import FINAL
 from stages.manifest import Manifest, ManifestError, digest_of
-from stages.training import states
 from stages.training.accumulating import check
 from stages.training.audit import rows_digest
 from stages.training.gang import Gang, Refused
@@ -34,6 +35,8 @@ from stages.training.order import Order
 from stages.training.placing import Placed, place
 from stages.training.publishing import curve_table, publish_checkpoint
 from stages.training.sharding import full_state
+from stages.training.states import States
+from stages.training.stopping import stop_requests
 from stages.training.task import Metrics, Task
 from stages.workspace import Output, Placement, Progress, Workspace
 
@@ -105,7 +108,10 @@ def _work(config: dict[str, Any]) -> None:
         _loop(gang, here)
     except ManifestError as error:
         # A refusal is final: trying again, as after a lost machine, would say the same.
-        job.output.store.write(job.refusal, str(error).encode())
+        try:
+            job.output.store.write(job.refusal, str(error).encode())
+        except StorageError as full:
+            raise error from full
     except Refused:
         pass
     except RuntimeError as error:
@@ -124,25 +130,9 @@ def _loop(gang: Gang, here: Workspace) -> None:
         here.progress(0, schedule.steps, "steps", "reading data")
     task = gang.together(partial(job.build, job.parameters, here), patient=True)
     order = gang.together(partial(order_of, gang, task, here.opened))
-    state = states.restore(job)
-    history: list[Metrics] = []
-    first = 0
-    if state is not None:
-        task.module.load_state_dict(state["module"], strict=False)
-        history, first = state["history"], state["step"]
     placed = place(gang, task)
-    if state is not None:
-        placed.optimizer.load_state_dict(state["optimizer"])
-    placed.module.train()
-    for step in steps(gang, task, order, first):
-        gang.begin(step.number)
-        last = history[-1]["rows_digest"] if history else 0.0
-        history.append({**_one(gang, placed, step), "rows_digest": rows_digest(last, step.rows)})
-        done = step.number + 1
-        if gang.is_first:
-            here.progress(done, schedule.steps, "steps", f"loss {history[-1]['loss']:.3f}")
-            if done % job.placement.checkpoint_steps == 0 and done < schedule.steps:
-                states.save(job, placed.bare, placed.optimizer, history, done)
+    with stop_requests() as stop, closing(States(gang, placed, here.scratch, order, stop)) as states:
+        history = _steps(gang, here, task, order, placed, states)
     if gang.is_first:
         here.progress(schedule.steps, schedule.steps, "steps", "measuring")
     weights = full_state(placed.bare) if placed.sharded else None
@@ -150,7 +140,31 @@ def _loop(gang: Gang, here: Workspace) -> None:
     gang.together(finish, patient=True)
 
 
-def _one(gang: Gang, placed: Placed, step: Step) -> Metrics:
+def _steps(gang: Gang, here: Workspace, task: Task, order: Order, placed: Placed, states: States) -> list[Metrics]:
+    """Take the steps that are left, and return what all of them measured.
+
+    Raises:
+        Stopped: A process was asked to stop; the state is saved.
+    """
+    job, schedule = gang.job, gang.job.schedule
+    restored = states.restore()
+    history: list[Metrics] = restored.history if restored else []
+    placed.module.train()
+    for step in steps(gang, task, order, restored.step if restored else 0):
+        gang.begin(step.number)
+        last = history[-1]["rows_digest"] if history else 0.0
+        history.append({**_one(gang, placed, step, states), "rows_digest": rows_digest(last, step.rows)})
+        done = step.number + 1
+        if gang.is_first:
+            here.progress(done, schedule.steps, "steps", f"loss {history[-1]['loss']:.3f}{states.note}")
+        if done < schedule.steps and states.stopping:
+            states.leave(done, history)
+        if done < schedule.steps and done % job.placement.checkpoint_steps == 0:
+            states.save(done, history)
+    return history
+
+
+def _one(gang: Gang, placed: Placed, step: Step, states: States) -> Metrics:
     """Take one optimizer step and return what it measured.
 
     Raises:
@@ -162,7 +176,9 @@ def _one(gang: Gang, placed: Placed, step: Step) -> Metrics:
     totals = totals_of(placed.objective, step.micro_batches)
     losses = accumulate(placed.module, step.micro_batches, totals, placed.backward, placed.no_sync)
     norm = float(placed.clip(schedule.max_grad_norm))
-    values = gang.mean({name: value for name, value in losses.items() if name != SAMPLE_LOSS})
+    scalars = {name: value for name, value in losses.items() if name != SAMPLE_LOSS}
+    values = gang.mean({**scalars, **states.signals()})
+    states.heed(values)
     if not all(map(math.isfinite, [*values.values(), norm])):
         raise ManifestError(
             f"{gang.job.output.ref}: loss or gradient is not finite at step {step.number + 1} "

@@ -107,6 +107,13 @@ class Placement:
     collective_timeout_seconds: float = 600.0
     """How long a step waits for a process that does not answer."""
     checkpoint_steps: int = 50
+    states_kept: int = 2
+    """Newest states of a running training that stay; fewer are never left by a removal."""
+    best_metric: str | None = None
+    """A number that each step measures (`loss`): the state with the best one stays too."""
+    best_is: Literal["lower", "higher"] = "lower"
+    on_failed_save: Literal["stop", "go_on"] = "stop"
+    """What a training does whose state cannot be written (a full disk); it says so loudly either way."""
     drift_patience_seconds: float = 1800.0
     cache_bytes: int | None = None
     """Larger shards are read from the store by range, and so much of them is kept on disk; None copies all."""
@@ -127,6 +134,15 @@ class Placement:
             raise ManifestError(f"micro_batch_size {self.micro_batch_size} must be at least 1, or left out")
         if self.collective_timeout_seconds <= 0:
             raise ManifestError(f"collective_timeout_seconds {self.collective_timeout_seconds} must be above 0")
+        if self.checkpoint_steps < 1 or self.states_kept < 1:
+            raise ManifestError(
+                f"checkpoint_steps {self.checkpoint_steps} and states_kept {self.states_kept} must be at least 1"
+            )
+        if self.best_is not in ("lower", "higher") or self.on_failed_save not in ("stop", "go_on"):
+            raise ManifestError(
+                f"best_is {self.best_is!r} must be lower or higher, and on_failed_save {self.on_failed_save!r} "
+                "stop or go_on"
+            )
 
 
 class Opened(NamedTuple):

@@ -181,7 +181,7 @@ def test_a_run_that_crashed_ends_as_one_that_did_not(
     whole, whole_history = read(store, make(store, tmp_path, how, "whole"), tmp_path / "whole")
     with pytest.raises(SystemExit, match="power cut"):
         make(store, tmp_path, how, "resumed", crash_before=crash_before)
-    states = [key for key in store.keys("checkpoints/contrastive/resumed") if key.endswith(".pt")]
+    states = [key for key in store.keys("checkpoints/contrastive/resumed") if key.endswith("state.json")]
     assert len(states) == crash_before // 4
     resumed, history = read(store, make(store, tmp_path, how, "resumed"), tmp_path / "resumed")
     assert history == whole_history
@@ -191,11 +191,11 @@ def test_a_run_that_crashed_ends_as_one_that_did_not(
 def test_a_damaged_state_is_refused(store: Store, tmp_path: Path) -> None:
     with pytest.raises(SystemExit):
         make(store, tmp_path, crash_before=6)
-    (state,) = [key for key in store.keys("checkpoints/contrastive/t") if key.endswith(".pt")]
+    (state,) = [key for key in store.keys("checkpoints/contrastive/t") if key.endswith("state.json")]
     data = bytearray(store.read(state))
     data[len(data) // 2] ^= 1
     store.write(state, bytes(data))
-    with pytest.raises(ManifestError, match="is damaged; remove"):
+    with pytest.raises(ManifestError, match=r"state.json cannot be read.*remove .* to train from the start"):
         make(store, tmp_path)
 
 
