@@ -93,7 +93,8 @@ def train_steps(recipe: Recipe, version: str) -> list[Step]:
     The drawn world needs no data for its language: that step then waits for nothing.
     """
     build = _Builder(recipe, version)
-    from_captions = ["shards/clean"] if not recipe.language.documents else []
+    given = recipe.language.documents or recipe.language.pretrained is not None
+    from_captions = [] if given else ["shards/clean"]
     build.add("language", "checkpoints/language", recipe.language, from_captions)
     build.add("contrastive", CONTRASTIVE, recipe.contrastive, [recipe.contrastive.shards, "checkpoints/language"])
     build.add("generative", GENERATIVE, recipe.generative, [recipe.generative.shards, CONTRASTIVE])

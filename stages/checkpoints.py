@@ -7,7 +7,7 @@ from typing import Any
 
 from infra.storage import Store
 from stages.manifest import Ledger, Manifest, Part
-from stages.workspace import Output, read_file
+from stages.workspace import Output, copy_file
 
 FINAL = "final"
 
@@ -28,7 +28,7 @@ def fetch(store: Store, checkpoint: Manifest, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for role, file in checkpoint.parts[0].files.items():
         name = checkpoint.parts[0].facts.get("names", {}).get(role, Path(file.name).name)
-        (folder / name).write_bytes(read_file(store, checkpoint, file))
+        copy_file(store, checkpoint, file, folder / name)
     return folder
 
 

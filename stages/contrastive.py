@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 
 from models.config import TextConfig
 from models.contrastive_objective import ContrastiveObjective
 from models.internvl import InternVL, clamp_logit_scale
 from models.learning_rates import LearningRates
 from models.qllama import LlamaForCausalLM
+from models.renaming import fill
 from stages.batches import ShardedSamples
 from stages.checkpoints import fetch
 from stages.contrastive_parameters import Parameters, config_of
@@ -26,6 +27,7 @@ from stages.pair_measures import language_loss, measured_retrieval
 from stages.pairs import Texts, shards_of, training_rows
 from stages.train_loop import train
 from stages.training.task import Finished, Metrics, Task, parameter_groups
+from stages.weight_files import open_weights
 from stages.workspace import Output, Workspace
 
 __all__ = ["VERSION", "ContrastiveTask", "Parameters", "packed", "run"]
@@ -48,7 +50,7 @@ class ContrastiveTask:
             # All processes start from the same weights, whatever was drawn before.
             torch.manual_seed(seed)
             self.model = InternVL(self.config, generative=False)
-        self.model.qllama.load_state_dict(load_file(language / "model.safetensors"))
+        fill(self.model.qllama, open_weights(language), "the language model")
         self.model.qllama.lm_head.requires_grad_(False)
         if not parameters.text_learning_rate_scale:
             self.model.qllama.requires_grad_(False)
@@ -82,7 +84,7 @@ class ContrastiveTask:
         pictures = self.batches.pictures(self.parameters.image_size)
         found = measured_retrieval(self.model, self.model.encode_image, pictures, texts, self.held_out, captions)
         before = LlamaForCausalLM(self.config.text).to(self.model.logit_scale.device)
-        before.load_state_dict(load_file(self.language / "model.safetensors"))
+        fill(before, open_weights(self.language), "the language model")
         found["language_loss_before"] = language_loss(before, texts, captions)
         found["language_loss_after"] = language_loss(self.model.qllama, texts, captions)
         return {name: round(value, 4) for name, value in found.items()}

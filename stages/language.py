@@ -1,11 +1,12 @@
-"""Train a small text-only decoder, where no pre-trained LLaMA is given.
+"""Take a pre-trained language model, or train a small text-only decoder where none is given.
 
-The paper starts from a pre-trained multilingual LLaMA-7B (arXiv:2312.14238, section 3.2). At the
-size of a laptop there is none, so this stage makes one: it learns to describe, to translate a
+The paper starts from a pre-trained multilingual LLaMA-7B (arXiv:2312.14238, section 3.2). Where
+one is given, this stage takes it over (`stages.pretrained_language`). At the size of a laptop there is none, so it makes one: it learns to describe, to translate a
 description and to answer questions about it, from text alone.
 """
 
 import json
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from models.qllama import LlamaForCausalLM
 from stages.batches import ShardedSamples, open_samples
 from stages.language_data import LanguageBatches, Text, scene_texts
 from stages.manifest import Manifest, ManifestError
+from stages.pretrained_language import look, take
 from stages.prompts import all_prompts
 from stages.sources.scenes import Split
 from stages.tokenizer import train_tokenizer
@@ -42,6 +44,18 @@ class Parameters(BaseModel):
     documents: int = Field(
         default=16000, ge=0, description="Texts about drawn scenes; 0 learns from the captions of shards/clean."
     )
+    pretrained: str | None = Field(
+        default=None,
+        description="A LLaMA, Qwen2, InternLM2 or Phi-3 to take instead of training one: a folder that all machines "
+        "see, with safetensors, config.json and tokenizer.json, or a name on the Hugging Face hub.",
+    )
+    pretrained_shape: TextConfig | None = Field(
+        default=None,
+        description="Its shape, which a plan counts by; read from the folder at start where it is there.",
+    )
+    pretrained_digest: str | None = Field(
+        default=None, description="Hash of what the folder says of itself; filled in at start."
+    )
     world_seed: int = Field(default=0, description="Seed of the drawn world.")
     held_out: int = Field(default=200, ge=1, description="Texts kept aside to measure on.")
     vocab_size: int = Field(default=700, ge=300, description="Most entries of the tokenizer.")
@@ -51,6 +65,18 @@ class Parameters(BaseModel):
     num_attention_heads: int = Field(default=3, ge=1)
     context_length: int = Field(default=128, ge=8, description="Most tokens of a text; the end is cut off.")
     schedule: Schedule = Schedule(global_batch_size=64, steps=300, learning_rate=3e-3, warmup_steps=40)
+
+
+def pin(parameters: Parameters) -> Parameters:
+    """Return the parameters with shape and hash of the pre-trained model, where it is on this machine already.
+
+    Raises:
+        ManifestError: It is, and is none that can be taken.
+    """
+    if parameters.pretrained is None or not Path(parameters.pretrained).is_dir():
+        return parameters
+    found = look(Path(parameters.pretrained))
+    return parameters.model_copy(update={"pretrained_shape": found.config, "pretrained_digest": found.digest})
 
 
 def _texts(parameters: Parameters, here: Workspace) -> tuple[list[Text], list[Text], ShardedSamples | None]:
@@ -162,5 +188,7 @@ def _build(parameters: Parameters, here: Workspace) -> Task:
 
 
 def run(parameters: Parameters, output: Output, here: Workspace) -> Manifest:
-    """Train the decoder."""
+    """Train the decoder, or take the one that there is."""
+    if parameters.pretrained is not None:
+        return take(parameters.pretrained, parameters.pretrained_shape, output, here)
     return train(_build, parameters, output, here)
