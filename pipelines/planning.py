@@ -19,11 +19,14 @@ from pipelines.options import (
     BlockUrls,
     CaptionColumn,
     Images,
+    LanguageModel,
+    Lists,
     Recipe,
     Schema,
     UrlColumn,
     Urls,
     Version,
+    VisionModel,
     What,
     allowed_hosts,
     app,
@@ -52,6 +55,9 @@ def plan(
     block_urls: BlockUrls = None,
     block_domains: BlockDomains = None,
     images: Images = None,
+    lists: Lists = None,
+    language_model: LanguageModel = None,
+    vision_model: VisionModel = None,
     allow_host: AllowHost = None,
     pilot: Annotated[
         int, typer.Option("--pilot", min=0, help="Download so many urls of each source, to price the whole lists.")
@@ -75,7 +81,8 @@ def plan(
             raise Refusal("training downloads nothing; a pilot prices data: internvl plan data --pilot 10000")
         own = own_data(
             urls, url_column, caption_column, images, allow_host, schema=schema, accept_withdrawn=accept_withdrawn,
-            block_urls=block_urls, block_domains=block_domains,
+            block_urls=block_urls, block_domains=block_domains, lists=lists, language_model=language_model,
+            vision_model=vision_model,
         )  # fmt: skip
         if pilot:
             _pilot(recipe, pilot, version, own, quiet=as_json)

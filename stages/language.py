@@ -1,8 +1,9 @@
 """Take a pre-trained language model, or train a small text-only decoder where none is given.
 
-The paper starts from a pre-trained multilingual LLaMA-7B (arXiv:2312.14238, section 3.2). Where
-one is given, this stage takes it over (`stages.pretrained_language`). At the size of a laptop there is none, so it makes one: it learns to describe, to translate a
-description and to answer questions about it, from text alone.
+The paper starts from a pre-trained multilingual LLaMA-7B (arXiv:2312.14238, section 3.2); one that is
+given is taken over (`stages.pretrained_language`). At the size of a laptop there is none, so this stage
+makes one: it learns to describe, to translate a description and to answer questions about it, from text
+alone.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""A language model that is taken instead of trained: the same numbers, the right ends, and every folder that is none."""
+"""A language model that is taken instead of trained: same numbers, right ends, and every folder that is none."""
 
 import json
 import shutil
