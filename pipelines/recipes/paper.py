@@ -84,7 +84,6 @@ PLACEMENT: dict[str, dict[str, Any]] = {
         "data_workers": 8,
         "micro_batch_size": 4,
     },
-    "evaluate": {"gpus_per_worker": 1},
 }
 
 

@@ -5,19 +5,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pretrained_folders import write
 from typer.testing import CliRunner
 
+from infra.cluster import InlineCluster
+from infra.settings import settings
 from infra.storage import Store
 from pipelines.cli import app
 from pipelines.graph import Step, data_steps, train_steps
 from pipelines.missing import missing
 from pipelines.names import FlowName, RecipeName, SourceName
+from pipelines.options import own_data
 from pipelines.plan import preflight, steps_of
 from pipelines.recipes import OwnData, make
 from pipelines.recipes.recipe import Recipe
 from pipelines.training_price import Training, training_prices
 from stages.manifest import ManifestError
-from stages.materialize import module_of
+from stages.materialize import materialize, module_of, standing
 from stages.training.accumulating import check
 from stages.workspace import Placement
 
@@ -178,6 +182,31 @@ def test_a_hub_name_is_the_language_stage_s_to_ask(home: Path) -> None:
     own = OwnData(language_model="owner/name", vision_model=str(home / "nothing"), urls=(__file__,))
     left = missing(steps_of(FlowName.TRAIN, RecipeName.ONE_GPU, "", own), Store(str(home / "store")))
     assert len(left) == 1 and left[0].startswith("a vision tower is looked for")
+
+
+def test_local_names_become_absolute_and_names_of_the_hub_stay(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(home)
+    (home / "llama").mkdir()
+    own = own_data(None, "url", "text", None, None, lists="lists", language_model="llama", vision_model="vit")
+    assert (own.lists, own.language_model) == (str(home / "lists"), str(home / "llama"))
+    assert own.vision_model == str(home / "vit")
+    named = own_data(None, "url", "text", None, None, language_model="Qwen/Qwen2-0.5B")
+    assert named.language_model == "Qwen/Qwen2-0.5B" and named.lists is None
+
+
+def test_models_of_a_user_need_to_be_named_once(home: Path) -> None:
+    store = Store(settings().store_root)
+    write(home / "given")
+    own = OwnData(language_model=str(home / "given"))
+    (first,) = [
+        step for step in steps_of(FlowName.TRAIN, RecipeName.ONE_GPU, "", own) if step.spec.stage == "language"
+    ]
+    materialize(first.spec, store, InlineCluster(), progress=False)
+    again = steps_of(FlowName.TRAIN, RecipeName.ONE_GPU)
+    assert again[0].spec == first.spec
+    assert standing(again[0].spec, store) is not None and not missing(again, store)
+    priced = {each.stage: each for each in training_prices(again)}
+    assert priced["contrastive"].parameters < 400_000_000, "counted with the language model that was given"
 
 
 def test_what_a_recipe_does_not_take_is_refused(home: Path) -> None:

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import torch
+from pretrained_folders import write
 from safetensors.torch import load_file, save_file
-from training_data import make_shards, tiny_tokenizer
-from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
+from training_data import make_shards
 
 from infra.cluster import InlineCluster
 from infra.storage import Store
@@ -26,31 +26,6 @@ from stages.pairs import Texts
 from stages.pretrained_language import located, look
 from stages.ref import Ref
 from stages.weight_files import open_weights, write_weights
-
-SHAPE = {
-    "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
-    "num_key_value_heads": 2, "max_position_embeddings": 128,
-}  # fmt: skip
-
-
-def write(folder: Path, kind: str = "llama", **fields: Any) -> Any:
-    """Write a small random model as transformers does, and return it."""
-    tokenizer = tiny_tokenizer()
-    torch.manual_seed(0)
-    given = {**SHAPE, "vocab_size": tokenizer.get_vocab_size() + 8, **fields}
-    if kind == "llama":
-        model: Any = LlamaForCausalLM(LlamaConfig(**given, bos_token_id=1, eos_token_id=2))
-    else:
-        end = {"bos_token_id": None, "eos_token_id": 5}
-        model = Qwen2ForCausalLM(Qwen2Config(**given, **end, tie_word_embeddings=True))
-    with torch.no_grad():
-        for name, value in model.named_parameters():
-            if "norm" in name or "bias" in name:  # which begin at one and nought, as no trained ones are
-                value.add_(torch.randn_like(value) * 0.1)
-    model.eval().save_pretrained(folder)
-    tokenizer.enable_padding(length=50)  # as some published files have it: it must not come along
-    tokenizer.save(str(folder / "tokenizer.json"))
-    return model
 
 
 def take(store: Store, folder: Path | str, version: str = "t", **given: Any) -> Manifest:
