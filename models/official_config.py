@@ -102,6 +102,7 @@ def internvl_of(fields: Mapping[str, Any], strict: bool = True) -> InternVLConfi
     """
     qllama = _need(fields, "qllama_config")
     shared = {**qllama, **fields}
+    ends = {name: qllama[name] for name in _ENDS if isinstance(qllama.get(name), int)}
     names = (
         "attn_pool_num_heads",
         "num_query_token",
@@ -111,14 +112,10 @@ def internvl_of(fields: Mapping[str, Any], strict: bool = True) -> InternVLConfi
     )
     return InternVLConfig(
         vision=vision_of(_sized(fields), strict),
-        text=_with_ends(text_of({**qllama, "architectures": None}, strict), qllama),
+        text=text_of({**qllama, "architectures": None}, strict).model_copy(update=ends),
         embed_dim=_need(fields, "clip_embed_dim"),
         **{name: shared[name] for name in (*names, "context_length") if name in shared},
     )
-
-
-def _with_ends(text: TextConfig, fields: Mapping[str, Any]) -> TextConfig:
-    return text.model_copy(update={name: fields[name] for name in _ENDS if isinstance(fields.get(name), int)})
 
 
 def _sized(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 import hashlib
 import io
 import json
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from infra.cluster import Cluster
-from infra.storage import Store, sha256_file
+from infra.storage import Store
 from stages.manifest import File, Manifest, ManifestError, Part
 from stages.output import Output
 from stages.ref import Ref
@@ -25,7 +24,7 @@ __all__ = [
     "Placement",
     "Progress",
     "Workspace",
-    "copy_file",
+    "damaged",
     "parquet_bytes",
     "read_file",
     "read_table",
@@ -54,26 +53,12 @@ def read_file(store: Store, manifest: Manifest, file: File) -> bytes:
     if hashlib.sha256(data).hexdigest() != file.sha256:
         data = store.read(manifest.key(file))  # damage on the way is not there the second time
     if hashlib.sha256(data).hexdigest() != file.sha256:
-        raise _damaged(manifest, file)
+        raise damaged(manifest, file)
     return data
 
 
-def copy_file(store: Store, manifest: Manifest, file: File, target: Path) -> Path:
-    """Copy a published file to a local path, whatever its size, and refuse it where it differs from the manifest.
-
-    Raises:
-        ManifestError: The hash differs.
-    """
-    for _ in range(2):  # damage on the way is not there the second time
-        with store.local(manifest.key(file)) as there:
-            shutil.copyfile(there, target)
-        if sha256_file(target) == file.sha256:
-            return target
-    target.unlink()
-    raise _damaged(manifest, file)
-
-
-def _damaged(manifest: Manifest, file: File) -> ManifestError:
+def damaged(manifest: Manifest, file: File) -> ManifestError:
+    """Return the error about a published file whose bytes are others than its manifest says."""
     return ManifestError(
         f"{manifest.key(file)} differs from its manifest; `internvl verify {manifest.ref}` lists damage, "
         f"then run stage {manifest.stage} again with --force"
