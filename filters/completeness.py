@@ -7,7 +7,7 @@ from pydantic import Field
 
 from filters.base import CaptionFilter, Examples, Mask, Measure
 from filters.text.captions import Captions
-from filters.text.completeness import cut_off, function_words, judged, participles, titles
+from filters.text.completeness import cut_off, finite_verbs, function_words, judged, participles, titles
 
 
 class Completeness(CaptionFilter):
@@ -56,8 +56,9 @@ class Completeness(CaptionFilter):
 
     def measured(self, captions: Captions) -> Measure:
         """Return how many function words, particles and participles there are; one less for titles in capitals."""
-        found = function_words(captions) + np.minimum(participles(captions), self.max_participles)
-        titled = titles(captions, self.max_capitalised) & (found > 0)
+        finite = finite_verbs(captions)
+        found = function_words(captions) + np.minimum(finite + participles(captions), self.max_participles)
+        titled = titles(captions, self.max_capitalised) & (found > 0) & (finite == 0)
         return (found - titled).astype(np.float32)
 
     def passes(self, captions: Captions) -> Mask:

@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 
 from filters.text.captions import Bools, Captions, Floats, Ints, remembered
-from filters.text.characters import ascii_letters, foreign, letters, share, unspaced
+from filters.text.characters import ascii_letters, capitals, cased, foreign, letters, share, unspaced
 from filters.text.code_points import DIGIT, SCRIPT_NAMES, UPPER, scripts
-from filters.text.endings import arabic_affixes, endings, korean_endings, marked, particles, thai_words
+from filters.text.endings import arabic_affixes, chinese_words, endings, korean_endings, marked, particles, thai_words
 from filters.text.function_words import FUNCTION_WORDS, WITHOUT_ARTICLES
 from filters.text.lexicon import Role, function_positions, listed_words, with_role
 from filters.text.words import fours, packed, words_in, words_of
@@ -21,6 +21,7 @@ JUDGED_SCRIPTS = (
 
 _OPEN_SIGNS = ",，、:;-–—|/&([{…"
 _MOST_GERMAN = np.float32(0.8)
+_SHOUTED = 0.9
 
 
 @cache
@@ -79,9 +80,9 @@ def function_words(captions: Captions) -> Ints:
         ended = endings(captions, found < 2)
         # Where nothing but an ending was found, no language is known that would have articles.
         granted |= (found == 0) & (ended > 0)
-        found += (
-            ended + particles(captions) + korean_endings(captions) + arabic_affixes(captions) + thai_words(captions)
-        )
+        found += ended + korean_endings(captions) + arabic_affixes(captions) + thai_words(captions)
+        found += particles(captions)
+        found += chinese_words(captions, found < 2)
     return np.asarray(found + granted)
 
 
@@ -120,6 +121,13 @@ def participles(captions: Captions) -> Ints:
 
 
 @remembered
+def finite_verbs(captions: Captions) -> Ints:
+    """Return listed verbs of any language, in forms that say what happens."""
+    listed = words_of(captions).rows[with_role(captions, Role.VERB)]
+    return np.asarray(np.bincount(listed, minlength=len(captions)))
+
+
+@remembered
 def capitalised(captions: Captions) -> Floats:
     """Return the share of words after the first that begin with a capital; titles of things do."""
     words = words_of(captions)
@@ -133,9 +141,10 @@ def capitalised(captions: Captions) -> Floats:
 def titles(captions: Captions, most: float) -> Bools:
     """Return which captions have more than a share of words in capitals, where capitals mean titles.
 
-    German writes all nouns so, and in scripts without spaces the few Latin words are names: neither is one.
+    German writes all nouns so, in scripts without spaces the few Latin words are names, and where nearly all letters
+    are capitals they tell nothing: none of these is one.
     """
-    found = capitalised(captions) > np.float32(most)
+    found = (capitalised(captions) > np.float32(most)) & (capitals(captions) < _SHOUTED * cased(captions))
     some = np.flatnonzero(found)
     german = by_language(captions)[some].argmax(axis=1) == tuple(FUNCTION_WORDS).index("de")
     found[some] &= ~(german & (capitalised(captions)[some] <= _MOST_GERMAN))

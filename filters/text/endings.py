@@ -11,11 +11,14 @@ from filters.text.captions import Bools, Captions, Ints
 from filters.text.characters import foreign
 from filters.text.code_points import POINTS, UPPER
 from filters.text.function_words import ENDINGS, HAN, KANA, KOREAN_ENDINGS, THAI_WORDS
+from filters.text.verbs import HAN_WORDS
 from filters.text.words import fours, packed, words_of
 
 _ARABIC_PREFIXES = "وبلكف"
 _ARABIC_SUFFIXES = ("ها", "هم")
 _SHORTEST_ENDED = 5
+_CLAUSE_END = r"\p{Han}{4}[”》）」』]?[，,。！!？?；]"
+_CHINESE_WORDS = "|".join((*HAN_WORDS, _CLAUSE_END))
 
 
 @cache
@@ -34,6 +37,20 @@ def particles(captions: Captions) -> Ints:
     japanese = np.zeros(len(captions), dtype=bool)
     japanese[rows[(points >= 0x3041) & (points <= 0x30FF)]] = True
     return np.where(japanese, kana, han)
+
+
+def chinese_words(captions: Captions, among: Bools) -> Ints:
+    """Return, of some captions without kana, listed Chinese words and marks that end a clause of four characters."""
+    found = np.zeros(len(captions), dtype=np.int64)
+    _, rows, points = foreign(captions)
+    han = np.zeros(len(captions), dtype=bool)
+    han[rows[(points >= 0x4E00) & (points <= 0x9FFF)]] = True
+    han[rows[(points >= 0x3041) & (points <= 0x30FF)]] = False
+    some = np.flatnonzero(han & among)
+    if len(some):
+        counted = pc.count_substring_regex(captions.text.take(pa.array(some)), _CHINESE_WORDS)
+        found[some] = counted.to_numpy(zero_copy_only=False)
+    return found
 
 
 @cache

@@ -12,7 +12,7 @@ FUNCTION_WORDS: dict[str, str] = {
     "beside off up down out about like who which what when where how than then not it he she they we "
     "you i can will do does did if just so all may might could would should must shall me him them us "
     "because until since without within upon every each some any whose why only also very too here "
-    "cannot don doesn isn",
+    "cannot don doesn isn nobody somebody everybody someone everyone anyone",
     "de": "der die das den dem des ein eine einem einen einer eines im in ins auf mit von vom zu zum zur ist sind "
     "war "
     "und oder hier für über unter am an bei beim aus nach vor hinter neben zwischen durch nicht auch sich wie wird "
