@@ -19,7 +19,7 @@ JUDGED_SCRIPTS = (
     "Latin", "Cyrillic", "Greek", "Arabic", "Hebrew", "Devanagari", "Han", "Kana", "Hangul", "Thai",
 )  # fmt: skip
 
-_OPEN_SIGNS = ",，、:;-–—|/&([{…"
+_OPEN_SIGNS = ",，、;-–—|/&([{…"
 _MOST_GERMAN = np.float32(0.8)
 _SHOUTED = 0.9
 

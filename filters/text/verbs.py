@@ -12,8 +12,7 @@ VERBS: dict[str, str] = {
     "kills dies proves seems helps begins began grows grew explains prepares joins enters enjoys appears remains "
     "chooses threw breaks broke builds teaches taught sings sang spends spent sells "
     "gets makes believes happens learns harvests agrees accuses arrests "
-    "defends declares defeats reacts responds welcomes im ive youre dont doesnt didnt cant wont isnt "
-    "arent didn wasn ain aint gonna gotta wanna kinda know think remember realize",
+    "defends declares defeats reacts responds welcomes rehearses im gonna kinda wanna know think remember realize got forgot",
     "de": "geht gehen kommt kommen macht machen sagt steht stehen sitzt sitzen liegt liegen läuft fährt "
     "spielt spielen zeigt zeigen gibt geben nimmt nehmen sieht sehen findet bleibt bleiben hält halten bekommt "
     "bekommen trägt tragen fordert fordern soll sollen muss müssen dürfen möchte lässt lassen weiß kam ging "
