@@ -17,7 +17,8 @@ FUNCTION_WORDS: dict[str, str] = {
     "de": "der die das den dem des ein eine einem einen einer eines im in ins auf mit von vom zu zum zur ist sind "
     "war "
     "und oder hier für über unter am an bei beim aus nach vor hinter neben zwischen durch nicht auch sich wie wird "
-    "werden hat haben ich du er sie es wir ihr sein seine seinem ihre als wenn so noch um kann nur was wo dass",
+    "werden hat haben ich du er sie es wir ihr sein seine seinem ihre als wenn so noch um kann nur was wo dass "
+    "will wollen muss müssen soll sollen darf dürfen können hatte wurde wurden",
     "fr": "le la les un une des du de en avec sur dans est sont et au aux pour par qui que ce cette ces sous entre "
     "vers chez son sa ses plus pas ne il elle nous vous je on ou où a été être comme dont leur leurs mon ma mes "
     "se si",

@@ -5,14 +5,14 @@ that are nouns as well ("plans", "faces") are left out, and so are the words of 
 """
 
 VERBS: dict[str, str] = {
-    "en": "am says said gives gave takes took goes went comes came knows knew thinks sees becomes became finds "
+    "en": "says said gives gave takes took goes went comes came knows knew thinks sees becomes became finds "
     "wants tells told asks brings brought holds held keeps kept loses lets meets pays reads runs ran sends sent shows "
     "sits sat stood tries wins won writes wrote wears wore rides rode eats ate drives drove attends "
     "arrives celebrates captures performs speaks poses announces unveils reveals launches confirms denies warns urges "
     "kills dies proves seems helps begins began grows grew explains prepares joins enters enjoys appears remains "
     "chooses threw breaks broke builds teaches taught sings sang spends spent sells "
     "gets makes believes happens learns harvests agrees accuses arrests "
-    "defends declares defeats reacts responds welcomes rehearses im gonna kinda wanna know think remember realize got forgot",
+    "defends declares defeats reacts responds welcomes rehearses gonna kinda wanna know think remember realize got forgot",
     "de": "geht gehen kommt kommen macht machen sagt steht stehen sitzt sitzen liegt liegen läuft fährt "
     "spielt spielen zeigt zeigen gibt geben nimmt nehmen sieht sehen findet bleibt bleiben hält halten bekommt "
     "bekommen trägt tragen fordert fordern soll sollen muss müssen dürfen möchte lässt lassen weiß kam ging "
@@ -58,7 +58,7 @@ HAN_WORDS = (
     "保護 止痒 帮助 幫助 助你 教你 告诉 告訴 带来 带你 学会 學會 讲述 講述 介绍 介紹 解读 解讀 欢迎 歡迎 祝贺 感谢 感謝 多谢 模仿 离世 逝世 "
     "去世 病亡 身亡 受伤 受傷 遇难 失控 下落 起火 坠毁 相撞 撞上 倾覆 溢出 告急 拖行 偷盗 盗窃 强奸 闯入 袭击 襲擊 瘫痪 抗议 抗議 内讧 哭红 "
     "庆祝 慶祝 庆生 结婚 結婚 联姻 怀孕 分娩 求婚 示爱 追梦 圆梦 嫁给 低调 收购 收購 出售 卖身 谈判 开售 发售 發售 打砸 捣乱 狂撒 造势 威胁 "
-    "存隐患 罕见 秀腿 征友 重回 返场 欲把 用于 用於 适用 源于 来自 來自 赴台 追悼 逃往 消失 解决 改变 忘关 齐发 竞逐 惨变 见面 见到 不惧 落幕 "
-    "打官司 拼多 成功 失败"
+    "隐患 罕见 秀腿 征友 重回 返场 欲把 用于 用於 适用 源于 来自 來自 赴台 追悼 逃往 消失 解决 改变 忘关 齐发 竞逐 惨变 见面 见到 不惧 落幕 "
+    "官司 成功 失败"
 ).split()
-"""Chinese verbs, adverbs, question words and counted nouns, of two characters mostly: no space tells them apart."""
+"""Chinese verbs, adverbs, question words and counted nouns, of two characters: no space tells them apart."""
