@@ -32,10 +32,8 @@ VERBS: dict[str, str] = {
     "pt": "pode podem quer deve fazem diz tem vem vence chega anuncia tinha ganha joga corre vira",
     "nl": "gaat gaan komt komen maakt maken zegt staat staan zit ligt loopt speelt krijgt wint moet kunnen "
     "blijft rijdt houdt laat vindt hadden zitten liggen geeft",
-    "sv": "går kommer säger står ligger gör spelar vinner håller visar möter börjar blev "
-    "tycker behöver måste åker",
-    "da": "går kommer siger står sidder ligger gør spiller løber viser møder begynder "
-    "skulle måtte kører",
+    "sv": "går kommer säger står ligger gör spelar vinner håller visar möter börjar blev tycker behöver måste åker",
+    "da": "går kommer siger står sidder ligger gør spiller løber viser møder begynder skulle måtte kører",
     "pl": "mają mówi robi idzie stoi siedzi leży chce chcą został została zostały wygrał wygrała trwa czeka",
     "tr": "oldu etti istedi kaybetti geldi gitti dedi aldı verdi",
 }
