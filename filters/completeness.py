@@ -71,7 +71,7 @@ class Completeness(CaptionFilter):
         finite = finite_verbs(captions)
         found = function_words(captions) + np.minimum(finite + participles(captions), self.max_participles)
         titled = titles(captions, self.max_capitalised) & (found > 0) & (finite == 0) & ~led_on(captions)
-        return (found - titled).astype(np.float32)
+        return np.asarray(found - titled, dtype=np.float32)
 
     def passes(self, captions: Captions) -> Mask:
         """Keep whole sentences."""

@@ -35,7 +35,8 @@ OUTCOMES = pa.schema(
 )
 """No clock in here, so that any number of workers gives the same bytes.
 
-`frames` is of the file that the web sent, `decoded_share` the share of its rows that were decoded. `attempt` is the pass that last asked; `first_sha256` is of the body that was first fetched, whatever came since.
+`frames` is of the file that the web sent, `decoded_share` the share of its rows that were decoded. `attempt` is the
+pass that last asked; `first_sha256` is of the body that was first fetched, whatever came since.
 """
 
 MEASURES = pa.schema(

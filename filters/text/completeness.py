@@ -122,7 +122,7 @@ def _ended(captions: Captions) -> Ints:
     last = captions.lower[ends - 1]
     maybe = np.flatnonzero(((last == ord("g")) | (last == ord("d"))) & (words.sizes >= 5))
     four = fours(captions)[ends[maybe] - 4]
-    return maybe[((four >> np.uint64(16)) == packed("ing")) | ((four >> np.uint64(32)) == packed("ed"))]
+    return np.asarray(maybe[((four >> np.uint64(16)) == packed("ing")) | ((four >> np.uint64(32)) == packed("ed"))])
 
 
 def led_on(captions: Captions) -> Bools:

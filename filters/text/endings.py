@@ -42,7 +42,7 @@ def particles(captions: Captions) -> Ints:
 @cache
 def _pairs() -> npt.NDArray[np.uint64]:
     """Return the listed Chinese words as two code points in one number, ascending."""
-    return np.unique(np.array([ord(first) << 32 | ord(second) for first, second in HAN_WORDS], dtype=np.uint64))
+    return np.unique(np.array([ord(word[0]) << 32 | ord(word[1]) for word in HAN_WORDS], dtype=np.uint64))
 
 
 def chinese_words(captions: Captions, among: Bools) -> Ints:

@@ -49,7 +49,7 @@ def test_a_picture_that_ends_in_black_or_white_is_not_cut_further() -> None:
 def test_nothing_is_left_of_what_has_no_whole_row() -> None:
     body = jpeg(picture(), progressive=True)
     for cut in (body[: len(body) // 2], jpeg(picture())[:300], b"\xff\xd8\xff"):
-        with pytest.raises(OSError, match="row|header|broken|[Tt]runcated|identify"):
+        with pytest.raises(OSError, match=r"row|header|broken|[Tt]runcated|identify"):
             decoded_part(cut)
 
 
