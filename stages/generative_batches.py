@@ -30,6 +30,8 @@ class GenerativeBatches:
     steps: int
     hard_negatives: float
     """Share of the wrong captions that are mined, by the last step."""
+    paired: bool
+    """Every picture is judged with a wrong caption (and, by the objective, with its own); otherwise half are."""
     smallest_crop: float
     captions: Captions = field(init=False)
     pictures: Pictures = field(init=False)
@@ -81,7 +83,7 @@ class GenerativeBatches:
         rng = generator_of(self.seed, "match", step, row)
         right, likely, caption, picture = rng.random(4)
         wrong = MINED if likely < self.hard_negatives * step / self.steps else OTHER
-        return OWN if right < 0.5 else wrong, (caption, picture), self.another(row, rng)
+        return OWN if right < 0.5 and not self.paired else wrong, (caption, picture), self.another(row, rng)
 
     def another(self, row: int, rng: np.random.Generator) -> int:
         """Return any sample with another caption and another picture; the same one where none was found."""
