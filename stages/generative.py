@@ -73,6 +73,10 @@ class Parameters(BaseModel):
         description="Smallest share of a picture that a random crop shows; 1 shows all, and lets what the tower saw "
         "be kept in memory. The paper crops.",
     )
+    blind: bool = Field(
+        default=False,
+        description="Train with the pictures of other samples: the twin beside which grounding is measured.",
+    )
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     held_out: int = Field(
         default=256,
@@ -128,6 +132,7 @@ class GenerativeTask:
             hard_negatives=parameters.hard_negatives,
             paired=parameters.paired,
             smallest_crop=parameters.smallest_crop,
+            blind=parameters.blind,
         )
         if parameters.query_start == "captions":
             self._start_queries()

@@ -95,6 +95,15 @@ def test_the_texts_of_a_row(batches: GenerativeBatches) -> None:
     assert batch["image_id"][0] != batch["image_id"][1] and batch["caption_id"][0] != batch["other_id"][0]
 
 
+def test_a_blind_run_shows_the_pictures_of_others(batches: GenerativeBatches) -> None:
+    blind, rows = replace(batches, blind=True), range(32)
+    seen, other = batches(rows, 0), blind(rows, 0)
+    strangers = (seen["image_id"] != other["image_id"]).sum()
+    assert strangers > 24 and torch.equal(blind(rows, 5)["pixel_values"], other["pixel_values"])
+    for name, value in seen.items():
+        assert name in ("pixel_values", "image_id") or torch.equal(value, other[name]), name
+
+
 def test_crops_belong_to_step_and_row(batches: GenerativeBatches) -> None:
     cropping = pickle.loads(pickle.dumps(batches))
     cropping.smallest_crop = 0.3
