@@ -3,13 +3,14 @@
 import sys
 from collections.abc import Callable
 
-from benchmarks import decoders, download, filters, models
+from benchmarks import decoders, download, filters, models, planted
 
 BENCHMARKS: dict[str, Callable[[], None]] = {
     "decoders": decoders.main,
     "download": download.main,
     "filters": filters.main,
     "models": models.main,
+    "planted": planted.main,
 }
 
 
