@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from benchmarks import peer_tools
+from benchmarks import manifest_scan, peer_tools
 from benchmarks.peer_rules import (
     C4,
     PHRASES,
@@ -49,7 +49,7 @@ RESULTS = Path(__file__).parent / "results" / "filters.json"
 CAPTIONS = Path(os.environ.get("BENCHMARK_CAPTIONS", "../shared/data/web-alt-text.parquet"))
 PEERS_PYTHON = os.environ.get("PEERS_PYTHON", ".venv-peers/bin/python")
 ROWS, NUMBERS, PEER_ROWS, ROUNDS = 1_000_000, 4_000_000, 20_000, 3
-ALONE_ROWS = 200_000
+ALONE_ROWS, SCAN_ROWS = 200_000, 10_000_000
 GOALS = {"captions": 0.5e6, "numbers": 15e6, "data_juicer": 100.0, "datatrove": 50.0}
 SETTINGS = {
     "text_length": {"min_len": 5, "max_len": 200},
@@ -113,11 +113,17 @@ def numeric_policy(rows: int) -> dict[str, float]:
 
 
 def peers(captions: pa.Array, python: str) -> dict[str, Any]:
-    """Return for each peer the rules on which both keep the same rows, with both speeds."""
+    """Return for each peer the rules on which both keep the same rows, and both speeds, bare and as users run it."""
     text = Captions(captions).text
-    text = text.filter(
-        pc.greater(pc.utf8_length(text), 0)
-    )  # an empty caption has no line, which datatrove divides by
+    text = text.filter(pc.greater(pc.utf8_length(text), 0))  # datatrove divides by lines, an empty caption has none
+    found, ours = bare(text, python)
+    for peer, run in (("data_juicer", peer_tools.data_juicer), ("datatrove", peer_tools.datatrove)):
+        found[peer]["as_run"] = as_run(run, ours[peer], text, python)
+    return found
+
+
+def bare(text: pa.Array, python: str) -> tuple[dict[str, Any], dict[str, Sequence[Filter]]]:
+    """Return what the peers' operators and our rules do on the same captions, and our rules by peer."""
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder) / name for name in ("captions.parquet", "settings.json", "results.json")]
         pq.write_table(pa.table({"caption": text.slice(0, PEER_ROWS)}), paths[0])
@@ -143,18 +149,22 @@ def peers(captions: pa.Array, python: str) -> dict[str, Any]:
             FineWeb(stop_characters=stops, **SETTINGS["fineweb"]),  # type: ignore[arg-type]
         ),
     }
-    found = {peer: _compared(theirs[peer], rules, text) for peer, rules in ours.items()}
-    for peer, run in (("data_juicer", peer_tools.data_juicer), ("datatrove", peer_tools.datatrove)):
-        with tempfile.TemporaryDirectory() as folder:
-            peer_tools.write(text.slice(0, PEER_ROWS), Path(folder))
-            their, mine = run(SETTINGS, python, Path(folder)), peer_tools.ours(ours[peer], Path(folder))
-        found[peer]["as_run"] = {
-            "same_rows_kept": their["kept"] == mine["kept"],
-            "their_rows_per_core_second": 1 / their["seconds_per_row"],
-            "our_rows_per_core_second": 1 / mine["seconds_per_row"],
-            "times_faster": their["seconds_per_row"] / mine["seconds_per_row"],
-        }
-    return found
+    return {peer: _compared(theirs[peer], rules, text) for peer, rules in ours.items()}, ours
+
+
+def as_run(
+    run: Callable[[dict[str, Any], str, Path], dict[str, float]], rules: Sequence[Filter], text: pa.Array, python: str
+) -> dict[str, Any]:
+    """Return both speeds from a file of captions to the rows that are kept."""
+    with tempfile.TemporaryDirectory() as folder:
+        peer_tools.write(text.slice(0, PEER_ROWS), Path(folder))
+        their, mine = run(SETTINGS, python, Path(folder)), peer_tools.ours(rules, Path(folder))
+    return {
+        "same_rows_kept": their["kept"] == mine["kept"],
+        "their_rows_per_core_second": 1 / their["seconds_per_row"],
+        "our_rows_per_core_second": 1 / mine["seconds_per_row"],
+        "times_faster": their["seconds_per_row"] / mine["seconds_per_row"],
+    }
 
 
 def _compared(theirs: dict[str, Any], rules: Sequence[Filter], text: pa.Array) -> dict[str, Any]:
@@ -171,16 +181,26 @@ def _compared(theirs: dict[str, Any], rules: Sequence[Filter], text: pa.Array) -
         }
         if same:
             equal.append(rule)
-    their_seconds = sum(theirs["rules"][rule.reason]["cpu_seconds"] for rule in equal) / PEER_ROWS
-    our_seconds = 1 / _speed(equal, text)
-    return {
+    found = {
         "version": theirs["version"],
         "rules": table,
         "equal_rules": [rule.reason for rule in equal],
-        "their_rows_per_core_second": 1 / their_seconds if equal else None,
-        "our_rows_per_core_second": 1 / our_seconds if equal else None,
-        "times_faster": their_seconds / our_seconds if equal else None,
+        **_together(table, equal, text),
     }
+    if len(equal) > 1:
+        slowest = min(equal, key=lambda rule: table[rule.reason]["their_rows_per_core_second"])
+        others = [rule for rule in equal if rule is not slowest]
+        found["without_their_slowest"] = {"rule": slowest.reason, **_together(table, others, text)}
+    return found
+
+
+def _together(table: dict[str, Any], rules: Sequence[Filter], text: pa.Array) -> dict[str, Any]:
+    """Return the speeds of some rules, one after the other on the same captions."""
+    if not rules:
+        return dict.fromkeys(("their_rows_per_core_second", "our_rows_per_core_second", "times_faster"))
+    theirs = 1 / sum(1 / table[rule.reason]["their_rows_per_core_second"] for rule in rules)
+    ours = _speed(rules, text)
+    return {"their_rows_per_core_second": theirs, "our_rows_per_core_second": ours, "times_faster": ours / theirs}
 
 
 def _speed(rules: Sequence[Filter], text: pa.Array) -> float:
@@ -195,7 +215,7 @@ def _keep_all(rules: Sequence[Filter], text: pa.Array) -> None:
             rule.keep(batch)
 
 
-def measure(captions_path: Path, rows: int, python: str) -> dict[str, Any]:
+def measure(captions_path: Path, rows: int, python: str, scan_rows: int) -> dict[str, Any]:
     """Return the whole table."""
     captions = real_captions(captions_path, rows)
     result = {
@@ -206,6 +226,7 @@ def measure(captions_path: Path, rows: int, python: str) -> dict[str, Any]:
         "captions": caption_policy(captions),
         "numbers": numeric_policy(NUMBERS),
     }
+    result["manifest_scan"] = manifest_scan.measure(captions_path, scan_rows)
     if Path(python).exists():
         result["peers"] = peers(captions.slice(0, ROWS), python)
     else:
@@ -219,6 +240,12 @@ def table(result: dict[str, Any]) -> str:
     for name in ("captions", "numbers"):
         speed = result[name]["rows_per_core_second"] / 1e6
         lines.append(f"{name + ' policy':22} {speed:8.3f} M rows/s   goal {GOALS[name] / 1e6:g}")
+    goals = result["manifest_scan"]["goals"]
+    for name in manifest_scan.POLICIES:
+        scan = result["manifest_scan"][name]
+        spent = f"{scan['cpu_seconds']:8.1f} CPU-seconds   goal {goals['seconds']:g}"
+        grown = f"{scan['grown_megabytes']:.0f} MB more memory   goal {goals['grown_megabytes']:g}"
+        lines.append(f"{scan['rows']:,} rows through stage filter, {name}: {spent}; {grown}")
     for peer, found in result.get("peers", {}).items():
         if found["times_faster"] is None:
             lines.append(f"{peer}: no rule keeps the same rows")
@@ -226,6 +253,8 @@ def table(result: dict[str, Any]) -> str:
         ours, their = found["our_rows_per_core_second"] / 1e6, found["their_rows_per_core_second"] / 1e6
         speeds = f"{found['times_faster']:8.1f} times   goal {GOALS[peer]:g}; {ours:.2f} against {their:.4f} M rows/s"
         lines.append(f"{peer + ' ' + found['version']:22} {speeds} on {', '.join(found['equal_rules'])}")
+        if fewer := found.get("without_their_slowest"):
+            lines.append(f"{'  without ' + fewer['rule']:22} {fewer['times_faster']:8.1f} times")
         run = found["as_run"]
         ours, their = run["our_rows_per_core_second"] / 1e6, run["their_rows_per_core_second"] / 1e6
         speeds = f"{run['times_faster']:8.1f} times   goal {GOALS[peer]:g}; {ours:.2f} against {their:.4f} M rows/s"
@@ -235,7 +264,7 @@ def table(result: dict[str, Any]) -> str:
 
 def main(captions: Path = CAPTIONS, rows: int = ROWS, path: Path = RESULTS) -> None:
     """Measure, write the JSON, print the table."""
-    result = measure(captions, rows, PEERS_PYTHON)
+    result = measure(captions, rows, PEERS_PYTHON, SCAN_ROWS)
     publish(result, table(result), path)
 
 

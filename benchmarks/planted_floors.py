@@ -88,14 +88,14 @@ def page(result: Mapping[str, Any]) -> str:
 INTRODUCTION = """# Rules against what drawn webs plant
 
 The tiny recipe downloads from a web that it draws itself, and so knows of each row what is wrong with it. This page
-is written by `python -m benchmarks planted`: {seeds} webs of {rows:,} rows, each listed, downloaded, scored and judged
-by the steps of that recipe, with a filtering network of its own. All rules of both policies see every picture that
-was fetched; sources that are exempt from the strict policy are judged by the light one alone. A hit is right where
-any dirt was planted, because a rule may rightly take what was planted for another; found are rows that were planted
-for the rule itself. A dash stands where nothing was planted or nothing was hit.
+is written by `python -m benchmarks planted`: {seeds} webs of {rows:,} rows, each listed, downloaded, scored and
+judged by the steps of that recipe, with a filtering network of its own. All rules of both policies see every picture
+that was fetched; sources that are exempt from the strict policy are judged by the light one alone. A hit is right
+where any dirt was planted, because a rule may rightly take what was planted for another; found are rows that were
+planted for the rule itself. A dash stands where nothing was planted or nothing was hit.
 
-Floors lie at least {margin:g} below the worst web, precision before recall. A fast test holds the caption rules of one
-web to them, and one of `make test-slow` all rules of all webs; a moved threshold makes the fast one fail.
+Floors lie at least {margin:g} below the worst web, precision before recall. A fast test holds the caption rules of
+one web to them, and one of `make test-slow` all rules of all webs; a rule that is broken makes the fast one fail.
 
 Drawn dirt is plain: numbers near 1 say that a rule does what it is meant to, not that the web's own dirt is found as
 well. How the caption rules do on real captions is on [another page](caption-labels.md). The two rules on embeddings
