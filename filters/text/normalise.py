@@ -85,6 +85,8 @@ def bytes_of(text: pa.StringArray) -> tuple[npt.NDArray[np.uint8], npt.NDArray[n
 
 def is_plain(text: pa.StringArray) -> bool:
     """Return whether all captions are ASCII."""
+    if not len(text):
+        return True
     data, begins = bytes_of(text)
     inside = data[begins[0] : begins[-1]]
     return not len(inside) or int(inside.max()) < 0x80
@@ -97,6 +99,8 @@ _ENDS = sorted({len(entity) - 1 for entity in ENTITIES})
 def _with_entities(text: pa.StringArray) -> npt.NDArray[np.bool_]:
     """Return which captions may hold an entity: nearly all ampersands have no semicolon behind them."""
     found = np.zeros(len(text), dtype=bool)
+    if not len(text):
+        return found
     data, begins = bytes_of(text)
     hits = np.flatnonzero(data[begins[0] : begins[-1]] == ord("&")) + begins[0]
     if len(hits):
