@@ -90,7 +90,7 @@ class SpecialCharacters(CaptionFilter):
     characters: tuple[str, ...]
 
     def passes(self, captions: Captions) -> Mask:
-        found = captions.count(special_or_gap(self.characters)(captions) & SPECIAL)
+        found = captions.count(special_or_gap(self.characters)(captions) & SPECIAL != 0)
         return found / np.maximum(captions.length, 1) <= self.max_ratio
 
 
@@ -104,7 +104,7 @@ class WordsNum(CaptionFilter):
 
     def passes(self, captions: Captions) -> Mask:
         facts = special_or_gap(self.characters)(captions)
-        special, gap = captions.packed(facts & SPECIAL), captions.packed(facts & GAP)
+        special, gap = captions.packed(facts & SPECIAL != 0), captions.packed(facts & GAP != 0)
         begins = ~gap & earlier(gap, 1)
         # What a piece begins with, as far as that is special; twice as far with every step.
         leading, special, step = begins & special, special & ~gap, 1
