@@ -69,7 +69,8 @@ def test_the_table_says_what_was_left_out(
     monkeypatch.setattr(filters, "PEERS_PYTHON", str(tmp_path / "no-python"))
     monkeypatch.setattr(filters, "NUMBERS", 10_000)
     monkeypatch.setattr(filters, "SCAN_ROWS", 2_000)
-    pq.write_table(pa.table({"caption": CAPTIONS}), tmp_path / "captions.parquet")
+    captions = [*CAPTIONS, "An old man is sitting on a bench in the park with his dog."]
+    pq.write_table(pa.table({"caption": captions}), tmp_path / "captions.parquet")
     filters.main(tmp_path / "captions.parquet", 500, tmp_path / "filters.json")
     found = json.loads((tmp_path / "filters.json").read_text())
     assert found["rows"] == 500 and found["captions"]["rows_per_core_second"] > 0
