@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow.compute as pc
 
 from filters.base import CaptionFilter, Mask
-from filters.text.captions import Captions, earlier, remembered
+from filters.text.captions import Bits, Captions, earlier, remembered
 from filters.text.code_points import POINTS
 
 PHRASES = (
@@ -44,15 +44,17 @@ def alphanumeric(captions: Captions) -> Mask:
 
 
 @cache
-def special_or_gap(characters: tuple[str, ...]) -> Callable[[Captions], npt.NDArray[np.uint8]]:
-    """Return the measure that marks listed code points and gaps; rules that are given one list share it."""
+def special_and_gap(characters: tuple[str, ...]) -> Callable[[Captions], tuple[Bits, Bits]]:
+    """Return the measure of which code points are listed, and which are gaps; rules given one list share it."""
     table = marked(characters) * np.uint8(SPECIAL)
     table[[ord(" "), ord("\n")]] |= GAP
 
-    def looked_up(captions: Captions) -> npt.NDArray[np.uint8]:
+    def looked_up(captions: Captions) -> tuple[Bits, Bits]:
         if captions.points.dtype == np.uint8:
-            return np.frombuffer(captions.points.tobytes().translate(bytes(table[:256])), dtype=np.uint8)
-        return np.asarray(np.take(table, captions.points, mode="wrap"))
+            facts = np.frombuffer(captions.points.tobytes().translate(bytes(table[:256])), dtype=np.uint8)
+        else:
+            facts = np.take(table, captions.points, mode="wrap")
+        return captions.packed((facts & np.uint8(SPECIAL)).view(np.bool_)), captions.packed(facts >= GAP)
 
     return remembered(looked_up)
 
@@ -90,7 +92,7 @@ class SpecialCharacters(CaptionFilter):
     characters: tuple[str, ...]
 
     def passes(self, captions: Captions) -> Mask:
-        found = captions.count(special_or_gap(self.characters)(captions) & SPECIAL != 0)
+        found = captions.count_bits(special_and_gap(self.characters)(captions)[0])
         return found / np.maximum(captions.length, 1) <= self.max_ratio
 
 
@@ -103,8 +105,7 @@ class WordsNum(CaptionFilter):
     characters: tuple[str, ...]
 
     def passes(self, captions: Captions) -> Mask:
-        facts = special_or_gap(self.characters)(captions)
-        special, gap = captions.packed(facts & SPECIAL != 0), captions.packed(facts & GAP != 0)
+        special, gap = special_and_gap(self.characters)(captions)
         begins = ~gap & earlier(gap, 1)
         # What a piece begins with, as far as that is special; twice as far with every step.
         leading, special, step = begins & special, special & ~gap, 1
