@@ -101,5 +101,6 @@ Drawn dirt is plain: numbers near 1 say that a rule does what it is meant to, no
 well. How the caption rules do on real captions is on [another page](caption-labels.md). The two rules on embeddings
 depend on what a network of 90 steps has learned. `eval_overlap` also takes pictures that only look like an evaluation
 picture, at most one in two hundred, and how many changes from run to run more than from web to web: on web 0 its
-precision was 0.97 in one run and 0.62 in another, on web 1 0.66 and 0.94. It errs towards dropping; its floor is lower.
+precision was 0.97 in one run and 0.62 in another, on web 1 0.66 and 0.94. It errs towards dropping, and its floor is
+lower.
 """
