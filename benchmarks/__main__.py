@@ -3,12 +3,13 @@
 import sys
 from collections.abc import Callable
 
-from benchmarks import decoders, download, filters, models
+from benchmarks import decoders, download, filters, loader, models
 
 BENCHMARKS: dict[str, Callable[[], None]] = {
     "decoders": decoders.main,
     "download": download.main,
     "filters": filters.main,
+    "loader": loader.main,
     "models": models.main,
 }
 

@@ -1,16 +1,17 @@
 """InternVL-Chat: a vision encoder, a small connector, and a language model that reads pictures as tokens."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int, Int64
 from torch import Tensor, nn
 
 from models.config import ChatConfig
 from models.intern_vit import InternVisionModel
 from models.layers import Linear
+from models.losses import shared
+from models.objective import SAMPLE_LOSS, Named
 from models.packing import Packing, learned_places
 from models.qllama import LlamaForCausalLM, causal_mask, seen_by
 from models.rotary import outgrows
@@ -62,10 +63,10 @@ class InternVLChat(nn.Module):
         self.language_model = LlamaForCausalLM(config.text)
 
     def image_features(
-        self, pixel_values: Float[Tensor, "tiles channels height width"]
+        self, pixel_values: Float[Tensor, "tiles channels height width"], noise: Int64[Tensor, " tiles"] | None = None
     ) -> Float[Tensor, "tiles cells text_width"]:
         """Return what the language model sees of tiles, shape (tiles, tokens per tile, text width)."""
-        states = self.vision_model(pixel_values).hidden_states[self.config.select_layer]
+        states = self.vision_model(pixel_values, noise=noise).hidden_states[self.config.select_layer]
         cells = pixel_unshuffle(states[:, 1:], self.config.cell, self.config.ps_version)
         return torch.as_tensor(self.mlp1(cells))
 
@@ -74,6 +75,7 @@ class InternVLChat(nn.Module):
         input_ids: Int[Tensor, "batch tokens"],
         pixel_values: Float[Tensor, "tiles channels height width"] | None = None,
         image_flags: Int[Tensor, " tiles"] | Int[Tensor, "tiles 1"] | None = None,
+        noise: Int64[Tensor, " tiles"] | None = None,
     ) -> Float[Tensor, "batch tokens text_width"]:
         """Return token embeddings with pictures in the places of their context tokens.
 
@@ -81,6 +83,7 @@ class InternVLChat(nn.Module):
             input_ids: Shape (batch, tokens).
             pixel_values: Tiles of all samples in order, shape (tiles, 3, height, width).
             image_flags: 0 for a tile that stands for no picture, shape (tiles,) or (tiles, 1).
+            noise: A random number per tile, for stochastic depth in training.
 
         Returns:
             Shape (batch, tokens, text width).
@@ -93,7 +96,7 @@ class InternVLChat(nn.Module):
         places = input_ids == self.config.image_context_token_id
         seen = embedded.new_zeros(0, embedded.shape[-1])
         if pixel_values is not None:
-            features = self.image_features(pixel_values)
+            features = self.image_features(pixel_values, noise)
             if image_flags is not None:
                 features = features[image_flags.view(-1) == 1]
             seen = features.flatten(0, 1).to(embedded.dtype)
@@ -120,35 +123,46 @@ class InternVLChat(nn.Module):
             hidden, _ = self.language_model.model(embedded, causal_mask(attention_mask))
         return torch.as_tensor(self.language_model.lm_head(hidden))
 
-    def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
-        """Return the mean loss over all learned tokens of the step, and the share that was right.
+    def counts(self, batch: Named) -> dict[str, Float[Tensor, ""]]:
+        """Return over how many tokens, or how much weight, each loss is a mean; see `models.objective.Objective`."""
+        learned = learned_places(batch["labels"], batch.get("sample_index"), IGNORE)
+        tokens = learned.sum().float()
+        weights = batch["loss_weights"][learned].float().sum() if "loss_weights" in batch else tokens
+        return {"loss": weights, "token_accuracy": tokens}
+
+    def forward(self, batch: Named, totals: Named | None = None) -> dict[str, Tensor]:
+        """Return the mean loss over all learned tokens of the step, the share that was right, and each sample's loss.
 
         Args:
             batch: `input_ids` and `labels` (IGNORE where nothing is learned) of shape (batch, tokens),
                 padded on the right, and `pixel_values` where there are pictures. Where several samples
-                share a row: `sample_index`, the number of each token's sample in its row, padding with
-                a number of its own, shape (batch, tokens); and `loss_weights` of shape (batch, tokens - 1)
+                share a row: `sample_index`, each token's sample by its number in the batch and a number of its
+                own for padding, shape (batch, tokens); and `loss_weights` of shape (batch, tokens - 1)
                 where learned tokens do not weigh the same.
+            totals: Of the step, as `models.objective.totals_of` gives them.
         """
-        embedded = self.embed(batch["input_ids"], batch.get("pixel_values"), batch.get("image_flags"))
+        shown = (batch.get(name) for name in ("pixel_values", "image_flags", "noise"))
+        embedded = self.embed(batch["input_ids"], *shown)
         index = batch.get("sample_index")
         # Nothing looks ahead, so padding on the right needs no mask, and flash attention can run.
         hidden, _ = self.language_model.model(embedded, packing=None if index is None else Packing.of(index))
         learned = learned_places(batch["labels"], index, IGNORE)
-        wanted = batch["labels"][:, 1:]
         # Answers are a small share of the tokens: the head works on their places alone.
         logits = self.language_model.lm_head(hidden[:, :-1][learned]).float()
-        wanted = wanted[learned]
-        count = _mean_over_processes(learned.sum().float()).clamp(min=1)
+        wanted = batch["labels"][:, 1:][learned]
+        each, weights = (
+            F.cross_entropy(logits, wanted, reduction="none"),
+            torch.ones_like(wanted, dtype=torch.float32),
+        )
         if "loss_weights" in batch:
             weights = batch["loss_weights"][learned].float()
-            each = F.cross_entropy(logits, wanted, reduction="none")
-            total = _mean_over_processes(weights.sum())
-            loss = (each * weights).sum() / total.clamp(min=torch.finfo(torch.float32).tiny)
-        else:
-            loss = F.cross_entropy(logits, wanted, reduction="sum") / count
-        right = (logits.argmax(dim=-1) == wanted).sum() / count
-        return {"loss": loss, "token_accuracy": right}
+        given = totals or {}
+        right = (logits.argmax(dim=-1) == wanted).sum().float()
+        return {
+            "loss": shared((each * weights).sum(), weights.sum(), given.get("loss")),
+            "token_accuracy": shared(right, learned.sum(), given.get("token_accuracy")),
+            SAMPLE_LOSS: _by_sample((each * weights).detach(), weights, _owners(learned, index)),
+        }
 
     @torch.no_grad()
     def generate(
@@ -196,14 +210,19 @@ class InternVLChat(nn.Module):
         return torch.stack(chosen, dim=1)
 
 
-def _mean_over_processes(value: Float[Tensor, ""]) -> Float[Tensor, ""]:
-    """Return the mean of a number over all processes.
+def _owners(
+    learned: Bool[Tensor, "batch places"], sample_index: Int[Tensor, "batch tokens"] | None
+) -> Int[Tensor, " learned"]:
+    """Return the sample of each learned place: the number that packing gave it, else its row."""
+    rows = torch.arange(len(learned), device=learned.device)[:, None].expand_as(learned)
+    return (rows if sample_index is None else sample_index[:, 1:])[learned]
 
-    Gradients are averaged over processes; dividing by the mean count of tokens then gives the mean
-    over all tokens of the step, however they are spread.
-    """
-    if dist.is_available() and dist.is_initialized():
-        value = value.clone()
-        dist.all_reduce(value)
-        value = value / dist.get_world_size()
-    return value
+
+def _by_sample(
+    losses: Float[Tensor, " learned"], weights: Float[Tensor, " learned"], owners: Int[Tensor, " learned"]
+) -> Float[Tensor, " samples"]:
+    """Return the mean loss of each sample; every sample has something to learn."""
+    samples = int(owners.max()) + 1 if len(owners) else 0
+    sums, units = losses.new_zeros(2, samples).unbind()
+    smallest = torch.finfo(units.dtype).tiny
+    return sums.index_add(0, owners, losses) / units.index_add(0, owners, weights).clamp(min=smallest)

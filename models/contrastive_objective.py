@@ -15,15 +15,16 @@ Loss = Literal["softmax", "sigmoid"]
 
 
 class ContrastiveObjective(JointObjective):
-    """InternVL-C's objective (arXiv:2312.14238, section 3.3) over batches of
+    """InternVL-C's objective (arXiv:2312.14238, section 3.3), and InternVL-G's when it is tuned for retrieval.
 
-    `pixel_values`; `input_ids` and `attention_mask`; and where given `keep_patches`, the patches that are
-    seen; `image_id` and `caption_id`, int64 (rows,), equal for equal pictures and captions, so that pairs which
-    another pair's picture or caption makes true as well are no negatives.
+    Over batches of `pixel_values`; `input_ids` and `attention_mask`; and where given `keep_patches`, which patches
+    the pixels are of; `noise`, int64 (rows,), for stochastic depth; `image_id` and `caption_id`, int64 (rows,), equal
+    for equal pictures and captions, so that pairs which another pair's picture or caption makes true as well are
+    no negatives.
     """
 
     def __init__(self, model: InternVL, *, loss: Loss = "softmax", soft_targets: bool = False) -> None:
-        """Wrap InternVL-C.
+        """Wrap InternVL-C, or InternVL-G with both its views of a picture.
 
         Args:
             model: Its configuration says how far labels are smoothed.
@@ -42,9 +43,12 @@ class ContrastiveObjective(JointObjective):
 
     def embed(self, batch: Named) -> dict[str, Tensor]:
         """Return unit vectors `image` and `text`, (rows, embed_dim), `scale`, with sigmoid `bias`, and ids."""
+        # The text first: it waits for its lengths, and on a GPU would wait for the picture as well.
+        text = self.model.encode_text(batch["input_ids"], batch["attention_mask"])
+        vision = self.model.see(batch["pixel_values"], batch.get("keep_patches"), batch.get("noise"))
         features = {
-            "image": self.model.encode_image(batch["pixel_values"], batch.get("keep_patches")),
-            "text": self.model.encode_text(batch["input_ids"], batch["attention_mask"]),
+            "image": self.model.mix_views(vision) if self.model.generative else self.model.pool_image(vision),
+            "text": text,
             "scale": self.model.logit_scale.exp(),
         }
         if self.loss == "sigmoid":

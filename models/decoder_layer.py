@@ -14,6 +14,9 @@ from models.rotary import Angles, Turn
 _Kept = Float[Tensor, "batch key_heads _ head_dim"]
 KeysValues = tuple[_Kept, _Kept]
 """A layer's keys and values of all tokens so far."""
+_Shown = Float[Tensor, "pictures heads vision_tokens head_dim"]
+Shown = tuple[_Shown, _Shown]
+"""A layer's keys and values of pictures."""
 
 
 def _rotate(
@@ -92,19 +95,26 @@ class QueryCrossAttention(nn.Module):
         self.v_proj = Linear(vision_width, width, bias=False)
         self.o_proj = Linear(width, width, bias=False)
 
-    def forward(
-        self,
-        queries: Float[Tensor, "batch queries width"],
-        vision: Float[Tensor, "batch vision_tokens vision_width"],
-    ) -> Float[Tensor, "batch queries width"]:
-        """Return queries with what they saw added, shape (batch, queries, width)."""
+    def look(self, vision: Float[Tensor, "pictures vision_tokens vision_width"]) -> Shown:
+        """Return keys and values of pictures."""
         seen = self.norm2(vision)
+        return self._split(self.k_proj(seen)), self._split(self.v_proj(seen))
 
-        def split(hidden: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch heads tokens head_dim"]:
-            return hidden.view(*hidden.shape[:2], self.heads, -1).transpose(1, 2)
+    def forward(
+        self, queries: Float[Tensor, "batch queries width"], seen: Shown
+    ) -> Float[Tensor, "batch queries width"]:
+        """Return queries with what they saw added, shape (batch, queries, width).
 
-        mixed = attention(split(self.q_proj(self.norm1(queries))), split(self.k_proj(seen)), split(self.v_proj(seen)))
+        Args:
+            queries: Shape (batch, queries, width).
+            seen: What `look` gave, of as many pictures as rows, or of fewer that the rows go through in turn.
+        """
+        key, value = (each.repeat(len(queries) // len(each), 1, 1, 1) for each in seen)
+        mixed = attention(self._split(self.q_proj(self.norm1(queries))), key, value)
         return torch.as_tensor(queries + self.o_proj(mixed.transpose(1, 2).flatten(2)))
+
+    def _split(self, hidden: Float[Tensor, "rows tokens width"]) -> Float[Tensor, "rows heads tokens head_dim"]:
+        return hidden.view(*hidden.shape[:2], self.heads, -1).transpose(1, 2)
 
 
 class LlamaDecoderLayer(nn.Module):
@@ -124,13 +134,18 @@ class LlamaDecoderLayer(nn.Module):
         turn: Turn,
         mask: Bool[Tensor, "#batch 1 #tokens seen"] | None,
         past: KeysValues | None,
-        vision: Float[Tensor, "batch vision_tokens vision_width"] | None,
+        vision: Float[Tensor, "pictures vision_tokens vision_width"] | None,
         queries: int,
         packing: Packing | None = None,
-    ) -> tuple[Float[Tensor, "batch tokens width"], KeysValues]:
-        """Return (batch, tokens, width) and the layer's cache."""
+        seen: Shown | None = None,
+    ) -> tuple[Float[Tensor, "batch tokens width"], KeysValues, Shown | None]:
+        """Return (batch, tokens, width), the layer's cache, and keys and values of the pictures where any is seen.
+
+        Those of an earlier pass over the same pictures may be handed in as `seen`: they are projected once.
+        """
         mixed, kept = self.self_attn(self.input_layernorm(hidden), turn, mask, past, packing)
         hidden = hidden + mixed
         if self.cross_attn is not None and vision is not None and queries:
-            hidden = torch.cat([self.cross_attn(hidden[:, :queries], vision), hidden[:, queries:]], dim=1)
-        return hidden + self.mlp(self.post_attention_layernorm(hidden)), kept
+            seen = seen or self.cross_attn.look(vision)
+            hidden = torch.cat([self.cross_attn(hidden[:, :queries], seen), hidden[:, queries:]], dim=1)
+        return hidden + self.mlp(self.post_attention_layernorm(hidden)), kept, seen

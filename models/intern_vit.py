@@ -5,13 +5,15 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from models.attention import attention
 from models.config import VisionConfig
-from models.layers import Linear, RMSNorm, linear
+from models.layers import Linear, RMSNorm
+from models.stochastic_depth import drop_path
+from models.vision_embeddings import InternVisionEmbeddings
 
 
 def make_norm(config: VisionConfig) -> nn.Module:
@@ -19,67 +21,6 @@ def make_norm(config: VisionConfig) -> nn.Module:
     if config.norm_type == "rms_norm":
         return RMSNorm(config.hidden_size, config.layer_norm_eps)
     return nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-
-
-def drop_path(
-    hidden: Float[Tensor, "batch tokens width"], rate: float, training: bool
-) -> Float[Tensor, "batch tokens width"]:
-    """Drop whole samples of a residual branch and scale up the others, shape (batch, tokens, width)."""
-    if rate == 0.0 or not training:
-        return hidden
-    kept = hidden.new_empty(hidden.shape[0], 1, 1).bernoulli_(1 - rate)
-    return hidden * kept / (1 - rate)
-
-
-class InternVisionEmbeddings(nn.Module):
-    """Patches, a class token and learned positions."""
-
-    def __init__(self, config: VisionConfig) -> None:
-        """Allocate for `config.image_size`."""
-        super().__init__()
-        self.config = config
-        self.image_size = config.image_size
-        self.class_embedding = nn.Parameter(torch.randn(1, 1, config.hidden_size) * 0.02)
-        self.patch_embedding = nn.Conv2d(
-            config.num_channels, config.hidden_size, config.patch_size, stride=config.patch_size
-        )
-        self.position_embedding = nn.Parameter(torch.randn(1, config.grid**2 + 1, config.hidden_size) * 0.02)
-
-    def positions(self, rows: int, columns: int) -> Float[Tensor, "1 1+{rows}*{columns} width"]:
-        """Return positions for a grid of patches, interpolated where it is not the trained one."""
-        grid = self.image_size // self.config.patch_size
-        if (rows, columns) == (grid, grid):
-            return self.position_embedding
-        first, rest = self.position_embedding[:, :1], self.position_embedding[:, 1:]
-        square = rest.float().reshape(1, grid, grid, -1).permute(0, 3, 1, 2)
-        resized = F.interpolate(square, size=(rows, columns), mode="bicubic", align_corners=False)
-        flat = resized.reshape(1, -1, rows * columns).permute(0, 2, 1).to(rest.dtype)
-        return torch.cat([first, flat], dim=1)
-
-    def forward(
-        self,
-        pixel_values: Float[Tensor, "batch channels height width"],
-        keep_patches: Int[Tensor, "batch kept"] | None = None,
-    ) -> Float[Tensor, "batch tokens hidden_size"]:
-        """Return (batch, tokens, width); only `keep_patches` are projected where given."""
-        batch, channels, height, width = pixel_values.shape
-        size = self.config.patch_size
-        if height % size or width % size:
-            raise ValueError(f"pictures of {height} x {width} pixels do not divide into patches of {size}")
-        rows, columns = height // size, width // size
-        positions = self.positions(rows, columns)
-        # A convolution with stride equal to its kernel is one matrix product over patches; as such it can
-        # leave out masked patches before any work is spent on them (FLIP, arXiv:2212.00794).
-        patches = pixel_values.reshape(batch, channels, rows, size, columns, size)
-        patches = patches.permute(0, 2, 4, 1, 3, 5).reshape(batch, rows * columns, channels * size * size)
-        places = positions[:, 1:].expand(batch, -1, -1)
-        if keep_patches is not None:
-            index = keep_patches[..., None]
-            patches = patches.gather(1, index.expand(-1, -1, patches.shape[-1]))
-            places = places.gather(1, index.expand(-1, -1, places.shape[-1]))
-        tokens = linear(patches, self.patch_embedding.weight.flatten(1), self.patch_embedding.bias) + places
-        first = (self.class_embedding + positions[:, :1]).expand(batch, -1, -1)
-        return torch.cat([first.to(tokens.dtype), tokens], dim=1)
 
 
 class InternAttention(nn.Module):
@@ -127,20 +68,22 @@ class InternMLP(nn.Module):
 class InternVisionEncoderLayer(nn.Module):
     """One pre-norm block with layer scale."""
 
-    def __init__(self, config: VisionConfig, drop_path_rate: float) -> None:
-        """Allocate a block with its own drop rate."""
+    def __init__(self, config: VisionConfig, number: int, drop_path_rate: float) -> None:
+        """Allocate block `number`, counted from 0, with its own drop rate."""
         super().__init__()
         self.attn, self.mlp = InternAttention(config), InternMLP(config)
         self.norm1, self.norm2 = make_norm(config), make_norm(config)
         self.ls1 = nn.Parameter(config.initializer_factor * torch.ones(config.hidden_size))
         self.ls2 = nn.Parameter(config.initializer_factor * torch.ones(config.hidden_size))
-        self.drop_path_rate = drop_path_rate
+        self.number, self.drop_path_rate = number, drop_path_rate
 
-    def forward(self, hidden: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch tokens width"]:
-        """Return (batch, tokens, width)."""
-        rate = self.drop_path_rate
-        hidden = hidden + drop_path(self.attn(self.norm1(hidden)) * self.ls1, rate, self.training)
-        return hidden + drop_path(self.mlp(self.norm2(hidden)) * self.ls2, rate, self.training)
+    def forward(
+        self, hidden: Float[Tensor, "batch tokens width"], noise: Int64[Tensor, " batch"] | None = None
+    ) -> Float[Tensor, "batch tokens width"]:
+        """Return (batch, tokens, width); `noise` decides which rows skip a branch in training."""
+        rate = self.drop_path_rate if self.training else 0.0
+        hidden = hidden + drop_path(self.attn(self.norm1(hidden)) * self.ls1, rate, noise, 2 * self.number)
+        return hidden + drop_path(self.mlp(self.norm2(hidden)) * self.ls2, rate, noise, 2 * self.number + 1)
 
 
 class InternVisionEncoder(nn.Module):
@@ -152,7 +95,7 @@ class InternVisionEncoder(nn.Module):
         depth, rate = config.num_hidden_layers, config.drop_path_rate
         linear = [rate * number / max(1, depth - 1) for number in range(depth)]
         rates = linear if config.drop_path_schedule == "linear" else [rate] * depth
-        self.layers = nn.ModuleList(InternVisionEncoderLayer(config, each) for each in rates)
+        self.layers = nn.ModuleList(InternVisionEncoderLayer(config, *each) for each in enumerate(rates))
 
 
 @dataclass(frozen=True)
@@ -176,7 +119,12 @@ class InternVisionModel(nn.Module):
     """
 
     def __init__(self, config: VisionConfig) -> None:
-        """Allocate and initialise by BEiT's scheme (arXiv:2106.08254)."""
+        """Allocate and initialise by BEiT's scheme (arXiv:2106.08254, appendix), drawn from torch's random state.
+
+        Weights are normal with a deviation of 0.02, biases zero, and the projections that end the branches of
+        block i, counted from 1, are divided by sqrt(2 i). BEiT's published code cuts the normal in two ways, at
+        +-2 and at +-0.02; the InternVL paper does not say which, and this is the former, which cuts next to nothing.
+        """
         super().__init__()
         self.config = config
         self.embeddings = InternVisionEmbeddings(config)
@@ -206,25 +154,31 @@ class InternVisionModel(nn.Module):
 
     def forward(
         self,
-        pixel_values: Float[Tensor, "batch channels height width"],
-        keep_patches: Int[Tensor, "batch kept"] | None = None,
+        pixel_values: Float[Tensor, "batch channels height width"] | Float[Tensor, "batch kept values"],
+        keep_patches: Bool[Tensor, "batch rows columns"] | None = None,
+        noise: Int64[Tensor, " batch"] | None = None,
     ) -> VisionOutput:
         """Encode pictures.
 
         Args:
-            pixel_values: Shape (batch, channels, height, width), normalised.
-            keep_patches: Indices of the patches that are seen, shape (batch, kept); all when left out.
+            pixel_values: Shape (batch, channels, height, width), normalised; the kept patches of masked pictures,
+                shape (batch, kept, channels * patch_size^2), see `models.vision_embeddings.kept_patches`.
+            keep_patches: Which patches of masked pictures these are, shape (batch, rows, columns).
+            noise: A random number per picture, for stochastic depth in training.
 
         Returns:
             Hidden states of shape (batch, 1 + patches, width), the class token first.
+
+        Raises:
+            ValueError: Pictures do not divide into patches, or there is no noise where blocks are dropped.
         """
         hidden = self.embeddings(pixel_values, keep_patches)
         states = [hidden]
         for layer in self.encoder.layers:
             if self.gradient_checkpointing and torch.is_grad_enabled():
-                hidden = torch.as_tensor(checkpoint(layer, hidden, use_reentrant=False))
+                hidden = torch.as_tensor(checkpoint(layer, hidden, noise, use_reentrant=False))
             else:
-                hidden = layer(hidden)
+                hidden = layer(hidden, noise)
             states.append(hidden)
         return VisionOutput(last_hidden_state=hidden, hidden_states=tuple(states))
 

@@ -10,19 +10,21 @@ from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int, Int64
 from torch import Tensor, nn
 
 from models.config import InternVLConfig
-from models.contrastive_loss import info_nce
 from models.intern_vit import InternVisionModel
-from models.losses import caption_loss, matching_loss
+from models.layers import wide
+from models.packing import Packing
 from models.pooling import AttentionPooling
-from models.qllama import Cache, LlamaForCausalLM, causal_mask
+from models.qllama import Cache, LlamaForCausalLM, Looks, causal_mask
 
 LOGIT_SCALE = math.log(1 / 0.07)
 MAX_LOGIT_SCALE = math.log(100)
 """CLIP's own limit (arXiv:2103.00020, section 2.5); the InternVL paper names none."""
+PADDING_PAYS = 0.85
+"""Share of tokens in a padded batch of texts above which padding costs less than going without it."""
 
 
 class InternVL(nn.Module):
@@ -60,25 +62,27 @@ class InternVL(nn.Module):
 
     def see(
         self,
-        pixel_values: Float[Tensor, "batch channels height width"],
-        keep_patches: Int[Tensor, "batch kept"] | None = None,
+        pixel_values: Float[Tensor, "batch channels height width"] | Float[Tensor, "batch kept values"],
+        keep_patches: Bool[Tensor, "batch rows columns"] | None = None,
+        noise: Int64[Tensor, " batch"] | None = None,
     ) -> Float[Tensor, "batch vision_tokens vision_width"]:
-        """Return what the vision tower sees, shape (batch, 1 + patches, vision width)."""
-        return torch.as_tensor(self.vision_model(pixel_values, keep_patches).last_hidden_state)
+        """Return what the vision tower sees, shape (batch, 1 + patches, vision width); arguments as it takes them."""
+        return torch.as_tensor(self.vision_model(pixel_values, keep_patches, noise).last_hidden_state)
 
     def encode_image(
         self,
-        pixel_values: Float[Tensor, "batch channels height width"],
-        keep_patches: Int[Tensor, "batch kept"] | None = None,
+        pixel_values: Float[Tensor, "batch channels height width"] | Float[Tensor, "batch kept values"],
+        keep_patches: Bool[Tensor, "batch rows columns"] | None = None,
+        noise: Int64[Tensor, " batch"] | None = None,
     ) -> Float[Tensor, "batch embed_dim"]:
-        """Return InternVL-C's picture vectors, of unit length."""
-        return self.pool_image(self.see(pixel_values, keep_patches))
+        """Return InternVL-C's picture vectors, of unit length; arguments as the vision tower takes them."""
+        return self.pool_image(self.see(pixel_values, keep_patches, noise))
 
     def pool_image(
         self, vision: Float[Tensor, "batch vision_tokens vision_width"]
     ) -> Float[Tensor, "batch embed_dim"]:
         """Return unit vectors for what the tower has seen: all tokens, the class token among them."""
-        return F.normalize(self.clip_projector(vision).float(), dim=-1)
+        return F.normalize(wide(self.clip_projector(vision)), dim=-1)
 
     def encode_text(
         self, input_ids: Int[Tensor, "batch tokens"], attention_mask: Int[Tensor, "batch tokens"]
@@ -89,16 +93,24 @@ class InternVL(nn.Module):
             input_ids: `summarize:` and the caption, begun and ended, padded on the right.
             attention_mask: 1 for tokens, 0 for padding.
         """
-        return F.normalize(self.project_text(input_ids, attention_mask).float(), dim=-1)
+        return F.normalize(wide(self.project_text(input_ids, attention_mask)), dim=-1)
 
     def project_text(
         self, input_ids: Int[Tensor, "batch tokens"], attention_mask: Int[Tensor, "batch tokens"]
     ) -> Float[Tensor, "batch embed_dim"]:
-        """Return text vectors as the projection gives them, of any length."""
-        # With padding on the right alone, a causal token never sees it: no mask, and the fast kernel.
-        hidden, _ = self.qllama.model(self.qllama.model.embed_tokens(input_ids))
-        last = attention_mask.sum(dim=1) - 1
-        ended = hidden[torch.arange(hidden.shape[0], device=hidden.device), last]
+        """Return text vectors as the projection gives them, of any length.
+
+        Where captions differ much in length they pass the tower end to end in one row, none seeing another: no work
+        is spent on padding (docs/decisions/0006-unpadded-text.md).
+        """
+        tower, packing = self.qllama.model, Packing.end_to_end(attention_mask)
+        if sum(packing.lengths) > PADDING_PAYS * input_ids.numel():
+            # With padding on the right alone, a causal token never sees it: no mask, and the fast kernel.
+            hidden, _ = tower(tower.embed_tokens(input_ids))
+            ended = hidden[torch.arange(len(hidden), device=hidden.device), attention_mask.sum(dim=1) - 1]
+        else:
+            hidden, _ = tower(tower.embed_tokens(input_ids[attention_mask.bool()][None]), packing=packing)
+            ended = hidden[0, packing.starts[1:].long() - 1]
         return torch.as_tensor(ended @ self.text_projection)
 
     def similarity(
@@ -110,21 +122,22 @@ class InternVL(nn.Module):
     # InternVL-G
 
     def ask(
-        self, vision: Float[Tensor, "batch vision_tokens vision_width"]
+        self, vision: Float[Tensor, "batch vision_tokens vision_width"], looks: Looks | None = None
     ) -> tuple[Float[Tensor, "batch queries width"], Cache]:
         """Let the queries look: their hidden states, and keys and values for text.
 
-        Queries see each other but never a text, so retrieval and captioning share this one pass.
+        Queries see each other but never a text, so retrieval and captioning share this one pass. `looks`, an
+        empty list, is filled with what `match` needs to spare looking again.
         """
         queries = self.query_tokens.expand(vision.shape[0], -1, -1)
         count = queries.shape[1]
         everything = torch.ones(1, 1, count, count, dtype=torch.bool, device=vision.device)
-        hidden, cache = self.qllama.model(queries, everything, vision=vision, queries=count)
+        hidden, cache = self.qllama.model(queries, everything, vision=vision, queries=count, looks=looks)
         return torch.as_tensor(hidden), cache
 
     def pool_queries(self, hidden: Float[Tensor, "batch queries width"]) -> Float[Tensor, "batch embed_dim"]:
         """Return unit vectors of the queries alone."""
-        return F.normalize(self.clip_projector2(hidden).float(), dim=-1)
+        return F.normalize(wide(self.clip_projector2(hidden)), dim=-1)
 
     def encode_image_g(
         self, pixel_values: Float[Tensor, "batch channels height width"]
@@ -143,23 +156,25 @@ class InternVL(nn.Module):
         vision: Float[Tensor, "batch vision_tokens vision_width"],
         input_ids: Int[Tensor, "batch tokens"],
         attention_mask: Int[Tensor, "batch tokens"],
+        looks: Looks | None = None,
     ) -> Float[Tensor, "batch 2"]:
         """Return logits of shape (batch, 2): column 1 says that caption and picture belong together.
 
-        Queries and text see each other in both directions; the caption has no prefix here.
+        Queries and text see each other in both directions; the caption has no prefix here. `looks` are those
+        of `ask` for the same rows.
         """
         queries = self.query_tokens.expand(vision.shape[0], -1, -1)
         count = queries.shape[1]
         embedded = torch.cat([queries, self.qllama.model.embed_tokens(input_ids)], dim=1)
         seen = torch.cat([attention_mask.new_ones(attention_mask.shape[0], count), attention_mask], dim=1).bool()
         mask = seen[:, None, None, :].expand(-1, 1, embedded.shape[1], -1)
-        hidden, _ = self.qllama.model(embedded, mask, vision=vision, queries=count)
+        hidden, _ = self.qllama.model(embedded, mask, vision=vision, queries=count, looks=looks)
         return torch.as_tensor(self.itm_head(hidden[:, :count]).mean(dim=1))
 
-    def describe(
+    def read_on(
         self, queries: Cache, input_ids: Int[Tensor, "batch tokens"], attention_mask: Int[Tensor, "batch tokens"]
-    ) -> Float[Tensor, "batch tokens vocabulary"]:
-        """Return next-token logits of a caption after the queries.
+    ) -> Float[Tensor, "batch tokens width"]:
+        """Return hidden states of a caption that is read after the queries.
 
         Args:
             queries: The keys and values that `ask` returned.
@@ -170,7 +185,13 @@ class InternVL(nn.Module):
         seen = text.new_ones(*text.shape[:3], queries[0][0].shape[2])
         embedded = self.qllama.model.embed_tokens(input_ids)
         hidden, _ = self.qllama.model(embedded, torch.cat([seen, text], dim=-1), past=queries)
-        return torch.as_tensor(self.qllama.lm_head(hidden))
+        return torch.as_tensor(hidden)
+
+    def describe(
+        self, queries: Cache, input_ids: Int[Tensor, "batch tokens"], attention_mask: Int[Tensor, "batch tokens"]
+    ) -> Float[Tensor, "batch tokens vocabulary"]:
+        """Return next-token logits of a caption after the queries; arguments as of `read_on`."""
+        return torch.as_tensor(self.qllama.lm_head(self.read_on(queries, input_ids, attention_mask)))
 
     def caption(
         self,
@@ -189,38 +210,6 @@ class InternVL(nn.Module):
         """
         queries = self.query_tokens.expand(vision.shape[0], -1, -1)
         return self.qllama.generate(input_ids, max_new_tokens, eos_token_id, prefix=queries, vision=vision)
-
-
-class GenerativeObjective(nn.Module):
-    """Stage 2: contrast, matching and captioning through one QLLaMA, in equal shares (section 3.3)."""
-
-    def __init__(self, model: InternVL) -> None:
-        """Wrap InternVL-G."""
-        super().__init__()
-        self.model = model
-
-    def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
-        """Return `loss` and its three terms.
-
-        Args:
-            batch: `vision`, what the frozen tower saw (batch, 1 + patches, vision width); `text_features`,
-                unit vectors of the frozen text tower (batch, embed_dim); `itm_input_ids`, `itm_attention_mask`,
-                `itm_labels`; `itg_input_ids`, `itg_attention_mask`, `itg_labels`.
-        """
-        model = self.model
-        clamp_logit_scale(model)
-        hidden, cache = model.ask(batch["vision"])
-        itc = info_nce(
-            model.pool_queries(hidden),
-            batch["text_features"],
-            model.logit_scale.exp(),
-            label_smoothing=model.config.label_smoothing,
-        ).loss
-        judged = model.match(batch["vision"], batch["itm_input_ids"], batch["itm_attention_mask"])
-        itm = matching_loss(judged, batch["itm_labels"])
-        logits = model.describe(cache, batch["itg_input_ids"], batch["itg_attention_mask"])
-        itg = caption_loss(logits, batch["itg_labels"])
-        return {"loss": itc + itm + itg, "itc": itc, "itm": itm, "itg": itg}
 
 
 def clamp_logit_scale(model: InternVL) -> None:

@@ -91,6 +91,11 @@ class Linear(nn.Linear):
         return linear(hidden, self.weight, self.bias)
 
 
+def wide(tensor: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Return numbers in single precision, or in double where they are."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
 class _RMSNorm(torch.autograd.Function):
     """RMSNorm with its derivative written out: two passes over memory instead of nine."""
 
@@ -128,6 +133,6 @@ class RMSNorm(nn.Module):
         """Return the same shape; the last dimension is normalised."""
         if hidden.ndim > 1 and _plain_fp32(hidden, self.weight):
             return torch.as_tensor(_RMSNorm.apply(hidden, self.weight, self.eps))
-        wide = hidden.float()
-        wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.eps)
-        return self.weight * wide.to(hidden.dtype)
+        normed = wide(hidden)
+        normed = normed * torch.rsqrt(normed.pow(2).mean(-1, keepdim=True) + self.eps)
+        return self.weight * normed.to(hidden.dtype)

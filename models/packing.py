@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import accumulate, groupby
 from typing import Literal
 
@@ -48,6 +49,43 @@ class Packing:
         device = sample_index.device
         starts = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=device)
         return cls(tuple(lengths), starts, torch.tensor(places, device=device))
+
+    @classmethod
+    def end_to_end(cls, attention_mask: Int[Tensor, "samples tokens"]) -> "Packing":
+        """Return the packing of all samples of a padded batch in one row, which `tokens[mask.bool()][None]` fills.
+
+        Raises:
+            ValueError: A sample has no token.
+        """
+        counts = attention_mask.sum(dim=1)
+        lengths: tuple[int, ...] = tuple(counts.tolist())
+        if not all(lengths):
+            raise ValueError(f"sample {lengths.index(0)} of the batch has no token; its attention mask is all zeros")
+        starts = torch.nn.functional.pad(counts.cumsum(0), (1, 0))
+        places = torch.arange(sum(lengths), device=counts.device)
+        positions = places - starts[:-1].repeat_interleave(counts, output_size=len(places))
+        return cls(lengths, starts.int(), positions[None])
+
+    @cached_property
+    def by_length(
+        self,
+    ) -> tuple[Int[Tensor, " tokens"], Int[Tensor, " tokens"], tuple[tuple[int, int], ...]]:
+        """How to lay samples of equal length side by side.
+
+        Returns:
+            The order of the tokens, rows end to end, that groups samples by length; the order that undoes it; and
+            (length, samples) of each group.
+        """
+        device = self.starts.device
+        groups: dict[int, list[int]] = {}
+        for length, start in zip(self.lengths, accumulate(self.lengths, initial=0), strict=False):
+            groups.setdefault(length, []).append(start)
+        spread = [
+            (torch.tensor(starts)[:, None] + torch.arange(length)).flatten() for length, starts in groups.items()
+        ]
+        order = torch.cat(spread)
+        sizes = tuple((length, len(starts)) for length, starts in groups.items())
+        return order.to(device), order.argsort().to(device), sizes
 
     @property
     def longest(self) -> int:

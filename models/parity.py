@@ -5,6 +5,7 @@ the other names inputs and outputs.
 """
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -13,10 +14,14 @@ from torch import Tensor
 
 from models.chat import InternVLChat
 from models.decoders import decoder_of
+from models.generative_objective import GenerativeObjective, is_trained
+from models.grad_cache import accumulate
 from models.intern_vit import InternVisionModel
-from models.internvl import GenerativeObjective, InternVL
+from models.internvl import InternVL
+from models.objective import Named, totals_of
 from models.official_config import chat_of, internvl_of, vision_of
-from models.recording import TOLERANCE, Line, Recording, equal, gradients_of, relative_error
+from models.plain_generative import PlainGenerativeObjective
+from models.recording import GRADIENT_TOLERANCE, TOLERANCE, Line, Recording, equal, gradients_of, relative_error
 from models.renaming import State, fill
 from models.weights import chat_from_official, chat_to_official
 
@@ -65,7 +70,7 @@ def _check_resized(model: InternVisionModel, data: Recording, image_size: int) -
         data.near("resized.pooler_output", found.pooler_output)
 
 
-def _stage2_batch(model: InternVL, data: Recording) -> dict[str, Tensor]:
+def _stage2_batch(data: Recording) -> dict[str, Tensor]:
     """Return the recorded batch: wrong captions for the first half (rounded up), right ones for the rest."""
     rows = len(data["pixel_values"])
     wrong = rows - rows // 2
@@ -73,19 +78,44 @@ def _stage2_batch(model: InternVL, data: Recording) -> dict[str, Tensor]:
     def judged(name: str) -> Tensor:
         return torch.cat([data[f"negative_{name}"][:wrong], data[f"positive_{name}"][wrong:]])
 
-    # With gradient, although stage 2 freezes both towers: a recording may hold theirs too.
-    vision = model.see(data["pixel_values"])
-    text = model.encode_text(data["summarize_input_ids"], data["summarize_attention_mask"])
     return {
-        "vision": vision,
-        "text_features": text,
+        "row": torch.arange(rows),
+        "pixel_values": data["pixel_values"],
+        "summary_input_ids": data["summarize_input_ids"],
+        "summary_attention_mask": data["summarize_attention_mask"],
         "itm_input_ids": judged("input_ids"),
         "itm_attention_mask": judged("attention_mask"),
         "itm_labels": (torch.arange(rows) >= wrong).long(),
-        "itg_input_ids": data["input_ids"],
-        "itg_attention_mask": data["attention_mask"],
-        "itg_labels": data["labels"],
+        "prompted_input_ids": data["input_ids"],
+        "prompted_attention_mask": data["attention_mask"],
+        "prompted_labels": data["labels"],
     }
+
+
+def _train_step(objective: GenerativeObjective | PlainGenerativeObjective, batches: list[Named]) -> dict[str, Tensor]:
+    """Return the losses of one step as the training loop takes it; gradients are left in the weights."""
+    objective.zero_grad(set_to_none=True)
+    return accumulate(objective, batches, totals_of(objective, batches), torch.Tensor.backward, nullcontext)
+
+
+def _check_stage2_steps(model: InternVL, data: Recording) -> None:
+    """Compare losses and gradients of the step as the official code computes it, and of ours, whole and in pieces."""
+    batch = _stage2_batch(data)
+    rows = len(batch["row"])
+
+    def losses(found: Mapping[str, Tensor], note: str) -> None:
+        for name in ("loss", "itc", "itm", "itg"):
+            data.near(name if name == "loss" else f"loss_{name}", found[name], note=note)
+
+    losses(_train_step(PlainGenerativeObjective(model), [batch]), "three passes")
+    data.gradients(gradients_of(model))
+    for note, size in (("shared pass", rows), ("shared pass, two micro batches", -(-rows // 2))):
+        pieces = [{name: value[at : at + size] for name, value in batch.items()} for at in range(0, rows, size)]
+        losses(_train_step(GenerativeObjective(model), [*pieces]), note)
+        found = gradients_of(model)
+        for name, _ in data.below("grad."):
+            if is_trained(name) and name in found:
+                data.near(f"grad.{name}", found[name], GRADIENT_TOLERANCE, note)
 
 
 def check_stage2(facts: Mapping[str, Any], tensors: State) -> list[Line]:
@@ -101,14 +131,9 @@ def check_stage2(facts: Mapping[str, Any], tensors: State) -> list[Line]:
     data = Recording(tensors)
     model = InternVL(internvl_of(facts)).eval()
     fill(model, data.weights(), "InternVL-G")
-    batch = _stage2_batch(model, data)
-    losses = GenerativeObjective(model)(batch)
-    for name in ("loss", "itc", "itm", "itg"):
-        data.near(name if name == "loss" else f"loss_{name}", losses[name])
-    losses["loss"].backward()
-    data.gradients(gradients_of(model))
+    _check_stage2_steps(model, data)
     with torch.no_grad():
-        vision = batch["vision"]
+        vision = model.see(data["pixel_values"])
         text = model.project_text(data["summarize_input_ids"], data["summarize_attention_mask"])
         units = F.normalize(text, dim=-1)
         pooled, asked = model.clip_projector(vision), model.clip_projector2(model.ask(vision)[0])

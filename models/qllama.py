@@ -12,13 +12,15 @@ from torch.utils.checkpoint import checkpoint
 
 from models.attention import band
 from models.config import TextConfig
-from models.decoder_layer import KeysValues, LlamaDecoderLayer
+from models.decoder_layer import KeysValues, LlamaDecoderLayer, Shown
 from models.layers import Linear, RMSNorm
 from models.packing import Packing
 from models.rotary import outgrows, rotary
 
 Cache = list[KeysValues]
 """Of every layer, from the first."""
+Looks = list[Shown | None]
+"""Keys and values of pictures, of every layer; None where a layer does not look."""
 
 
 class LlamaModel(nn.Module):
@@ -48,9 +50,10 @@ class LlamaModel(nn.Module):
         mask: Bool[Tensor, "#batch 1 #tokens seen"] | None = None,
         *,
         past: Cache | None = None,
-        vision: Float[Tensor, "batch vision_tokens vision_width"] | None = None,
+        vision: Float[Tensor, "pictures vision_tokens vision_width"] | None = None,
         queries: int = 0,
         packing: Packing | None = None,
+        looks: Looks | None = None,
     ) -> tuple[Float[Tensor, "batch tokens width"], Cache]:
         """Run the decoder.
 
@@ -59,10 +62,14 @@ class LlamaModel(nn.Module):
             mask: Who may see whom, booleans of shape (batch, 1, tokens, all tokens so far); causal when left out.
                 A sliding window hides more, by places in the row.
             past: What an earlier call returned, to go on from there.
-            vision: Hidden states of the vision encoder, shape (batch, patches + 1, vision width).
+            vision: Hidden states of the vision encoder, shape (pictures, patches + 1, vision width); with fewer
+                pictures than rows, all of them again for each so many rows.
             queries: How many of the first positions are queries.
             packing: Samples that share rows: positions begin anew with each, and none sees another.
                 Not together with `mask`, `past` or `queries`.
+
+            looks: Several passes over the same pictures share keys and values of them: an empty list is filled
+                here, a filled one is used.
 
         Returns:
             Normed hidden states of shape (batch, tokens, width), and the cache.
@@ -90,14 +97,18 @@ class LlamaModel(nn.Module):
             mask = band(positions[0], keys, window)[None, None]
         elif mask is not None and end > window:
             mask = mask & (positions[0][:, None] - keys < window)
-        hidden, cache = embedded, Cache()
+        hidden, cache, found = embedded, Cache(), Looks()
         for number, layer in enumerate(self.layers):
-            given = (hidden, turn, mask, past[number] if past else None, vision, queries, packing)
+            seen = looks[number] if looks else None
+            given = (hidden, turn, mask, past[number] if past else None, vision, queries, packing, seen)
             if self.gradient_checkpointing and torch.is_grad_enabled():
-                hidden, kept = checkpoint(layer, *given, use_reentrant=False)
+                hidden, kept, seen = checkpoint(layer, *given, use_reentrant=False)
             else:
-                hidden, kept = layer(*given)
+                hidden, kept, seen = layer(*given)
             cache.append(kept)
+            found.append(seen)
+        if looks is not None and not looks:
+            looks += found
         return self.norm(hidden), cache
 
 

@@ -9,8 +9,10 @@ from infra.settings import settings
 from infra.storage import Store
 from pipelines import (
     asking,
+    auditing,
     checking,
     converting,
+    finetuning,
     inspecting,
     judging,
     planning,
@@ -46,8 +48,10 @@ from stages.ref import Ref
 __all__ = [
     "app",
     "asking",
+    "auditing",
     "checking",
     "converting",
+    "finetuning",
     "inspecting",
     "judging",
     "main",

@@ -1,4 +1,4 @@
-"""Which samples a step trains on, and how they are read: order is a pure function of (seed, step).
+"""Samples by number: which of them a step trains on, and how they are read.
 
 The global batch of a step does not know how many processes share it, so a run that is stopped,
 resumed or moved to more or fewer processes sees exactly the samples the uninterrupted one would.
@@ -6,9 +6,10 @@ resumed or moved to more or fewer processes sees exactly the samples the uninter
 
 import hashlib
 import json
+from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,9 @@ import numpy.typing as npt
 
 from infra.storage import Store
 from stages.manifest import Manifest, ManifestError
-from stages.tars import TarError, samples_of
-from stages.workspace import read_file
+from stages.shard_reading import Copies, OnCorrupt, Places, Ranges
+from stages.tars import MEMBERS
+from stages.workspace import Opened, Workspace
 
 
 def generator_of(*path: int | str) -> np.random.Generator:
@@ -26,8 +28,8 @@ def generator_of(*path: int | str) -> np.random.Generator:
     return np.random.default_rng(int.from_bytes(key[:16], "big"))
 
 
-@lru_cache(maxsize=4)
-def permutation(seed: int, epoch: int, samples: int) -> npt.NDArray[np.int64]:
+@lru_cache(maxsize=8)
+def permutation(seed: int | str, epoch: int, samples: int) -> npt.NDArray[np.int64]:
     """Return the order of one epoch."""
     return generator_of(seed, "epoch", epoch).permutation(samples)
 
@@ -61,43 +63,55 @@ def share_of(rows: Sequence[int], rank: int, processes: int) -> list[int]:
     return list(rows[rank * each : (rank + 1) * each])
 
 
-@dataclass(frozen=True)
-class _Member:
-    tar: Path
-    offset: int
-    size: int
-
-
 class ShardedSamples:
-    """The samples of WebDataset shards, by number: copied to local disk once, then read by offset.
+    """The samples of WebDataset shards, by number, in the order of the shards and of the samples inside them."""
 
-    Numbers follow the order of the shards and of the samples inside them, which the shards
-    stage has already shuffled.
-    """
+    def __init__(
+        self,
+        store: Store,
+        shards: Manifest,
+        folder: Path,
+        cache_bytes: int | None = None,
+        on_corrupt: OnCorrupt = "fail",
+    ) -> None:
+        """Copy the shards into a folder, or leave them in the store and keep up to `cache_bytes` of them there.
 
-    def __init__(self, store: Store, shards: Manifest, folder: Path) -> None:
-        """Copy the shards into a folder, each hash checked before it is parsed.
+        Args:
+            store: Where they lie.
+            shards: Which.
+            folder: On the local disk.
+            cache_bytes: Bytes of this folder; all shards are copied when left out.
+            on_corrupt: `fail` refuses damaged shards; `skip` leaves out the samples that are damaged, by their
+                hashes, before anything is numbered, and names them in `left_out`.
 
         Raises:
             ManifestError: A shard differs from its manifest, or holds what no shard of ours does.
         """
-        folder.mkdir(parents=True, exist_ok=True)
+        if cache_bytes is not None and on_corrupt == "skip":
+            raise ManifestError(
+                f"{shards.ref} is read by range, which meets damage in the middle of training, where leaving out "
+                "one sample would move all others; raise cache_bytes until it is copied, or use on_corrupt=fail"
+            )
+        self.name = shards.ref.name
         self.keys: list[str] = []
-        self._members: list[dict[str, _Member]] = []
+        self.sizes: list[int] = []
+        """Samples of each shard."""
+        self.left_out: list[str] = []
+        self._shards: Copies | Ranges = (
+            Copies(store, shards, folder, on_corrupt)
+            if cache_bytes is None
+            else Ranges(store, shards, folder, cache_bytes)
+        )
+        places: dict[str, list[Places]] = {suffix: [] for suffix in MEMBERS}
         for part in shards.parts:
-            path = folder / f"{part.key}.tar"
-            path.write_bytes(read_file(store, shards, part.files["tar"]))
-            self._index(path)
-
-    def _index(self, path: Path) -> None:
-        try:
-            with path.open("rb") as tar:
-                for sample in samples_of(tar):
-                    found = {m.suffix: _Member(path, m.offset, len(m.data)) for m in sample.members.values()}
-                    self.keys.append(sample.key)
-                    self._members.append(found)
-        except TarError as error:
-            raise ManifestError(f"shard {path.stem}: {error}") from error
+            found = self._shards.open(part)
+            self.keys += found.keys
+            self.sizes.append(len(found.keys))
+            self.left_out += found.left_out
+            for suffix in MEMBERS:
+                places[suffix].append(found.places[suffix])
+        self._starts = [0, *accumulate(self.sizes)]
+        self._places = {suffix: np.concatenate(found) for suffix, found in places.items() if found}
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -107,16 +121,27 @@ class ShardedSamples:
         """Return one member of a sample, such as `jpg`, `txt` or `json`.
 
         Raises:
-            ManifestError: The sample has no such member.
+            ManifestError: The sample has no such member, or is damaged.
         """
-        member = self._members[number].get(suffix)
-        if member is None:
+        offset, size = self._places[suffix][number].tolist()
+        if offset < 0:
             raise ManifestError(f"sample {self.keys[number]} has no .{suffix}; make the shards again")
-        with member.tar.open("rb") as file:
-            file.seek(member.offset)
-            return file.read(member.size)
+        return self._shards.read(bisect_right(self._starts, number) - 1, offset, size)
 
     def facts(self, number: int) -> dict[str, object]:
         """Return a sample's JSON: uid, source, language, caption."""
         found: dict[str, object] = json.loads(self.read(number, "json"))
         return found
+
+
+def open_samples(here: Workspace, shards: Manifest) -> ShardedSamples:
+    """Return an artifact's samples as placement and policy say: copied where they fit, else by range.
+
+    Raises:
+        ManifestError: As `ShardedSamples`.
+    """
+    folder, room = here.scratch / shards.ref.name.replace("/", "-"), here.placement.cache_bytes
+    copied = room is None or sum(part.files["tar"].bytes for part in shards.parts) <= room
+    samples = ShardedSamples(here.store, shards, folder, None if copied else room, here.on_corrupt)
+    here.opened.append(Opened(samples.name, tuple(samples.sizes), tuple(samples.left_out)))
+    return samples

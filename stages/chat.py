@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 from infra.storage import Store
 from models.chat import InternVLChat
 from models.config import ChatConfig
-from stages.chat_data import Example, collate, encoder_of, tiles_of
+from stages.chat_data import Encoder, Example, collate, tiles_of
 from stages.chat_template import IMAGE, TemplateError, control_token_in, encode_conversation, template_named
 from stages.checkpoints import fetch
 from stages.manifest import Manifest, ManifestError
@@ -38,7 +38,7 @@ class ChatSession:
         """Put the model into evaluation mode, on the GPU where there is one."""
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model, self.tokenizer, self.config = model.eval().to(self.device), tokenizer, model.config
-        self._encode = encoder_of(tokenizer)
+        self._encode = Encoder(tokenizer)
         end = template_named(self.config.template).end
         found = [tokenizer.token_to_id(token) for token in dict.fromkeys((end, *STOP_TOKENS))]
         self._stop = [token for token in found if token is not None]

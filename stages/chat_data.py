@@ -5,9 +5,10 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import chain
+from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from tokenizers import Tokenizer
@@ -16,16 +17,25 @@ from models.config import ChatConfig
 from models.packing import first_fit
 from models.preprocess import decode, stack, tile, tile_count
 from stages.batches import ShardedSamples
-from stages.chat_template import IGNORE, Encode, TemplateError, encode_conversation
+from stages.chat_template import IGNORE, TemplateError, encode_conversation
+from stages.training.task import SampleFacts
+
+REMEMBERED = 1 << 16
+"""Pieces of conversations whose tokens are remembered."""
 
 
 @dataclass(frozen=True)
 class Example:
-    """One conversation: `input_ids` and `labels` of shape (tokens,), tiles of shape (tiles, 3, side, side)."""
+    """One conversation.
+
+    `input_ids` and `labels` of shape (tokens,), tiles of shape (tiles, 3, side, side), and, while training,
+    the random bits of each tile, int64 of shape (tiles,).
+    """
 
     input_ids: list[int]
     labels: list[int]
     pixel_values: torch.Tensor | None
+    noise: torch.Tensor | None = None
 
 
 def tiles_of(image: Image.Image, config: ChatConfig) -> torch.Tensor:
@@ -35,14 +45,25 @@ def tiles_of(image: Image.Image, config: ChatConfig) -> torch.Tensor:
     return stack(tiles, side)
 
 
-def encoder_of(tokenizer: Tokenizer) -> Encode:
-    """Return text to tokens; the same few pieces return in every conversation, so they are remembered."""
+class Encoder:
+    """Text to tokens; the same few pieces return in every conversation, so they are remembered."""
 
-    @lru_cache(maxsize=1 << 16)
-    def encode(text: str) -> tuple[int, ...]:
-        return tuple(tokenizer.encode(text, add_special_tokens=False).ids)
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        """Remember nothing yet."""
+        self._tokenizer = tokenizer
+        self._known: dict[str, list[int]] = {}
 
-    return lambda text: list(encode(text))
+    def __call__(self, text: str) -> list[int]:
+        """Return the tokens of a text, special ones in it whole and none added."""
+        if text not in self._known:
+            if len(self._known) >= REMEMBERED:
+                self._known.clear()
+            self._known[text] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return list(self._known[text])
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave what is remembered out of a copy for a data worker."""
+        return {"_tokenizer": self._tokenizer, "_known": {}}
 
 
 def collate(examples: Sequence[Example], filler: int, left: bool = False) -> dict[str, torch.Tensor]:
@@ -68,8 +89,17 @@ def collate(examples: Sequence[Example], filler: int, left: bool = False) -> dic
         "attention_mask": torch.tensor([filled([1] * len(each.input_ids), 0) for each in examples]),
         "labels": torch.tensor([filled(each.labels, IGNORE) for each in examples]),
     }
-    tiles = [each.pixel_values for each in examples if each.pixel_values is not None]
-    return {**batch, "pixel_values": torch.cat(tiles)} if tiles else batch
+    return {**batch, **_shown(examples)}
+
+
+def _shown(examples: Iterable[Example]) -> dict[str, torch.Tensor]:
+    """Return the tiles of conversations, and their noise where it was drawn, in reading order."""
+    given = list(examples)
+    found = {
+        "pixel_values": [each.pixel_values for each in given if each.pixel_values is not None],
+        "noise": [each.noise for each in given if each.noise is not None],
+    }
+    return {name: torch.cat(values) for name, values in found.items() if values}
 
 
 def collate_packed(examples: Sequence[Example], filler: int, tokens: int) -> dict[str, torch.Tensor]:
@@ -100,9 +130,7 @@ def collate_packed(examples: Sequence[Example], filler: int, tokens: int) -> dic
         "labels": torch.tensor([filled((examples[n].labels for n in row), IGNORE) for row in rows]),
         "sample_index": torch.tensor(index),
     }
-    shown = (examples[number].pixel_values for row in rows for number in row)
-    tiles = [each for each in shown if each is not None]
-    return {**batch, "pixel_values": torch.cat(tiles)} if tiles else batch
+    return {**batch, **_shown(examples[number] for row in rows for number in row)}
 
 
 class Conversations:
@@ -110,8 +138,8 @@ class Conversations:
 
     def __init__(self, samples: ShardedSamples, tokenizer: Tokenizer, config: ChatConfig) -> None:
         """Render and tokenise everything once; pictures are read when they are asked for."""
-        self.config, self.left_out = config, Counter[str]()
-        self._samples, self._encode = samples, encoder_of(tokenizer)
+        self.config, self.name, self.left_out = config, samples.name, Counter[str]()
+        self._samples, self._encode = samples, Encoder(tokenizer)
         self._bos = tokenizer.token_to_id("<s>")
         self._numbers: list[int] = []
         self._rows: list[tuple[str, list[str], list[str]]] = []
@@ -150,13 +178,23 @@ class Conversations:
             bos_token_id=self._bos,
         )
 
-    def _picture(self, number: int) -> Image.Image:
+    def picture(self, number: int) -> Image.Image:
+        """Return the picture of a conversation."""
         return decode(self._samples.read(self._numbers[number], "jpg"))
 
-    def example(self, number: int, picture: int | None = None) -> Example:
-        """Return a conversation with its picture, or with that of another conversation in its size."""
-        image = self._picture(number)
-        if picture is not None and picture != number:
-            image = self._picture(picture).resize(image.size)
+    def facts(self, number: int) -> SampleFacts:
+        """Return what a conversation is known by."""
+        return SampleFacts.of(self._samples, self._numbers[number])
+
+    def first_of_shards(self, count: int) -> tuple[int, ...]:
+        """Return how many of the first `count` conversations lie in each shard that has some."""
+        found = np.searchsorted(self._numbers[:count], np.cumsum(self._samples.sizes))
+        return tuple(int(size) for size in np.diff(found, prepend=0) if size)
+
+    def example(self, number: int, shown: Image.Image | None = None) -> Example:
+        """Return a conversation with its picture, or with another one in its size."""
+        image = self.picture(number)
+        if shown is not None:
+            image = shown.resize(image.size)
         pixels = tiles_of(image, self.config)
         return Example(*self._encoded(self._rows[number], len(pixels)), pixels)

@@ -19,12 +19,14 @@ from torch import Tensor, nn
 from models.chat import InternVLChat
 from models.config import ChatConfig, TextConfig, VisionConfig
 from models.intern_vit import InternVisionModel
-from stages.batches import ShardedSamples
-from stages.chat_data import Conversations, collate
+from stages.batches import open_samples
+from stages.chat_data import Conversations
 from stages.chat_template import CHAT_TOKENS, IGNORE, IMG_CONTEXT, SPECIAL_TOKENS, template_named
 from stages.checkpoints import fetch
+from stages.instruct_data import InstructBatches
 from stages.manifest import Manifest, ManifestError
 from stages.train_loop import train
+from stages.training.order import Weight
 from stages.training.schedule import Schedule
 from stages.training.task import Finished, Task, parameter_groups
 from stages.workspace import Output, Workspace
@@ -56,7 +58,10 @@ class Parameters(BaseModel):
     template: str = Field(default="Hermes-2", description="Hermes-2, internlm2-chat, internvl2_5, ...")
     system_message: str = Field(default="", description="Opens conversations that bring none of their own.")
     context_length: int = Field(default=512, ge=16, description="Most tokens; the right end is cut off.")
-    held_out: int = Field(default=256, ge=1, description="Last samples of the shards, never trained on.")
+    held_out: int = Field(default=256, ge=1, description="Last samples of each artifact, never trained on.")
+    mixture: tuple[Weight, ...] = Field(
+        default=(), description="How much comes from which artifact below conversations/; all once when left out."
+    )
     schedule: Schedule = Schedule(
         global_batch_size=64, steps=400, learning_rate=2e-3, warmup_steps=30, weight_decay=0.05
     )
@@ -148,20 +153,17 @@ def freeze(chat: InternVLChat, parameters: Parameters) -> None:
 class InstructTask:
     """Next-token prediction on the answers of conversations."""
 
-    def __init__(self, parameters: Parameters, chat: InternVLChat, tokenizer: Tokenizer, data: Conversations) -> None:
+    def __init__(
+        self, parameters: Parameters, chat: InternVLChat, tokenizer: Tokenizer, data: InstructBatches
+    ) -> None:
         """Split what is there into samples to train on and samples to measure on.
 
         Raises:
-            ManifestError: Too few conversations.
+            ManifestError: Too few conversations, or a mixture of others than there are.
         """
-        if len(data) <= parameters.held_out:
-            raise ManifestError(
-                f"{len(data)} conversations can be learned from (left out: {data.left_out or 'none'}) and "
-                f"{parameters.held_out} are to be kept aside; lower instruct.held_out, or make more conversations"
-            )
-        self.parameters, self.chat, self.tokenizer, self.data = parameters, chat, tokenizer, data
+        self.parameters, self.chat, self.tokenizer, self.batches = parameters, chat, tokenizer, data
         self.module: nn.Module = chat
-        self.samples = len(data) - parameters.held_out
+        self.samples = data.sources(parameters.held_out, parameters.mixture)
 
     def groups(self, weight_decay: float) -> list[dict[str, Any]]:
         """Return what learns; the encoder may have a rate of its own."""
@@ -172,10 +174,6 @@ class InstructTask:
             lambda name: scale if name.startswith("vision_model.") else 1.0,
         )
 
-    def batches(self, rows: Sequence[int], step: int) -> dict[str, Tensor]:
-        """Return conversations padded to the longest, and the tiles of all their pictures."""
-        return collate([self.data.example(row) for row in rows], self.chat.config.eos_token_id)
-
     def finish(self) -> Finished:
         """Measure on the samples kept aside and pack weights, shape and tokenizer."""
         weights = {name: value.detach().contiguous().cpu() for name, value in self.chat.state_dict().items()}
@@ -184,8 +182,8 @@ class InstructTask:
             "config.json": self.chat.config.model_dump_json(indent=2).encode(),
             "tokenizer.json": self.tokenizer.to_str(pretty=True).encode(),
         }
-        numbers = list(range(self.samples, len(self.data)))
-        metrics: dict[str, Any] = {"held_out": len(numbers), "left_out": dict(sorted(self.data.left_out.items()))}
+        numbers = self.batches.held_out(self.parameters.held_out)
+        metrics: dict[str, Any] = {"held_out": len(numbers), "left_out": self.batches.left_out}
         metrics |= self._measure(numbers, numbers)
         if len(numbers) > 1:
             # What is right with somebody else's picture was not seen, but guessed.
@@ -198,9 +196,8 @@ class InstructTask:
         loss = 0.0
         counts: Counter[str] = Counter()
         for start in range(0, len(numbers), 64):
-            pairs = zip(numbers[start : start + 64], pictures[start : start + 64], strict=True)
-            examples = [self.data.example(number, picture) for number, picture in pairs]
-            batch = {k: v.to(device) for k, v in collate(examples, self.chat.config.eos_token_id).items()}
+            batch = self.batches.padded(numbers[start : start + 64], pictures[start : start + 64])
+            batch = {name: value.to(device) for name, value in batch.items()}
             logits = self.chat.logits(batch["input_ids"], batch["attention_mask"], batch.get("pixel_values"))[:, :-1]
             wanted = batch["labels"][:, 1:]
             learned = wanted != IGNORE
@@ -227,8 +224,11 @@ class InstructTask:
 def _build(parameters: Parameters, here: Workspace) -> Task:
     chat, tokenizer = assemble(parameters, here)
     freeze(chat, parameters)
-    samples = ShardedSamples(here.store, here.input("conversations"), here.scratch / "conversations")
-    return InstructTask(parameters, chat, tokenizer, Conversations(samples, tokenizer, chat.config))
+    if not (artifacts := here.all("conversations")):
+        raise ManifestError("instruct needs conversations and was given none; run stage conversations first")
+    data = [Conversations(open_samples(here, each), tokenizer, chat.config) for each in artifacts]
+    batches = InstructBatches(data, chat.config.eos_token_id, parameters.context_length, parameters.schedule.seed)
+    return InstructTask(parameters, chat, tokenizer, batches)
 
 
 def run(parameters: Parameters, output: Output, here: Workspace) -> Manifest:

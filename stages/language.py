@@ -6,7 +6,6 @@ description and to answer questions about it, from text alone.
 """
 
 import json
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -17,14 +16,15 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from models.config import TextConfig
-from models.losses import IGNORE, caption_loss
+from models.losses import IGNORE, caption_losses, labelled, shared
+from models.objective import SAMPLE_LOSS, Named
 from models.qllama import LlamaForCausalLM
-from stages.batches import ShardedSamples
+from stages.batches import ShardedSamples, open_samples
+from stages.language_data import LanguageBatches, Text, scene_texts
 from stages.manifest import Manifest, ManifestError
 from stages.prompts import all_prompts
-from stages.sources.captions import document
-from stages.sources.scenes import Split, sample_scene
-from stages.tokenizer import BOS_ID, EOS_ID, train_tokenizer
+from stages.sources.scenes import Split
+from stages.tokenizer import train_tokenizer
 from stages.train_loop import train
 from stages.training.schedule import Schedule
 from stages.training.task import Finished, Task, parameter_groups
@@ -53,36 +53,20 @@ class Parameters(BaseModel):
     schedule: Schedule = Schedule(global_batch_size=64, steps=300, learning_rate=3e-3, warmup_steps=40)
 
 
-Text = list[str]
-"""A text in pieces: one or two descriptions, then question and answer in turn."""
-
-
-def scene_texts(seed: int, split: Split, count: int) -> list[Text]:
-    """Return texts about scenes: a description, the same in another language, two questions with answers."""
-    found = []
-    for index in range(count):
-        first, second, asked = document(sample_scene(seed, index, split), index)
-        pieces = [f"{first}\n", f"{second}\n"]
-        for question in asked:
-            pieces += [f"{question.question} ", f"{question.answer}\n"]
-        found.append(pieces)
-    return found
-
-
-def _texts(parameters: Parameters, here: Workspace) -> tuple[list[Text], list[Text]]:
-    """Return (texts to train on, texts kept aside)."""
+def _texts(parameters: Parameters, here: Workspace) -> tuple[list[Text], list[Text], ShardedSamples | None]:
+    """Return (texts to train on, texts kept aside, the samples that they are of)."""
     if parameters.documents:
         train_on = scene_texts(parameters.world_seed, Split.TRAIN, parameters.documents)
-        return train_on, scene_texts(parameters.world_seed, Split.VALIDATION, parameters.held_out)
+        return train_on, scene_texts(parameters.world_seed, Split.VALIDATION, parameters.held_out), None
     shards = here.input("shards/clean")
-    samples = ShardedSamples(here.store, shards, here.scratch / "shards")
+    samples = open_samples(here, shards)
     captions = [[samples.read(number, "txt").decode()] for number in range(len(samples))]
     if len(captions) <= parameters.held_out:
         raise ManifestError(
             f"{shards.ref} holds {len(captions)} captions and {parameters.held_out} are to be kept aside; "
             "lower language.held_out or keep more rows in the filters"
         )
-    return captions[: -parameters.held_out], captions[-parameters.held_out :]
+    return captions[: -parameters.held_out], captions[-parameters.held_out :], samples
 
 
 class _Decoder(nn.Module):
@@ -92,15 +76,27 @@ class _Decoder(nn.Module):
         super().__init__()
         self.model = LlamaForCausalLM(config)
 
-    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {"loss": caption_loss(self.model(batch["input_ids"]), batch["labels"])}
+    def counts(self, batch: Named) -> dict[str, Tensor]:
+        """Return how many tokens are learned; see `models.objective.Objective`."""
+        return {"loss": labelled(batch["labels"]).sum().float()}
+
+    def forward(self, batch: Named, totals: Named | None = None) -> dict[str, Tensor]:
+        losses, learned = caption_losses(self.model(batch["input_ids"]), batch["labels"]), labelled(batch["labels"])
+        loss = shared(losses.sum(), learned.sum(), totals["loss"] if totals else None)
+        return {"loss": loss, SAMPLE_LOSS: losses.detach() / learned.clamp(min=1)}
 
 
 class LanguageTask:
     """Next-token prediction on short texts."""
 
-    def __init__(self, parameters: Parameters, texts: list[Text], held_out: list[Text]) -> None:
-        """Train the tokenizer and allocate the decoder."""
+    def __init__(
+        self,
+        parameters: Parameters,
+        texts: list[Text],
+        held_out: list[Text],
+        samples: ShardedSamples | None = None,
+    ) -> None:
+        """Train the tokenizer and allocate the decoder; `samples` are those that the texts are of."""
         self.parameters = parameters
         # Learned from the first texts alone, more change nothing but the time it takes; and from what
         # the later stages say again and again, which would else be spelt letter by letter.
@@ -114,40 +110,12 @@ class LanguageTask:
             num_attention_heads=parameters.num_attention_heads,
         )
         self.module = _Decoder(self.config)
-        self.texts, self.held_out = texts, held_out
-        self.samples = len(texts)
+        self.batches = LanguageBatches(self.tokenizer, parameters.context_length, texts, samples)
+        self.held_out, self.samples = held_out, len(texts)
 
     def groups(self, weight_decay: float) -> list[dict[str, Any]]:
         """Return all parameters."""
         return parameter_groups(self.module.named_parameters(), weight_decay)
-
-    def encode(self, text: Text) -> tuple[list[int], list[int]]:
-        """Return (input ids, number of the piece that each belongs to), begun and ended like LLaMA's."""
-        ids, places = [BOS_ID], [-1]
-        for number, piece in enumerate(text):
-            found = self.tokenizer.encode(piece, add_special_tokens=False).ids
-            ids += found
-            places += [number] * len(found)
-        length = self.parameters.context_length
-        return [*ids, EOS_ID][:length], [*places, len(text)][:length]
-
-    def _batch(self, texts: Sequence[Text]) -> dict[str, Tensor]:
-        rows = [self.encode(text) for text in texts]
-        longest = max(len(ids) for ids, _ in rows)
-
-        def filled(values: list[int], filler: int) -> list[int]:
-            return values + [filler] * (longest - len(values))
-
-        # Padding stands at the end, where causal attention never looks back from a real token.
-        return {
-            "input_ids": torch.tensor([filled(ids, EOS_ID) for ids, _ in rows]),
-            "labels": torch.tensor([filled(ids, IGNORE) for ids, _ in rows]),
-            "places": torch.tensor([filled(places, -1) for _, places in rows]),
-        }
-
-    def batches(self, rows: Sequence[int], step: int) -> dict[str, Tensor]:
-        """Return tokens and labels, shape (batch, tokens)."""
-        return self._batch([self.texts[row] for row in rows])
 
     def finish(self) -> Finished:
         """Measure on the texts kept aside and pack weights, shape and tokenizer."""
@@ -166,7 +134,7 @@ class LanguageTask:
         answers: dict[str, int] = {}
         for start in range(0, len(self.held_out), 64):
             texts = self.held_out[start : start + 64]
-            batch = {name: value.to(device) for name, value in self._batch(texts).items()}
+            batch = {name: value.to(device) for name, value in self.batches.batch(texts).items()}
             logits = self.module.model(batch["input_ids"])[:, :-1]
             labels, places = batch["labels"][:, 1:], batch["places"][:, 1:]
             losses = F.cross_entropy(logits.transpose(1, 2), labels, ignore_index=IGNORE, reduction="none")

@@ -31,7 +31,7 @@ STAGES = (
     "evaluate",
     "export",
 )
-ASIDE = ("pilot", "reshard", "takedown")  # no recipe has these; a command of their own runs each
+ASIDE = ("pilot", "reshard", "takedown", "finetune")  # no recipe has these; a command of their own runs each
 
 
 class StageSpec(BaseModel):

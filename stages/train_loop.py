@@ -10,7 +10,7 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,16 +18,19 @@ from typing import Any
 import torch
 
 from infra.cluster import InlineCluster
+from models.objective import SAMPLE_LOSS
 from stages.checkpoints import FINAL
 from stages.manifest import Manifest, ManifestError, digest_of
 from stages.training import states
+from stages.training.audit import rows_digest
 from stages.training.gang import Gang, Refused
 from stages.training.job import Job
-from stages.training.loading import Step, steps
+from stages.training.loading import Step, order_of, steps
+from stages.training.order import Order
 from stages.training.placing import Placed, place, set_rates
 from stages.training.publishing import curve_table, publish_checkpoint
 from stages.training.task import Metrics, Task
-from stages.workspace import Output, Progress, Workspace
+from stages.workspace import Opened, Output, Progress, Workspace
 
 
 def train(build: Callable[[Any, Workspace], Task], parameters: Any, output: Output, here: Workspace) -> Manifest:
@@ -79,6 +82,7 @@ def _work(config: dict[str, Any]) -> None:
         inputs=job.inputs,
         placement=job.placement,
         progress=Progress(job.output.store, job.output.ref),
+        on_corrupt=job.schedule.on_corrupt,
     )
     gang = None
     try:
@@ -99,6 +103,7 @@ def _loop(gang: Gang, here: Workspace) -> None:
     if gang.is_first:
         here.progress(0, schedule.steps, "steps", "reading data")
     task = gang.together(partial(job.build, job.parameters, here))
+    order = gang.together(partial(order_of, gang, task, here.opened))
     state = states.restore(job)
     history: list[Metrics] = []
     first = 0
@@ -109,9 +114,10 @@ def _loop(gang: Gang, here: Workspace) -> None:
     if state is not None:
         placed.optimizer.load_state_dict(state["optimizer"])
     placed.module.train()
-    for step in steps(gang, task, first):
+    for step in steps(gang, task, order, first):
         gang.seed(step.number)
-        history.append(_one(gang, placed, step))
+        last = history[-1]["rows_digest"] if history else 0.0
+        history.append({**_one(gang, placed, step), "rows_digest": rows_digest(last, step.rows)})
         done = step.number + 1
         if gang.is_first:
             here.progress(done, schedule.steps, "steps", f"loss {history[-1]['loss']:.3f}")
@@ -119,7 +125,7 @@ def _loop(gang: Gang, here: Workspace) -> None:
                 states.save(job, placed.bare, placed.optimizer, history, done)
     if gang.is_first:
         here.progress(schedule.steps, schedule.steps, "steps", "measuring")
-    gang.together(partial(_finish, job, task, history) if gang.is_first else _nothing)
+    gang.together(partial(_finish, job, task, order, here.opened, history) if gang.is_first else _nothing)
 
 
 def _one(gang: Gang, placed: Placed, step: Step) -> Metrics:
@@ -135,7 +141,7 @@ def _one(gang: Gang, placed: Placed, step: Step) -> Metrics:
     losses = placed.module(batch)
     gang.accelerator.backward(losses["loss"])
     norm = float(gang.accelerator.clip_grad_norm_(placed.trained, schedule.max_grad_norm))
-    values = gang.mean({name: value for name, value in losses.items() if not value.ndim})
+    values = gang.mean({name: value for name, value in losses.items() if name != SAMPLE_LOSS})
     if not all(map(math.isfinite, [*values.values(), norm])):
         raise ManifestError(
             f"{gang.job.output.ref}: loss or gradient is not finite at step {step.number + 1} "
@@ -148,11 +154,13 @@ def _one(gang: Gang, placed: Placed, step: Step) -> Metrics:
     return {name: float(f"{value:.6g}") for name, value in record.items()}
 
 
-def _finish(job: Job, task: Task, history: list[Metrics]) -> None:
+def _finish(job: Job, task: Task, order: Order, opened: Sequence[Opened], history: list[Metrics]) -> None:
     task.module.eval()
     with torch.no_grad():
         done = task.finish()
-    publish_checkpoint(job, done, history, task.samples)
+    if damaged := {each.name: len(each.left_out) for each in opened if each.left_out}:
+        done.metrics["damaged_samples_left_out"] = damaged
+    publish_checkpoint(job, done, history, order)
 
 
 def _nothing() -> None:

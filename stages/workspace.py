@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,7 +18,7 @@ from stages.manifest import File, Manifest, ManifestError, Part
 from stages.output import Output
 from stages.ref import Ref
 
-__all__ = ["Output", "Placement", "Progress", "Workspace", "parquet_bytes", "read_file", "read_table"]
+__all__ = ["Opened", "Output", "Placement", "Progress", "Workspace", "parquet_bytes", "read_file", "read_table"]
 
 T = TypeVar("T")
 PROGRESS_SECONDS = 1.0
@@ -92,6 +92,20 @@ class Placement:
     cpus_per_task: float = 1.0
     checkpoint_steps: int = 50
     drift_patience_seconds: float = 1800.0
+    micro_batch_size: int | None = None
+    """Samples of a process that are in the model at once; all of its share of a step where None."""
+    data_workers: int = 0
+    """Processes per training process that make batches ahead; 0 makes each when it is needed."""
+    cache_bytes: int | None = None
+    """Larger shards are read from the store by range, and so much of them is kept on disk; None copies all."""
+
+
+class Opened(NamedTuple):
+    """Shards that a stage has opened: samples per shard, and the keys of those left out because they are damaged."""
+
+    name: str
+    sizes: tuple[int, ...]
+    left_out: tuple[str, ...]
 
 
 @dataclass
@@ -104,6 +118,8 @@ class Workspace:
     inputs: dict[str, Manifest] = field(default_factory=dict)
     placement: Placement = field(default_factory=Placement)
     progress: Callable[..., None] = lambda *_, **__: None
+    on_corrupt: Literal["fail", "skip"] = "fail"
+    opened: list[Opened] = field(default_factory=list)
 
     def input(self, prefix: str) -> Manifest:
         """Return the one input whose artifact name begins with this path.

@@ -77,7 +77,7 @@ def photos(own: OwnData) -> Recipe:
         score=score.Parameters(image_size=IMAGE_SIZE),
         language=language.Parameters(documents=0, held_out=16, schedule=schedule(200)),
         contrastive=contrastive.Parameters(image_size=IMAGE_SIZE, held_out=32, schedule=schedule(200)),
-        generative=generative.Parameters(held_out=32, mining_group=16, schedule=schedule(150)),
+        generative=generative.Parameters(held_out=32, schedule=schedule(150)),
         conversations=conversations.Parameters(captions=True, image_size=IMAGE_SIZE),
         instruct=instruct.Parameters(held_out=32, schedule=schedule(200)),
         evaluations=tuple(

@@ -32,7 +32,7 @@ def smoke(web_url: str) -> Recipe:
             "score": whole.score.model_copy(update={"evaluation_scenes": 32}),
             "language": _short(whole.language, documents=400, held_out=16),
             "contrastive": _short(whole.contrastive, held_out=32),
-            "generative": _short(whole.generative, held_out=32, mining_group=8),
+            "generative": _short(whole.generative, held_out=32),
             "conversations": whole.conversations.model_copy(update={"scenes": 96}),
             "instruct": _short(whole.instruct, held_out=16),
             "evaluations": tuple(each.model_copy(update={"scenes": 8}) for each in whole.evaluations),

@@ -1,13 +1,16 @@
-"""The batches of a process, step after step."""
+"""The batches of a process, step after step, made in this process or ahead of time by data workers."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
 
-from stages.batches import rows_of, share_of
+from stages.manifest import ManifestError
 from stages.training.gang import Gang
+from stages.training.order import Order, Source
 from stages.training.task import Batch, Task
+from stages.training.workers import Made, Maker, made_in_order
+from stages.workspace import Opened
 
 
 @dataclass(frozen=True)
@@ -20,13 +23,65 @@ class Step:
     share: list[int]
     """This process's rows of it."""
     micro_batches: list[Batch]
+    waited_seconds: float
+    """How long this process stood still for its data."""
 
 
-def steps(gang: Gang, task: Task, first: int) -> Iterator[Step]:
-    """Yield the steps from `first` to the last, batches on the device."""
+def order_of(gang: Gang, task: Task, opened: Sequence[Opened]) -> Order:
+    """Return the order of a run: of the sources that a task tells of, or of its samples as they lie in their shards.
+
+    Raises:
+        ManifestError: Shards are to be shuffled in windows, and it is not known which samples lie in which.
+    """
     schedule = gang.job.schedule
-    for number in range(first, schedule.steps):
-        rows = rows_of(number, seed=schedule.seed, samples=task.samples, global_batch_size=schedule.global_batch_size)
-        share = share_of(rows, gang.rank, gang.processes)
-        batch: Any = gang.together(partial(task.batches, share, number))
-        yield Step(number, rows, share, [gang.move(batch)])
+    if not isinstance(task.samples, int):
+        return Order(schedule.seed, task.samples, schedule.shuffle_window)
+    shards: tuple[int, ...] = (task.samples,)
+    if schedule.shuffle_window:
+        if len(opened) != 1 or sum(opened[0].sizes) < task.samples:
+            raise ManifestError(
+                f"shuffle_window {schedule.shuffle_window} needs samples that lie in the shards of one artifact, "
+                f"and this stage opened {len(opened)}; set schedule.shuffle_window to 0"
+            )
+        shards = first_samples(opened[0].sizes, task.samples)
+    return Order(schedule.seed, [Source("samples", shards)], schedule.shuffle_window)
+
+
+def first_samples(sizes: Sequence[int], samples: int) -> tuple[int, ...]:
+    """Return how many of the first `samples` samples lie in each shard; shards with none are left out."""
+    found, left = [], samples
+    for size in sizes:
+        found.append(min(size, left))
+        left -= found[-1]
+    return tuple(size for size in found if size)
+
+
+def steps(gang: Gang, task: Task, order: Order, first: int) -> Generator[Step, None, None]:
+    """Yield the steps from `first` to the last, batches on the device.
+
+    Raises:
+        Refused: The data of this process or another cannot be read; why is in the store by then.
+    """
+    schedule, placement = gang.job.schedule, gang.job.placement
+    maker = Maker(
+        task.batches,
+        order,
+        steps=schedule.steps,
+        global_batch_size=schedule.global_batch_size,
+        rank=gang.rank,
+        processes=gang.processes,
+        micro_batch_size=placement.micro_batch_size,
+    )
+    source = made_in_order(maker, first, placement.data_workers, pin=gang.device.type == "cuda")
+
+    def taken() -> tuple[list[Made], float]:
+        start = time.perf_counter()
+        return [next(source) for _ in range(maker.chunks)], time.perf_counter() - start
+
+    with closing(source):
+        for number in range(first, schedule.steps):
+            made, waited = gang.together(taken)
+            share = [row for each in made for row in each.rows]
+            if share != maker.share(number) or {each.step for each in made} != {number}:
+                raise RuntimeError(f"the batches of step {number + 1} came out of order: {made[0].step}, {share[:8]}")
+            yield Step(number, maker.rows(number), share, [gang.move(each.batch) for each in made], waited)

@@ -5,10 +5,11 @@ from typing import Any
 from stages.checkpoints import jsonl, publish
 from stages.manifest import Part
 from stages.training.job import Job
+from stages.training.order import Order
 from stages.training.task import Finished
 
 
-def publish_checkpoint(job: Job, done: Finished, history: list[dict[str, float]], samples: int) -> Part:
+def publish_checkpoint(job: Job, done: Finished, history: list[dict[str, float]], order: Order) -> Part:
     """Publish a model's files with the history of its training.
 
     Raises:
@@ -23,14 +24,15 @@ def publish_checkpoint(job: Job, done: Finished, history: list[dict[str, float]]
         "names": roles,
         "metrics": {**done.metrics, "steps": len(history), "last_loss": history[-1]["loss"]},
         "curve": marks,
+        "order": order.described() | {"global_batch_size": job.schedule.global_batch_size},
     }
     named = {role: (name, files[name]) for role, name in roles.items()}
-    return publish(job.output, job.digest, named, samples, facts)
+    return publish(job.output, job.digest, named, order.samples, facts)
 
 
 def curve_table(facts: dict[str, Any]) -> str:
     """Return the loss at a few steps as a table for the run's page."""
-    names = [n for n in facts["curve"][0] if n not in ("step", "lr", "grad_norm")]
+    names = [n for n in facts["curve"][0] if n not in ("step", "lr", "grad_norm", "rows_digest")]
     lines = ["| step | " + " | ".join(names) + " |", "| --: |" + " --: |" * len(names)]
     lines += ["| " + " | ".join(f"{row[n]:.4g}" for n in ["step", *names]) + " |" for row in facts["curve"]]
     return "\n".join(lines)

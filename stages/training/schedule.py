@@ -24,6 +24,14 @@ class Schedule(BaseModel):
     max_grad_norm: float = Field(default=1.0, gt=0)
     precision: Literal["fp32", "bf16"] = "fp32"
     seed: int = 0
+    shuffle_window: int = Field(
+        default=0,
+        ge=0,
+        description="Shards shuffled together, so that reads from afar stay close together; 0 shuffles everything.",
+    )
+    on_corrupt: Literal["fail", "skip"] = Field(
+        default="fail", description="What damaged samples do: stop the run, or be left out, counted in the metrics."
+    )
 
     def factor(self, step: int) -> float:
         """Return the learning rate of a step as a share of the peak."""

@@ -2,9 +2,13 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from torch import nn
+
+from models.learning_rates import decays
+from stages.batches import ShardedSamples
+from stages.training.order import Source
 
 Batch = dict[str, Any]
 """Tensors by name, on the CPU as they are made; nested dicts and lists are moved too."""
@@ -19,19 +23,40 @@ class Finished:
     metrics: dict[str, Any] = field(default_factory=dict)
 
 
+class SampleFacts(NamedTuple):
+    """What a sample is known by."""
+
+    uid: str
+    source: str
+    language: str | None
+
+    @classmethod
+    def of(cls, samples: ShardedSamples, number: int) -> "SampleFacts":
+        """Return what a sample of shards is known by: its key, and what its JSON tells."""
+        told = samples.facts(number)
+        language = told.get("language")
+        return cls(samples.keys[number], str(told.get("source", "")), str(language) if language else None)
+
+
 class BatchMaker(Protocol):
-    """Makes batches from sample numbers; holds no model, so that data workers can have a copy."""
+    """Makes batches from sample numbers; can be pickled and holds no model, so that data workers have a copy."""
 
     def __call__(self, rows: Sequence[int], step: int) -> Batch:
         """Return these samples as a batch: a pure function of rows and step."""
+        ...
+
+    def facts(self, row: int) -> SampleFacts:
+        """Return what a sample is known by."""
         ...
 
 
 class Task(Protocol):
     """A model, its batches and what is left when it is trained."""
 
-    samples: int
-    """How many samples there are to train on."""
+    @property
+    def samples(self) -> int | Sequence[Source]:
+        """How many samples there are to train on; or where they come from, and how much from where."""
+        ...
 
     @property
     def module(self) -> nn.Module:
@@ -40,7 +65,7 @@ class Task(Protocol):
 
     @property
     def batches(self) -> BatchMaker:
-        """Makes this process's share of a step."""
+        """Makes the micro batches of a step."""
         ...
 
     def groups(self, weight_decay: float) -> list[dict[str, Any]]:
@@ -55,9 +80,9 @@ class Task(Protocol):
 def parameter_groups(
     named: Iterable[tuple[str, nn.Parameter]], weight_decay: float, scale: Callable[[str], float] = lambda _: 1.0
 ) -> list[dict[str, Any]]:
-    """Return groups of the trainable parameters: matrices decay, the rest does not; `scale` by name."""
+    """Return groups of the trainable parameters: matrices decay, vectors and tokens do not; `scale` by name."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in named:
         if parameter.requires_grad:
-            groups.setdefault((scale(name), weight_decay if parameter.ndim >= 2 else 0.0), []).append(parameter)
+            groups.setdefault((scale(name), weight_decay if decays(name, parameter) else 0.0), []).append(parameter)
     return [{"params": found, "scale": s, "weight_decay": w} for (s, w), found in sorted(groups.items())]

@@ -88,7 +88,10 @@ def test_losses_of_two_processes_average_to_that_of_one(monkeypatch: pytest.Monk
     ids = torch.tensor([[5, 6, 7, 8, 9], [9, 8, 7, 6, 5]])
     labels = torch.tensor([[IGNORE, 6, 7, 8, 9], [IGNORE, IGNORE, IGNORE, IGNORE, 5]])
     whole = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}
-    expected = {name: value.item() for name, value in model(whole).items()}
+    found = model(whole)
+    each = found.pop("sample_loss")
+    assert (each * torch.tensor([4, 1])).sum() / 5 == pytest.approx(found["loss"].item(), rel=1e-5)
+    expected = {name: value.item() for name, value in found.items()}
     assert expected["loss"] != pytest.approx(model({k: v[1:] for k, v in whole.items()})["loss"].item(), rel=1e-3)
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
@@ -96,6 +99,20 @@ def test_losses_of_two_processes_average_to_that_of_one(monkeypatch: pytest.Monk
     shares = [model({k: v[row : row + 1] for k, v in whole.items()}) for row in (0, 1)]
     for name, value in expected.items():
         assert sum(share[name].item() for share in shares) / 2 == pytest.approx(value, rel=1e-5), name
+
+
+def test_losses_of_micro_batches_add_up_to_that_of_the_step() -> None:
+    model = small()
+    ids = torch.tensor([[5, 6, 7, 8, 9], [9, 8, 7, 6, 5]])
+    labels = torch.tensor([[IGNORE, 6, 7, 8, 9], [IGNORE, IGNORE, IGNORE, IGNORE, 5]])
+    whole = {"input_ids": ids, "labels": labels}
+    weighed = {**whole, "loss_weights": torch.tensor([[0.1, 0.2, 0.3, 0.4], [2.0, 2.0, 2.0, 2.0]])}
+    for batch in (whole, weighed):
+        expected, totals = model(batch), model.counts(batch)
+        parts = [model({k: v[row : row + 1] for k, v in batch.items()}, totals) for row in (0, 1)]
+        for name in ("loss", "token_accuracy"):
+            assert sum(part[name].item() for part in parts) == pytest.approx(expected[name].item(), rel=1e-5)
+        assert torch.allclose(torch.cat([part["sample_loss"] for part in parts]), expected["sample_loss"])
 
 
 def test_generation_is_the_argmax_of_the_whole_text_also_in_a_padded_batch() -> None:

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 
 from models.config import INTERN_VIT_6B_224, INTERN_VIT_300M_448, VisionConfig
-from models.intern_vit import InternVisionModel, drop_path, parameter_count
+from models.intern_vit import InternVisionModel, parameter_count
+from models.vision_embeddings import kept_patches
 
 PARITY = Path(__file__).parents[1] / "parity"
 
@@ -42,24 +43,88 @@ TINY = VisionConfig(
 )
 
 
+def masks(*kept: list[int], side: int = 4) -> torch.Tensor:
+    found = torch.zeros(len(kept), side * side, dtype=torch.bool)
+    for row, places in zip(found, kept, strict=True):
+        row[places] = True
+    return found.view(-1, side, side)
+
+
 def test_masked_patches_leave_no_trace() -> None:
     torch.manual_seed(0)
     model = InternVisionModel(TINY).eval()
-    pixels = torch.randn(2, 3, 32, 32)
-    keep = torch.tensor([[0, 3, 7], [1, 2, 15]])
-    before = model(pixels, keep).last_hidden_state
+    pixels, keep = torch.randn(2, 3, 32, 32), masks([0, 3, 7], [1, 2, 15])
+    before = model(kept_patches(pixels, keep, 8), keep).last_hidden_state
     changed = pixels.clone()
     changed[0, :, 8:16, 16:24] += 5  # patch 6, which the first picture does not see
     assert before.shape == (2, 4, 24)
-    assert torch.equal(model(changed, keep).last_hidden_state, before)
+    assert torch.equal(model(kept_patches(changed, keep, 8), keep).last_hidden_state, before)
     assert not torch.equal(model(changed).last_hidden_state, model(pixels).last_hidden_state)
 
 
-def test_keeping_all_patches_in_order_changes_nothing() -> None:
+def test_a_kept_patch_has_its_pixels_and_its_place() -> None:
+    torch.manual_seed(0)
+    embeddings, pixels, keep = (
+        InternVisionModel(TINY).embeddings,
+        torch.randn(2, 3, 32, 32),
+        masks([0, 6, 7], [1, 2, 15]),
+    )
+    whole, some = embeddings(pixels), embeddings(kept_patches(pixels, keep, 8), keep)
+    for number, places in enumerate(([0, 6, 7], [1, 2, 15])):
+        wanted = whole[number, [0, *(place + 1 for place in places)]]
+        assert torch.allclose(some[number], wanted, atol=1e-6)
+    convolved = embeddings.patch_embedding(pixels).flatten(2).transpose(1, 2) + embeddings.position_embedding[:, 1:]
+    assert torch.allclose(whole[:, 1:], convolved, atol=1e-5)
+
+
+def test_masking_nothing_changes_nothing() -> None:
     torch.manual_seed(0)
     model = InternVisionModel(TINY).eval()
-    pixels = torch.randn(1, 3, 32, 32)
-    assert torch.equal(model(pixels, torch.arange(16)[None]).last_hidden_state, model(pixels).last_hidden_state)
+    pixels, keep = torch.randn(1, 3, 32, 32), masks(list(range(16)))
+    assert torch.equal(model(kept_patches(pixels, keep, 8), keep).last_hidden_state, model(pixels).last_hidden_state)
+
+
+def test_smaller_pictures_teach_the_whole_grid_of_positions() -> None:
+    torch.manual_seed(0)
+    model = InternVisionModel(TINY.model_copy(update={"image_size": 64}))
+    pixels, keep = torch.randn(2, 3, 56, 56), masks(list(range(0, 49, 2)), list(range(24, 49)), side=7)
+    model(kept_patches(pixels, keep, 8), keep).last_hidden_state.square().mean().backward()
+    gradient = model.embeddings.position_embedding.grad
+    assert gradient is not None and gradient.shape == (1, 65, 24)
+    assert bool(gradient.abs().sum(-1).gt(0).all()), (
+        "places of the masked, smaller grid lie between all of the larger"
+    )
+
+
+def test_masked_pictures_that_are_no_patches_are_refused() -> None:
+    model = InternVisionModel(TINY)
+    with pytest.raises(ValueError, match="together with keep_patches"):
+        model(torch.randn(1, 3, 32, 32), masks([0, 1]))
+    with pytest.raises(ValueError, match="together with keep_patches"):
+        model(torch.randn(1, 2, 192))
+
+
+def test_initialisation_is_beits_and_a_function_of_the_seed() -> None:
+    config = TINY.model_copy(update={"hidden_size": 96, "intermediate_size": 384, "num_hidden_layers": 3})
+    models = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        models.append(InternVisionModel(config))
+    one, same, other = (model.state_dict() for model in models)
+    assert all(torch.equal(one[name], same[name]) for name in one)
+    assert not torch.equal(one["embeddings.position_embedding"], other["embeddings.position_embedding"])
+    for name, value in one.items():
+        kind = name.split(".", 3)[-1] if "layers" in name else name
+        if name.endswith("bias"):
+            assert not value.any(), name
+        elif kind in ("attn.proj.weight", "mlp.fc2.weight"):
+            block = int(name.split(".")[2]) + 1
+            assert value.std().item() == pytest.approx(0.02 / (2 * block) ** 0.5, rel=0.05), name
+        elif value.ndim >= 2:
+            rare = 0.2 if name.endswith("class_embedding") else 0.05
+            assert value.std().item() == pytest.approx(0.02, rel=rare) and abs(value.mean().item()) < 0.005, name
+        else:
+            assert value.unique().tolist() == [pytest.approx(0.1 if "ls" in kind else 1)], name
 
 
 def test_other_picture_sizes_are_seen_and_wrong_ones_refused() -> None:
@@ -69,32 +134,32 @@ def test_other_picture_sizes_are_seen_and_wrong_ones_refused() -> None:
         model(torch.randn(1, 3, 33, 32))
 
 
-def test_drop_path_keeps_the_mean_and_is_off_in_evaluation() -> None:
-    torch.manual_seed(0)
-    ones = torch.ones(20_000, 1, 1)
-    dropped = drop_path(ones, 0.25, training=True)
-    assert dropped.unique().tolist() == pytest.approx([0, 1 / 0.75])
-    assert dropped.mean().item() == pytest.approx(1, abs=0.02)
-    assert drop_path(ones, 0.25, training=False) is ones
-    rates = [
-        layer.drop_path_rate
-        for layer in InternVisionModel(
-            TINY.model_copy(update={"drop_path_rate": 0.2, "drop_path_schedule": "uniform"})
-        ).encoder.layers
-    ]
-    assert rates == [0.2, 0.2]
-
-
-def test_linear_drop_path_rises_from_nothing_and_drops_whole_branches() -> None:
+def test_drop_rates_rise_from_nothing_or_are_equal_and_off_in_evaluation() -> None:
     deep = TINY.model_copy(update={"num_hidden_layers": 5, "drop_path_rate": 0.4})
     model = InternVisionModel(deep)
     assert [layer.drop_path_rate for layer in model.encoder.layers] == pytest.approx([0, 0.1, 0.2, 0.3, 0.4])
+    layer, hidden = model.encoder.layers[4].train(), torch.randn(640, 3, 24)
+    out = layer(hidden, torch.arange(640) * 982451653)
+    untouched = sum(torch.equal(out[number], hidden[number]) for number in range(640))
+    assert 70 <= untouched <= 140, "0.4 * 0.4 of the pictures lose both branches"
+    assert torch.equal(layer.eval()(hidden), layer(hidden, torch.arange(640)))
+    even = InternVisionModel(deep.model_copy(update={"drop_path_schedule": "uniform"}))
+    assert [layer.drop_path_rate for layer in even.encoder.layers] == [0.4] * 5
+
+
+def test_what_is_dropped_belongs_to_the_picture_and_not_to_the_batch() -> None:
     torch.manual_seed(0)
-    layer, hidden = model.encoder.layers[4].train(), torch.randn(64, 3, 24)
-    out = layer(hidden)
-    untouched = sum(torch.equal(out[number], hidden[number]) for number in range(64))
-    assert 3 <= untouched <= 20, "0.4 * 0.4 of the pictures lose both branches"
-    assert torch.equal(layer.eval()(hidden), layer(hidden))
+    model = InternVisionModel(
+        TINY.model_copy(update={"drop_path_rate": 0.5, "drop_path_schedule": "uniform"})
+    ).train()
+    pixels, noise = torch.randn(6, 3, 32, 32), torch.arange(6) * 7919
+    whole = model(pixels, noise=noise).last_hidden_state
+    torch.manual_seed(99)
+    parts = [model(pixels[rows], noise=noise[rows]).last_hidden_state for rows in ([4, 5], [0], [3, 2, 1])]
+    assert torch.allclose(whole[[4, 5, 0, 3, 2, 1]], torch.cat(parts), atol=1e-6)
+    assert not torch.allclose(whole, model(pixels, noise=noise + 1).last_hidden_state, atol=1e-3)
+    with pytest.raises(ValueError, match="needs `noise`, one int64 per row"):
+        model(pixels)
 
 
 @pytest.mark.parametrize("style", ["6b", "300m"])
@@ -105,10 +170,9 @@ def test_checkpointing_changes_memory_alone(style: str) -> None:
     found = []
     for model.gradient_checkpointing in (False, True):
         model.zero_grad()
-        torch.manual_seed(0)
         saved: list[int] = []
         with torch.autograd.graph.saved_tensors_hooks(lambda t, s=saved: s.append(t.numel()) or t, lambda t: t):
-            out = model(data["pixel_values"]).last_hidden_state
+            out = model(data["pixel_values"], noise=torch.arange(len(data["pixel_values"]))).last_hidden_state
         out.pow(2).mean().backward()
         found.append((out.detach(), {n: p.grad for n, p in model.named_parameters()}, sum(saved)))
     (plain, gradients, kept), (again, same, kept_less) = found

@@ -111,6 +111,31 @@ def test_padding_changes_no_vector_and_no_verdict() -> None:
         assert close(model.match(vision, longer, mask), model.match(vision, bare, torch.ones_like(bare)), 1e-5)
 
 
+@pytest.mark.parametrize("lengths", [[3, 9, 5, 5, 1, 9, 2], [9, 9, 9, 8, 9, 9, 9]])
+def test_unpadded_text_gives_the_vectors_and_gradients_of_padded_text(lengths: list[int]) -> None:
+    torch.manual_seed(0)
+    model, _ = load()
+    ids, mask = torch.zeros(7, 9, dtype=torch.long), torch.zeros(7, 9, dtype=torch.long)
+    for row, seen, length in zip(ids, mask, lengths, strict=True):
+        row[:length], seen[:length] = torch.randint(3, model.config.text.vocab_size, (length,)), 1
+
+    def padded() -> torch.Tensor:
+        hidden, _ = model.qllama.model(model.qllama.model.embed_tokens(ids))
+        return F.normalize(hidden[torch.arange(7), mask.sum(1) - 1] @ model.text_projection, dim=-1)
+
+    found = []
+    for encode in (padded, lambda: model.encode_text(ids, mask)):
+        model.zero_grad()
+        vectors = encode()
+        (vectors * torch.linspace(-1, 1, vectors.numel()).view_as(vectors)).sum().backward()
+        found.append((vectors.detach(), {n: p.grad for n, p in model.named_parameters() if p.grad is not None}))
+    (wanted, gradients), (ours, same) = found
+    assert torch.allclose(ours, wanted, atol=1e-5) and gradients.keys() == same.keys()
+    assert "text_projection" in same and "qllama.model.embed_tokens.weight" in same
+    for name, gradient in gradients.items():
+        assert torch.allclose(same[name], gradient, atol=1e-5), name
+
+
 def test_internvl_c_has_no_query_and_its_weights_begin_internvl_g() -> None:
     whole, _ = load()
     bare = InternVL(whole.config, generative=False)

@@ -177,6 +177,25 @@ def test_a_packing_knows_its_samples() -> None:
         Packing.of(torch.tensor([0, 1]))
 
 
+def test_a_padded_batch_end_to_end_is_one_row_of_its_samples() -> None:
+    mask = torch.tensor([[1, 1, 0, 0], [1, 1, 1, 1], [1, 0, 0, 0]])
+    index = torch.arange(3)[:, None].expand_as(mask)[mask.bool()][None]
+    found, wanted = Packing.end_to_end(mask), Packing.of(index)
+    assert found.lengths == wanted.lengths == (2, 4, 1)
+    assert torch.equal(found.starts, wanted.starts) and found.starts.dtype == torch.int32
+    assert torch.equal(found.positions, wanted.positions)
+    with pytest.raises(ValueError, match="sample 1 of the batch has no token"):
+        Packing.end_to_end(torch.tensor([[1, 0], [0, 0]]))
+
+
+def test_samples_of_equal_length_lie_side_by_side_and_go_back() -> None:
+    packing = Packing.of(torch.tensor([[0, 0, 1, 2, 2], [0, 1, 1, 2, 2]]))
+    order, back, groups = packing.by_length
+    assert groups == ((2, 4), (1, 2))
+    assert order.tolist() == [0, 1, 3, 4, 6, 7, 8, 9, 2, 5]
+    assert torch.equal(order[back], torch.arange(10))
+
+
 def test_packed_rows_are_not_gone_on_from() -> None:
     model = model_of().language_model
     assert isinstance(model, LlamaForCausalLM)

@@ -11,10 +11,12 @@ from training_data import make_language, make_shards
 
 from infra.cluster import InlineCluster
 from infra.storage import Store
-from models.config import InternVLConfig
+from models.config import INTERN_VIT_6B_224, InternVLConfig
 from models.internvl import InternVL
+from models.learning_rates import decays
 from stages.checkpoints import fetch
-from stages.contrastive import ContrastiveTask, Parameters, _build, retrieval
+from stages.contrastive import ContrastiveTask, Parameters, _build
+from stages.contrastive_parameters import paper_parameters
 from stages.manifest import Manifest, ManifestError
 from stages.materialize import StageSpec, materialize
 from stages.ref import Ref
@@ -49,7 +51,6 @@ def task_of(store: Store, folder: Path, **given: object) -> ContrastiveTask:
     from stages.manifest import load
 
     inputs = {name: load(store, Ref(name=name, version="t")) for name in INPUTS}
-    torch.manual_seed(0)
     task = _build(Parameters.model_validate({**GIVEN, **given}), Workspace(store, InlineCluster(), folder, inputs))
     assert isinstance(task, ContrastiveTask)
     return task
@@ -84,45 +85,54 @@ def test_the_last_samples_are_never_trained_on(made: Store, tmp_path: Path) -> N
 
 
 def test_the_text_tower_learns_slowly_and_its_head_not_at_all(made: Store, tmp_path: Path) -> None:
-    task = task_of(made, tmp_path)
-    scales = {id(p): group["scale"] for group in task.groups(0.1) for p in group["params"]}
+    task = task_of(made, tmp_path, patch_learning_rate_scale=0.5)
+    found = {id(p): group for group in task.groups(0.1) for p in group["params"]}
     for name, parameter in task.model.named_parameters():
         if name == "qllama.lm_head.weight":
-            assert id(parameter) not in scales
-        else:
-            assert scales[id(parameter)] == (0.2 if name.startswith("qllama.") else 1.0), name
+            assert id(parameter) not in found
+            continue
+        group = found[id(parameter)]
+        patches = name.startswith("vision_model.embeddings.patch_embedding")
+        assert group["scale"] == (0.2 if name.startswith("qllama.") else 0.5 if patches else 1.0), name
+        assert group["weight_decay"] == (0.1 if decays(name, parameter) else 0.0), name
     frozen = task_of(made, tmp_path / "frozen", text_learning_rate_scale=0)
     assert not any(p.requires_grad for p in frozen.model.qllama.parameters())
 
 
-def test_a_batch_is_a_function_of_rows_and_step(made: Store, tmp_path: Path) -> None:
-    given = {"mask_ratio": 0.5, "smallest_crop": 0.6, "schedule": {**GIVEN["schedule"], "steps": 10}}  # type: ignore[dict-item]
-    one, other = task_of(made, tmp_path / "1", **given), task_of(made, tmp_path / "2", **given)
-    rows = [5, 3, 30, 11]
-    other.batches([3, 7], 1)
-    whole = one.batches(rows, 4)
-    again = other.batches(rows, 4)
-    assert all(torch.equal(whole[name], again[name]) for name in whole)
-    half = other.batches(rows[2:], 4)
-    for name in ("pixel_values", "keep_patches"):
-        assert torch.equal(whole[name][2:], half[name]), "a process's share does not depend on the others'"
-    later = one.batches(rows, 5)
-    assert not torch.equal(later["keep_patches"], whole["keep_patches"])
-    assert not torch.equal(later["pixel_values"], whole["pixel_values"])
+def test_the_first_weights_depend_on_the_seed_alone(made: Store, tmp_path: Path) -> None:
+    schedule = GIVEN["schedule"]
+    assert isinstance(schedule, dict)
+    tasks = []
+    for number, (drawn, seed) in enumerate([(0, 0), (5, 0), (0, 1)]):
+        torch.manual_seed(100 + drawn)
+        tasks.append(task_of(made, tmp_path / str(number), schedule={**schedule, "seed": seed}).model.state_dict())
+        assert torch.initial_seed() == 100 + drawn, "the process's own random state is left as it was"
+    one, same, other = tasks
+    assert all(torch.equal(one[name], same[name]) for name in one)
+    assert not torch.equal(one["text_projection"], other["text_projection"])
 
 
-def test_masking_shows_a_share_and_ends_before_the_end(made: Store, tmp_path: Path) -> None:
-    task = task_of(made, tmp_path, mask_ratio=0.25, unmasked_steps=10)
-    kept = task.batches([0, 1, 2], 0)["keep_patches"]
-    assert kept.shape == (3, 12)  # 16 patches
-    assert all(len(set(row.tolist())) == 12 and row.tolist() == sorted(row.tolist()) for row in kept)
-    assert "keep_patches" in task.batches([0], 19) and "keep_patches" not in task.batches([0], 20)
+def test_the_papers_values_are_its_sizes_and_its_switch() -> None:
+    paper = paper_parameters()
+    assert (
+        paper.vision().model_copy(update={"drop_path_rate": 0.0, "drop_path_schedule": "linear"}) == INTERN_VIT_6B_224
+    )
+    views, steps = paper.views(), paper.schedule.steps
+    masked, whole = views(0), views(steps - 1)
+    assert (masked.image_size, masked.grid, masked.kept) == (196, 14, 98)
+    assert (whole.image_size, whole.grid, whole.mask_ratio) == (224, 16, 0)
+    last = sum(views(step) == whole for step in range(steps)) * paper.schedule.global_batch_size
+    assert 0.5e9 <= last < 0.5e9 + paper.schedule.global_batch_size
+    assert 28.6e9 < steps * paper.schedule.global_batch_size < 28.8e9
 
 
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"patch_size": 10}, "does not divide into patches"),
+        ({"patch_size": 10}, "image_size 48 does not divide into patches"),
+        ({"masked_image_size": 40}, "masked_image_size 40 does not divide into patches"),
+        ({"mask_ratio": 0.5, "unmasked_steps": 31}, "unmasked_steps 31 are more than the 30 steps"),
+        ({"unmasked_steps": 3}, "unmasked_steps 3 end nothing"),
         ({"num_attention_heads": 5}, "num_attention_heads 5"),
         ({"attn_pool_num_heads": 7}, "attn_pool_num_heads 7"),
     ],
@@ -130,13 +140,3 @@ def test_masking_shows_a_share_and_ends_before_the_end(made: Store, tmp_path: Pa
 def test_sizes_that_do_not_fit_are_refused(made: Store, tmp_path: Path, given: dict[str, int], message: str) -> None:
     with pytest.raises(ManifestError, match=message):
         task_of(made, tmp_path, **given)
-
-
-def test_retrieval_counts_equal_captions_as_right() -> None:
-    unit = torch.eye(4)
-    perfect = retrieval(unit, unit, torch.arange(4))
-    assert perfect["recall_at_1_image_to_text"] == perfect["recall_at_1_text_to_image"] == 1
-    assert perfect["recall_at_1_chance"] == 0.25
-    crossed = unit[[1, 0, 2, 3]]
-    assert retrieval(unit, crossed, torch.arange(4))["recall_at_1_image_to_text"] == 0.5
-    assert retrieval(unit, crossed, torch.tensor([9, 9, 2, 3]))["recall_at_1_text_to_image"] == 1

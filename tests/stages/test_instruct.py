@@ -1,6 +1,7 @@
 """The instruct stage: what is joined, what learns, what is measured, and that it learns."""
 
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,10 @@ from stages.batches import ShardedSamples
 from stages.chat_data import Conversations, collate
 from stages.chat_template import CHAT_TOKENS, IGNORE, SPECIAL_TOKENS
 from stages.checkpoints import fetch
+from stages.instruct_data import InstructBatches
 from stages.manifest import Manifest, ManifestError
 from stages.ref import Ref
+from stages.training.audit import audit_run
 from stages.training.schedule import Schedule
 from stages.workspace import Output, Workspace
 
@@ -158,8 +161,8 @@ def test_a_batch_learns_answers_only_and_shows_each_its_picture(store: Store, tm
     assert tokenizer.decode(learned, skip_special_tokens=False) == "".join(f"{text}<|im_end|>" for text in answers)
     assert (batch["input_ids"] == chat.config.image_context_token_id).sum().item() == 2 * chat.config.num_image_token
     assert batch["pixel_values"].shape == (2, 3, 48, 48)
-    assert torch.equal(data.example(3, picture=0).pixel_values, data.example(0).pixel_values)  # type: ignore[arg-type]
-    assert data.example(3, picture=0).input_ids == data.example(3).input_ids
+    assert torch.equal(data.example(3, data.picture(0)).pixel_values, data.example(0).pixel_values)  # type: ignore[arg-type]
+    assert data.example(3, data.picture(0)).input_ids == data.example(3).input_ids
     padded = batch["attention_mask"] == 0
     assert padded.any() and (batch["labels"][padded] == IGNORE).all()
 
@@ -192,3 +195,68 @@ def test_it_learns_conversations_by_heart(store: Store, tmp_path: Path) -> None:
     schedule = Schedule(global_batch_size=8, steps=60, learning_rate=1e-2, warmup_steps=5, weight_decay=0.0)
     made = run(store, here, small(held_out=1, schedule=schedule))
     assert made.totals["last_loss"] < 0.4 * made.parts[0].facts["curve"][0]["loss"]
+
+
+def test_packed_rows_say_what_padded_ones_say_and_hold_several_conversations(store: Store, tmp_path: Path) -> None:
+    here = prepared(store, tmp_path)
+    chat, tokenizer = instruct.assemble(small(context_length=512), here)
+    samples = ShardedSamples(store, here.input("conversations"), tmp_path / "shards")
+    made = InstructBatches([Conversations(samples, tokenizer, chat.config)], chat.config.eos_token_id, 512)
+    rows, found = [5, 1, 30, 44, 2, 17, 8], []
+    for batch in (made(rows, 0), made.padded(rows, rows)):
+        chat.zero_grad()
+        losses = chat(batch)
+        losses["loss"].backward()
+        gradients = torch.cat([value.grad.flatten() for value in chat.parameters() if value.grad is not None])
+        found.append((len(batch["input_ids"]), losses, gradients))
+    (packed_rows, packed, one), (padded_rows, padded, other) = found
+    assert packed_rows < padded_rows == len(rows)
+    assert packed["loss"].item() == pytest.approx(padded["loss"].item(), rel=1e-5)
+    assert torch.allclose(packed["sample_loss"], padded["sample_loss"], rtol=1e-4)
+    assert torch.allclose(one, other, rtol=1e-3, atol=1e-6)
+    halves = [chat(made(part, 0), chat.counts(made(rows, 0)))["loss"].item() for part in (rows[:3], rows[3:])]
+    assert sum(halves) == pytest.approx(packed["loss"].item(), rel=1e-5)
+
+
+def test_a_batch_maker_travels_to_data_workers_without_the_model(store: Store, tmp_path: Path) -> None:
+    here = prepared(store, tmp_path)
+    parameters = small()
+    chat, tokenizer = instruct.assemble(parameters, here)
+    samples = ShardedSamples(store, here.input("conversations"), tmp_path / "shards")
+    made = InstructBatches([Conversations(samples, tokenizer, chat.config)], chat.config.eos_token_id, 512)
+    sent = pickle.dumps(instruct.InstructTask(parameters, chat, tokenizer, made).batches)
+    again = pickle.loads(sent)([4, 9], 0)
+    assert len(sent) < 400_000, "tokens and places of samples, no weights and no pictures"
+    assert all(torch.equal(value, again[name]) for name, value in made([4, 9], 0).items())
+    assert made.facts(4) == pickle.loads(sent).facts(4)
+    told = json.loads(samples.read(4, "json"))
+    assert made.facts(4) == (told["id"], "scenes", told["language"])
+
+
+def test_several_artifacts_are_mixed_and_each_keeps_its_last_samples_aside(store: Store, tmp_path: Path) -> None:
+    here = prepared(store, tmp_path)
+    inputs = {f"conversations/{name}": each_of(store, tmp_path, name, scenes) for name, scenes in SCENES.items()}
+    here.inputs.pop("conversations")
+    here.inputs.update(inputs)
+    weights = [{"name": "conversations/many", "weight": 1}, {"name": "conversations/few", "weight": 3}]
+    schedule = Schedule(global_batch_size=8, steps=6, learning_rate=3e-3)
+    made = run(store, here, small(held_out=4, mixture=weights, schedule=schedule))
+    audited = audit_run(store, made)
+    assert audited.sound and made.totals["held_out"] == 8
+    assert {each.name: each.samples for each in audited.sources} == {
+        "conversations/few": SCENES["few"] - 4,
+        "conversations/many": SCENES["many"] - 4,
+    }
+    few, many = (each.read for each in audited.sources)
+    assert few + many == 48 and few > 1.8 * many, "three to one, though the other has twice as many"
+    with pytest.raises(ManifestError, match=r"names conversations/many and the inputs are conversations/few, "):
+        run(store, here, small(held_out=4, mixture=weights[:1]), version="other")
+
+
+SCENES = {"few": 20, "many": 40}
+
+
+def each_of(store: Store, tmp_path: Path, name: str, scenes: int) -> Manifest:
+    parameters = conversations.Parameters.model_validate({"scenes": scenes})
+    output = Output(store, Ref(name=f"conversations/{name}", version="t"), "conversations", parameters.model_dump())
+    return conversations.run(parameters, output, workspace(store, tmp_path))

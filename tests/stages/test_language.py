@@ -1,14 +1,17 @@
 """The tokenizer and the language stage: what they promise, and that learning shows."""
 
 import json
+import pickle
 from pathlib import Path
 
 import pytest
+import torch
 
 from infra.cluster import InlineCluster
 from infra.storage import Store
 from stages.checkpoints import fetch
-from stages.language import LanguageTask, Parameters, scene_texts
+from stages.language import LanguageTask, Parameters
+from stages.language_data import scene_texts
 from stages.manifest import ManifestError
 from stages.materialize import StageSpec, materialize
 from stages.sources.scenes import Split
@@ -47,6 +50,18 @@ def test_labels_begin_and_end_as_llama_does() -> None:
         real = labels[row] != -100
         assert ids[row][real][-1] == EOS_ID
         assert (ids[row][real] == labels[row][real]).all()
+
+
+def test_a_batch_maker_travels_without_the_model_and_losses_of_micro_batches_add_up() -> None:
+    task = LanguageTask(SMALL, scene_texts(0, Split.TRAIN, 50), [])
+    again = pickle.loads(pickle.dumps(task.batches))
+    whole = task.batches([3, 9, 4], 0)
+    assert all(torch.equal(value, whole[name]) for name, value in again([3, 9, 4], 0).items())
+    assert again.facts(9) == ("scene-9", "drawn", None)
+    expected, totals = task.module(whole), task.module.counts(whole)
+    parts = [task.module(task.batches(rows, 0), totals) for rows in ([3], [9, 4])]
+    assert sum(part["loss"].item() for part in parts) == pytest.approx(expected["loss"].item(), rel=1e-6)
+    assert torch.allclose(torch.cat([part["sample_loss"] for part in parts]), expected["sample_loss"])
 
 
 def test_training_teaches_and_the_checkpoint_reads_back(store: Store, tmp_path: Path) -> None:

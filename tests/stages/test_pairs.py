@@ -2,6 +2,7 @@
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from training_data import make_shards, members, tiny_tokenizer
 from infra.storage import Store
 from models.losses import IGNORE
 from models.preprocess import pixel_values
+from stages import pairs
 from stages.batches import ShardedSamples, generator_of
 from stages.manifest import Ledger, ManifestError
 from stages.pairs import (
@@ -74,6 +76,50 @@ def test_pictures_are_those_of_the_published_preprocessing(store: Store, tmp_pat
     corner = {0: (0.0, 0.0, 0.5, 0.5)}
     assert not torch.equal(kept.batch([0], corner), kept.batch([0]))
     assert torch.equal(kept.batch([0], {0: (0.0, 0.0, 1.0, 1.0)}), kept.batch([0]))
+
+
+def photo(side: int) -> bytes:
+    """Return a picture with the spectrum of photographs: power falls with the square of the frequency."""
+    rng = np.random.default_rng(side)
+    frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(side), np.fft.fftfreq(side)))
+    frequency[0, 0] = 1
+    noise = np.fft.fft2(rng.normal(size=(3, side, side))) / frequency
+    waves = np.fft.ifft2(noise).real.transpose(1, 2, 0)
+    out = io.BytesIO()
+    pixels = 127 + 40 * waves / waves.std()
+    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(out, "JPEG", quality=90)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("box", [None, (0.1, 0.2, 0.7, 0.8)])
+def test_large_jpegs_are_decoded_small_and_look_the_same(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, box: tuple[float, ...] | None
+) -> None:
+    key, found = members(0)
+    tar = tar_bytes([(key, {**found, "jpg": photo(640)})])
+    output = Output(store, Ref(name="shards/clean", version="t"), "write_shards", {})
+    part = output.part("000000", "x", Ledger(listed=1, kept=1), {"tar": ("000000.tar", tar)})
+    samples = ShardedSamples(store, output.commit([part]), tmp_path)
+
+    def decoded(margin: float) -> tuple[tuple[int, int], Any]:
+        sizes = []
+        monkeypatch.setattr(pairs, "DECODE_MARGIN", margin)
+        monkeypatch.setattr(
+            pairs, "resize", lambda picture, *given: (sizes.append(picture.size), resize(picture, *given))[1]
+        )
+        pixels = Pictures(samples, 64).read(0, box)
+        assert np.array_equal(pixels, Pictures(samples, 64).read(0, box)), "the same each time"
+        return sizes[0], pixels.astype(float)
+
+    resize = pairs.resize
+    (small, ours), (_, rough), (whole, full) = decoded(pairs.DECODE_MARGIN), decoded(0.5), decoded(1000)
+    assert whole == (640, 640) and small == ((160, 160) if box is None else (320, 320))
+
+    def decibels(pixels: Any) -> float:
+        return float(10 * np.log10(255**2 / np.mean((pixels - full) ** 2)))
+
+    assert decibels(ours) > 45, "what a full decode would have given"
+    assert decibels(rough) < 45, "too few pixels would be noticed"
 
 
 def test_a_broken_picture_is_named(store: Store, tmp_path: Path) -> None:

@@ -15,9 +15,10 @@ from models import counting
 from models.chat import IGNORE, InternVLChat
 from models.config import INTERN_VIT_300M_448, ChatConfig, InternVLConfig, TextConfig, VisionConfig
 from models.intern_vit import InternVisionModel
-from models.internvl import GenerativeObjective, InternVL
+from models.internvl import InternVL
 from models.official_config import text_of
 from models.parity import check_chat, check_stage2, check_vision
+from models.plain_generative import PlainGenerativeObjective
 from models.recording import Line, relative_error
 from models.shapes import check_shapes
 from models.sizes import SIZES
@@ -221,12 +222,12 @@ def record_stage2(folder: Path, seed: int) -> None:
     pixels, labels = torch.randn(5, 3, 24, 24), ids[0].masked_fill(mask == 0, IGNORE)
     vision = model.see(pixels)
     batch = {
-        "vision": vision, "text_features": model.encode_text(ids[1], mask),
+        "pixel_values": pixels, "summary_input_ids": ids[1], "summary_attention_mask": mask,
         "itm_input_ids": torch.cat([ids[2][:3], ids[0][3:]]), "itm_attention_mask": mask,
         "itm_labels": torch.tensor([0, 0, 0, 1, 1]),
-        "itg_input_ids": ids[0], "itg_attention_mask": mask, "itg_labels": labels,
+        "prompted_input_ids": ids[0], "prompted_attention_mask": mask, "prompted_labels": labels,
     }  # fmt: skip
-    losses = GenerativeObjective(model)(batch)
+    losses = PlainGenerativeObjective(model)(batch)
     losses["loss"].backward()
     prompt = torch.tensor([[1, 7]] * 2)
     written = model.caption(vision[:2], prompt, 5)

@@ -1,0 +1,73 @@
+"""What InternVL-G has learned, measured on samples kept aside: retrieval, matching, captioning, beside guessing."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from models.frozen_towers import FrozenTowers
+from models.internvl import InternVL
+from models.losses import caption_loss
+from stages.batches import generator_of
+from stages.generative_batches import GenerativeBatches
+from stages.pair_measures import retrieval
+from stages.pairs import caption_ids
+from stages.training.task import Metrics
+
+MEASURE_BATCH = 64
+
+
+def measure(model: InternVL, batches: GenerativeBatches, held_out: Sequence[int]) -> Metrics:
+    """Return retrieval, matching and captioning among samples kept aside, each beside what guessing gives.
+
+    Args:
+        model: InternVL-G, in evaluation mode and without gradient.
+        batches: How samples are read.
+        held_out: At least two samples.
+    """
+    device = model.logit_scale.device
+    found: dict[str, list[Tensor]] = {}
+    for start in range(0, len(held_out), MEASURE_BATCH):
+        for name, value in _of_piece(model, batches, held_out[start : start + MEASURE_BATCH]).items():
+            found.setdefault(name, []).append(value)
+    whole = {name: torch.cat(values) for name, values in found.items()}
+    numbers = caption_ids(batches.captions.read(held_out)).to(device)
+    queries_alone = retrieval(whole["queries"], whole["text"], numbers)
+    metrics = {
+        **{f"queries_{name}": value for name, value in queries_alone.items() if "_to_" in name},
+        **retrieval(whole["both"], whole["text"], numbers),
+        "matching_auc": area_under_curve(whole["right"], whole["wrong"]),
+        "matching_auc_chance": 0.5,
+        "caption_loss": float(whole["caption"].mean()),
+        "caption_loss_of_another_picture": float(whole["caption_elsewhere"].mean()),
+    }
+    return {name: round(value, 4) for name, value in metrics.items()}
+
+
+def _of_piece(model: InternVL, batches: GenerativeBatches, rows: Sequence[int]) -> dict[str, Tensor]:
+    """Return vectors, verdicts on right and on wrong captions, and caption losses of some samples."""
+    device = model.logit_scale.device
+    batch = {name: value.to(device) for name, value in batches.seen(rows).items()}
+    vision, image, text = FrozenTowers(model, vision_bytes=0, text_bytes=0)(batch)
+    hidden, cache = model.ask(vision)
+    queries = model.pool_queries(hidden)
+    each = {"text": text, "queries": queries, "both": F.normalize(image + queries, dim=-1)}
+    captions = batches.captions.read(rows)
+    wrong = [batches.another(row, generator_of("wrong caption", row)) for row in rows]
+    for name, judged in (("right", captions), ("wrong", batches.captions.read(wrong))):
+        ids, mask = (part.to(device) for part in batches.texts.plain(judged))
+        logits = model.match(vision, ids, mask)
+        each[name] = logits[:, 1] - logits[:, 0]
+    prompted = batches.texts.prompted(captions, batches.captions.languages(rows))
+    ids, mask, labels = (part.to(device) for part in prompted)
+    each["caption"] = caption_loss(model.describe(cache, ids, mask), labels)[None]
+    _, elsewhere = model.ask(vision.roll(1, dims=0))
+    each["caption_elsewhere"] = caption_loss(model.describe(elsewhere, ids, mask), labels)[None]
+    return each
+
+
+def area_under_curve(right: Tensor, wrong: Tensor) -> float:
+    """Return how often a right pair scores above a wrong one; ties count half."""
+    gap = right[:, None] - wrong[None]
+    return float((gap > 0).double().mean() + 0.5 * (gap == 0).double().mean())

@@ -1,0 +1,231 @@
+"""Which sample stands at which place of training: a pure function of (seed, mixture, step).
+
+Places count the samples of a run one after the other, step after step. No function here looks at
+what was read before, so nothing has to be saved: the step is the position, for any number of
+processes and data workers.
+"""
+
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from stages.batches import generator_of, permutation
+from stages.manifest import ManifestError
+
+K = TypeVar("K")
+V = TypeVar("V")
+CYCLE = 1024
+"""Places over which a mixture keeps its ratio exactly; a weight is rounded to this share of the whole."""
+
+Ints = npt.NDArray[np.int64]
+
+
+class Weight(BaseModel):
+    """How much of a mixture comes from one artifact: a share of the places, or how often its samples are repeated."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(description="Artifact, such as conversations/web.")
+    weight: float | None = Field(default=None, gt=0, description="Places it takes, relative to the others.")
+    repeat: float | None = Field(
+        default=None, gt=0, description="Times that its samples come while others come once."
+    )
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> "Weight":
+        if (self.weight is None) == (self.repeat is None):
+            raise ValueError(f"{self.name}: give either a weight or a repeat")
+        return self
+
+    def of(self, samples: int) -> float:
+        """Return its weight, given how many samples it has."""
+        return self.weight if self.weight is not None else (self.repeat or 0.0) * samples
+
+
+@dataclass(frozen=True)
+class Source:
+    """Samples that are shuffled among themselves: rows from `first` on, in shards of these sizes."""
+
+    name: str
+    shards: tuple[int, ...]
+    weight: float = 1.0
+    first: int = 0
+
+    @property
+    def samples(self) -> int:
+        """How many there are."""
+        return sum(self.shards)
+
+
+def check_weights(weights: Sequence[Weight], names: Sequence[str]) -> None:
+    """Refuse weights of a mixture that do not name what is there, each once, all in the same measure.
+
+    Raises:
+        ManifestError: They do not.
+    """
+    told = [each.name for each in weights]
+    if sorted(told) != sorted(names):
+        raise ManifestError(
+            f"the mixture names {', '.join(told) or 'nothing'} and the inputs are {', '.join(names)}; name each once"
+        )
+    if len({each.weight is None for each in weights}) > 1:
+        raise ManifestError(f"the mixture of {', '.join(told)} gives weights and repeats; give all the same one")
+
+
+class _Shuffle(Protocol):
+    """The order of one source: at any time each of its samples came equally often, or once more."""
+
+    def row(self, number: int) -> int:
+        """Return the sample that comes after `number` others of this source."""
+        ...
+
+
+class _Whole:
+    """Every epoch is a permutation of all samples."""
+
+    def __init__(self, seed: int | str, samples: int) -> None:
+        self._seed, self._samples = seed, samples
+
+    def row(self, number: int) -> int:
+        epoch, place = divmod(number, self._samples)
+        return int(permutation(self._seed, epoch, self._samples)[place])
+
+
+class _Windows:
+    """Every epoch permutes the shards, and then the samples of each few shards in a row: reads stay close together.
+
+    The order of all samples is never held: that of a window or two is, and one number per shard.
+    """
+
+    def __init__(self, seed: int | str, shards: Sequence[int], window: int) -> None:
+        self._seed, self._window = seed, window
+        self._sizes = np.array(shards, dtype=np.int64)
+        self._starts = np.cumsum(self._sizes) - self._sizes
+        self._samples = int(self._sizes.sum())
+        self._epochs: dict[int, tuple[Ints, list[int]]] = {}
+        self._windows: dict[tuple[int, int], Ints] = {}
+
+    def row(self, number: int) -> int:
+        epoch, place = divmod(number, self._samples)
+        shards, ends = _held(self._epochs, epoch, self._shards_of)
+        window = bisect_right(ends, place)
+        rows = _held(self._windows, (epoch, window), lambda _: self._rows_of(epoch, window, shards))
+        return int(rows[place - (ends[window - 1] if window else 0)])
+
+    def _shards_of(self, epoch: int) -> tuple[Ints, list[int]]:
+        """Return the order of the shards in an epoch, and where each of its windows ends."""
+        order = generator_of(self._seed, "shards", epoch).permutation(len(self._sizes))
+        ends = np.cumsum(self._sizes[order])
+        last = [*range(self._window - 1, len(order) - 1, self._window), len(order) - 1]
+        return order, ends[last].tolist()
+
+    def _rows_of(self, epoch: int, window: int, shards: Ints) -> Ints:
+        """Return the samples of a window in their order."""
+        chosen = shards[window * self._window : (window + 1) * self._window]
+        rows = np.concatenate([np.arange(self._sizes[shard]) + self._starts[shard] for shard in chosen])
+        return generator_of(self._seed, "window", epoch, window).permutation(rows)
+
+
+class Order:
+    """Which sample stands at each place.
+
+    One source keeps the order of `stages.batches.rows_of`. Several take turns: of every `CYCLE` places each has
+    its share, in an order drawn for that cycle, and goes through its own epochs at its own pace.
+    """
+
+    def __init__(self, seed: int, sources: Sequence[Source], window: int = 0) -> None:
+        """Settle who comes how often.
+
+        Args:
+            seed: Of the run.
+            sources: Where samples come from, in the order of their rows.
+            window: Shards whose samples are shuffled together; 0 shuffles all samples of a source.
+
+        Raises:
+            ManifestError: There are no samples, or too small a share for one of several sources.
+        """
+        empty = [source.name for source in sources if not source.samples]
+        if empty or not sources:
+            raise ManifestError(
+                f"there is nothing to train on: {', '.join(empty) or 'the data that was given'} holds no sample"
+            )
+        self.seed, self.sources, self.window = seed, tuple(sources), window
+        self.samples = sum(source.samples for source in sources)
+        self._quotas = _quotas(sources)
+        self._shuffles = [self._shuffle(source) for source in sources]
+        self._cycles: dict[int, tuple[Ints, Ints]] = {}
+
+    def _shuffle(self, source: Source) -> _Shuffle:
+        seed = self.seed if len(self.sources) == 1 else f"{self.seed}/{source.name}"
+        if self.window and self.window < len(source.shards):
+            return _Windows(seed, source.shards, self.window)
+        return _Whole(seed, source.samples)
+
+    def rows(self, step: int, global_batch_size: int) -> list[int]:
+        """Return the sample numbers of a step's global batch."""
+        first = step * global_batch_size
+        return [self.row(place) for place in range(first, first + global_batch_size)]
+
+    def row(self, place: int) -> int:
+        """Return the sample number at a place."""
+        source, number = self.turn(place)
+        return self.sources[source].first + self._shuffles[source].row(number)
+
+    def turn(self, place: int) -> tuple[int, int]:
+        """Return which source is at a place, and how often it was before."""
+        if len(self.sources) == 1:
+            return 0, place
+        cycle, at = divmod(place, CYCLE)
+        turns, before = _held(self._cycles, cycle, self._turns_of)
+        source = int(turns[at])
+        return source, cycle * int(self._quotas[source]) + int(before[at])
+
+    def _turns_of(self, cycle: int) -> tuple[Ints, Ints]:
+        """Return the source at each place of a cycle, and how often it was before in this cycle."""
+        owners = np.repeat(np.arange(len(self.sources)), self._quotas)
+        turns = generator_of(self.seed, "turns", cycle).permutation(owners)
+        before = np.zeros(CYCLE, dtype=np.int64)
+        for source in range(len(self.sources)):
+            places = np.flatnonzero(turns == source)
+            before[places] = np.arange(len(places))
+        return turns, before
+
+    def described(self) -> dict[str, Any]:
+        """Return all that decides the order as JSON, for the checkpoint and for `Order.read`."""
+        return {"seed": self.seed, "window": self.window, "sources": [asdict(source) for source in self.sources]}
+
+    @classmethod
+    def read(cls, told: Mapping[str, Any]) -> "Order":
+        """Return the order that `described` told of."""
+        sources = [Source(**{**each, "shards": tuple(each["shards"])}) for each in told["sources"]]
+        return cls(told["seed"], sources, told["window"])
+
+
+def _quotas(sources: Sequence[Source]) -> Ints:
+    """Return the places of each source in a cycle: largest remainders, so they add up."""
+    weights = np.array([source.weight for source in sources])
+    exact = CYCLE * weights / weights.sum()
+    quotas: Ints = np.floor(exact).astype(np.int64)
+    missing = CYCLE - int(quotas.sum())
+    quotas[np.argsort(quotas - exact, kind="stable")[:missing]] += 1
+    for source, quota in zip(sources, quotas, strict=True):
+        if not quota:
+            raise ManifestError(
+                f"{source.name} would get less than one of {CYCLE} places of the mixture; "
+                "raise its weight or leave it out"
+            )
+    return quotas
+
+
+def _held(kept: dict[K, V], key: K, make: Callable[[K], V]) -> V:
+    """Return what is kept under a key, made where it is not; two are kept, for a step that lies across a border."""
+    if key not in kept:
+        while len(kept) > 1:
+            del kept[next(iter(kept))]
+        kept[key] = make(key)
+    return kept[key]

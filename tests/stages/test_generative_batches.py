@@ -1,0 +1,94 @@
+"""Batches of the generative stage: a pure function of rows and step, and draws that are what they say."""
+
+import pickle
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from training_data import make_shards, tiny_tokenizer
+
+from infra.storage import Store
+from models.negatives import MINED, OTHER, OWN
+from stages.batches import ShardedSamples
+from stages.generative_batches import GenerativeBatches
+from stages.pairs import Texts
+
+STEPS = 100
+
+
+@pytest.fixture(scope="module")
+def batches(tmp_path_factory: pytest.TempPathFactory) -> GenerativeBatches:
+    folder = tmp_path_factory.mktemp("batches")
+    store = Store(str(folder / "store"))
+    samples = ShardedSamples(store, make_shards(store, samples=48), folder / "shards")
+    return GenerativeBatches(
+        samples,
+        Texts(tiny_tokenizer(), 80),
+        image_size=24,
+        trained_on=32,
+        seed=7,
+        steps=STEPS,
+        hard_negatives=0.6,
+        smallest_crop=1.0,
+    )
+
+
+def test_a_batch_is_that_of_its_rows_in_any_company_and_in_any_process(batches: GenerativeBatches) -> None:
+    whole, half = batches(range(8), 3), pickle.loads(pickle.dumps(batches))([5, 4], 3)
+    for name, value in half.items():
+        wanted = whole[name][[5, 4]]
+        if value.ndim == 2 and name != "uniform":
+            wanted = wanted[:, : value.shape[1]]  # padded to its own longest text
+        assert torch.equal(value, wanted), name
+    again = batches(range(8), 4)
+    assert not torch.equal(whole["uniform"], again["uniform"]) and torch.equal(whole["row"], again["row"])
+
+
+def test_half_are_judged_with_their_own_caption_and_mining_rises(batches: GenerativeBatches) -> None:
+    def counted(step: int) -> Counter[int]:
+        drawn = [batches._draw(row, at) for row in range(32) for at in range(step, step + 8)]
+        assert all(0 <= number < 1 for _, uniform, _ in drawn for number in uniform)
+        return Counter(judged for judged, _, _ in drawn)
+
+    first, last = counted(0), counted(STEPS - 8)
+    assert 96 < first[OWN] < 160 and 96 < last[OWN] < 160, "256 draws: four standard errors are 32"
+    assert first[MINED] < 16 and 45 < last[MINED] < 110, "0.6 of about 128"
+    assert last[OTHER] > 20
+
+
+def test_another_sample_has_another_caption_and_another_picture(
+    batches: GenerativeBatches, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    drawn = [batches.another(3, rng) for _ in range(200)]
+    assert len(set(drawn)) > 20 and max(drawn) < 32, "never one of those kept aside"
+    assert all(batches.captions.one(each) != batches.captions.one(3) for each in drawn)
+    monkeypatch.setattr(batches, "image_id", lambda row: 0)
+    assert batches.another(3, rng) == 3, "equal pictures: nothing else is wrong"
+
+
+def test_the_texts_of_a_row(batches: GenerativeBatches) -> None:
+    batch = batches([2, 9], 0)
+    tokenizer = batches.texts.tokenizer
+    for number, row in enumerate((2, 9)):
+        caption = batches.captions.one(row)
+        read = {
+            name: tokenizer.decode(
+                batch[f"{name}_input_ids"][number][batch[f"{name}_attention_mask"][number].bool()].tolist()
+            )
+            for name in ("caption", "summary", "prompted")
+        }
+        assert read["caption"] == caption and read["summary"] == "summarize:" + caption
+        learned = batch["prompted_labels"][number]
+        assert tokenizer.decode(learned[learned >= 0].tolist()) == caption
+        assert read["prompted"].endswith("caption:" + caption)
+    assert batch["image_id"][0] != batch["image_id"][1] and batch["caption_id"][0] != batch["other_id"][0]
+
+
+def test_crops_belong_to_step_and_row(batches: GenerativeBatches) -> None:
+    cropping = pickle.loads(pickle.dumps(batches))
+    cropping.smallest_crop = 0.3
+    one, same, later = (cropping([4], step)["pixel_values"] for step in (1, 1, 2))
+    assert torch.equal(one, same) and not torch.equal(one, later)
+    assert torch.equal(cropping.seen([4])["pixel_values"], batches([4], 1)["pixel_values"])
