@@ -81,11 +81,12 @@ def page(name: str, history: Sequence[Mapping[str, float]], meters: Sequence[Map
     told = f"{len(history):,} steps"
     if skipped:
         told += f", {len(skipped)} of them skipped (red): training/flight.jsonl beside this page tells why"
-    return Markup(
+    whole = Markup(
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" '
         'content="width=device-width, initial-scale=1"><title>Curves of {0}</title><style>{1}</style></head>'
         "<body><h1>{0}</h1><p>{2}</p><main>{3}</main></body></html>\n"
-    ).format(name, Markup(STYLE), told, Markup("").join(panels))
+    )
+    return str(whole.format(name, Markup(STYLE), told, Markup("").join(panels)))
 
 
 def _words(key: str) -> str:

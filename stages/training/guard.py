@@ -14,6 +14,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from stages.training.order import Detour, position
+
 NORMAL = 1.4826
 """The median absolute deviation times this is the standard deviation of normal noise."""
 
@@ -67,27 +69,6 @@ class Verdict:
     reason: str = ""
     first: int = 0
     """When the trouble began: a state of no later step is good."""
-
-
-@dataclass(frozen=True)
-class Detour:
-    """A rollback: `step` was in trouble, so `at` came again, and data from `first` up to `last` is left out.
-
-    Data is counted in global batches: without a detour step n trains on batch n.
-    """
-
-    step: int
-    at: int
-    first: int
-    last: int
-
-
-def position(detours: tuple[Detour, ...], step: int) -> int:
-    """Return which global batch of the run's order a step trains on: a pure function of the detours."""
-    for detour in reversed(detours):
-        if step >= detour.at:
-            return detour.last + 1 + step - detour.at
-    return step
 
 
 class Guard:
