@@ -9,7 +9,7 @@ export DO_NOT_TRACK = 1
 export HF_HUB_OFFLINE = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo down ui test test-faults test-slow check bench lock clean
+.PHONY: help setup demo down ui test test-faults test-slow check bench gpu lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -58,6 +58,9 @@ check: setup ## Lint, types, import contract, spelling
 
 bench: setup ## Run the benchmarks; results are JSON in benchmarks/results
 	@$(BIN)/python -m benchmarks
+
+gpu: ## On one GPU: parity in bf16, attention kernels, speed and memory of the true widths, a resumed run
+	@$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) -m benchmarks.gpu
 
 lock: ## For maintainers: resolve requirements.lock again (needs uv)
 	uv pip compile --python-version 3.11 --extra dev --generate-hashes --no-header pyproject.toml -o requirements.lock

@@ -8,10 +8,13 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import Any, Protocol, TypeVar
 
+from infra.gang import GangSize, run_gang
+
 T = TypeVar("T")
 R = TypeVar("R")
 
 TrainLoop = Callable[[dict[str, Any]], None]
+Waiting = Callable[[str], None]
 
 
 def _call(work: Callable[[T], R], item: T) -> R:
@@ -29,11 +32,12 @@ class Cluster(Protocol):
         ...
 
     def train(
-        self, loop: TrainLoop, config: dict[str, Any], *, workers: int, gpus_per_worker: int, name: str
+        self, loop: TrainLoop, config: dict[str, Any], *, size: GangSize, name: str, waiting: Waiting | None = None
     ) -> None:
         """Run `loop(config)` on a gang of workers, all or none, and restart it after a fault.
 
-        The loop restores itself from its own checkpoints.
+        The loop restores itself from its own checkpoints. While there is no place for the gang,
+        `waiting` is told every few seconds what it waits for.
         """
         ...
 
@@ -47,7 +51,7 @@ class InlineCluster:
             yield work(item)
 
     def train(
-        self, loop: TrainLoop, config: dict[str, Any], *, workers: int, gpus_per_worker: int, name: str
+        self, loop: TrainLoop, config: dict[str, Any], *, size: GangSize, name: str, waiting: Waiting | None = None
     ) -> None:
         """Run the loop as the only worker, or as one of `torchrun`'s."""
         loop(config)
@@ -105,29 +109,7 @@ class RayCluster:
                 yield ray.get(reference)
 
     def train(
-        self, loop: TrainLoop, config: dict[str, Any], *, workers: int, gpus_per_worker: int, name: str
+        self, loop: TrainLoop, config: dict[str, Any], *, size: GangSize, name: str, waiting: Waiting | None = None
     ) -> None:
         """Run the loop under Ray Train; a dead worker restarts the gang, which then resumes itself."""
-        from ray.train import FailureConfig, RunConfig, ScalingConfig
-        from ray.train.torch import TorchTrainer
-
-        self._join()
-        trainer = TorchTrainer(
-            loop,
-            train_loop_config=config,
-            scaling_config=ScalingConfig(
-                num_workers=workers,
-                use_gpu=gpus_per_worker > 0,
-                resources_per_worker={"GPU": gpus_per_worker} if gpus_per_worker else {"CPU": 1},
-            ),
-            # Our checkpoints live in the store, committed and hashed; this folder only holds
-            # Ray Train's own bookkeeping.
-            run_config=RunConfig(
-                name=name,
-                storage_path=os.path.join(
-                    os.environ.get("INTERNVL_HOME", os.path.abspath(".internvl")), "ray", "train"
-                ),
-                failure_config=FailureConfig(max_failures=3),
-            ),
-        )
-        trainer.fit()
+        run_gang(self._join(), loop, config, size, name, waiting)

@@ -9,7 +9,7 @@ import signal
 import time
 from collections import Counter
 
-FAILPOINTS = (
+PART_FAILPOINTS = (
     "before_part",  # the work of a part is done (its pictures are fetched), nothing of it is written
     "before_temporary",
     "during_temporary",  # a part of the bytes is in the temporary file
@@ -21,6 +21,14 @@ FAILPOINTS = (
     "before_manifest",
     "after_manifest",
 )
+STATE_FAILPOINTS = (
+    "before_shard",  # a training state is copied to host memory, nothing of it is written
+    "after_shard",  # what this process owns of the state is written
+    "before_state",  # all processes have written, and nothing counts the files yet
+    "after_state",  # the state counts; the pointer to the newest still shows the one before
+    "during_removal",  # an old state does not count any more, and its files are still there
+)
+FAILPOINTS = PART_FAILPOINTS + STATE_FAILPOINTS
 ACTIONS = ("kill", "raise", "exit", "sleep")
 VARIABLE = "INTERNVL_FAILPOINT"
 SLEEP_SECONDS = 600.0

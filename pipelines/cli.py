@@ -10,6 +10,7 @@ from infra.storage import Store
 from pipelines import (
     asking,
     auditing,
+    cataloguing,
     checking,
     converting,
     finetuning,
@@ -49,6 +50,7 @@ __all__ = [
     "app",
     "asking",
     "auditing",
+    "cataloguing",
     "checking",
     "converting",
     "finetuning",

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from infra.storage import Store
+from stages.aliases import promoted
 from stages.ref import Ref
 
 SCHEMA = 1
@@ -145,16 +146,37 @@ def find(store: Store, ref: Ref) -> Manifest | None:
 
 
 def load(store: Store, ref: Ref) -> Manifest:
-    """Return the manifest of a finished artifact.
+    """Return the manifest of a finished artifact, or of the one that an alias (`name@promoted`) means.
 
     Raises:
         ManifestError: It does not stand; the message lists the versions that do.
     """
     if manifest := find(store, ref):
         return manifest
+    if manifest := _meant(store, ref):
+        return manifest
     standing = [v for v in store.folders(ref.name) if store.exists(f"{ref.name}/{v}/manifest.json")]
     known = f"finished versions: {', '.join(standing)}" if standing else "no version of it is finished"
     raise ManifestError(f"{ref} is not in {store.root}; {known}; run the stage that makes it first")
+
+
+def _meant(store: Store, alias: Ref) -> Manifest | None:
+    """Return what an alias means, None where there is no such alias."""
+    try:
+        promotion = promoted(store, alias)
+    except ValueError as error:
+        raise ManifestError(str(error)) from error
+    if promotion is None:
+        return None
+    ref = Ref(name=alias.name, version=promotion.version)
+    manifest = find(store, ref)
+    if manifest is None or manifest.digest != promotion.digest:
+        what = "is not there any more" if manifest is None else "was made anew since"
+        raise ManifestError(
+            f"{alias} means {ref}, which {what}; look at it, then: internvl checkpoints promote {ref} "
+            f"--name {alias.version}"
+        )
+    return manifest
 
 
 def verify(store: Store, manifest: Manifest) -> list[str]:

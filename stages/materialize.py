@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from infra.cluster import Cluster
 from infra.scratch import scratch_folder
 from infra.storage import Store
-from stages.manifest import Manifest, find, load
+from stages.aliases import promoted
+from stages.manifest import Manifest, ManifestError, find, load
 from stages.ref import Ref
 from stages.workspace import Output, Placement, Progress, Workspace
 
@@ -130,7 +131,10 @@ def materialize(
 
     Raises:
         Drift: The version stands with other parameters and `force` is not given.
+        ManifestError: The version's name is an alias.
     """
+    if promoted(store, spec.artifact) is not None:
+        raise ManifestError(f"{spec.artifact} is a promoted name, not a version; give the result another one")
     if force:
         store.remove(spec.artifact.key("manifest.json"))
         store.remove(spec.artifact.key("markers"))

@@ -10,6 +10,8 @@ from infra.settings import settings
 from infra.storage import StorageError, Store, StoreUnavailable
 from stages.manifest import ManifestError
 from stages.materialize import Drift, StageSpec, materialize
+from stages.training.presence import LostPeer
+from stages.training.stopping import Stopped
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -17,7 +19,8 @@ def main(arguments: list[str] | None = None) -> int:
 
     Returns:
         0 when its artifact stands, 2 when it was refused with a reason, 75 (EX_TEMPFAIL) when the
-        store did not answer: the same command may work later.
+        store or a process of a training did not answer, or a training was asked to stop and has saved: the
+        same command goes on later.
     """
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("spec", help="key of a stage spec in the store")
@@ -31,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
         store = Store(given.store)
         spec = StageSpec.model_validate_json(store.read(given.spec))
         manifest = materialize(spec, store, cluster, force=given.force)
-    except StoreUnavailable as outage:
+    except (StoreUnavailable, LostPeer, Stopped) as outage:
         print(f"later: {outage}", flush=True)
         return os.EX_TEMPFAIL
     except (Drift, ManifestError, StorageError) as refusal:

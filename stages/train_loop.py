@@ -10,7 +10,8 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,19 +19,26 @@ from typing import Any
 import torch
 
 from infra.cluster import InlineCluster
-from models.objective import SAMPLE_LOSS
+from infra.gang import GangSize
+from infra.storage import StorageError
+from models.grad_cache import accumulate
+from models.objective import SAMPLE_LOSS, totals_of
 from stages.checkpoints import FINAL
 from stages.manifest import Manifest, ManifestError, digest_of
-from stages.training import states
+from stages.training.accumulating import check
 from stages.training.audit import rows_digest
 from stages.training.gang import Gang, Refused
 from stages.training.job import Job
 from stages.training.loading import Step, order_of, steps
+from stages.training.optimizer import set_rates
 from stages.training.order import Order
-from stages.training.placing import Placed, place, set_rates
+from stages.training.placing import Placed, place
 from stages.training.publishing import curve_table, publish_checkpoint
+from stages.training.sharding import full_state
+from stages.training.states import States
+from stages.training.stopping import stop_requests
 from stages.training.task import Metrics, Task
-from stages.workspace import Opened, Output, Progress, Workspace
+from stages.workspace import Output, Placement, Progress, Workspace
 
 
 def train(build: Callable[[Any, Workspace], Task], parameters: Any, output: Output, here: Workspace) -> Manifest:
@@ -47,6 +55,7 @@ def train(build: Callable[[Any, Workspace], Task], parameters: Any, output: Outp
     """
     digest = digest_of({name: manifest.digest for name, manifest in here.inputs.items()})
     job = Job(build, parameters, here.inputs, output, here.placement, digest)
+    check(here.placement, job.schedule.global_batch_size)
     part = output.done(FINAL, digest)
     # Under `torchrun` every process comes through here; what is removed is removed by the first alone.
     first = int(os.environ.get("RANK", "0")) == 0
@@ -56,9 +65,9 @@ def train(build: Callable[[Any, Workspace], Task], parameters: Any, output: Outp
         here.cluster.train(
             _work,
             {"job": job},
-            workers=here.placement.workers,
-            gpus_per_worker=here.placement.gpus_per_worker,
+            size=_size(here.placement),
             name=f"{output.ref.folder.replace('/', '-')}-{output.config_digest[:12]}",
+            waiting=lambda note: here.progress(0, job.schedule.steps, "steps", note),
         )
         if output.store.exists(job.refusal):
             raise ManifestError(output.store.read(job.refusal).decode())
@@ -69,6 +78,15 @@ def train(build: Callable[[Any, Workspace], Task], parameters: Any, output: Outp
         output.store.remove(job.state)
     totals = {**part.facts["metrics"], "markdown": curve_table(part.facts)}
     return output.commit([part], totals=totals)
+
+
+def _size(placement: Placement) -> GangSize:
+    return GangSize(
+        workers=placement.workers,
+        min_workers=placement.min_workers,
+        gpus_per_worker=placement.gpus_per_worker,
+        timeout_seconds=placement.collective_timeout_seconds,
+    )
 
 
 def _work(config: dict[str, Any]) -> None:
@@ -90,9 +108,17 @@ def _work(config: dict[str, Any]) -> None:
         _loop(gang, here)
     except ManifestError as error:
         # A refusal is final: trying again, as after a lost machine, would say the same.
-        job.output.store.write(job.refusal, str(error).encode())
+        try:
+            job.output.store.write(job.refusal, str(error).encode())
+        except StorageError as full:
+            raise error from full
     except Refused:
         pass
+    except RuntimeError as error:
+        lost = gang.lost(error) if gang is not None else None
+        if lost is None:
+            raise
+        raise lost from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
@@ -102,33 +128,43 @@ def _loop(gang: Gang, here: Workspace) -> None:
     torch.manual_seed(schedule.seed)
     if gang.is_first:
         here.progress(0, schedule.steps, "steps", "reading data")
-    task = gang.together(partial(job.build, job.parameters, here))
+    task = gang.together(partial(job.build, job.parameters, here), patient=True)
     order = gang.together(partial(order_of, gang, task, here.opened))
-    state = states.restore(job)
-    history: list[Metrics] = []
-    first = 0
-    if state is not None:
-        task.module.load_state_dict(state["module"], strict=False)
-        history, first = state["history"], state["step"]
     placed = place(gang, task)
-    if state is not None:
-        placed.optimizer.load_state_dict(state["optimizer"])
-    placed.module.train()
-    for step in steps(gang, task, order, first):
-        gang.seed(step.number)
-        last = history[-1]["rows_digest"] if history else 0.0
-        history.append({**_one(gang, placed, step), "rows_digest": rows_digest(last, step.rows)})
-        done = step.number + 1
-        if gang.is_first:
-            here.progress(done, schedule.steps, "steps", f"loss {history[-1]['loss']:.3f}")
-            if done % job.placement.checkpoint_steps == 0 and done < schedule.steps:
-                states.save(job, placed.bare, placed.optimizer, history, done)
+    with stop_requests() as stop, closing(States(gang, placed, here.scratch, order, stop)) as states:
+        history = _steps(gang, here, task, order, placed, states)
     if gang.is_first:
         here.progress(schedule.steps, schedule.steps, "steps", "measuring")
-    gang.together(partial(_finish, job, task, order, here.opened, history) if gang.is_first else _nothing)
+    weights = full_state(placed.bare) if placed.sharded else None
+    finish = partial(_finish, gang, here, task, order, history, weights) if gang.is_first else _nothing
+    gang.together(finish, patient=True)
 
 
-def _one(gang: Gang, placed: Placed, step: Step) -> Metrics:
+def _steps(gang: Gang, here: Workspace, task: Task, order: Order, placed: Placed, states: States) -> list[Metrics]:
+    """Take the steps that are left, and return what all of them measured.
+
+    Raises:
+        Stopped: A process was asked to stop; the state is saved.
+    """
+    job, schedule = gang.job, gang.job.schedule
+    restored = states.restore()
+    history: list[Metrics] = restored.history if restored else []
+    placed.module.train()
+    for step in steps(gang, task, order, restored.step if restored else 0):
+        gang.begin(step.number)
+        last = history[-1]["rows_digest"] if history else 0.0
+        history.append({**_one(gang, placed, step, states), "rows_digest": rows_digest(last, step.rows)})
+        done = step.number + 1
+        if gang.is_first:
+            here.progress(done, schedule.steps, "steps", f"loss {history[-1]['loss']:.3f}{states.note}")
+        if done < schedule.steps and states.stopping:
+            states.leave(done, history)
+        if done < schedule.steps and done % job.placement.checkpoint_steps == 0:
+            states.save(done, history)
+    return history
+
+
+def _one(gang: Gang, placed: Placed, step: Step, states: States) -> Metrics:
     """Take one optimizer step and return what it measured.
 
     Raises:
@@ -137,30 +173,43 @@ def _one(gang: Gang, placed: Placed, step: Step) -> Metrics:
     schedule = gang.job.schedule
     rate = schedule.factor(step.number) * schedule.learning_rate
     set_rates(placed.optimizer, rate)
-    (batch,) = step.micro_batches
-    losses = placed.module(batch)
-    gang.accelerator.backward(losses["loss"])
-    norm = float(gang.accelerator.clip_grad_norm_(placed.trained, schedule.max_grad_norm))
-    values = gang.mean({name: value for name, value in losses.items() if name != SAMPLE_LOSS})
+    totals = totals_of(placed.objective, step.micro_batches)
+    losses = accumulate(placed.module, step.micro_batches, totals, placed.backward, placed.no_sync)
+    norm = float(placed.clip(schedule.max_grad_norm))
+    scalars = {name: value for name, value in losses.items() if name != SAMPLE_LOSS}
+    values = gang.mean({**scalars, **states.signals()})
+    states.heed(values)
     if not all(map(math.isfinite, [*values.values(), norm])):
         raise ManifestError(
             f"{gang.job.output.ref}: loss or gradient is not finite at step {step.number + 1} "
             f"(samples {step.rows[:8]} ...); lower the learning rate ({schedule.learning_rate:g}) "
             "or look at these samples"
         )
-    placed.optimizer.step()
-    placed.optimizer.zero_grad(set_to_none=True)
+    placed.step()
     record = {"step": step.number + 1, "lr": rate, "grad_norm": norm, **values}
     return {name: float(f"{value:.6g}") for name, value in record.items()}
 
 
-def _finish(job: Job, task: Task, order: Order, opened: Sequence[Opened], history: list[Metrics]) -> None:
+def _finish(
+    gang: Gang,
+    here: Workspace,
+    task: Task,
+    order: Order,
+    history: list[Metrics],
+    weights: dict[str, torch.Tensor] | None,
+) -> None:
+    damaged = {each.name: len(each.left_out) for each in here.opened if each.left_out}
+    if weights is not None:
+        # A model in shards cannot run on one process alone: the task is built anew around the whole weights.
+        task = gang.job.build(gang.job.parameters, here)
+        task.module.load_state_dict(weights, strict=False)
+        task.module.to(gang.device)
     task.module.eval()
     with torch.no_grad():
         done = task.finish()
-    if damaged := {each.name: len(each.left_out) for each in opened if each.left_out}:
+    if damaged:
         done.metrics["damaged_samples_left_out"] = damaged
-    publish_checkpoint(job, done, history, order)
+    publish_checkpoint(gang.job, done, history, order)
 
 
 def _nothing() -> None:

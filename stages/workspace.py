@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeVar
+from typing import Literal, NamedTuple, TypeVar, get_args
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,6 +21,7 @@ from stages.ref import Ref
 __all__ = ["Opened", "Output", "Placement", "Progress", "Workspace", "parquet_bytes", "read_file", "read_table"]
 
 T = TypeVar("T")
+Sharding = Literal["ddp", "fsdp2"]
 PROGRESS_SECONDS = 1.0
 LIGHT_SECONDS = 20.0
 
@@ -88,16 +89,60 @@ class Placement:
     """Where and how wide a stage runs; never part of a result's identity."""
 
     workers: int = 1
+    """Training processes; with `min_workers` the most there may be."""
+    min_workers: int | None = None
+    """Training goes on with as few as these when machines are lost, and grows back to `workers`."""
     gpus_per_worker: int = 0
     cpus_per_task: float = 1.0
-    checkpoint_steps: int = 50
-    drift_patience_seconds: float = 1800.0
+    sharding: Sharding = "ddp"
+    """How a model lies over the processes: whole on each, or in shards."""
     micro_batch_size: int | None = None
-    """Samples of a process that are in the model at once; all of its share of a step where None."""
+    """Rows of a process's share that are computed at once; all of them when left out."""
     data_workers: int = 0
-    """Processes per training process that make batches ahead; 0 makes each when it is needed."""
+    """Processes that make batches ahead of each training process."""
+    activation_checkpointing: bool = False
+    """Compute the inside of layers again for the backward pass instead of keeping it."""
+    compile: bool = False
+    """Compile each layer with torch.compile."""
+    collective_timeout_seconds: float = 600.0
+    """How long a step waits for a process that does not answer."""
+    checkpoint_steps: int = 50
+    states_kept: int = 2
+    """Newest states of a running training that stay; fewer are never left by a removal."""
+    best_metric: str | None = None
+    """A number that each step measures (`loss`): the state with the best one stays too."""
+    best_is: Literal["lower", "higher"] = "lower"
+    on_failed_save: Literal["stop", "go_on"] = "stop"
+    """What a training does whose state cannot be written (a full disk); it says so loudly either way."""
+    drift_patience_seconds: float = 1800.0
     cache_bytes: int | None = None
     """Larger shards are read from the store by range, and so much of them is kept on disk; None copies all."""
+
+    def __post_init__(self) -> None:
+        """Refuse what no placement can be.
+
+        Raises:
+            ManifestError: A value is unknown or out of its range.
+        """
+        known = get_args(Sharding)
+        if self.sharding not in known:
+            raise ManifestError(f"sharding {self.sharding!r} is unknown; choose one of {', '.join(known)}")
+        least = self.workers if self.min_workers is None else self.min_workers
+        if not 1 <= least <= self.workers:
+            raise ManifestError(f"min_workers {least} must lie between 1 and workers ({self.workers})")
+        if self.micro_batch_size is not None and self.micro_batch_size < 1:
+            raise ManifestError(f"micro_batch_size {self.micro_batch_size} must be at least 1, or left out")
+        if self.collective_timeout_seconds <= 0:
+            raise ManifestError(f"collective_timeout_seconds {self.collective_timeout_seconds} must be above 0")
+        if self.checkpoint_steps < 1 or self.states_kept < 1:
+            raise ManifestError(
+                f"checkpoint_steps {self.checkpoint_steps} and states_kept {self.states_kept} must be at least 1"
+            )
+        if self.best_is not in ("lower", "higher") or self.on_failed_save not in ("stop", "go_on"):
+            raise ManifestError(
+                f"best_is {self.best_is!r} must be lower or higher, and on_failed_save {self.on_failed_save!r} "
+                "stop or go_on"
+            )
 
 
 class Opened(NamedTuple):

@@ -1,6 +1,7 @@
 """How a step's rows are cut over processes and micro batches; how many there are decides nothing."""
 
 from stages.manifest import ManifestError
+from stages.workspace import Placement
 
 
 def cut(share: list[int], micro_batch_size: int | None) -> list[list[int]]:
@@ -17,3 +18,21 @@ def cut(share: list[int], micro_batch_size: int | None) -> list[list[int]]:
             f"choose a micro_batch_size of {', '.join(map(str, fitting[-4:])) or 1}, or leave it out"
         )
     return [share[start : start + size] for start in range(0, len(share), size)]
+
+
+def check(placement: Placement, global_batch_size: int) -> None:
+    """Refuse, before anything starts, a range of workers that the global batch does not divide by.
+
+    Raises:
+        ManifestError: Some number of workers in the range leaves a rest, or their shares do not divide into
+            micro batches.
+    """
+    if placement.min_workers is None:
+        return  # a fixed gang meets the same refusals at its first step; under torchrun its size is not known here
+    for workers in range(placement.min_workers, placement.workers + 1):
+        if global_batch_size % workers:
+            raise ManifestError(
+                f"with {placement.min_workers} to {placement.workers} workers there may be {workers}, and "
+                f"global_batch_size {global_batch_size} does not divide by it; raise min_workers or lower workers"
+            )
+        cut(list(range(global_batch_size // workers)), placement.micro_batch_size)

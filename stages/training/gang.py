@@ -2,16 +2,24 @@
 
 import hashlib
 from collections.abc import Callable, Mapping
+from datetime import timedelta
+from itertools import count
 from typing import Any, TypeVar
 
 import torch
-from accelerate import Accelerator
+import torch.distributed as dist
+from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
 from torch import Tensor
+from torch.distributed import distributed_c10d
 
 from stages.manifest import ManifestError
 from stages.training.job import Job
+from stages.training.presence import LostPeer, Presence
 
 T = TypeVar("T")
+PATIENCE = 12
+"""Reading data and measuring take as long as they take: so many collective timeouts are waited for them."""
+_numbers = count()
 
 
 class Refused(Exception):
@@ -22,33 +30,57 @@ class Gang:
     """This process among those that train together."""
 
     def __init__(self, job: Job) -> None:
-        """Join the others; on one process there is nobody to join."""
+        """Join the others; on one process there is nobody to join.
+
+        Raises:
+            LostPeer: They do not all come.
+        """
         self.job = job
         cuda = torch.cuda.is_available()
         if not cuda:
             # On shared cores two threads per step are slower than one; more cores mean more workers.
             torch.set_num_threads(1)
         precision = "bf16" if job.schedule.precision == "bf16" else "no"
-        self.accelerator = Accelerator(cpu=not cuda, mixed_precision=precision)
+        self._seconds = job.placement.collective_timeout_seconds
+        handlers = [
+            InitProcessGroupKwargs(timeout=timedelta(seconds=self._seconds)),
+            # Buffers are tables that nothing writes to; gradients lie in what is sent, not beside it.
+            DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True),
+        ]
+        try:
+            self.accelerator = Accelerator(cpu=not cuda, mixed_precision=precision, kwargs_handlers=handlers)
+        except dist.DistError as error:
+            raise LostPeer(f"not all processes came within {self._seconds:g} s: {error}") from error
         self.rank: int = self.accelerator.process_index
         self.processes: int = self.accelerator.num_processes
         self.device: torch.device = self.accelerator.device
+        self._presence: Presence | None = None
+        if self.processes > 1:
+            marks = distributed_c10d.PrefixStore(f"gang-{next(_numbers)}", distributed_c10d._get_default_store())
+            self._presence = Presence(marks, self.rank, self.processes)
 
     @property
     def is_first(self) -> bool:
         """Whether this process speaks for all."""
         return self.rank == 0
 
-    def seed(self, step: int) -> None:
-        """Seed what is still drawn from torch's own generator, so that a restart draws the same."""
+    def begin(self, step: int) -> None:
+        """Say that a step begins, and seed what torch itself still draws, so that a restart draws the same."""
+        if self._presence is not None:
+            self._presence.arrive(step)
         path = f"{self.job.schedule.seed}/{step}/{self.rank}"
         torch.manual_seed(int.from_bytes(hashlib.sha256(path.encode()).digest()[:7]))
 
-    def together(self, work: Callable[[], T]) -> T:
+    def together(self, work: Callable[[], T], *, patient: bool = False) -> T:
         """Do a work that may refuse; where one process refuses all stop, instead of waiting for it forever.
+
+        Args:
+            work: Done by each process.
+            patient: It may take some processes far longer than others.
 
         Raises:
             Refused: This process or another refuses; why is in the store by then.
+            LostPeer: Another process did not come to its end.
         """
         refused = 0.0
         try:
@@ -56,7 +88,9 @@ class Gang:
         except ManifestError as error:
             self.refuse(error)
             refused = 1.0
-        if self.processes > 1:
+        if self._presence is not None:
+            if patient:
+                self._presence.wait_for_all(PATIENCE * self._seconds)
             refused = float(self.accelerator.reduce(torch.tensor(refused, device=self.device), "sum"))
         if refused:
             raise Refused
@@ -65,6 +99,11 @@ class Gang:
     def refuse(self, error: ManifestError) -> None:
         """Write why this run cannot go on; a refusal is final, trying again would say the same."""
         self.job.output.store.write(self.job.refusal, str(error).encode())
+
+    def lost(self, error: RuntimeError) -> LostPeer | None:
+        """Return who is missing where this error is that of a collective, None where it is another."""
+        broken = isinstance(error, dist.DistError) or "gloo" in str(error).lower()
+        return self._presence.lost(self._seconds) if broken and self._presence is not None else None
 
     def mean(self, values: Mapping[str, Tensor]) -> dict[str, float]:
         """Return named scalars averaged over the processes."""

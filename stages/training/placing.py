@@ -1,12 +1,18 @@
-"""How a model lies over the processes, and the optimizer that moves it."""
+"""How a model lies over the processes: whole on each (DDP) or in shards (FSDP2)."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from models.objective import Objective
+from stages.manifest import ManifestError
 from stages.training.gang import Gang
+from stages.training.optimizer import optimizer_of
+from stages.training.sharding import average_whole, clip_shards, layers_of, shard
 from stages.training.task import Task
 
 
@@ -20,23 +26,74 @@ class Placed:
     """The same without what was put around it."""
     optimizer: Any
     trained: list[nn.Parameter]
+    backward: Callable[[Tensor], Any]
+    sharded: bool = False
+
+    @property
+    def objective(self) -> Objective:
+        """What says over how many units its terms are means."""
+        return cast(Objective, self.bare)
+
+    def no_sync(self) -> AbstractContextManager[Any]:
+        """Open a context in which gradients stay on this process until the next backward pass outside it.
+
+        With shards they are averaged in every micro batch: keeping them would take the memory of a whole
+        model's gradients, which sharding is there to save.
+        """
+        if isinstance(self.module, nn.parallel.DistributedDataParallel):
+            return self.module.no_sync()
+        return nullcontext()
+
+    def clip(self, max_norm: float) -> Tensor:
+        """Finish the step's gradients: average what is not yet, limit the norm; return the norm before."""
+        if self.sharded:
+            average_whole(self.trained)
+            return clip_shards(self.trained, max_norm)
+        return nn.utils.clip_grad_norm_(self.trained, max_norm)
+
+    def step(self) -> None:
+        """Move the weights, and let go of the gradients."""
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        # What an objective keeps in bounds, such as the logit scale.
+        if after := getattr(self.bare, "after_step", None):
+            after()
 
 
 def place(gang: Gang, task: Task) -> Placed:
-    """Put a task's model onto the devices and give it its optimizer."""
-    schedule = gang.job.schedule
+    """Put a task's model onto the devices and give it its optimizer.
+
+    Raises:
+        ManifestError: The placement asks for what this model cannot do.
+    """
+    placement, schedule = gang.job.placement, gang.job.schedule
+    bare = task.module.to(gang.device)
+    if placement.activation_checkpointing:
+        _checkpoint_activations(bare)
+    if placement.compile:
+        for layer in layers_of(bare):
+            layer.compile()
+    sharded = placement.sharding == "fsdp2" and gang.processes > 1
+    if sharded:
+        bf16 = schedule.precision == "bf16"
+        shard(bare, gang.device, bf16=bf16)
+        if bf16:
+            autocast = torch.autocast(gang.device.type, torch.bfloat16)
+            bare.forward = autocast(bare.forward)  # type: ignore[method-assign]
     groups = task.groups(schedule.weight_decay)
-    optimizer = torch.optim.AdamW(
-        groups,
-        lr=schedule.learning_rate,
-        betas=(schedule.beta1, schedule.beta2),
-        fused=gang.device.type == "cuda",
-    )
-    module, optimizer = gang.accelerator.prepare(task.module, optimizer)
-    return Placed(module, task.module, optimizer, [p for group in groups for p in group["params"]])
+    optimizer: Any = optimizer_of(groups, schedule)
+    module: nn.Module = bare
+    if not sharded:
+        module, optimizer = gang.accelerator.prepare(bare, optimizer)
+    trained = [parameter for group in groups for parameter in group["params"]]
+    return Placed(module, bare, optimizer, trained, gang.accelerator.backward, sharded)
 
 
-def set_rates(optimizer: Any, rate: float) -> None:
-    """Give each group its learning rate: the schedule's, times the group's own scale."""
-    for group in optimizer.param_groups:
-        group["lr"] = rate * group.get("scale", 1.0)
+def _checkpoint_activations(module: nn.Module) -> None:
+    able = [part for part in module.modules() if hasattr(part, "gradient_checkpointing")]
+    if not able:
+        raise ManifestError(
+            "this model has no layers that can be computed again; leave activation_checkpointing out of its placement"
+        )
+    for part in able:
+        part.gradient_checkpointing = True  # type: ignore[assignment]

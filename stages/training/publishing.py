@@ -1,5 +1,7 @@
 """What a finished training run leaves in the store."""
 
+import json
+import math
 from typing import Any
 
 from stages.checkpoints import jsonl, publish
@@ -25,9 +27,18 @@ def publish_checkpoint(job: Job, done: Finished, history: list[dict[str, float]]
         "metrics": {**done.metrics, "steps": len(history), "last_loss": history[-1]["loss"]},
         "curve": marks,
         "order": order.described() | {"global_batch_size": job.schedule.global_batch_size},
+        "inputs": {name: {"ref": str(each.ref), "digest": each.digest} for name, each in sorted(job.inputs.items())},
+        "parameters": sum(count(data) for name, data in done.files.items() if name.endswith(".safetensors")),
     }
     named = {role: (name, files[name]) for role, name in roles.items()}
     return publish(job.output, job.digest, named, order.samples, facts)
+
+
+def count(safetensors: bytes) -> int:
+    """Return how many numbers a safetensors file holds, read off its header."""
+    length = int.from_bytes(safetensors[:8], "little")
+    header: dict[str, Any] = json.loads(safetensors[8 : 8 + length])
+    return sum(math.prod(each["shape"]) for name, each in header.items() if name != "__metadata__")
 
 
 def curve_table(facts: dict[str, Any]) -> str:

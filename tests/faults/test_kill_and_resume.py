@@ -15,7 +15,7 @@ from s3_fault_proxy import Fault, Faults, s3_fault_proxy
 from stage_forks import Forks
 
 from infra.cluster import InlineCluster, RayCluster
-from infra.failpoints import FAILPOINTS
+from infra.failpoints import PART_FAILPOINTS
 from infra.storage import Store
 from stages.download import download_part
 from stages.manifest import Part, load, verify
@@ -88,7 +88,7 @@ def only_orphans_are_left_and_the_sweep_takes_them(store: Store) -> int:
 
 
 @pytest.mark.parametrize("nth", [1, 6])
-@pytest.mark.parametrize("failpoint", FAILPOINTS)
+@pytest.mark.parametrize("failpoint", PART_FAILPOINTS)
 def test_killed_at_a_failpoint_and_run_again_gives_the_same_bytes(
     forks: Forks, specs: list[dict[str, Any]], untouched: dict[str, str], tmp_path: Path, failpoint: str, nth: int
 ) -> None:

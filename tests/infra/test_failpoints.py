@@ -53,7 +53,9 @@ def test_a_process_ends_without_cleaning_up(action: str, code: int) -> None:
 @pytest.mark.parametrize("wanted", ["after_file", "nowhere:kill", "after_file:burn", "after_file:kill:0", "a:b:c:d"])
 def test_a_wrong_wish_is_refused_with_the_choices(monkeypatch: pytest.MonkeyPatch, wanted: str) -> None:
     monkeypatch.setenv("INTERNVL_FAILPOINT", wanted)
-    with pytest.raises(ValueError, match=r"name:action\[:nth\]; names are .*after_manifest; actions are kill"):
+    with pytest.raises(
+        ValueError, match=r"name:action\[:nth\]; names are .*after_manifest, .*during_removal; actions are kill"
+    ):
         failpoint("after_file")
 
 

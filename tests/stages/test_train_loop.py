@@ -50,7 +50,10 @@ class Net(nn.Module):
         self.frozen = nn.Parameter(torch.ones(3), requires_grad=False)
         self.drop = 0.0
 
-    def forward(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+    def counts(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        return {}
+
+    def forward(self, batch: dict[str, Any], totals: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
         one = nn.functional.normalize(self.image(batch["pairs"][0]), dim=-1)
         other = nn.functional.normalize(self.text(batch["pairs"][1]), dim=-1)
         one = nn.functional.dropout(one, self.drop, self.training)
@@ -178,7 +181,7 @@ def test_a_run_that_crashed_ends_as_one_that_did_not(
     whole, whole_history = read(store, make(store, tmp_path, how, "whole"), tmp_path / "whole")
     with pytest.raises(SystemExit, match="power cut"):
         make(store, tmp_path, how, "resumed", crash_before=crash_before)
-    states = [key for key in store.keys("checkpoints/contrastive/resumed") if key.endswith(".pt")]
+    states = [key for key in store.keys("checkpoints/contrastive/resumed") if key.endswith("state.json")]
     assert len(states) == crash_before // 4
     resumed, history = read(store, make(store, tmp_path, how, "resumed"), tmp_path / "resumed")
     assert history == whole_history
@@ -188,11 +191,11 @@ def test_a_run_that_crashed_ends_as_one_that_did_not(
 def test_a_damaged_state_is_refused(store: Store, tmp_path: Path) -> None:
     with pytest.raises(SystemExit):
         make(store, tmp_path, crash_before=6)
-    (state,) = [key for key in store.keys("checkpoints/contrastive/t") if key.endswith(".pt")]
+    (state,) = [key for key in store.keys("checkpoints/contrastive/t") if key.endswith("state.json")]
     data = bytearray(store.read(state))
     data[len(data) // 2] ^= 1
     store.write(state, bytes(data))
-    with pytest.raises(ManifestError, match="is damaged; remove"):
+    with pytest.raises(ManifestError, match=r"state.json cannot be read.*remove .* to train from the start"):
         make(store, tmp_path)
 
 

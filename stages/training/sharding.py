@@ -1,0 +1,81 @@
+"""A model in shards over the processes (FSDP2), the same on CPUs and on GPUs.
+
+Each layer is a unit: its weights are gathered when it runs and let go afterwards; what is in no layer
+forms one more unit. Gradients arrive averaged, each process with its shard. `fully_shard` is applied
+here and not through accelerate, whose plugin quietly gives plain data parallelism where there is no GPU:
+so what the tests run on two CPU processes is what runs on GPUs (docs/decisions/0006-fsdp2-directly.md).
+"""
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor
+
+from stages.training.optimizer import local
+
+
+def layers_of(module: nn.Module) -> list[nn.Module]:
+    """Return the layers of all towers: what stands in a `ModuleList`."""
+    lists = (part for part in module.modules() if isinstance(part, nn.ModuleList))
+    return [layer for each in lists for layer in each]
+
+
+def shard(module: nn.Module, device: torch.device, *, bf16: bool) -> None:
+    """Cut all weights over the processes, in place; afterwards parameters are `DTensor`s.
+
+    A scalar (the logit scale) cannot be cut: it stays whole on each process, and `Gradients` averages it.
+
+    Args:
+        module: On `device` already, equal on all processes.
+        device: Where it computes.
+        bf16: Layers compute, and weights travel, in bfloat16; shards, sums and the optimizer stay in float32.
+    """
+    mesh = init_device_mesh(device.type, (dist.get_world_size(),))
+    policy = MixedPrecisionPolicy(
+        param_dtype=torch.bfloat16 if bf16 else None,
+        reduce_dtype=torch.float32 if bf16 else None,
+        cast_forward_inputs=False,
+    )
+    whole = {parameter for parameter in module.parameters() if parameter.ndim == 0}
+    for layer in layers_of(module):
+        fully_shard(layer, mesh=mesh, mp_policy=policy, ignored_params=whole)
+    fully_shard(module, mesh=mesh, mp_policy=policy, ignored_params=whole)
+
+
+def full_state(module: nn.Module) -> dict[str, Tensor]:
+    """Return what learns, and the buffers, whole and on the CPU; all processes must call it together."""
+    found: dict[str, Tensor] = {}
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            value = parameter.full_tensor() if isinstance(parameter, DTensor) else parameter
+            found[name] = value.detach().cpu()
+    return found | {name: buffer.detach().cpu() for name, buffer in module.named_buffers()}
+
+
+def average_whole(parameters: list[nn.Parameter]) -> None:
+    """Average over the processes the gradients of what could not be cut."""
+    gradients = [p.grad for p in parameters if p.grad is not None and not isinstance(p, DTensor)]
+    if gradients:
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        dist.all_reduce(flat)
+        flat /= dist.get_world_size()
+        for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+            gradient.copy_(part.view_as(gradient))
+
+
+def clip_shards(parameters: list[nn.Parameter], max_norm: float) -> Tensor:
+    """Scale gradients to a norm of at most `max_norm` over all shards, and return the norm before."""
+    shards = [local(p.grad) for p in parameters if isinstance(p.grad, DTensor)]
+    whole = [p.grad for p in parameters if p.grad is not None and not isinstance(p.grad, DTensor)]
+    device = parameters[0].device
+    squares = torch.zeros(2, device=device)
+    for place, gradients in enumerate((shards, whole)):
+        if gradients:
+            squares[place] = torch.stack(torch._foreach_norm(gradients)).float().square().sum()
+    dist.all_reduce(squares[:1])
+    norm = squares.sum().sqrt()
+    scale = (max_norm / (norm + 1e-6)).clamp(max=1)  # as torch.nn.utils.clip_grad_norm_ has it
+    torch._foreach_mul_(shards + whole, scale)
+    return norm

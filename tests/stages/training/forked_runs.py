@@ -1,0 +1,114 @@
+"""Runs the toy training in processes that may be killed: everything is imported once, each run is a fork of that.
+
+One request per line on standard input, one answer per line on standard output. Started as a
+process of its own, because the tests' process has threads and must not be forked.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import toy_run
+import training_jobs
+from installation import free_port
+
+from infra.storage import Store
+from stages.training.stopping import Stopped
+
+
+def _run(request: dict[str, Any], rank: int) -> None:
+    log = os.open(request["log"], os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    if request["processes"] > 1:
+        os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(request["processes"])}
+        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(request["port"])}
+    os.environ.update(request["environment"])
+    if request["job"]:
+        getattr(training_jobs, request["job"])(Path(request["store"]), **request["given"])
+        return
+    try:
+        toy_run.make(Store(request["store"]), Path(request["scratch"]), request["placement"], **request["given"])
+    except Stopped as stopped:
+        print(stopped, flush=True)
+        os._exit(os.EX_TEMPFAIL)
+
+
+def _forked(request: dict[str, Any], rank: int) -> int:
+    if child := os.fork():
+        return child
+    try:
+        _run(request, rank)
+        os._exit(0)
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+        os._exit(1)
+
+
+def main() -> None:
+    print("ready", flush=True)
+    for line in sys.stdin:
+        request = json.loads(line)
+        children = [_forked(request, rank) for rank in range(request["processes"])]
+        codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+        print(json.dumps(codes), flush=True)
+
+
+class Forks:
+    """The other end: starts the process, asks for runs, tells how they ended."""
+
+    def __init__(self, folder: Path) -> None:
+        self.log, self._folder = folder / "log.txt", folder
+        self._process = subprocess.Popen(
+            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+        )  # fmt: skip
+        assert self._process.stdout and self._process.stdout.readline() == "ready\n"
+
+    def run(
+        self,
+        store: str | Path,
+        processes: int = 1,
+        placement: dict[str, Any] | None = None,
+        environment: dict[str, str] | None = None,
+        job: str = "",
+        **given: Any,
+    ) -> list[int]:
+        """Run on so many processes; return exit codes, negative for a signal, 75 where it was asked to stop.
+
+        Args:
+            store: Root of the store.
+            processes: How many train together.
+            placement: Fields of `Placement`.
+            environment: Variables of the processes.
+            job: A function of `training_jobs` to call in place of the training.
+            given: Fields of `toy_run.Parameters`, or what the job is handed.
+        """
+        assert self._process.stdin and self._process.stdout
+        request = {
+            "store": str(store), "processes": processes, "placement": placement, "job": job, "given": given,
+            "environment": {"TMPDIR": str(self._folder), **(environment or {})},
+            "log": str(self.log), "scratch": str(self._folder), "port": free_port(),
+        }  # fmt: skip
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        codes: list[int] = json.loads(self._process.stdout.readline())
+        return codes
+
+    def said(self) -> str:
+        """Return the end of what the runs printed."""
+        return self.log.read_text()[-4000:]
+
+    def close(self) -> None:
+        assert self._process.stdin
+        self._process.stdin.close()
+        self._process.wait()
+
+
+if __name__ == "__main__":
+    main()
