@@ -6,7 +6,6 @@ from typing import Any
 
 from markupsafe import Markup
 
-from infra.storage import Store
 from stages.ref import Ref
 from stages.report.svg import drawing, line, path, text
 
@@ -54,11 +53,6 @@ def curves_key(ref: Ref) -> str:
     return ref.key("reports-live/curves.html")
 
 
-def publish_curves(store: Store, ref: Ref, history: Sequence[Mapping[str, float]], meters: Sequence[Any]) -> None:
-    """Write the page beside the checkpoint."""
-    store.write(curves_key(ref), page(str(ref), history, meters).encode())
-
-
 def page(name: str, history: Sequence[Mapping[str, float]], meters: Sequence[Mapping[str, Any]]) -> str:
     """Return the page.
 
@@ -70,7 +64,9 @@ def page(name: str, history: Sequence[Mapping[str, float]], meters: Sequence[Map
     skipped = [row["step"] for row in history if row.get("skipped")]
     names = dict.fromkeys(key for row in history for key in row if key not in NO_CURVES)
     terms = [key for key in names if key in TERMS or key.endswith("_loss")]
-    panels = [_panel("loss and its terms" if len(terms) > 1 else "loss", {n: _curve(history, n) for n in terms}, skipped)]
+    panels = [
+        _panel("loss and its terms" if len(terms) > 1 else "loss", {n: _curve(history, n) for n in terms}, skipped)
+    ]
     for key in ["lr", "grad_norm", *(n for n in names if n not in terms and n not in ("lr", "grad_norm"))]:
         panels.append(_panel(_words(key), {key: _curve(history, key)}, skipped, log=key == "grad_norm"))
     panels += [_panel(_words(key), {key: _curve(meters, key)}, []) for key in METERS]
@@ -109,9 +105,13 @@ def _panel(title: str, curves: Mapping[str, Points], skipped: Sequence[float], *
     legend = Markup("")
     if len(shown) > 1:
         names = enumerate(shown)
-        legend = Markup("").join(Markup('<span class="t{}">{}</span>').format(place % 4, name) for place, name in names)
+        legend = Markup("").join(
+            Markup('<span class="t{}">{}</span>').format(place % 4, name) for place, name in names
+        )
     return Markup("<figure><figcaption>{}{}</figcaption>{}</figure>").format(
-        title, legend, _drawn(title, shown, skipped, log and all(v > 0 for points in shown.values() for _, v in points))
+        title,
+        legend,
+        _drawn(title, shown, skipped, log and all(v > 0 for points in shown.values() for _, v in points)),
     )
 
 
@@ -139,7 +139,11 @@ def _drawn(title: str, curves: Mapping[str, Points], skipped: Sequence[float], l
         step = first + (last - first) * tick / 2
         kind = ("", "middle", "end")[tick]
         parts.append(text(across(step), HEIGHT - 6, f"{step:,.0f}", kind))
-    parts += [line(across(step), TOP, across(step), HEIGHT - BOTTOM, "bad") for step in skipped[:200] if first <= step <= last]
+    parts += [
+        line(across(step), TOP, across(step), HEIGHT - BOTTOM, "bad")
+        for step in skipped[:200]
+        if first <= step <= last
+    ]
     for place, points in enumerate(curves.values()):
         marks = [f"{across(x):.1f} {up(math.log10(y) if log else y):.1f}" for x, y in points]
         parts.append(path("M" + "L".join(marks), f"s{place % 4}"))

@@ -4,7 +4,6 @@ Normal steps leave references to what is there anyway. When something happens al
 which samples lost how much, and where nothing is finite any more the batch is computed once more, watched.
 """
 
-import json
 import math
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -17,24 +16,20 @@ from torch import Tensor
 
 from models.objective import SAMPLE_LOSS
 from stages.checkpoints import jsonl
-from stages.ref import Ref
+from stages.training.flight_records import flight_key, flight_records
 from stages.training.gang import Gang
 from stages.training.guard import Verdict
 from stages.training.layer_norms import gradient_norms, parts_of
 from stages.training.loading import Step
 from stages.training.placing import Placed
 from stages.training.replaying import replay
+from stages.training.sinks import store_aside
 from stages.training.task import BatchMaker, Metrics
 
 BEFORE, AFTER = 4, 2
 """Steps around an event that are recorded too."""
 MOST_RECORDS, MOST_SAMPLES = 400, 128
 """Lines of the file, the oldest go first; samples of a line, those with the highest loss."""
-
-
-def flight_key(ref: Ref) -> str:
-    """Return where a checkpoint's flight records lie."""
-    return ref.key("training/flight.jsonl")
 
 
 @dataclass(frozen=True)
@@ -59,9 +54,7 @@ class Recorder:
         self._store, self._key = gang.job.output.store, flight_key(gang.job.output.ref)
         self._last: deque[Seen] = deque(maxlen=BEFORE)
         self._after, self._event = 0, 0
-        self._records: list[dict[str, Any]] = []
-        if gang.is_first and self._store.exists(self._key):
-            self._records = [json.loads(line) for line in self._store.read(self._key).splitlines()]
+        self._records = flight_records(self._store, gang.job.output.ref) if gang.is_first else []
 
     def took(self, seen: Seen) -> None:
         """Remember a step that was taken; write it down where something just happened. Gradients still lie there."""
@@ -115,7 +108,12 @@ class Recorder:
         return {name: plain(value * clipped) for name, value in gradient_norms(self._parts).items()}
 
     def _sample(self, row: int, process: int, loss: float | None) -> dict[str, Any]:
-        return {**self._batches.facts(row)._asdict(), "row": row, "process": process, "loss": None if loss is None else plain(loss)}
+        return {
+            **self._batches.facts(row)._asdict(),
+            "row": row,
+            "process": process,
+            "loss": None if loss is None else plain(loss),
+        }
 
     def _culprits(self, step: Step) -> list[str]:
         """Return for each process which module broke; what this pass draws and leaves is not part of the run."""
@@ -141,7 +139,7 @@ class Recorder:
         names = {_name(record) for record in records}
         kept = [record for record in self._records if _name(record) not in names]
         self._records = [*kept, *records][-MOST_RECORDS:]
-        self._store.write(self._key, jsonl(self._records))
+        store_aside(self._store, self._key, jsonl(self._records))
 
 
 def seen_of(step: Step, batch: int, rate: float, values: Metrics, losses: Mapping[str, Tensor]) -> Seen:

@@ -69,6 +69,8 @@ class Verdict:
     reason: str = ""
     first: int = 0
     """When the trouble began: a state of no later step is good."""
+    step: int = 0
+    """The step that was judged."""
 
 
 class Guard:
@@ -113,7 +115,7 @@ class Guard:
         if self._high >= policy.high_steps:
             why = f"loss {loss:.4g} stayed {policy.high_sigma:g} deviations above its median for {self._high} steps"
             return self._back(step, step - self._high + 1, why)
-        return Verdict(Act.SKIP if reason else Act.TAKE, reason, step)
+        return Verdict(Act.SKIP if reason else Act.TAKE, reason, step, step)
 
     def rolled_back(self, step: int, to: int) -> None:
         """Note that the run went back; steps from there on train on data that none has seen yet.
@@ -188,5 +190,5 @@ class Guard:
         """Return the verdict on trouble that skipping does not end."""
         if self.detours and step <= self.detours[-1].step + self.policy.window:
             again = f"{why}; the run went back once already, from step {self.detours[-1].step + 1}"
-            return Verdict(Act.STOP, again, first)
-        return Verdict(Act.ROLL_BACK, why, first)
+            return Verdict(Act.STOP, again, first, step)
+        return Verdict(Act.ROLL_BACK, why, first, step)

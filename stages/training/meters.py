@@ -21,7 +21,7 @@ from stages.training.gang import Gang
 from stages.training.loading import Step
 from stages.training.peak import matmul_peak
 from stages.training.placing import Placed
-from stages.training.sinks import Sinks
+from stages.training.sinks import Sinks, store_aside
 from stages.training.task import BatchMaker
 from stages.training.watches import loss_sums, merged, watches
 
@@ -29,8 +29,6 @@ METER_STEPS = 10
 """Steps between two looks; each look is one small exchange between the processes."""
 KEEP = 0.9
 """Of a running mean, what stays of it at each look."""
-
-
 
 
 def meters_key(ref: Ref) -> str:
@@ -70,7 +68,7 @@ class Meters:
         return dict(self._means)
 
     def before_update(self, step: Step, seen: Seen) -> None:
-        """Count a step; every few steps look. Its gradients still lie on the weights. All processes call it together."""
+        """Count a step, every few steps look; its gradients still lie on the weights. All processes call it together."""
         self._steps += 1
         self._samples += len(step.rows)
         self._waited += step.waited_seconds
@@ -82,7 +80,7 @@ class Meters:
     def publish(self) -> list[dict[str, Any]]:
         """Write what was measured into the store, and return it; the first process alone has something to write."""
         if self._gang.is_first:
-            self._store.write(self._key, jsonl(self._lines))
+            store_aside(self._store, self._key, jsonl(self._lines))
             self._sinks.flush()
         return list(self._lines)
 
@@ -95,7 +93,12 @@ class Meters:
         told = self._gathered(self._own(seen))
         self._fold(merged([each["sums"] for each in told]))
         if self._gang.is_first:
-            line = {"step": seen.step + 1, **self._whole(told), "loss": dict(sorted(self._means.items())), "watch": watched}
+            line = {
+                "step": seen.step + 1,
+                **self._whole(told),
+                "loss": dict(sorted(self._means.items())),
+                "watch": watched,
+            }
             line = _rounded(line)
             self._lines.append(line)
             self._sinks.write(seen.step + 1, {**_flat(line), "lr": seen.rate, **seen.values})

@@ -64,7 +64,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Detour:
-    """A run went back: `step` was in trouble, so `at` came again, and global batches `first` to `last` are left out."""
+    """A run went back: `step` was in trouble, `at` came again, and global batches `first` to `last` are left out."""
 
     step: int
     at: int
@@ -156,9 +156,7 @@ class Order:
     its share, in an order drawn for that cycle, and goes through its own epochs at its own pace.
     """
 
-    def __init__(
-        self, seed: int, sources: Sequence[Source], window: int = 0, detours: Sequence[Detour] = ()
-    ) -> None:
+    def __init__(self, seed: int, sources: Sequence[Source], window: int = 0, detours: Sequence[Detour] = ()) -> None:
         """Settle who comes how often.
 
         Args:

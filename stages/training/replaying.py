@@ -57,7 +57,9 @@ def row_losses(losses: Named) -> list[float] | None:
 def _watched(module: nn.Module) -> Iterator[Culprits]:
     """Watch all modules inside; the innermost that breaks is named, since it ends before those around it."""
     culprits = Culprits()
-    handles = [part.register_forward_hook(_look(culprits, name or "the objective")) for name, part in module.named_modules()]
+    handles = [
+        part.register_forward_hook(_look(culprits, name or "the objective")) for name, part in module.named_modules()
+    ]
     try:
         yield culprits
     finally:

@@ -7,74 +7,118 @@ Weights & Biases too writes files alone. A run never fails, and never stops, bec
 
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from infra.settings import settings
+from infra.storage import StorageError, Store
 from stages.ref import Ref
 
 log = logging.getLogger(__name__)
 
 
 class Sinks:
-    """Tells numbers by step to whatever is there."""
+    """Tells numbers by step to whatever is there; opened with the first of them."""
 
     def __init__(self, ref: Ref, *, first: bool, home: Path | None = None) -> None:
-        """Open what is configured.
+        """Open nothing yet.
 
         Args:
             ref: The checkpoint that is trained.
             first: Whether this process speaks for all; others tell nothing.
             home: Under which event files lie; the setting's where left out.
         """
-        self._writer = self._run = None
-        if first:
-            folder = (home or settings().home) / "tensorboard" / ref.folder
-            self._writer = _tried("TensorBoard", lambda: _tensorboard(folder))
-            if os.environ.get("WANDB_PROJECT"):
-                self._run = _tried("Weights & Biases", lambda: _wandb(ref))
+        self._ref, self._first, self._home = ref, first, home
+        self._told: list[tuple[str, Any]] = []
+        self._opened = False
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Tell the numbers of a step."""
-        writer, run = self._writer, self._run
-        if writer is not None:
-            for name, value in values.items():
-                if _tried("TensorBoard", lambda n=name, v=value: writer.add_scalar(n, v, step) or True) is None:
-                    self._writer = None
-                    break
-        if run is not None and _tried("Weights & Biases", lambda: run.log(dict(values), step=step) or True) is None:
-            self._run = None
+        if not self._opened:
+            self._opened = True
+            self._open()
+        self._each(lambda sink: sink.tell(step, values))
 
     def flush(self) -> None:
         """Let readers see what was told."""
-        if self._writer is not None:
-            _tried("TensorBoard", self._writer.flush)
+        self._each(lambda sink: sink.flush())
 
     def close(self) -> None:
         """Tell no more."""
-        if self._writer is not None:
-            _tried("TensorBoard", self._writer.close)
-        if self._run is not None:
-            _tried("Weights & Biases", self._run.finish)
+        self._each(lambda sink: sink.close())
+        self._told = []
+
+    def _open(self) -> None:
+        if self._first:
+            self._start("TensorBoard", lambda: _TensorBoard(self._home or settings().home, self._ref))
+            if os.environ.get("WANDB_PROJECT"):
+                self._start("Weights & Biases", lambda: _WandB(self._ref))
+
+    def _start(self, what: str, make: Callable[[], Any]) -> None:
+        with _tolerated(what):
+            self._told.append((what, make()))
+
+    def _each(self, work: Callable[[Any], None]) -> None:
+        for what, sink in list(self._told):
+            done = False
+            with _tolerated(what):
+                work(sink)
+                done = True
+            if not done:
+                self._told.remove((what, sink))
 
 
-def _tensorboard(folder: Path) -> Any:
-    from torch.utils.tensorboard import SummaryWriter
+class _TensorBoard:
+    """Event files in a folder."""
 
-    return SummaryWriter(str(folder))  # type: ignore[no-untyped-call]
+    def __init__(self, home: Path, ref: Ref) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer: Any = SummaryWriter(str(home / "tensorboard" / ref.folder))  # type: ignore[no-untyped-call]
+
+    def tell(self, step: int, values: Mapping[str, float]) -> None:
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, step)
+
+    def flush(self) -> None:
+        self._writer.flush()
+
+    def close(self) -> None:
+        self._writer.close()
 
 
-def _wandb(ref: Ref) -> Any:
-    import wandb
+class _WandB:
+    """A run of the project that the environment names."""
 
-    return wandb.init(name=str(ref), id=ref.folder.replace("/", "-"), resume="allow")
+    def __init__(self, ref: Ref) -> None:
+        import wandb
+
+        self._run: Any = wandb.init(name=str(ref), id=ref.folder.replace("/", "-"), resume="allow")
+
+    def tell(self, step: int, values: Mapping[str, float]) -> None:
+        self._run.log(dict(values), step=step)
+
+    def flush(self) -> None:
+        """Nothing: it sends by itself."""
+
+    def close(self) -> None:
+        self._run.finish()
 
 
-def _tried(what: str, work: Callable[[], Any]) -> Any:
-    """Return what a work returns; None, with a warning, where it fails: showing numbers is never worth a run."""
+@contextmanager
+def _tolerated(what: str) -> Iterator[None]:
+    """Go on where a third party fails, with a warning: showing numbers is never worth a run."""
     try:
-        return work()
-    except Exception as error:  # third parties raise what they like
+        yield
+    except Exception as error:  # they raise what they like
         log.warning("%s is not told any more: %s", what, error)
-        return None
+
+
+def store_aside(store: Store, key: str, data: bytes) -> None:
+    """Write something that a run can do without; where the store fails it is said, and the run goes on."""
+    try:
+        store.write(key, data)
+    except (StorageError, OSError) as error:
+        log.warning("%s is not written: %s", key, error)

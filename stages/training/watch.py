@@ -6,14 +6,15 @@ from typing import Any
 from torch import Tensor
 
 from stages.manifest import ManifestError
-from stages.training.curves import publish_curves
-from stages.training.flight import Recorder, flight_key, seen_of
+from stages.training.curves import curves_key, page
+from stages.training.flight import Recorder, seen_of
+from stages.training.flight_records import flight_key
 from stages.training.gang import Gang
 from stages.training.guard import Act, Guard, Verdict
 from stages.training.loading import Step
 from stages.training.meters import Meters
 from stages.training.placing import Placed
-from stages.training.sinks import Sinks
+from stages.training.sinks import Sinks, store_aside
 from stages.training.task import BatchMaker, Metrics
 
 
@@ -26,6 +27,7 @@ class Watch:
         self.guard = Guard(gang.job.schedule.guard)
         self._sinks = Sinks(gang.job.output.ref, first=gang.is_first)
         self._recorder = Recorder(gang, placed, batches)
+        self._worst: list[str] = []
         self._meters = Meters(gang, placed, batches, self._sinks)
 
     def judge(self, step: Step, rate: float, values: Metrics, losses: Mapping[str, Tensor]) -> Verdict:
@@ -46,20 +48,18 @@ class Watch:
         if verdict.act is Act.TAKE:
             self._recorder.took(seen)
             return verdict
-        worst = self._recorder.event(step, seen, verdict)
+        self._worst = self._recorder.event(step, seen, verdict)
         if verdict.act is Act.STOP:
-            raise self._stop(step.number, verdict.reason, worst, "trouble again")
+            raise self._stop(verdict, "trouble again", verdict.reason)
         return verdict
 
-    def no_way_back(self, step: int, verdict: Verdict) -> ManifestError:
+    def no_way_back(self, verdict: Verdict) -> ManifestError:
         """Return why a run that should go back cannot."""
-        return self._stop(
-            step,
-            f"{verdict.reason}; no state of step {verdict.first} or before was saved, so it cannot go back "
-            f"(placement.checkpoint_steps is {self._gang.job.placement.checkpoint_steps})",
-            [],
-            "trouble",
+        saved = (
+            f"no state of step {verdict.first} or before was saved, so the run cannot go back "
+            f"(placement.checkpoint_steps is {self._gang.job.placement.checkpoint_steps})"
         )
+        return self._stop(verdict, "trouble", f"{verdict.reason}; {saved}")
 
     def extras(self) -> dict[str, Any]:
         """Return what a saved state must hold for this run to go on alike."""
@@ -71,29 +71,30 @@ class Watch:
             self.guard.restore(extras["guard"])
         self._meters.restore(done, extras.get("loss_means", {}))
 
-    def rolled_back(self, step: int, done: int, extras: Mapping[str, Any]) -> None:
-        """Note that the state after `done` steps was restored because of `step`: its data is left out from now on."""
+    def rolled_back(self, verdict: Verdict, done: int, extras: Mapping[str, Any]) -> None:
+        """Note that the state after `done` steps was restored: the data of the trouble is left out from now on."""
         self.guard.restore(extras["guard"], keep_detours=True)
-        self.guard.rolled_back(step, done)
+        self.guard.rolled_back(verdict.step, done)
         self._meters.restore(done, extras["loss_means"])
 
     def publish(self, history: list[Metrics]) -> None:
         """Write meters and curves into the store."""
         meters = self._meters.publish()
         if self._gang.is_first and history:
-            publish_curves(self._gang.job.output.store, self._gang.job.output.ref, history, meters)
+            output = self._gang.job.output
+            store_aside(output.store, curves_key(output.ref), page(str(output.ref), history, meters).encode())
 
     def close(self) -> None:
         """Tell no more."""
         self._sinks.close()
 
-    def _stop(self, step: int, reason: str, worst: list[str], what: str) -> ManifestError:
-        job = self._gang.job
-        half = job.schedule.learning_rate / 2
-        samples = f" (samples with the highest losses: {', '.join(worst)})" if worst else ""
+    def _stop(self, verdict: Verdict, what: str, reason: str) -> ManifestError:
+        job, step = self._gang.job, verdict.step + 1
+        rate = job.schedule.learning_rate
+        ref = job.output.ref
         return ManifestError(
-            f"{job.output.ref}: {what} at step {step + 1}: {reason}{samples}. The weights are as before it. "
-            f"{flight_key(job.output.ref)} tells of the steps around it, `internvl explain-spike {job.output.ref} "
-            f"--step {step + 1}` computes it again. Look at these samples; then halve schedule.learning_rate "
-            f"({job.schedule.learning_rate:g} -> {half:g}) and train again"
+            f"{ref}: {what} at step {step}: {reason}. Samples with the highest losses: {', '.join(self._worst)}. "
+            f"The weights are as before it. {flight_key(ref)} tells of the steps around it, and `internvl "
+            f"explain-spike {ref} --step {step}` computes it again. Look at these samples; then halve "
+            f"schedule.learning_rate ({rate:g} -> {rate / 2:g}) and train again"
         )

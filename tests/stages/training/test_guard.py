@@ -14,7 +14,10 @@ def healthy(seed: int, steps: int) -> list[tuple[float, float]]:
     """Loss and gradient norm of a noisy run that is well: a falling curve, norms with a heavy tail."""
     rng = random.Random(seed)
     return [
-        (2 + 5 * math.exp(-step / 300) + rng.gauss(0, 0.15), math.exp(rng.gauss(0, 0.4)) * (1 + 3 * math.exp(-step / 99)))
+        (
+            2 + 5 * math.exp(-step / 300) + rng.gauss(0, 0.15),
+            math.exp(rng.gauss(0, 0.4)) * (1 + 3 * math.exp(-step / 99)),
+        )
         for step in range(steps)
     ]
 
@@ -134,7 +137,9 @@ def test_the_order_of_rows_follows_the_detours_alone() -> None:
     order = plain.around(guard.detours)
     assert order.rows(59, 4) == plain.rows(59, 4)
     assert order.rows(60, 4) == plain.rows(71, 4)
-    assert Order.read(json.loads(json.dumps(order.described()))).rows(65, 4) == plain.rows(position(guard.detours, 65), 4)
+    assert Order.read(json.loads(json.dumps(order.described()))).rows(65, 4) == plain.rows(
+        position(guard.detours, 65), 4
+    )
     assert "detours" not in plain.described()
 
 
