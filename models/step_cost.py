@@ -50,11 +50,10 @@ def step_cost(objective: Any, batch: Mapping[str, Any]) -> StepCost:
     tokens, places = int(lengths.sum()), len(lengths) * width
     images = batch.get("pixel_values")
     if isinstance(config, InternVLConfig) and not _is_generative(objective) and isinstance(images, Tensor):
-        kept = batch.get("keep_patches")
-        patches = config.vision.patch_size
-        seen = (kept.shape[-1] if kept is not None else (images.shape[-1] // patches) ** 2) + 1
-        one = vision_macs(config.vision, images.shape[-1], seen - 1)
-        one += pooling_macs(config.vision.hidden_size, seen, config.embed_dim)
+        # Where some patches are seen, only their pixels come: (rows, kept, numbers of a patch).
+        kept = images.shape[1] if images.ndim == 3 else (images.shape[-1] // config.vision.patch_size) ** 2
+        seen = kept + 1
+        one = vision_macs(config.vision, kept=kept) + pooling_macs(config.vision.hidden_size, seen, config.embed_dim)
         pictures = len(images) * one
         text = config.text
         useful = pictures + sum(decoder_macs(text, int(length)) for length in lengths)

@@ -8,7 +8,7 @@ from torch import Tensor
 from stages.manifest import ManifestError
 from stages.training.curves import curves_key, page
 from stages.training.flight import Recorder, seen_of
-from stages.training.flight_records import flight_key
+from stages.training.flight_records import flight_key, run_key, told
 from stages.training.gang import Gang
 from stages.training.guard import Act, Guard, Verdict
 from stages.training.loading import Step
@@ -28,6 +28,8 @@ class Watch:
         self._sinks = Sinks(gang.job.output.ref, first=gang.is_first)
         self._recorder = Recorder(gang, placed, batches)
         self._worst: list[str] = []
+        if gang.is_first:
+            store_aside(gang.job.output.store, run_key(gang.job.output.ref), told(gang.job))
         self._meters = Meters(gang, placed, batches, self._sinks)
 
     def judge(self, step: Step, rate: float, values: Metrics, losses: Mapping[str, Tensor]) -> Verdict:
