@@ -3,7 +3,7 @@
 Each layer is a unit: its weights are gathered when it runs and let go afterwards; what is in no layer
 forms one more unit. Gradients arrive averaged, each process with its shard. `fully_shard` is applied
 here and not through accelerate, whose plugin quietly gives plain data parallelism where there is no GPU:
-so what the tests run on two CPU processes is what runs on GPUs (docs/decisions/0006-fsdp2-directly.md).
+so what the tests run on two CPU processes is what runs on GPUs (docs/decisions/0008-fsdp2-directly.md).
 """
 
 import torch

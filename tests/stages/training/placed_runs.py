@@ -11,8 +11,10 @@ import torch
 import torch.nn.functional as F
 from installation import free_port
 from pydantic import BaseModel, ConfigDict
+from safetensors.torch import save
 from torch import Tensor, nn
 
+from infra.cluster import InlineCluster
 from infra.storage import Store
 from models.config import InternVLConfig, TextConfig, VisionConfig
 from models.contrastive_loss import info_nce
@@ -22,11 +24,13 @@ from models.internvl import InternVL
 from models.losses import gather
 from models.objective import Joint, JointObjective, totals_of
 from stages.batches import generator_of
+from stages.manifest import Manifest
 from stages.ref import Ref
+from stages.train_loop import train
 from stages.training import placing
 from stages.training.gang import Gang
 from stages.training.job import Job
-from stages.training.loading import steps
+from stages.training.loading import order_of, steps
 from stages.training.optimizer import set_rates
 from stages.training.placing import Placed, place
 from stages.training.schedule import Schedule
@@ -192,7 +196,7 @@ class Drawn:
         }
 
     def finish(self) -> Finished:
-        return Finished({"model.bin": b""})
+        return Finished({"model.safetensors": save(self.module.state_dict())})
 
 
 def build(parameters: Parameters, here: Workspace) -> Drawn:
@@ -219,7 +223,7 @@ def three_steps(job: Job) -> dict[str, Any]:
     """Return losses, gradient norms and weights of three steps through the parts of the real loop."""
     gang, task, placed = place_small(job)
     found: dict[str, Any] = {"losses": [], "norms": [], "rows": []}
-    for step in steps(gang, task, 0):
+    for step in steps(gang, task, order_of(gang, task, []), 0):
         set_rates(placed.optimizer, job.schedule.factor(step.number) * job.schedule.learning_rate)
         totals = totals_of(placed.objective, step.micro_batches)
         losses = accumulate(placed.module, step.micro_batches, totals, placed.backward, placed.no_sync)
@@ -307,8 +311,17 @@ def all_cases(folder: Path) -> None:
         found = case.run(folder)
         keep(found, folder / f"{case}.pt")
     keep(TRICKY.run(folder, activation_checkpointing=True), folder / "checkpointed.pt")
+    train_whole(folder / "store", "fsdp2")
     placing.average_whole = lambda parameters: None
     keep(TRICKY.run(folder), folder / "not-averaged.pt")
+
+
+def train_whole(folder: Path, sharding: Sharding) -> Manifest:
+    """Train through the real loop, to a published checkpoint."""
+    placement = Placement(sharding=sharding)
+    job = job_of(folder, "plain", placement)
+    here = Workspace(job.output.store, InlineCluster(), folder, placement=placement)
+    return train(build, job.parameters, job.output, here)
 
 
 def keep(found: dict[str, Any], path: Path) -> None:

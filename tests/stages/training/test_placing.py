@@ -5,9 +5,13 @@ from typing import Any
 
 import pytest
 import torch
-from placed_runs import CASES, OBJECTIVES, TRICKY, Case, Plain, all_cases, finished, spawn
+from placed_runs import CASES, OBJECTIVES, TRICKY, Case, Plain, all_cases, finished, job_of, spawn
+from safetensors.torch import load_file
 
-from stages.manifest import ManifestError
+from infra.storage import Store
+from stages.checkpoints import fetch
+from stages.manifest import ManifestError, load
+from stages.workspace import Placement
 
 ALL = f"import sys; from pathlib import Path; import placed_runs as p; p.{all_cases.__name__}(Path(sys.argv[1]))"
 NO_GRADIENT = ("norm1_k.bias", "cross_attn.k_bias")
@@ -69,6 +73,14 @@ def test_what_is_frozen_has_no_optimizer_state_and_does_not_move(together: Path)
         found = torch.load(together / f"plain-{sharding}-2-adamw.pt")
         assert set(found["states"]) == learns
         assert set(found["weights"]) == learns
+
+
+def test_a_run_in_shards_publishes_the_whole_model(together: Path, single: Any, tmp_path: Path) -> None:
+    store = Store(str(together / "store"))
+    files = fetch(store, load(store, job_of(together / "store", "plain", Placement()).output.ref), tmp_path)
+    published = load_file(files / "model.safetensors")
+    for name, weight in single[Case("plain", "ddp", None)]["weights"].items():
+        assert torch.allclose(published[name], weight, rtol=1e-6, atol=1e-6), name
 
 
 def test_layers_computed_again_give_the_same(together: Path, single: Any) -> None:
