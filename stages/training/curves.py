@@ -9,6 +9,8 @@ from markupsafe import Markup
 from stages.ref import Ref
 from stages.report.svg import drawing, line, path, text
 
+CURVES = "reports-live/curves.html"
+"""Among the pages that hold times, which no manifest names."""
 WIDTH, HEIGHT = 460.0, 200.0
 LEFT, RIGHT, TOP, BOTTOM = 54.0, 10.0, 10.0, 24.0
 MOST_POINTS = 240
@@ -49,8 +51,8 @@ svg{width:100%;height:auto}svg text{font-size:11px;fill:var(--quiet)}
 
 
 def curves_key(ref: Ref) -> str:
-    """Return where a checkpoint's curves lie: among the pages that hold times."""
-    return ref.key("reports-live/curves.html")
+    """Return where a checkpoint's curves lie."""
+    return ref.key(CURVES)
 
 
 def page(name: str, history: Sequence[Mapping[str, float]], meters: Sequence[Mapping[str, Any]]) -> str:

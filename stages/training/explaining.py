@@ -34,6 +34,8 @@ from stages.training.workers import Maker
 from stages.workspace import Output, Placement, Workspace
 
 log = logging.getLogger(__name__)
+STAGES = "stages."
+"""Where a task's builder must come from: a file in the store names it, and code is not taken from files."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,7 @@ def _job(store: Store, ref: Ref, micro_batch_size: int | None) -> Job:
         )
         raise ManifestError(f"{ref} has no {run_key(ref)}: no training of this name ran here; {known}") from error
     module, name = told["build"]
-    if not module.startswith("stages."):
+    if not module.startswith(STAGES):
         raise ManifestError(f"{run_key(ref)} names {module}, which is no stage; it was changed after the run")
     parameters = importlib.import_module(module).Parameters.model_validate(told["identity"]["parameters"])
     inputs = {each.name: load(store, each) for each in map(Ref.model_validate, told["inputs"])}
@@ -143,8 +145,8 @@ def _restore(
     manifest = find(store, ref)
     if manifest is None:
         raise ManifestError(
-            f"{ref} has no state of step {done} or before and is not finished, so there are no weights to compute step "
-            f"{done + 1} with; let it train until it saves one, with a smaller placement.checkpoint_steps"
+            f"{ref} has no state of step {done} or before and is not finished, so there are no weights to compute "
+            f"step {done + 1} with; let it train until it saves one, with a smaller placement.checkpoint_steps"
         )
     found = load_file(fetch(store, manifest, scratch / "final") / "model.safetensors")
     module: Any = getattr(task.module, "model", task.module)
@@ -192,7 +194,7 @@ def _computed(
     )
     norms = gradient_norms(parts_of(placed.bare.named_parameters(), layers=True))
     rows = [row for each in made for row in each.rows]
-    own = row_losses(losses) or [None] * len(rows)
+    own: list[float] | list[None] = row_losses(losses) or [None] * len(rows)
     ranked = sorted(zip(rows, own, strict=True), key=lambda pair: -_badness(pair[1]))
     return Explanation(
         number + 1,

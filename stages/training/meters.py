@@ -68,7 +68,7 @@ class Meters:
         return dict(self._means)
 
     def before_update(self, step: Step, seen: Seen) -> None:
-        """Count a step, every few steps look; its gradients still lie on the weights. All processes call it together."""
+        """Count a step, and every few steps look, while its gradients lie on the weights; all processes call it."""
         self._steps += 1
         self._samples += len(step.rows)
         self._waited += step.waited_seconds

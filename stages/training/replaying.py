@@ -23,7 +23,7 @@ class Culprits:
     def told(self) -> str:
         """Return it in words."""
         if self.activation:
-            return f"first not finite: the output of {self.activation}"
+            return f"first not finite: {self.activation}"
         if self.gradient:
             return f"outputs are finite; first not finite on the way back: the gradient at {self.gradient}"
         return "all outputs and gradients are finite"
@@ -71,7 +71,9 @@ def _look(culprits: Culprits, name: str) -> Callable[..., None]:
     def forward(_: nn.Module, given: Any, made: Any) -> None:
         for tensor in _tensors(made):
             if culprits.activation is None and not _finite(tensor):
-                culprits.activation = name if all(map(_finite, _tensors(given))) else f"what is given to {name}"
+                culprits.activation = (
+                    f"the output of {name}" if all(map(_finite, _tensors(given))) else f"what is given to {name}"
+                )
             if tensor.requires_grad:
                 tensor.register_hook(backward)
 

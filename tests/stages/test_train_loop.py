@@ -82,8 +82,6 @@ class Drawn:
             return torch.stack([torch.from_numpy(generator_of(kind, row).normal(size=width)).float() for row in rows])
 
         image = drawn("image", 6)
-        if step == self.parameters.poison:
-            image = image * float("nan")
         return {"pairs": [image, drawn("text", 5)]}
 
     def finish(self) -> Finished:

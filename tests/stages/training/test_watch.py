@@ -12,6 +12,7 @@ import pytest
 import watched_runs
 from installation import free_port
 from safetensors.torch import load
+from watched_runs import REF, make, rows_of_batch
 
 from infra.storage import Store
 from stages.checkpoints import fetch
@@ -21,7 +22,6 @@ from stages.training.audit import audit_run
 from stages.training.curves import curves_key
 from stages.training.flight_records import flight_records
 from stages.training.meters import meters_key
-from watched_runs import REF, make, rows_of_batch
 
 WINDOW = tuple(rows_of_batch(batch)[3] for batch in (70, 71, 72))
 
@@ -201,5 +201,5 @@ def test_nan_on_one_of_two_processes_is_skipped_by_both(store: Store, tmp_path: 
 def test_a_poisoned_run_says_which_module_broke(store: Store, tmp_path: Path) -> None:
     make(store, tmp_path, broken=WINDOW[:1])
     (event,) = events(store)
-    assert event["first_not_finite"] == ["process 0: first not finite: the output of what is given to first"]
+    assert event["first_not_finite"] == ["process 0: first not finite: what is given to first"]
     assert watched_runs.REF == REF
