@@ -75,7 +75,7 @@ def page(name: str, history: Sequence[Mapping[str, float]], meters: Sequence[Map
     for kind in ("source", "language"):
         found = dict.fromkeys(k for row in meters for k in row.get("loss", {}) if k.startswith(f"{kind}/"))
         curves = {k.partition("/")[2]: _curve([{"step": r["step"], **r["loss"]} for r in meters], k) for k in found}
-        panels.append(_panel(f"loss by {kind}, running mean", curves, []))
+        panels.append(_panel(f"loss by {kind}", curves, []))
     told = f"{len(history):,} steps"
     if skipped:
         told += f", {len(skipped)} of them skipped (red): training/flight.jsonl beside this page tells why"
@@ -85,6 +85,13 @@ def page(name: str, history: Sequence[Mapping[str, float]], meters: Sequence[Map
         "<body><h1>{0}</h1><p>{2}</p><main>{3}</main></body></html>\n"
     )
     return str(whole.format(name, Markup(STYLE), told, Markup("").join(panels)))
+
+
+def _tick(value: float) -> str:
+    """Return a number of at most seven characters."""
+    if abs(value) >= 1e6 or 0 < abs(value) < 0.01:
+        return f"{value:.1e}".replace("e-0", "e-").replace("e+0", "e")
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def _words(key: str) -> str:
@@ -136,7 +143,7 @@ def _drawn(title: str, curves: Mapping[str, Points], skipped: Sequence[float], l
     for tick in range(4):
         value = low + (high - low) * tick / 3
         parts.append(line(LEFT, up(value), WIDTH - RIGHT, up(value), "grid"))
-        parts.append(text(LEFT - 6, up(value) + 4, f"{10**value if log else value:.3g}", "end"))
+        parts.append(text(LEFT - 6, up(value) + 4, _tick(10**value if log else value), "end"))
     for tick in range(3):
         step = first + (last - first) * tick / 2
         kind = ("", "middle", "end")[tick]
