@@ -36,6 +36,10 @@ class StepCost:
             self.computed + other.computed,
         )
 
+    def times(self, steps: int) -> "StepCost":
+        """Return that of so many steps like this one."""
+        return StepCost(self.tokens * steps, self.places * steps, self.useful * steps, self.computed * steps)
+
 
 def step_cost(objective: Any, batch: Mapping[str, Any]) -> StepCost:
     """Return the cost of training on a batch.

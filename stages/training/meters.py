@@ -72,10 +72,10 @@ class Meters:
         self._steps += 1
         self._samples += len(step.rows)
         self._waited += step.waited_seconds
-        for batch in step.micro_batches:
-            self._cost += step_cost(self._placed.bare, batch)
         if (step.number + 1) % METER_STEPS == 0:
-            self._look(seen)
+            # Lengths of texts lie on the device: asked of one step only, which stands for those before it.
+            costs = [step_cost(self._placed.bare, batch) for batch in step.micro_batches]
+            self._look(seen, sum(costs, start=StepCost()).times(self._steps))
 
     def publish(self) -> list[dict[str, Any]]:
         """Write what was measured into the store, and return it; the first process alone has something to write."""
@@ -86,11 +86,11 @@ class Meters:
 
     def _since_look(self) -> None:
         self._start = time.monotonic()
-        self._steps, self._samples, self._waited, self._cost = 0, 0, 0.0, StepCost()
+        self._steps, self._samples, self._waited = 0, 0, 0.0
 
-    def _look(self, seen: Seen) -> None:
+    def _look(self, seen: Seen, cost: StepCost) -> None:
         watched = watches(self._placed)
-        told = self._gathered(self._own(seen))
+        told = self._gathered(self._own(seen, cost))
         self._fold(merged([each["sums"] for each in told]))
         if self._gang.is_first:
             line = {
@@ -104,10 +104,10 @@ class Meters:
             self._sinks.write(seen.step + 1, {**_flat(line), "lr": seen.rate, **seen.values})
         self._since_look()
 
-    def _own(self, seen: Seen) -> dict[str, Any]:
+    def _own(self, seen: Seen, cost: StepCost) -> dict[str, Any]:
         """Return what this process measured since the last look."""
         seconds = max(time.monotonic() - self._start, 1e-9)
-        cost, sums = self._cost, {}
+        sums: dict[str, tuple[float, int]] = {}
         if seen.sample_loss is not None:
             facts = [self._batches.facts(row) for row in seen.share]
             sums = loss_sums(facts, seen.sample_loss.float().tolist())
