@@ -69,12 +69,19 @@ class GenerativeObjective(JointObjective):
     """Stage 2 on frozen towers, with wrong pairs mined in the step."""
 
     def __init__(
-        self, model: InternVL, *, image_negatives: bool = False, vision_bytes: int = 0, text_bytes: int = 0
+        self,
+        model: InternVL,
+        *,
+        paired: bool = False,
+        image_negatives: bool = False,
+        vision_bytes: int = 0,
+        text_bytes: int = 0,
     ) -> None:
         """Freeze the towers of an InternVL-G.
 
         Args:
             model: Its towers are frozen from here on, and must say what they say now.
+            paired: Judge each picture with its own caption besides the one that its row names.
             image_negatives: Judge each caption a second time, with a wrong picture that looks right.
             vision_bytes: Memory for what the vision tower has seen, per process.
             text_bytes: Memory for text vectors, per process.
@@ -82,7 +89,7 @@ class GenerativeObjective(JointObjective):
         super().__init__()
         freeze(model)
         self.model = model
-        self.negatives = Negatives(float(model.logit_scale.detach().exp()), pictures=image_negatives)
+        self.negatives = Negatives(float(model.logit_scale.detach().exp()), pictures=image_negatives, paired=paired)
         self.towers = FrozenTowers(model, vision_bytes, text_bytes)
         self._seen: dict[tuple[int, ...], Seen] = {}
         self._asked: tuple[Cache, Looks] | None = None
