@@ -144,7 +144,9 @@ class GenerativeObjective(JointObjective):
             longest = int(lengths[places].max())
             ids, mask = (each[places, :longest] for each in (pairs.input_ids, pairs.attention_mask))
             shown = pairs.pictures[places]
-            seen: Looks = [each and (each[0][shown], each[1][shown]) for each in looks]
+            seen: Looks = [
+                each and (each[0].index_select(0, shown), each[1].index_select(0, shown)) for each in looks
+            ]
             found.append(wide(self.model.match(vision[shown], ids, mask, seen)))
         return _in_order(found, order)
 
@@ -154,7 +156,8 @@ class GenerativeObjective(JointObjective):
         losses = wide(queries[0][0]).new_zeros(wanted.shape)
         for places in by_length(lengths, groups_of(len(ids))):
             longest = int(lengths[places].max())
-            cache = [(key[places], value[places]) for key, value in queries]
+            # Not key[places]: the backward pass of an index by a tensor adds up element by element.
+            cache = [(key.index_select(0, places), value.index_select(0, places)) for key, value in queries]
             hidden = self.model.read_on(cache, ids[places, :longest], mask[places, :longest])
             learned = wanted[places, : longest - 1] != IGNORE
             logits = self.model.qllama.lm_head(hidden[:, :-1][learned])
