@@ -29,7 +29,7 @@ from stages.training.placing import Placed
 from stages.training.schedule import Schedule
 from stages.training.task import parameter_groups
 
-BATCH_SIZE, ROUNDS, MASKED = 8, 12, 0.5
+BATCH_SIZE, ROUNDS, MASKED = 8, 7, 0.5
 SCHEDULE = Schedule(global_batch_size=BATCH_SIZE, steps=100, learning_rate=1e-5)
 """A rate so small that weights, and with them the work, stay ordinary."""
 GOALS = {"open_clip / ours": 1.0, "open_clip / ours, half masked and unpadded": 1.8}
@@ -184,7 +184,7 @@ def measure(config: InternVLConfig = SIZE, rows: int = BATCH_SIZE, rounds: int =
     """Return CPU seconds of a step, and how many times ours open_clip's takes.
 
     Returns:
-        `cpu_seconds` by candidate (medians), and `ratios`, each as `ratio`, `low`, `high` (95 % bootstrap) and `goal`.
+        `cpu_seconds` by candidate (medians), and `ratios`, each as `ratio`, `low`, `high` (95 % bootstrap), `goal`.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
