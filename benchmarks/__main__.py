@@ -3,7 +3,10 @@
 import sys
 from collections.abc import Callable
 
-from benchmarks import decoders, download, filters, loader, models, planted
+<<<<<<< HEAD
+from benchmarks import decoders, download, filters, loader, models, planted, training
+=======
+>>>>>>> m6-measure
 
 BENCHMARKS: dict[str, Callable[[], None]] = {
     "decoders": decoders.main,
@@ -11,7 +14,11 @@ BENCHMARKS: dict[str, Callable[[], None]] = {
     "filters": filters.main,
     "loader": loader.main,
     "models": models.main,
+<<<<<<< HEAD
     "planted": planted.main,
+=======
+    "training": training.main,
+>>>>>>> m6-measure
 }
 
 
