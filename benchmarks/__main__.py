@@ -3,10 +3,7 @@
 import sys
 from collections.abc import Callable
 
-<<<<<<< HEAD
 from benchmarks import decoders, download, filters, loader, models, planted, training
-=======
->>>>>>> m6-measure
 
 BENCHMARKS: dict[str, Callable[[], None]] = {
     "decoders": decoders.main,
@@ -14,11 +11,8 @@ BENCHMARKS: dict[str, Callable[[], None]] = {
     "filters": filters.main,
     "loader": loader.main,
     "models": models.main,
-<<<<<<< HEAD
     "planted": planted.main,
-=======
     "training": training.main,
->>>>>>> m6-measure
 }
 
 

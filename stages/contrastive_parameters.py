@@ -89,7 +89,7 @@ class Parameters(BaseModel):
     held_out: int = Field(
         default=256, ge=0, description="The last samples of the shards: never trained on, measured at the end."
     )
-    schedule: Schedule = Schedule(global_batch_size=192, steps=200, learning_rate=2e-3, warmup_steps=30)
+    schedule: Schedule = Schedule(global_batch_size=192, steps=300, learning_rate=2e-3, warmup_steps=30)
 
     def views(self) -> Switch:
         """Return how pictures are shown, step by step."""
