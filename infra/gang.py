@@ -42,9 +42,16 @@ def run_gang(
     name: str,
     waiting: Callable[[str], None] | None,
 ) -> None:
-    """Run `loop(config)` on a gang; blocks until it has ended."""
+    """Run `loop(config)` on a gang; blocks until it has ended.
+
+    Raises:
+        Exception: What a worker itself raised the last time that it was allowed to fail.
+        WorkerGroupError: Workers died that often, and none could say why.
+    """
+    from ray.exceptions import RayError
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.v2.api.exceptions import WorkerGroupError
 
     resource, amount = size.resource
     trainer = TorchTrainer(
@@ -66,7 +73,12 @@ def run_gang(
         ),
     )
     with _told_while_waiting(ray, size, waiting):
-        trainer.fit()
+        try:
+            trainer.fit()
+        except WorkerGroupError as error:
+            # A refusal, a lost peer or an outage means the same from a worker as from this process.
+            own = [failure for failure in error.worker_failures.values() if not isinstance(failure, RayError)]
+            raise own[0] if own else error from error
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Int, Real, Shaped
 from torch import Tensor
 
 from models.layers import wide
@@ -85,12 +85,12 @@ def same_rows(rows: int, device: torch.device) -> None:
         )
 
 
-def shared(total: Float[Tensor, ""], units: Int[Tensor, ""], given: Float[Tensor, ""] | None) -> Float[Tensor, ""]:
+def shared(total: Float[Tensor, ""], units: Real[Tensor, ""], given: Float[Tensor, ""] | None) -> Float[Tensor, ""]:
     """Return this process's share of a global mean: 0 where the whole step has no unit.
 
     Args:
         total: Sum over this process's units.
-        units: How many they are.
+        units: How many they are, or their weights together.
         given: Units of the step divided by the number of processes; asked of the processes when left out.
     """
     if given is None:

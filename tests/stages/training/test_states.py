@@ -18,6 +18,7 @@ from infra.storage import Store
 from stages.batches import rows_of
 from stages.manifest import ManifestError, load
 from stages.training import pieces, restoring, state_reader
+from stages.training.gang import Refused
 from stages.training.pieces import Box
 from stages.training.schedule import Schedule
 from stages.training.state_files import find_states
@@ -234,8 +235,10 @@ def test_a_work_that_fails_between_two_questions_is_not_taken_for_done(
     assert (values[WRITTEN], values[FAILED]) == (0.0, 0.0)
     found.heed(values)
     assert gang.mean(found.signals())[FAILED] == 1.0, "and it is told with the next step"
-    with pytest.raises(ManifestError, match="was not saved: full"):
+    with pytest.raises(Refused):
         found.settle()
+    (refusal,) = toy_run.state_keys(store, "refusal.txt")
+    assert b"was not saved: full" in store.read(refusal)
     found.close()
 
 
