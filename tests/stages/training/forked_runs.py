@@ -10,14 +10,20 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
+import lost_runs
+import placed_runs
 import toy_run
 import training_jobs
 from installation import free_port
 
 from infra.storage import Store
 from stages.run import exit_code
+
+IMPORTED = (lost_runs, placed_runs, toy_run, training_jobs)
+"""Modules whose functions may be asked for: a fork has them already."""
 
 
 def _run(request: dict[str, Any], rank: int) -> int:
@@ -30,7 +36,7 @@ def _run(request: dict[str, Any], rank: int) -> int:
     os.environ.update(request["environment"])
     store, given = request["store"], request["given"]
     if request["job"]:
-        return int(getattr(training_jobs, request["job"])(Path(store), **given) or 0)
+        return int(resolve_name(request["job"])(Path(store), **given) or 0)
     return exit_code(partial(toy_run.make, Store(store), Path(request["scratch"]), request["placement"], **given))
 
 
@@ -82,7 +88,7 @@ class Forks:
             processes: How many train together.
             placement: Fields of `Placement`.
             environment: Variables of the processes.
-            job: A function of `training_jobs` to call in place of the training.
+            job: A function to call in place of the training, as `module:name` of a module that is imported here.
             given: Fields of `toy_run.Parameters`, or what the job is handed.
         """
         assert self._process.stdin and self._process.stdout

@@ -20,7 +20,7 @@ WORDS = {
 )
 def test_a_save_that_fails_on_one_process_ends_all_alike(forks: Forks, tmp_path: Path, how: str, code: int) -> None:
     before = len(forks.log.read_text()) if forks.log.exists() else 0
-    assert forks.run(tmp_path, 2, job="failing_save", how=how) == [code, code], forks.said()
+    assert forks.run(tmp_path, 2, job="training_jobs:failing_save", how=how) == [code, code], forks.said()
     said = forks.log.read_text()[before:]
     endings = [line for line in said.splitlines() if line.startswith(("refused: ", "later: "))]
     assert len(endings) == 2 and any(line.startswith(WORDS[how]) for line in endings)

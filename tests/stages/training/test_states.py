@@ -172,11 +172,13 @@ def test_a_clock_that_jumps_changes_nothing(
 def test_pieces_of_two_processes_fit_one_and_two_in_either_cut(
     forks: Forks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sharded: bool
 ) -> None:
-    assert forks.run(tmp_path, 2, job="step_and_save", sharded=sharded) == [0, 0], forks.said()
+    assert forks.run(tmp_path, 2, job="training_jobs:step_and_save", sharded=sharded) == [0, 0], forks.said()
     written = toy_run.state_keys(Store(str(tmp_path / "store")), ".safetensors")
     assert len(written) == 2, "both processes wrote their share"
     restore_and_compare(tmp_path, sharded=False)
-    assert forks.run(tmp_path, 2, job="restore_and_compare", sharded=not sharded) == [0, 0], forks.said()
+    assert forks.run(tmp_path, 2, job="training_jobs:restore_and_compare", sharded=not sharded) == [0, 0], (
+        forks.said()
+    )
     monkeypatch.setattr(state_reader, "_copy", lambda *_: None)
     with pytest.raises(AssertionError):
         restore_and_compare(tmp_path, sharded=False)
