@@ -48,7 +48,6 @@ def run_gang(
         Exception: What a worker itself raised the last time that it was allowed to fail.
         WorkerGroupError: Workers died that often, and none could say why.
     """
-    from ray.exceptions import RayError
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
     from ray.train.v2.api.exceptions import WorkerGroupError
@@ -76,9 +75,19 @@ def run_gang(
         try:
             trainer.fit()
         except WorkerGroupError as error:
-            # A refusal, a lost peer or an outage means the same from a worker as from this process.
-            own = [failure for failure in error.worker_failures.values() if not isinstance(failure, RayError)]
-            raise own[0] if own else error from error
+            raise own_failure(error) from error
+
+
+def own_failure(error: Any) -> Exception:
+    """Return what a worker itself raised, for it means the same as from this process; else the group's error.
+
+    A worker that was killed cannot say why, and Ray says it in its place; the others then often raise
+    that they lost it.
+    """
+    from ray.exceptions import RayError
+
+    failures: dict[int, Exception] = error.worker_failures
+    return next((failures[rank] for rank in sorted(failures) if not isinstance(failures[rank], RayError)), error)
 
 
 @contextmanager

@@ -14,6 +14,8 @@ from infra.storage import Store
 from stages.manifest import load
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.faults]
+GONE_ON_FROM = (3, 6)
+"""Steps with a state before the fault; the second may still have been on its way into the store."""
 SCRIPT = Path(__file__).with_name("ray_gang.py")
 
 
@@ -40,7 +42,8 @@ def test_a_killed_worker_is_replaced_and_the_run_ends_as_if_nothing_had_happened
     found = under_ray("killed_worker", tmp_path)
     assert found == {name: data for name, data in untouched[2].items() if not name.startswith("losses-")}
     numbers = [step for step, _ in steps_of(tmp_path, 1)]
-    assert numbers == [*range(7), *range(6, toy_run.STEPS)], "it went on from the state at step 6"
+    assert numbers[:7] == list(range(7)) and numbers[7] in GONE_ON_FROM
+    assert numbers[7:] == list(range(numbers[7], toy_run.STEPS))
     losses = (tmp_path / "losses-1.txt").read_bytes().splitlines()
     assert losses[-5:] == untouched[2]["losses-1"].splitlines()[-5:]
 
@@ -58,4 +61,6 @@ def test_a_run_that_lost_a_machine_goes_on_with_one_worker(forks: Forks, tmp_pat
     )
     assert mine == pytest.approx(theirs, rel=1e-5) and len(mine) == toy_run.STEPS
     widths = {step: len(rows) for step, rows in steps_of(lost, 0)}
-    assert widths == {step: 4 if step < 6 else 8 for step in range(toy_run.STEPS)}
+    alone = [step for step, width in widths.items() if width == 8]
+    assert alone[0] in GONE_ON_FROM and alone == list(range(alone[0], toy_run.STEPS))
+    assert {widths[step] for step in range(alone[0])} == {4}
