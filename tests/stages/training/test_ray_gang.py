@@ -23,8 +23,9 @@ def under_ray(what: str, root: Path) -> dict[str, bytes]:
     """Train with a fault, and return the files of the checkpoint."""
     paths = os.pathsep.join(path for path in sys.path if path)
     environment = {**os.environ, "PYTHONPATH": paths, "INTERNVL_HOME": str(root), "RAY_AUTH_MODE": "disabled"}
+    environment["RAY_raylet_start_wait_time_s"] = "180"
     done = subprocess.run(
-        [sys.executable, str(SCRIPT), what, str(root)], env=environment, capture_output=True, text=True, timeout=280
+        [sys.executable, str(SCRIPT), what, str(root)], env=environment, capture_output=True, text=True, timeout=1500
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     store = Store(str(root))
