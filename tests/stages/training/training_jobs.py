@@ -107,7 +107,8 @@ def small_disk(root: Path, on_failed_save: str) -> None:
     toy_run.Batches.__call__ = filled  # type: ignore[method-assign]
     placement = {"checkpoint_steps": 3, "on_failed_save": on_failed_save}
     try:
-        toy_run.make(store, root, placement, stop_at=8)
+        # After the third save is asked for, which waits for the second: by then its failure is known.
+        toy_run.make(store, root, placement, stop_at=10)
     except ManifestError as error:
         told["refused"] = str(error)
     except SystemExit as end:
