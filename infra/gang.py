@@ -42,9 +42,15 @@ def run_gang(
     name: str,
     waiting: Callable[[str], None] | None,
 ) -> None:
-    """Run `loop(config)` on a gang; blocks until it has ended."""
+    """Run `loop(config)` on a gang; blocks until it has ended.
+
+    Raises:
+        Exception: What a worker itself raised the last time that it was allowed to fail.
+        WorkerGroupError: Workers died that often, and none could say why.
+    """
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.v2.api.exceptions import WorkerGroupError
 
     resource, amount = size.resource
     trainer = TorchTrainer(
@@ -66,7 +72,22 @@ def run_gang(
         ),
     )
     with _told_while_waiting(ray, size, waiting):
-        trainer.fit()
+        try:
+            trainer.fit()
+        except WorkerGroupError as error:
+            raise own_failure(error) from error
+
+
+def own_failure(error: Any) -> Exception:
+    """Return what a worker itself raised, for it means the same as from this process; else the group's error.
+
+    A worker that was killed cannot say why, and Ray says it in its place; the others then often raise
+    that they lost it.
+    """
+    from ray.exceptions import RayError
+
+    failures: dict[int, Exception] = error.worker_failures
+    return next((failures[rank] for rank in sorted(failures) if not isinstance(failures[rank], RayError)), error)
 
 
 @contextmanager

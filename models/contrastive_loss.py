@@ -14,7 +14,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from models.losses import exact, processes, stacked
+from models.layers import wide
+from models.losses import processes, stacked
 from models.pair_blocks import Block, Contrast, Pairing, Walk, meters, pulled
 
 
@@ -63,7 +64,8 @@ class _InfoNCE(torch.autograd.Function):
         context: Any, image_features: Tensor, text_features: Tensor, scale: Tensor, pairing: Pairing, smoothing: float
     ) -> tuple[Tensor, Tensor, Tensor]:
         texts = stacked(text_features)
-        images, factor = image_features.to(exact(image_features.dtype)), scale.to(exact(image_features.dtype))
+        images = wide(image_features)
+        factor = scale.to(images.dtype)
         rows, columns, walk = _Sums(pairing.rows, images), _Sums(pairing.texts, images), Walk(pairing, images)
         for block in pairing.blocks():
             logits = block.logits(images, texts, factor)

@@ -92,7 +92,7 @@ class Linear(nn.Linear):
 
 
 def wide(tensor: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """Return numbers in single precision, or in double where they are."""
+    """Return numbers in single precision, or in double where they are: a logit leaves bfloat16 few digits."""
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 

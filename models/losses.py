@@ -11,8 +11,10 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Int, Real, Shaped
 from torch import Tensor
+
+from models.layers import wide
 
 IGNORE = -100
 
@@ -83,17 +85,12 @@ def same_rows(rows: int, device: torch.device) -> None:
         )
 
 
-def exact(dtype: torch.dtype) -> torch.dtype:
-    """Return single precision or better: a hundred times a cosine leaves bfloat16 few digits."""
-    return torch.promote_types(dtype, torch.float32)
-
-
-def shared(total: Float[Tensor, ""], units: Int[Tensor, ""], given: Float[Tensor, ""] | None) -> Float[Tensor, ""]:
+def shared(total: Float[Tensor, ""], units: Real[Tensor, ""], given: Float[Tensor, ""] | None) -> Float[Tensor, ""]:
     """Return this process's share of a global mean: 0 where the whole step has no unit.
 
     Args:
         total: Sum over this process's units.
-        units: How many they are.
+        units: How many they are, or their weights together.
         given: Units of the step divided by the number of processes; asked of the processes when left out.
     """
     if given is None:
@@ -115,7 +112,7 @@ def matching_loss(
         labels: Shape (rows,).
         total: Judged rows of the step divided by the number of processes; counted here when left out.
     """
-    wrong = F.cross_entropy(logits.to(exact(logits.dtype)), labels, ignore_index=IGNORE, reduction="sum")
+    wrong = F.cross_entropy(wide(logits), labels, ignore_index=IGNORE, reduction="sum")
     return shared(wrong, (labels != IGNORE).sum(), total)
 
 
@@ -141,7 +138,7 @@ def caption_losses(
     """Return each row's sum of next-token losses; see `caption_loss`."""
     wanted = labels[:, 1:]
     words = logits[:, :-1].flatten(0, 1)
-    wrong = F.cross_entropy(words.to(exact(words.dtype)), wanted.flatten(), ignore_index=IGNORE, reduction="none")
+    wrong = F.cross_entropy(wide(words), wanted.flatten(), ignore_index=IGNORE, reduction="none")
     return wrong.view(wanted.shape).sum(dim=1)
 
 

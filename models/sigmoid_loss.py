@@ -8,7 +8,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from models.losses import exact, stacked
+from models.layers import wide
+from models.losses import stacked
 from models.pair_blocks import Block, Contrast, Pairing, Walk, meters, pulled
 
 LOGIT_BIAS = -10.0
@@ -23,7 +24,8 @@ class _Sigmoid(torch.autograd.Function):
         context: Any, image_features: Tensor, text_features: Tensor, scale: Tensor, bias: Tensor, pairing: Pairing
     ) -> tuple[Tensor, Tensor, Tensor]:
         texts = stacked(text_features)
-        images, factor = image_features.to(exact(image_features.dtype)), scale.to(exact(image_features.dtype))
+        images = wide(image_features)
+        factor = scale.to(images.dtype)
         losses, walk = images.new_zeros(pairing.rows), Walk(pairing, images)
         for block in pairing.blocks():
             logits = block.logits(images, texts, factor, bias.to(images.dtype))

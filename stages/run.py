@@ -4,24 +4,19 @@ import argparse
 import logging
 import os
 import sys
+from collections.abc import Callable
 
 from infra.cluster import Cluster, InlineCluster, RayCluster
 from infra.settings import settings
 from infra.storage import StorageError, Store, StoreUnavailable
-from stages.manifest import ManifestError
+from stages.manifest import Manifest, ManifestError
 from stages.materialize import Drift, StageSpec, materialize
 from stages.training.presence import LostPeer
 from stages.training.stopping import Stopped
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one stage.
-
-    Returns:
-        0 when its artifact stands, 2 when it was refused with a reason, 75 (EX_TEMPFAIL) when the
-        store or a process of a training did not answer, or a training was asked to stop and has saved: the
-        same command goes on later.
-    """
+    """Run one stage; see `exit_code`."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("spec", help="key of a stage spec in the store")
     parser.add_argument("--store", default=settings().store_root)
@@ -29,13 +24,28 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--inline", action="store_true", help="run in this process, without Ray")
     given = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s", stream=sys.stdout)
-    cluster: Cluster = InlineCluster() if given.inline else RayCluster()
-    try:
+
+    def make() -> Manifest:
+        cluster: Cluster = InlineCluster() if given.inline else RayCluster()
         store = Store(given.store)
         spec = StageSpec.model_validate_json(store.read(given.spec))
-        manifest = materialize(spec, store, cluster, force=given.force)
-    except (StoreUnavailable, LostPeer, Stopped) as outage:
-        print(f"later: {outage}", flush=True)
+        return materialize(spec, store, cluster, force=given.force)
+
+    return exit_code(make)
+
+
+def exit_code(make: Callable[[], Manifest]) -> int:
+    """Make an artifact, and print how that ended.
+
+    Returns:
+        0 when it stands, 2 when it was refused with a reason, 75 (EX_TEMPFAIL) when the store or a
+        process of a training did not answer, or a training was asked to stop and has saved: the
+        same command goes on later. Any other error is a fault of the code, and raised.
+    """
+    try:
+        manifest = make()
+    except (StoreUnavailable, LostPeer, Stopped) as later:
+        print(f"later: {later}", flush=True)
         return os.EX_TEMPFAIL
     except (Drift, ManifestError, StorageError) as refusal:
         print(f"refused: {refusal}", flush=True)

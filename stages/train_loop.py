@@ -75,7 +75,9 @@ def train(build: Callable[[Any, Workspace], Task], parameters: Any, output: Outp
             raise ManifestError(output.store.read(job.refusal).decode())
         part = output.done(FINAL, digest)
         if part is None:
-            raise ManifestError(f"training of {output.ref} ended without a checkpoint; read the job's log")
+            raise ManifestError(
+                f"a process that trains {output.ref} refused, and the store did not take why; its log has it"
+            )
     if first:
         output.store.remove(job.state)
     totals = {**part.facts["metrics"], "markdown": curve_table(part.facts)}
@@ -109,13 +111,12 @@ def _work(config: dict[str, Any]) -> None:
         gang = Gang(job)
         _loop(gang, here)
     except ManifestError as error:
-        # A refusal is final: trying again, as after a lost machine, would say the same.
         try:
-            job.output.store.write(job.refusal, str(error).encode())
+            job.refuse(error)
         except StorageError as full:
             raise error from full
     except Refused:
-        pass
+        pass  # `train` reads why
     except RuntimeError as error:
         lost = gang.lost(error) if gang is not None else None
         if lost is None:

@@ -1,6 +1,7 @@
 """The processes that train together: plain, under `torchrun`, or as workers of Ray Train."""
 
 import hashlib
+import logging
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from itertools import count
@@ -12,9 +13,12 @@ from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGr
 from torch import Tensor
 from torch.distributed import distributed_c10d
 
+from infra.storage import StorageError, StoreUnavailable
 from stages.manifest import ManifestError
 from stages.training.job import Job
 from stages.training.presence import LostPeer, Presence
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 PATIENCE = 12
@@ -23,7 +27,7 @@ _numbers = count()
 
 
 class Refused(Exception):
-    """A process of the gang refused, and has written why."""
+    """A process of the gang refused; why is in the store, where the store took it."""
 
 
 class Gang:
@@ -72,7 +76,7 @@ class Gang:
         torch.manual_seed(int.from_bytes(hashlib.sha256(path.encode()).digest()[:7]))
 
     def together(self, work: Callable[[], T], *, patient: bool = False) -> T:
-        """Do a work that may refuse; where one process refuses all stop, instead of waiting for it forever.
+        """Do a work that may fail for a reason; where it does on one process all stop, none waits for it forever.
 
         Args:
             work: Done by each process.
@@ -80,25 +84,42 @@ class Gang:
 
         Raises:
             Refused: This process or another refuses; why is in the store by then.
+            ManifestError: This process refuses, and the store did not take why.
+            StoreUnavailable: The store did not answer this process or another.
             LostPeer: Another process did not come to its end.
         """
-        refused = 0.0
+        own: ManifestError | StoreUnavailable | None = None
+        refusal = outage = 0.0
         try:
             done = work()
         except ManifestError as error:
-            self.refuse(error)
-            refused = 1.0
+            refusal, own = 1.0, None if self._written(error) else error
+        except StoreUnavailable as error:
+            outage, own = 1.0, error
         if self._presence is not None:
             if patient:
                 self._presence.wait_for_all(PATIENCE * self._seconds)
-            refused = float(self.accelerator.reduce(torch.tensor(refused, device=self.device), "sum"))
-        if refused:
+            found = self.accelerator.reduce(torch.tensor([refusal, outage], device=self.device), "sum")
+            refusal, outage = found.tolist()
+        if own is not None:
+            raise own
+        if refusal:
             raise Refused
+        if outage:
+            raise StoreUnavailable(
+                f"the store did not answer another process of {self.job.output.ref}; its log has the error. "
+                "The same command goes on later"
+            )
         return done
 
-    def refuse(self, error: ManifestError) -> None:
-        """Write why this run cannot go on; a refusal is final, trying again would say the same."""
-        self.job.output.store.write(self.job.refusal, str(error).encode())
+    def _written(self, refusal: ManifestError) -> bool:
+        """Return whether the store took this process's refusal; where it did not, the process must say it itself."""
+        try:
+            self.job.refuse(refusal)
+        except StorageError:
+            log.exception("the store does not take why %s is refused: %s", self.job.output.ref, refusal)
+            return False
+        return True
 
     def lost(self, error: RuntimeError) -> LostPeer | None:
         """Return who is missing where this error is that of a collective, None where it is another."""

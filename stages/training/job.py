@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from stages.manifest import Manifest
+from stages.manifest import Manifest, ManifestError
 from stages.training.schedule import Schedule
 from stages.training.task import Task
 from stages.workspace import Output, Placement, Workspace
@@ -36,3 +36,11 @@ class Job:
     def refusal(self) -> str:
         """Return the key under which a worker says why it will not train."""
         return f"{self.state}/refusal.txt"
+
+    def refuse(self, error: ManifestError) -> None:
+        """Write why this run cannot go on; a refusal is final, trying again would say the same.
+
+        Raises:
+            StorageError: The store does not take it.
+        """
+        self.output.store.write(self.refusal, str(error).encode())

@@ -1,7 +1,9 @@
 """What a stopped run goes on from: saved at a step's boundary, whole or unknown, restored under any placement."""
 
 import logging
+from collections.abc import Sequence
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ from torch import Tensor
 
 from infra.storage import StoreUnavailable
 from stages.manifest import ManifestError
-from stages.training.gang import Gang, Refused
+from stages.training.gang import Gang
 from stages.training.order import Order
 from stages.training.pieces import own_pieces
 from stages.training.placing import Placed
@@ -87,8 +89,8 @@ class States:
             extras: JSON that other parts of the loop want back from `restore`.
 
         Raises:
-            ManifestError: The save before it failed and the placement says `stop`; or the metric that
-                picks the best state is not measured.
+            ManifestError: The metric that picks the best state is not measured.
+            Refused: The save before it failed and the placement says `stop`; see `heed`.
         """
         self.settle()
         metric = self._gang.job.placement.best_metric
@@ -127,9 +129,9 @@ class States:
         """Act on what all processes said, and take it out of `values`.
 
         Raises:
-            ManifestError: This process's save failed and the placement says `stop`.
+            Refused: A process's save failed and the placement says `stop`; why is in the store.
+            ManifestError: So did this one's, and the store did not take why.
             StoreUnavailable: It failed because the store did not answer, and the placement says `stop`.
-            Refused: Another process's save failed and the placement says `stop`.
         """
         self.stopping = values.pop(STOP) > 0 or self.stopping
         written = round(values.pop(WRITTEN) * self._gang.processes) == self._gang.processes
@@ -189,10 +191,15 @@ class States:
         self.note = f"; state at {step} NOT saved: {why}"
         if self._gang.job.placement.on_failed_save == "go_on":
             return
+        self._gang.together(partial(self._refuse, errors, step))
+
+    def _refuse(self, errors: Sequence[BaseException], step: str) -> None:
+        """Say why this process's save failed, where it did."""
         if not errors:
-            raise Refused
+            return
         if isinstance(errors[0], StoreUnavailable):
             raise errors[0]
+        ref, why = self._gang.job.output.ref, "; ".join(map(str, errors))
         raise ManifestError(
             f"the state of {ref} at {step} was not saved: {why}; the one before it stands. Put that right and run "
             "the same command again, or train on without states (placement on_failed_save: go_on)"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from infra.cluster import InlineCluster, RayCluster
-from infra.gang import GangSize, _placed, waiting_for
+from infra.gang import GangSize, _placed, own_failure, waiting_for
 
 PAIR = GangSize(workers=2)
 
@@ -60,3 +60,13 @@ def test_without_ray_the_loop_is_this_process() -> None:
     seen: list[dict[str, Any]] = []
     InlineCluster().train(seen.append, {"a": 1}, size=PAIR, name="inline")
     assert seen == [{"a": 1}]
+
+
+def test_what_a_worker_says_itself_counts_more_than_what_ray_says_of_a_dead_one() -> None:
+    from ray.exceptions import RayActorError
+    from ray.train.v2.api.exceptions import WorkerGroupError
+
+    lost, refused = RuntimeError("process 0 of 3 does not answer"), ValueError("no such column")
+    assert own_failure(WorkerGroupError("", {2: refused, 0: RayActorError(), 1: lost})) is lost
+    silent = WorkerGroupError("", {0: RayActorError()})
+    assert own_failure(silent) is silent

@@ -8,18 +8,25 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
+import lost_runs
+import placed_runs
 import toy_run
 import training_jobs
 from installation import free_port
 
 from infra.storage import Store
-from stages.training.stopping import Stopped
+from stages.run import exit_code
+
+IMPORTED = (lost_runs, placed_runs, toy_run, training_jobs)
+"""Modules whose functions may be asked for: a fork has them already."""
 
 
-def _run(request: dict[str, Any], rank: int) -> None:
+def _run(request: dict[str, Any], rank: int) -> int:
     log = os.open(request["log"], os.O_CREAT | os.O_WRONLY | os.O_APPEND)
     os.dup2(log, 1)
     os.dup2(log, 2)
@@ -27,22 +34,17 @@ def _run(request: dict[str, Any], rank: int) -> None:
         os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(request["processes"])}
         os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(request["port"])}
     os.environ.update(request["environment"])
+    store, given = request["store"], request["given"]
     if request["job"]:
-        getattr(training_jobs, request["job"])(Path(request["store"]), **request["given"])
-        return
-    try:
-        toy_run.make(Store(request["store"]), Path(request["scratch"]), request["placement"], **request["given"])
-    except Stopped as stopped:
-        print(stopped, flush=True)
-        os._exit(os.EX_TEMPFAIL)
+        return int(resolve_name(request["job"])(Path(store), **given) or 0)
+    return exit_code(partial(toy_run.make, Store(store), Path(request["scratch"]), request["placement"], **given))
 
 
 def _forked(request: dict[str, Any], rank: int) -> int:
     if child := os.fork():
         return child
     try:
-        _run(request, rank)
-        os._exit(0)
+        os._exit(_run(request, rank))
     except BaseException:
         import traceback
 
@@ -79,14 +81,14 @@ class Forks:
         job: str = "",
         **given: Any,
     ) -> list[int]:
-        """Run on so many processes; return exit codes, negative for a signal, 75 where it was asked to stop.
+        """Run on so many processes; return exit codes, as `stages.run` gives them, negative for a signal.
 
         Args:
             store: Root of the store.
             processes: How many train together.
             placement: Fields of `Placement`.
             environment: Variables of the processes.
-            job: A function of `training_jobs` to call in place of the training.
+            job: A function to call in place of the training, as `module:name` of a module that is imported here.
             given: Fields of `toy_run.Parameters`, or what the job is handed.
         """
         assert self._process.stdin and self._process.stdout

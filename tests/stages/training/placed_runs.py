@@ -1,15 +1,12 @@
 """Three steps of small objectives under any placement, in this process or in several."""
 
 import os
-import subprocess
-import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from installation import free_port
 from pydantic import BaseModel, ConfigDict
 from safetensors.torch import save
 from torch import Tensor, nn
@@ -38,7 +35,6 @@ from stages.training.sharding import full_state
 from stages.training.task import Finished, parameter_groups
 from stages.workspace import Output, Placement, Sharding, Workspace
 
-ROOT = Path(__file__).parents[3]
 SAMPLES, WIDTH = 40, 6
 SMALL = InternVLConfig(
     vision=VisionConfig(
@@ -244,33 +240,6 @@ def three_steps(job: Job) -> dict[str, Any]:
 
 def local_size(parameter: Tensor) -> int:
     return int(parameter.to_local().numel() if hasattr(parameter, "to_local") else parameter.numel())
-
-
-def spawn(code: str, arguments: Iterable[object], processes: int = 2) -> list["subprocess.Popen[str]"]:
-    """Start processes that find each other; `code` may import this file."""
-    port, running = str(free_port()), []
-    for rank in range(processes):
-        env = {**os.environ, "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes)}
-        env |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
-        folders = [Path(__file__).parent, ROOT / "tests" / "stages", ROOT / "tests", ROOT]
-        env["PYTHONPATH"] = os.pathsep.join(map(str, folders))
-        command = [sys.executable, "-c", code, *map(str, arguments)]
-        running.append(subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True))
-    return running
-
-
-def finished(running: list["subprocess.Popen[str]"]) -> None:
-    """Wait for spawned processes.
-
-    Raises:
-        AssertionError: One ended with an error.
-    """
-    try:
-        errors = [process.communicate(timeout=900)[1] for process in running]
-    finally:
-        for process in running:
-            process.kill()
-    assert [process.returncode for process in running] == [0] * len(running), "\n".join(errors)[-4000:]
 
 
 class Case(NamedTuple):

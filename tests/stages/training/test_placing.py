@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 import torch
-from placed_runs import CASES, OBJECTIVES, TRICKY, Case, Plain, all_cases, finished, job_of, spawn
+from forked_runs import Forks
+from placed_runs import CASES, OBJECTIVES, TRICKY, Case, Plain, job_of
 from safetensors.torch import load_file
 
 from infra.storage import Store
@@ -13,16 +14,15 @@ from stages.checkpoints import fetch
 from stages.manifest import ManifestError, load
 from stages.workspace import Placement
 
-ALL = f"import sys; from pathlib import Path; import placed_runs as p; p.{all_cases.__name__}(Path(sys.argv[1]))"
 NO_GRADIENT = ("norm1_k.bias", "cross_attn.k_bias")
 """Added to every key, a bias changes no attention: its gradient is rounding, which Adam makes a step of full size."""
 
 
 @pytest.fixture(scope="module")
-def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def together(forks: Forks, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Run all cases on two processes, once."""
     folder = tmp_path_factory.mktemp("two")
-    finished(spawn(ALL, [folder]))
+    assert forks.run(folder, 2, job="placed_runs:all_cases") == [0, 0], forks.said()
     return folder
 
 

@@ -3,69 +3,20 @@
 import json
 import os
 import signal
-import sys
-import time
-from collections.abc import Sequence
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
-from installation import wait_for
-from placed_runs import Drawn, Parameters, build, job_of, spawn
+from forked_runs import Forks
+from lost_runs import attempt
+from placed_runs import build, job_of
 
-from infra.cluster import InlineCluster
 from infra.storage import Store
 from stages.checkpoints import fetch
 from stages.manifest import load
-from stages.train_loop import train
 from stages.training.gang import Gang
 from stages.training.presence import LostPeer, Presence
-from stages.workspace import Placement, Workspace
-
-SECONDS = 5.0
-LOSE = """
-import sys
-from test_presence import attempt
-sys.exit(attempt(*sys.argv[1:]))
-"""
-
-
-def fault_of(rank: str, how: str, step: int) -> None:
-    if step == 2 and os.environ.get("RANK") == rank:
-        if how == "killed":
-            os.kill(os.getpid(), signal.SIGKILL)
-        time.sleep(60)
-
-
-def build_faulty(rank: str, how: str, parameters: Parameters, here: Workspace) -> Drawn:
-    task = Drawn(parameters)
-    made = task.batches
-
-    def batches(rows: Sequence[int], step: int) -> dict[str, Any]:
-        fault_of(rank, how, step)
-        return made(rows, step)
-
-    task.batches = batches  # type: ignore[method-assign]
-    return task
-
-
-def attempt(folder: str, scratch: str, rank: str = "", how: str = "") -> int:
-    """Train; a run that lost a process says so and asks to be started again."""
-    placement = Placement(checkpoint_steps=1, collective_timeout_seconds=SECONDS)
-    job = job_of(Path(folder), "plain", placement)
-    if how:
-        # Starting takes longer on a busy machine than a step may take here.
-        (Path(folder) / os.environ["RANK"]).touch()
-        wait_for("both processes", lambda: (Path(folder) / "0").exists() and (Path(folder) / "1").exists())
-    here = Workspace(job.output.store, InlineCluster(), Path(scratch), placement=placement)
-    try:
-        train(partial(build_faulty, rank, how) if how else build, job.parameters, job.output, here)
-    except LostPeer as lost:
-        print(lost, file=sys.stderr, flush=True)
-        return os.EX_TEMPFAIL
-    return 0
+from stages.workspace import Placement
 
 
 def history_of(folder: Path, scratch: Path) -> list[dict[str, float]]:
@@ -75,18 +26,16 @@ def history_of(folder: Path, scratch: Path) -> list[dict[str, float]]:
 
 
 @pytest.mark.parametrize(("rank", "how"), [(1, "sleeps"), (0, "killed")])
-def test_the_others_name_who_is_missing_and_the_run_goes_on(tmp_path: Path, rank: int, how: str) -> None:
+def test_the_others_name_who_is_missing_and_the_run_goes_on(
+    forks: Forks, tmp_path: Path, rank: int, how: str
+) -> None:
     (tmp_path / "store").mkdir()
-    running = spawn(LOSE, [tmp_path / "store", tmp_path / "scratch", rank, how])
-    survivor = running[1 - rank]
-    said = survivor.communicate(timeout=120)[1]
-    assert survivor.returncode == os.EX_TEMPFAIL, said[-2000:]
-    assert f"process {rank} of 2 does not answer" in said
-    assert "in or after step 2" in said or "in or after step 3" in said
-    running[rank].kill()
-    running[rank].communicate()
+    codes = forks.run(tmp_path / "store", 2, job="lost_runs:lose", rank=rank, how=how)
+    assert codes[1 - rank] == os.EX_TEMPFAIL and codes[rank] == -signal.SIGKILL, forks.said()
+    assert f"later: process {rank} of 2 does not answer" in forks.said()
+    assert "in or after step 2" in forks.said() or "in or after step 3" in forks.said()
     for folder in ("store", "whole"):
-        assert attempt(str(tmp_path / folder), str(tmp_path / "scratch")) == 0
+        attempt(tmp_path / folder, build)
     whole = history_of(tmp_path / "whole", tmp_path / "files")
     resumed = history_of(tmp_path / "store", tmp_path / "resumed")
     assert [row["step"] for row in resumed] == [1, 2, 3]

@@ -18,6 +18,7 @@ from infra.storage import Store
 from stages.batches import rows_of
 from stages.manifest import ManifestError, load
 from stages.training import pieces, restoring, state_reader
+from stages.training.gang import Refused
 from stages.training.pieces import Box
 from stages.training.schedule import Schedule
 from stages.training.state_files import find_states
@@ -171,11 +172,13 @@ def test_a_clock_that_jumps_changes_nothing(
 def test_pieces_of_two_processes_fit_one_and_two_in_either_cut(
     forks: Forks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sharded: bool
 ) -> None:
-    assert forks.run(tmp_path, 2, job="step_and_save", sharded=sharded) == [0, 0], forks.said()
+    assert forks.run(tmp_path, 2, job="training_jobs:step_and_save", sharded=sharded) == [0, 0], forks.said()
     written = toy_run.state_keys(Store(str(tmp_path / "store")), ".safetensors")
     assert len(written) == 2, "both processes wrote their share"
     restore_and_compare(tmp_path, sharded=False)
-    assert forks.run(tmp_path, 2, job="restore_and_compare", sharded=not sharded) == [0, 0], forks.said()
+    assert forks.run(tmp_path, 2, job="training_jobs:restore_and_compare", sharded=not sharded) == [0, 0], (
+        forks.said()
+    )
     monkeypatch.setattr(state_reader, "_copy", lambda *_: None)
     with pytest.raises(AssertionError):
         restore_and_compare(tmp_path, sharded=False)
@@ -234,8 +237,10 @@ def test_a_work_that_fails_between_two_questions_is_not_taken_for_done(
     assert (values[WRITTEN], values[FAILED]) == (0.0, 0.0)
     found.heed(values)
     assert gang.mean(found.signals())[FAILED] == 1.0, "and it is told with the next step"
-    with pytest.raises(ManifestError, match="was not saved: full"):
+    with pytest.raises(Refused):
         found.settle()
+    (refusal,) = toy_run.state_keys(store, "refusal.txt")
+    assert b"was not saved: full" in store.read(refusal)
     found.close()
 
 

@@ -139,7 +139,7 @@ def test_a_damaged_state_goes_once_good_ones_stand_again(store: Store, tmp_path:
 def test_a_full_disk_stops_or_not_as_told_and_the_state_before_stands(
     forks: Forks, tmp_path: Path, policy: str
 ) -> None:
-    (code,) = forks.run(tmp_path, job="small_disk", on_failed_save=policy)
+    (code,) = forks.run(tmp_path, job="training_jobs:small_disk", on_failed_save=policy)
     if code == 77:
         pytest.skip("this machine lets nobody mount a small disk; the next test fails a store instead")
     assert code == 0, forks.said()

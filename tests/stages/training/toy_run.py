@@ -3,7 +3,7 @@
 import os
 import random
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from infra.cluster import InlineCluster
+from infra.cluster import Cluster, InlineCluster
 from infra.storage import Store
 from models.objective import totals_of
 from stages.batches import generator_of
@@ -144,11 +144,18 @@ def output_of(store: Store) -> Output:
     return Output(store, REF, "contrastive", {"schedule": "small"})
 
 
-def make(store: Store, scratch: Path, placement: dict[str, Any] | None = None, **given: Any) -> Manifest:
+def make(
+    store: Store,
+    scratch: Path,
+    placement: dict[str, Any] | None = None,
+    cluster: Cluster | None = None,
+    how: Callable[[Parameters, Workspace], Toy] = build,
+    **given: Any,
+) -> Manifest:
     """Train to the end, or until what `given` says happens."""
     placed = Placement(**{"checkpoint_steps": 3, **(placement or {})})
-    here = Workspace(store, InlineCluster(), scratch, placement=placed)
-    return train(build, Parameters(**given), output_of(store), here)
+    here = Workspace(store, cluster or InlineCluster(), scratch, placement=placed)
+    return train(how, Parameters(**given), output_of(store), here)
 
 
 def result(store: Store, manifest: Manifest, folder: Path) -> dict[str, bytes]:

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,11 @@ import toy_run
 from safetensors.torch import load_file, save_file
 from torch.distributed.tensor import DTensor
 
-from infra.storage import Store
+from infra.storage import StorageError, Store, StoreUnavailable
 from stages.batches import share_of
 from stages.manifest import ManifestError, digest_of
+from stages.run import exit_code
+from stages.training import state_writer
 from stages.training.gang import Gang
 from stages.training.job import Job
 from stages.training.order import Order, Source
@@ -104,7 +107,8 @@ def small_disk(root: Path, on_failed_save: str) -> None:
     toy_run.Batches.__call__ = filled  # type: ignore[method-assign]
     placement = {"checkpoint_steps": 3, "on_failed_save": on_failed_save}
     try:
-        toy_run.make(store, root, placement, stop_at=8)
+        # After the third save is asked for, which waits for the second: by then its failure is known.
+        toy_run.make(store, root, placement, stop_at=10)
     except ManifestError as error:
         told["refused"] = str(error)
     except SystemExit as end:
@@ -114,3 +118,23 @@ def small_disk(root: Path, on_failed_save: str) -> None:
     toy_run.Batches.__call__ = real  # type: ignore[method-assign]
     told["steps"] = toy_run.make(store, root, placement).totals["steps"]
     (root / f"told-{on_failed_save}.json").write_text(json.dumps(told))
+
+
+def failing_save(root: Path, how: str) -> int:
+    """Train two processes of which the second cannot save; return its exit code."""
+    real = Store.write
+
+    def refuse_words(self: Store, key: str, data: Any) -> None:
+        if key.endswith("refusal.txt"):
+            raise StorageError("the disk is full")
+        real(self, key, data)
+
+    def fail(tensors: Any, path: Path) -> None:
+        raise StoreUnavailable("no answer") if how == "outage" else OSError(28, "No space left")
+
+    if toy_run.rank() == 1:
+        state_writer.save_file = fail
+        if how == "nothing can be written":
+            Store.write = refuse_words  # type: ignore[method-assign]
+    print(f"rank {toy_run.rank()}", flush=True)
+    return exit_code(partial(toy_run.make, Store(str(root)), root))
