@@ -107,9 +107,12 @@ def ref_of(stage: str, version: str) -> Ref:
     return Ref(name=f"checkpoints/{stage}", version=version)
 
 
-def workspace_of(store: Store, stage: str, folder: Path, **placement: Any) -> Workspace:
-    """Return a stage's inputs and placement."""
-    inputs = {name: load(store, Ref(name=name, version="t")) for name in STAGES[stage].inputs}
+def workspace_of(
+    store: Store, stage: str, folder: Path, versions: Mapping[str, str] | None = None, **placement: Any
+) -> Workspace:
+    """Return a stage's inputs, by default those of `make_world`, and its placement."""
+    named = {name: (versions or {}).get(name, "t") for name in STAGES[stage].inputs}
+    inputs = {name: load(store, Ref(name=name, version=version)) for name, version in named.items()}
     return Workspace(store, InlineCluster(), folder, inputs, Placement(**{"checkpoint_steps": 3, **placement}))
 
 
@@ -121,6 +124,7 @@ def train_stage(
     placed: dict[str, Any],
     killed: dict[str, int] | None = None,
     mutation: str = "",
+    versions: dict[str, str] | None = None,
 ) -> None:
     """Run a stage on the store in a world's folder, writing each step's own loss in hexadecimal.
 
@@ -132,13 +136,15 @@ def train_stage(
         placed: Fields of the placement.
         killed: `step`, and the `rank` of the process that dies in it, after its first backward pass.
         mutation: A mistake of `curve_mutations` that the run makes.
+        versions: Of inputs that another run made.
     """
     store, found = Store(str(root / "store")), STAGES[stage]
     mutate(mutation)
     train_loop.accumulate = _traced(trace_of(root, stage, version, _rank()), killed)
     parameters = found.parameters(given)
     output = Output(store, ref_of(stage, version), stage, parameters.model_dump(mode="json"))
-    found.module.run(parameters, output, workspace_of(store, stage, root / "scratch" / str(os.getpid()), **placed))
+    here = workspace_of(store, stage, root / "scratch" / str(os.getpid()), versions, **placed)
+    found.module.run(parameters, output, here)
 
 
 def trace_of(root: Path, stage: str, version: str, rank: int) -> Path:
