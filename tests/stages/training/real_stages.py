@@ -111,7 +111,7 @@ def workspace_of(
     store: Store, stage: str, folder: Path, versions: Mapping[str, str] | None = None, **placement: Any
 ) -> Workspace:
     """Return a stage's inputs, by default those of `make_world`, and its placement."""
-    named = {name: (versions or {}).get(name, "t") for name in STAGES[stage].inputs}
+    named = dict.fromkeys(STAGES[stage].inputs, "t") | dict(versions or {})
     inputs = {name: load(store, Ref(name=name, version=version)) for name, version in named.items()}
     return Workspace(store, InlineCluster(), folder, inputs, Placement(**{"checkpoint_steps": 3, **placement}))
 

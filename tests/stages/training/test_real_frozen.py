@@ -44,7 +44,7 @@ CASES: dict[str, tuple[str, dict[str, Any], Callable[[str], bool], tuple[int, in
         "contrastive",
         {"text_learning_rate_scale": 0},
         lambda name: name.startswith("model.qllama."),
-        (0, 0),
+        (23_377, 43_680),
     ),
     "generative": ("generative", {}, towers, (11_363, 67_056)),
     "instruct": ("instruct", {}, nothing, (69_448, 0)),
