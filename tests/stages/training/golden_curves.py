@@ -70,17 +70,18 @@ def measured(root: Path) -> Curves:
     return found
 
 
-def renew(golden: Golden) -> Golden:
-    """Return curves of this PyTorch alone, one set for each kind of instructions that this processor has."""
+def renew() -> None:
+    """Keep curves of this PyTorch alone, one set for each kind of instructions."""
     version, capability = this_machine()
     with tempfile.TemporaryDirectory() as folder:
-        return {version: {**golden.get(version, {}), capability: measured(Path(folder))}}
+        mine = measured(Path(folder))
+    golden: Golden = json.loads(GOLDEN.read_text()) if GOLDEN.exists() else {}
+    GOLDEN.write_text(json.dumps({version: {**golden.get(version, {}), capability: mine}}) + "\n")
 
 
 if __name__ == "__main__":
     if "ATEN_CPU_CAPABILITY" in os.environ:
-        made = renew(json.loads(GOLDEN.read_text()) if GOLDEN.exists() else {})
-        GOLDEN.write_text(json.dumps(made, indent=1) + "\n")
+        renew()
     else:
         for each in CAPABILITIES:
             subprocess.run([sys.executable, __file__], check=True, env={**os.environ, "ATEN_CPU_CAPABILITY": each})

@@ -54,9 +54,8 @@ CASES: dict[str, tuple[str, dict[str, Any], Callable[[str], bool], tuple[int, in
 
 
 def digests(module: nn.Module) -> dict[str, str]:
-    return {
-        name: hashlib.sha256(value.detach().numpy().tobytes()).hexdigest() for name, value in module.named_parameters()
-    }
+    named = ((name, value.detach().numpy().tobytes()) for name, value in module.named_parameters())
+    return {name: hashlib.sha256(data).hexdigest() for name, data in named}
 
 
 class Watch:

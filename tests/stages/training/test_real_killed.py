@@ -3,7 +3,7 @@
 import random
 import signal
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 from forked_runs import Forks
