@@ -139,9 +139,7 @@ def _packed(model: torch.nn.Module, prefix: str = "") -> bytes:
     return save({prefix + name: value.contiguous() for name, value in model.state_dict().items()})
 
 
-def _published(
-    store: Store, stage: str, version: str, files: dict[str, bytes], config: dict[str, Any]
-) -> Manifest:
+def _published(store: Store, stage: str, version: str, files: dict[str, bytes], config: dict[str, Any]) -> Manifest:
     output = Output(store, Ref(name=f"checkpoints/{stage}", version=version), stage, config)
     named = {name.partition(".")[0]: (name, data) for name, data in files.items()}
     facts = {"names": {role: name for role, (name, _) in named.items()}, "metrics": {}, "curve": []}

@@ -9,7 +9,9 @@ from forked_runs import Forks
 from golden_curves import GOLDEN, STEPS, Golden, curves_of, nearest
 from real_stages import STAGES, ended
 
-TOLERANCE = 1e-3
+TOLERANCE = 2e-4
+"""Relative. Kernels for other instructions (none, AVX2, AVX-512) moved no number by more than 1.3e-5 in thirty steps;
+other processors with other kernels of MKL may move them by some times as much."""
 
 
 @pytest.fixture(scope="module")
