@@ -14,9 +14,11 @@ from stages.pair_batches import PairBatches
 Batch = dict[str, Any]
 
 
-def padding_learned(batch: Batch) -> Batch:
-    """Learn the filling at the end of short texts."""
-    return {**batch, "labels": batch["labels"].where(batch["labels"] != IGNORE, batch["input_ids"])}
+def end_unlearned(batch: Batch) -> Batch:
+    """Leave out the last token of the longest texts."""
+    labels: Tensor = batch["labels"].clone()
+    labels[:, -1] = IGNORE
+    return {**batch, "labels": labels}
 
 
 def questions_learned(batch: Batch) -> Batch:
@@ -41,7 +43,7 @@ def prompt_learned(batch: Batch) -> Batch:
 
 
 MUTATIONS: dict[str, tuple[type, Callable[[Batch], Batch]]] = {
-    "padding_learned": (LanguageBatches, padding_learned),
+    "end_unlearned": (LanguageBatches, end_unlearned),
     "last_word_unseen": (PairBatches, last_word_unseen),
     "prompt_learned": (GenerativeBatches, prompt_learned),
     "questions_learned": (InstructBatches, questions_learned),

@@ -1,8 +1,6 @@
 """Golden loss curves: what thirty steps of each stage measured, and how far from that a curve may lie.
 
-After a change that is meant to move them, renew them and say why in the commit:
-
-    PYTHONPATH=.:tests:tests/stages:tests/stages/training python tests/stages/training/golden_curves.py
+After a change that is meant to move them, renew them with `make golden` and say why in the commit.
 
 Curves are kept by version of PyTorch and by the instructions that its kernels use (`ATEN_CPU_CAPABILITY`).
 """

@@ -40,7 +40,7 @@ def test_a_curve_is_the_golden_one(forks: Forks, world: Path, golden: Golden, st
 @pytest.mark.parametrize(
     ("stage", "mutation", "given"),
     [
-        ("language", "padding_learned", {}),
+        ("language", "end_unlearned", {}),
         ("language", "", {"schedule": {"weight_decay": 0.0}}),
         ("contrastive", "last_word_unseen", {}),
         ("contrastive", "", {"text_learning_rate_scale": 0.21}),
