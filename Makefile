@@ -9,7 +9,7 @@ export DO_NOT_TRACK = 1
 export HF_HUB_OFFLINE = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo down ui test test-faults test-slow golden check bench gpu lock clean
+.PHONY: help setup demo down ui test test-faults test-slow golden check bench seeds gpu lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -58,6 +58,9 @@ check: setup ## Lint, types, import contract, spelling
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/codespell pipelines stages filters models infra benchmarks tests docs README.md CHANGELOG.md
+
+seeds: setup ## What the tiny recipe learns on three seeds, beside a blind twin (after `make demo`; half an hour)
+	@$(BIN)/python -m benchmarks.learning
 
 bench: setup ## Run the benchmarks; results are JSON in benchmarks/results
 	@$(BIN)/python -m benchmarks

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable
 
-from benchmarks import decoders, download, filters, loader, models
+from benchmarks import decoders, download, filters, loader, models, planted, training
 
 BENCHMARKS: dict[str, Callable[[], None]] = {
     "decoders": decoders.main,
@@ -11,6 +11,8 @@ BENCHMARKS: dict[str, Callable[[], None]] = {
     "filters": filters.main,
     "loader": loader.main,
     "models": models.main,
+    "planted": planted.main,
+    "training": training.main,
 }
 
 

@@ -10,37 +10,19 @@ them.
 """
 
 import argparse
-import json
 import os
 import resource
-import subprocess
 import tempfile
-import time
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from benchmarks import peer_tools
-from benchmarks.peer_rules import (
-    C4,
-    PHRASES,
-    Alphanumeric,
-    AverageLineLength,
-    FineWeb,
-    GopherLines,
-    MaximumLineLength,
-    Regex,
-    SpecialCharacters,
-    TextLength,
-    WordsNum,
-)
-from benchmarks.timing import publish, surroundings
-from filters.base import Filter
+from benchmarks import manifest_scan
+from benchmarks.peers import peers
+from benchmarks.timing import cpu_seconds, publish, surroundings
 from filters.policies import caption_quality, clean
 from filters.text import Captions
 from filters.verdicts import give
@@ -48,29 +30,8 @@ from filters.verdicts import give
 RESULTS = Path(__file__).parent / "results" / "filters.json"
 CAPTIONS = Path(os.environ.get("BENCHMARK_CAPTIONS", "../shared/data/web-alt-text.parquet"))
 PEERS_PYTHON = os.environ.get("PEERS_PYTHON", ".venv-peers/bin/python")
-ROWS, NUMBERS, PEER_ROWS, ROUNDS = 1_000_000, 4_000_000, 20_000, 3
-ALONE_ROWS = 200_000
+ROWS, NUMBERS, SCAN_ROWS = 1_000_000, 4_000_000, 10_000_000
 GOALS = {"captions": 0.5e6, "numbers": 15e6, "data_juicer": 100.0, "datatrove": 50.0}
-SETTINGS = {
-    "text_length": {"min_len": 5, "max_len": 200},
-    "alphanumeric": {"min_ratio": 0.75},
-    "special_characters": {"max_ratio": 0.25},
-    "words_num": {"min_num": 6},
-    "average_line_length": {"min_len": 10, "max_len": 150},
-    "maximum_line_length": {"min_len": 10, "max_len": 150},
-    "regex": PHRASES,
-    "fineweb": {"short_line_length": 30},
-}
-
-
-def cpu_seconds(work: Callable[[], object], rounds: int = ROUNDS) -> float:
-    """Return the median CPU-seconds of some rounds; the first, which allocates, is dropped."""
-    seconds = []
-    for _ in range(rounds + 1):
-        started = time.process_time()
-        work()
-        seconds.append(time.process_time() - started)
-    return float(np.median(seconds[1:]))
 
 
 def real_captions(path: Path, rows: int) -> pa.Array:
@@ -112,90 +73,7 @@ def numeric_policy(rows: int) -> dict[str, float]:
     return {"cpu_seconds": seconds, "rows_per_core_second": rows / seconds, "rules": len(rules)}
 
 
-def peers(captions: pa.Array, python: str) -> dict[str, Any]:
-    """Return for each peer the rules on which both keep the same rows, with both speeds."""
-    text = Captions(captions).text
-    text = text.filter(
-        pc.greater(pc.utf8_length(text), 0)
-    )  # an empty caption has no line, which datatrove divides by
-    with tempfile.TemporaryDirectory() as folder:
-        paths = [Path(folder) / name for name in ("captions.parquet", "settings.json", "results.json")]
-        pq.write_table(pa.table({"caption": text.slice(0, PEER_ROWS)}), paths[0])
-        paths[1].write_text(json.dumps(SETTINGS))
-        script = Path(__file__).with_name("peer_filters.py")
-        environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
-        subprocess.run([python, str(script), *map(str, paths)], check=True, env=environment, cwd=folder)
-        theirs = json.loads(paths[2].read_text())
-    special, stops = tuple(theirs.pop("special_characters")), tuple(theirs.pop("stops"))
-    ours: dict[str, Sequence[Filter]] = {
-        "data_juicer": (
-            TextLength.model_validate(SETTINGS["text_length"]),
-            Alphanumeric.model_validate(SETTINGS["alphanumeric"]),
-            SpecialCharacters(characters=special, **SETTINGS["special_characters"]),  # type: ignore[arg-type]
-            WordsNum(characters=special, **SETTINGS["words_num"]),  # type: ignore[arg-type]
-            AverageLineLength.model_validate(SETTINGS["average_line_length"]),
-            MaximumLineLength.model_validate(SETTINGS["maximum_line_length"]),
-        ),
-        "datatrove": (
-            Regex(regex=PHRASES),
-            C4(),
-            GopherLines(),
-            FineWeb(stop_characters=stops, **SETTINGS["fineweb"]),  # type: ignore[arg-type]
-        ),
-    }
-    found = {peer: _compared(theirs[peer], rules, text) for peer, rules in ours.items()}
-    for peer, run in (("data_juicer", peer_tools.data_juicer), ("datatrove", peer_tools.datatrove)):
-        with tempfile.TemporaryDirectory() as folder:
-            peer_tools.write(text.slice(0, PEER_ROWS), Path(folder))
-            their, mine = run(SETTINGS, python, Path(folder)), peer_tools.ours(ours[peer], Path(folder))
-        found[peer]["as_run"] = {
-            "same_rows_kept": their["kept"] == mine["kept"],
-            "their_rows_per_core_second": 1 / their["seconds_per_row"],
-            "our_rows_per_core_second": 1 / mine["seconds_per_row"],
-            "times_faster": their["seconds_per_row"] / mine["seconds_per_row"],
-        }
-    return found
-
-
-def _compared(theirs: dict[str, Any], rules: Sequence[Filter], text: pa.Array) -> dict[str, Any]:
-    equal, table = [], {}
-    for rule in rules:
-        their = theirs["rules"][rule.reason]
-        kept = rule.keep({"caption": text.slice(0, PEER_ROWS)})
-        same = "".join("01"[each] for each in kept.astype(int)) == their["kept"]
-        table[rule.reason] = {
-            "same_rows": same,
-            "kept": int(kept.sum()),
-            "their_rows_per_core_second": PEER_ROWS / their["cpu_seconds"],
-            "our_rows_per_core_second": _speed([rule], text.slice(0, ALONE_ROWS)),
-        }
-        if same:
-            equal.append(rule)
-    their_seconds = sum(theirs["rules"][rule.reason]["cpu_seconds"] for rule in equal) / PEER_ROWS
-    our_seconds = 1 / _speed(equal, text)
-    return {
-        "version": theirs["version"],
-        "rules": table,
-        "equal_rules": [rule.reason for rule in equal],
-        "their_rows_per_core_second": 1 / their_seconds if equal else None,
-        "our_rows_per_core_second": 1 / our_seconds if equal else None,
-        "times_faster": their_seconds / our_seconds if equal else None,
-    }
-
-
-def _speed(rules: Sequence[Filter], text: pa.Array) -> float:
-    return len(text) / cpu_seconds(lambda: _keep_all(rules, text))
-
-
-def _keep_all(rules: Sequence[Filter], text: pa.Array) -> None:
-    from filters.verdicts import alike
-
-    for _, batch in alike({"caption": text}, len(text)):
-        for rule in rules:
-            rule.keep(batch)
-
-
-def measure(captions_path: Path, rows: int, python: str) -> dict[str, Any]:
+def measure(captions_path: Path, rows: int, python: str, scan_rows: int) -> dict[str, Any]:
     """Return the whole table."""
     captions = real_captions(captions_path, rows)
     result = {
@@ -206,6 +84,7 @@ def measure(captions_path: Path, rows: int, python: str) -> dict[str, Any]:
         "captions": caption_policy(captions),
         "numbers": numeric_policy(NUMBERS),
     }
+    result["manifest_scan"] = manifest_scan.measure(captions_path, scan_rows)
     if Path(python).exists():
         result["peers"] = peers(captions.slice(0, ROWS), python)
     else:
@@ -219,6 +98,12 @@ def table(result: dict[str, Any]) -> str:
     for name in ("captions", "numbers"):
         speed = result[name]["rows_per_core_second"] / 1e6
         lines.append(f"{name + ' policy':22} {speed:8.3f} M rows/s   goal {GOALS[name] / 1e6:g}")
+    goals = result["manifest_scan"]["goals"]
+    for name in manifest_scan.POLICIES:
+        scan = result["manifest_scan"][name]
+        spent = f"{scan['cpu_seconds']:8.1f} CPU-seconds   goal {goals['seconds']:g}"
+        grown = f"{scan['grown_megabytes']:.0f} MB more memory   goal {goals['grown_megabytes']:g}"
+        lines.append(f"{scan['rows']:,} rows through stage filter, {name}: {spent}; {grown}")
     for peer, found in result.get("peers", {}).items():
         if found["times_faster"] is None:
             lines.append(f"{peer}: no rule keeps the same rows")
@@ -226,6 +111,8 @@ def table(result: dict[str, Any]) -> str:
         ours, their = found["our_rows_per_core_second"] / 1e6, found["their_rows_per_core_second"] / 1e6
         speeds = f"{found['times_faster']:8.1f} times   goal {GOALS[peer]:g}; {ours:.2f} against {their:.4f} M rows/s"
         lines.append(f"{peer + ' ' + found['version']:22} {speeds} on {', '.join(found['equal_rules'])}")
+        if fewer := found.get("without_their_slowest"):
+            lines.append(f"{'  without ' + fewer['rule']:22} {fewer['times_faster']:8.1f} times")
         run = found["as_run"]
         ours, their = run["our_rows_per_core_second"] / 1e6, run["their_rows_per_core_second"] / 1e6
         speeds = f"{run['times_faster']:8.1f} times   goal {GOALS[peer]:g}; {ours:.2f} against {their:.4f} M rows/s"
@@ -235,7 +122,7 @@ def table(result: dict[str, Any]) -> str:
 
 def main(captions: Path = CAPTIONS, rows: int = ROWS, path: Path = RESULTS) -> None:
     """Measure, write the JSON, print the table."""
-    result = measure(captions, rows, PEERS_PYTHON)
+    result = measure(captions, rows, PEERS_PYTHON, SCAN_ROWS)
     publish(result, table(result), path)
 
 

@@ -1,5 +1,6 @@
 """Rules of the peers by their own definitions, on our measures: what both are asked when they are compared."""
 
+from collections.abc import Callable
 from functools import cache
 from typing import ClassVar
 
@@ -8,7 +9,7 @@ import numpy.typing as npt
 import pyarrow.compute as pc
 
 from filters.base import CaptionFilter, Mask
-from filters.text.captions import Captions, earlier
+from filters.text.captions import Bits, Captions, earlier, remembered
 from filters.text.code_points import POINTS
 
 PHRASES = (
@@ -16,6 +17,7 @@ PHRASES = (
     "all rights reserved|free shipping|buy now|learn more|next page|previous page|page not found"
 )
 """Sixteen phrases, searched as they stand."""
+SPECIAL, GAP = 1, 2
 
 
 @cache
@@ -32,12 +34,29 @@ def marked(characters: tuple[str, ...]) -> npt.NDArray[np.bool_]:
     return table
 
 
-def looked_up(captions: Captions, table: Mask) -> Mask:
-    """Return which code points of a batch are marked in a table."""
-    if captions.points.dtype == np.uint8:
-        found = captions.points.tobytes().translate(bytes(table[:256].astype(np.uint8)))
-        return np.frombuffer(found, dtype=bool)
-    return np.take(table, captions.points, mode="wrap")
+def alphanumeric(captions: Captions) -> Mask:
+    """Return which code points of a batch Python calls letters or digits."""
+    points = captions.points
+    if points.dtype != np.uint8:
+        return np.asarray(np.take(_alphanumeric(), points, mode="wrap"))
+    # What is before the first of a range wraps round, and lies beyond its last.
+    return np.asarray(((points | 0x20) - np.uint8(ord("a")) < 26) | (points - np.uint8(ord("0")) < 10))
+
+
+@cache
+def special_and_gap(characters: tuple[str, ...]) -> Callable[[Captions], tuple[Bits, Bits]]:
+    """Return the measure of which code points are listed, and which are gaps; rules given one list share it."""
+    table = marked(characters) * np.uint8(SPECIAL)
+    table[[ord(" "), ord("\n")]] |= GAP
+
+    def looked_up(captions: Captions) -> tuple[Bits, Bits]:
+        if captions.points.dtype == np.uint8:
+            facts = np.frombuffer(captions.points.tobytes().translate(bytes(table[:256])), dtype=np.uint8)
+        else:
+            facts = np.take(table, captions.points, mode="wrap")
+        return captions.packed((facts & np.uint8(SPECIAL)).view(np.bool_)), captions.packed(facts >= GAP)
+
+    return remembered(looked_up)
 
 
 class TextLength(CaptionFilter):
@@ -60,7 +79,7 @@ class Alphanumeric(CaptionFilter):
     min_ratio: float
 
     def passes(self, captions: Captions) -> Mask:
-        found = captions.count(looked_up(captions, _alphanumeric()))
+        found = captions.count(alphanumeric(captions))
         return np.where(captions.length > 0, found / np.maximum(captions.length, 1), 0) >= self.min_ratio
 
 
@@ -73,7 +92,7 @@ class SpecialCharacters(CaptionFilter):
     characters: tuple[str, ...]
 
     def passes(self, captions: Captions) -> Mask:
-        found = captions.count(looked_up(captions, marked(self.characters)))
+        found = captions.count_bits(special_and_gap(self.characters)(captions)[0])
         return found / np.maximum(captions.length, 1) <= self.max_ratio
 
 
@@ -86,13 +105,17 @@ class WordsNum(CaptionFilter):
     characters: tuple[str, ...]
 
     def passes(self, captions: Captions) -> Mask:
-        special = captions.packed(looked_up(captions, marked(self.characters)))
-        gap = captions.packed((captions.points == ord(" ")) | (captions.points == ord("\n")))
+        special, gap = special_and_gap(self.characters)(captions)
         begins = ~gap & earlier(gap, 1)
-        counted, left = begins & ~special, begins & special
-        while left.any():  # pieces that begin with special characters: look one character further
-            left = earlier(left, 1) & ~gap
-            counted, left = counted | (left & ~special), left & special
+        # What a piece begins with, as far as that is special; twice as far with every step.
+        leading, special, step = begins & special, special & ~gap, 1
+        run = special
+        while step < 64 and run.any():
+            leading |= run & earlier(leading, step)
+            run, step = run & earlier(run, step), 2 * step
+        while (more := special & earlier(leading, 1) & ~leading).any():  # longer than 64, which is rare
+            leading |= more
+        counted = (begins | earlier(leading, 1)) & ~special & ~gap
         return captions.count_bits(counted) >= self.min_num
 
 

@@ -30,6 +30,16 @@ def interleaved(
     return {name: np.array(each) for name, each in seconds.items()}
 
 
+def cpu_seconds(work: Callable[[], object], rounds: int = 3) -> float:
+    """Return the median CPU-seconds of some rounds; the first, which allocates, is dropped."""
+    seconds = []
+    for _ in range(rounds + 1):
+        started = time.process_time()
+        work()
+        seconds.append(time.process_time() - started)
+    return float(np.median(seconds[1:]))
+
+
 def ratio_of_medians(
     slow: np.ndarray, fast: np.ndarray, draws: int = 2000, seed: int = 0
 ) -> tuple[float, float, float]:

@@ -1,7 +1,8 @@
 """Bit positions of reasons in the 64-bit mask: given once, never reused.
 
-0 to 47 are ours; 48 to 62 belong to a user's own filters (`filters.own`); 63 says that a signal was
-of an unknown kind, and no filter has it.
+0 to 47 are ours; 48 to 62 belong to a user's own filters (`filters.own`); 63 is given to none, so that a mask is
+a positive number in every reader, also in those that know signed numbers alone. Which signals were not computed
+is counted by rule, in the funnel.
 """
 
 BITS: dict[str, int] = {
@@ -46,8 +47,6 @@ BITS: dict[str, int] = {
 
 OWN_BITS = range(48, 63)
 """For filters that users write; `filters.own` hands them out."""
-
-UNKNOWN_SIGNAL_BIT = 63
 
 
 def reasons_of(mask: int) -> list[str]:

@@ -9,6 +9,8 @@ import numpy.typing as npt
 from filters.bits import BITS
 
 Ints = npt.NDArray[np.int64]
+DIGITS_AT_ONCE = 8
+"""Digits of four bits that a number takes up beside the 32 bits of what came before."""
 
 
 class Cells(NamedTuple):
@@ -52,11 +54,22 @@ def pooled(cells: Cells, groups: int) -> tuple[Cells, Ints]:
     """Return cells with equal ones added up, and the rows by group of those that no stop keeps, shape (groups,)."""
     good = (cells.digits > 0).all(axis=1)
     lost = np.bincount(cells.group[~good], weights=cells.rows[~good], minlength=groups).astype(np.int64)
-    keys = np.concatenate([cells.group[good, None].astype(">u4").view(np.uint8), cells.digits[good]], axis=1)
-    whole = np.ascontiguousarray(keys).view(f"V{keys.shape[1]}").ravel()
-    _, first, back = np.unique(whole, return_index=True, return_inverse=True)
+    _, first, back = np.unique(
+        _ordered(cells.group[good], cells.digits[good]), return_index=True, return_inverse=True
+    )
     rows = np.bincount(back, weights=cells.rows[good], minlength=len(first)).astype(np.int64)
     return Cells(cells.group[good][first], cells.digits[good][first], rows), lost
+
+
+def _ordered(group: Ints, digits: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:
+    """Return a number for each cell, equal for equal cells and in their order: by group, then digit by digit."""
+    codes = group.astype(np.uint64)
+    for first in range(0, digits.shape[1], DIGITS_AT_ONCE):
+        if first:
+            codes = np.unique(codes, return_inverse=True)[1].astype(np.uint64)
+        for column in digits[:, first : first + DIGITS_AT_ONCE].T:
+            codes = codes << np.uint64(4) | column
+    return codes
 
 
 def named(names: list[str], cells: Cells) -> dict[str, dict[str, int]]:

@@ -7,17 +7,19 @@ from pydantic import Field
 
 from filters.base import CaptionFilter, Examples, Mask, Measure
 from filters.text.captions import Captions
-from filters.text.completeness import cut_off, function_words, judged, participles, titles
+from filters.text.completeness import cut_off, finite_verbs, function_words, judged, led_on, participles, titles
 
 
 class Completeness(CaptionFilter):
     """Keep captions with enough function words, and that do not end in the middle.
 
     Closed-class words count, of whichever of 30 languages has most of them, and particles in Chinese, Japanese,
-    Korean and Thai; so does one English participle, and one end of a verb or a case where a language says by ends
-    what others say by small words. Captions in Title Case need one word more, German ones only where nearly all
-    words have a capital, and those in scripts whose words are not listed are kept. Cut off is what ends on an
-    ellipsis, an open bracket, a comma, or on a word that announces another one.
+    Korean and Thai; so do Chinese verbs, adverbs and ends of clauses, one listed verb or English participle, and one
+    end of a verb or a case where a language says by ends what others say by small words. Captions in Title Case need
+    one word more unless a listed verb or a participle before a small word shows a clause, German ones only where
+    nearly all words have a capital; where all letters are capitals they tell nothing. Scripts whose words are not
+    listed are kept. Cut off is what ends on an ellipsis, an open bracket, a comma, or on a word that announces
+    another one.
     """
 
     reason: ClassVar[str] = "completeness"
@@ -37,6 +39,9 @@ class Completeness(CaptionFilter):
             "Schwarze Kamera Canon EOS neu",
             "Ein Hund läuft über den See und",
             "Продажа автомобилей Москва недорого",
+            "核桃巧克力粒杯子蛋糕",
+            "百度贴吧企业平台认证",
+            "Neuer Akku, mehr Reichweite",
         ),
         (
             "An old man is sitting on a bench in the park with his dog.",
@@ -45,20 +50,28 @@ class Completeness(CaptionFilter):
             "公園のベンチに座っている老人と犬の写真です。",
             "Собака бежит по снегу в зимнем лесу на рассвете.",
             "공원 벤치에 앉아 있는 노인과 개가 있다",
+            "美国孕妇河中分娩走红",
+            "香港暴徒分赃内讧，忘关摄像头，意外泄露幕后黑手",
+            "Swiatek gewinnt das Endspiel überraschend klar",
+            "YouTube Launches Its Long-Awaited Music App",
+            "Ulysses Conversing with Eumaeus",
+            "SOFT TACOS / ARE BURRITOS IN DISGUISE",
+            "when my teacher starts making worse puns / me:",
         ),
     )
 
     min_function_words: int = Field(default=2, ge=0, description="Fewest function words kept, inclusive.")
-    max_participles: int = Field(default=1, ge=0, description="English words in -ing or -ed that count as one.")
+    max_participles: int = Field(default=1, ge=0, description="Verbs and English participles that count.")
     max_capitalised: float = Field(
         default=0.5, ge=0, le=1, description="Share of words in capitals above which one more is asked for."
     )
 
     def measured(self, captions: Captions) -> Measure:
-        """Return how many function words, particles and participles there are; one less for titles in capitals."""
-        found = function_words(captions) + np.minimum(participles(captions), self.max_participles)
-        titled = titles(captions, self.max_capitalised) & (found > 0)
-        return (found - titled).astype(np.float32)
+        """Return how many function words, particles, verbs and participles there are; one less for titles."""
+        finite = finite_verbs(captions)
+        found = function_words(captions) + np.minimum(finite + participles(captions), self.max_participles)
+        titled = titles(captions, self.max_capitalised) & (found > 0) & (finite == 0) & ~led_on(captions)
+        return np.asarray(found - titled, dtype=np.float32)
 
     def passes(self, captions: Captions) -> Mask:
         """Keep whole sentences."""

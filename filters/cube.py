@@ -5,8 +5,9 @@ All others are counted by their digits, so cubes of disjoint rows add up, and wh
 the number of rows whose digits all exceed `t`: exact for every combination, not only for one rule at a time.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
+from itertools import islice
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -15,6 +16,8 @@ from filters.cells import Cells, Ints, coarsenings, coarser, named, pooled
 
 CELLS = 30_000
 """Most cells of a cube; beyond it stops are dropped, never rows."""
+ADDED_AT_ONCE = 16
+"""Cubes that are added in one go: equal cells are found once for all of them."""
 
 
 class Cube(BaseModel):
@@ -126,31 +129,31 @@ class Cube(BaseModel):
 
 
 def total(cubes: Iterable[Cube]) -> Cube:
-    """Return the sum of cubes over disjoint rows.
+    """Return the sum of cubes over disjoint rows; a few are held at a time.
 
     Raises:
         ValueError: The cubes are of other rules or thresholds.
     """
-    whole: Cube | None = None
-    for cube in cubes:
-        if not (cube.stops or cube.groups):
-            continue
-        whole = cube if whole is None else _sum(whole, cube)
-    return whole or Cube()
+    whole = Cube()
+    filled = (cube for cube in cubes if cube.stops or cube.groups)
+    while some := list(islice(filled, ADDED_AT_ONCE)):
+        whole = _sum([whole, *some] if whole.stops or whole.groups else some)
+    return whole
 
 
-def _sum(one: Cube, other: Cube) -> Cube:
-    if one.declared != other.declared or one.thresholds != other.thresholds:
+def _sum(cubes: Sequence[Cube]) -> Cube:
+    one = cubes[0]
+    if any(each.declared != one.declared or each.thresholds != one.thresholds for each in cubes):
         raise ValueError("cubes of different rules or thresholds cannot be added; judge both with one policy")
-    common = {rule: tuple(s for s in one.stops[rule] if s in other.stops[rule]) for rule in one.rules}
-    names = sorted({*one.groups, *other.groups})
-    fixed = np.array([one.fixed_drops.get(n, 0) + other.fixed_drops.get(n, 0) for n in names], dtype=np.int64)
+    common = {rule: tuple(s for s in one.stops[rule] if all(s in c.stops[rule] for c in cubes)) for rule in one.rules}
+    names = sorted({name for cube in cubes for name in cube.groups})
+    fixed = np.array([sum(cube.fixed_drops.get(name, 0) for cube in cubes) for name in names], dtype=np.int64)
     moved = []
-    for cube in (one, other):
+    for cube in cubes:
         where = np.array([names.index(name) for name in cube.groups], dtype=np.int64)
         cells = cube.arrays._replace(group=where[cube.arrays.group])
         moved.append(coarser(cells, cube.stops, common))
-    joined = Cells(*(np.concatenate(both) for both in zip(*moved, strict=True)))
+    joined = Cells(*(np.concatenate(all_of_them) for all_of_them in zip(*moved, strict=True)))
     return cube_of(one.declared, one.thresholds, common, names, joined, fixed)
 
 

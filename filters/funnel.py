@@ -113,6 +113,11 @@ class Funnel(Counts):
         """Rows and kept rows of each language."""
         return {name: (counts.samples, counts.kept) for name, counts in self.by_language.items()}
 
+    @property
+    def masks_by_language(self) -> dict[str, Mapping[int, int]]:
+        """Rows by mask of each language, in the order of names."""
+        return {name: counts.masks for name, counts in sorted(self.by_language.items())}
+
     def __add__(self, other: "Funnel") -> "Funnel":
         """Merge two funnels over disjoint rows."""
         histograms = dict(self.histograms)

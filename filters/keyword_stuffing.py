@@ -3,19 +3,32 @@
 from typing import ClassVar
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import Field
 
 from filters.base import CaptionFilter, Examples, Mask, Measure
-from filters.text.captions import Captions
-from filters.text.characters import hashtags, separators, spaces, units
+from filters.text.captions import Bools, Captions, Ints
+from filters.text.characters import hashtags, separators, units
 from filters.text.completeness import function_words, participles
+
+_NO_SEPARATOR = r"\S*(?:://|www\.)\S*|\b/\b"
+_CONJUNCTIONS = "and|or|&|und|oder|et|ou|y|e|o|og|och|eller|en|of|i|a|oraz|и|или|та|і|ve|veya|dan|và|και"
+_CLOSED = rf"(?i)[,;，、]\s?(?:[^,;|/，、]+\s)?(?:{_CONJUNCTIONS})\s[^,;|/，、]+(?:$|[.!?])"
+
+
+def _between_words(captions: Captions, some: Ints) -> Captions:
+    """Return some captions without what separates nothing: addresses, "and/or", "1,400"."""
+    texts = pc.replace_substring_regex(captions.text.take(pa.array(some)), _NO_SEPARATOR, " ")
+    return Captions(pc.replace_substring_regex(texts, r"(\d),(\d)", r"\1 \2"))
 
 
 class KeywordStuffing(CaptionFilter):
     """Keep captions that are not many short fragments between separators, nor rows of hashtags.
 
-    An enumeration inside a sentence is none: two function words and a participle or a third one tell it. Ingredient
-    lists and Chinese enumerations look alike: the enumeration comma is not counted.
+    An enumeration inside a sentence is none: two function words and a participle or a third one tell it. Nor is one
+    whose last term is joined by "and": terms for a search engine just stop. Chinese enumerations look alike: the
+    enumeration comma is not counted, and neither are slashes of addresses.
     """
 
     reason: ClassVar[str] = "keyword_stuffing"
@@ -30,6 +43,7 @@ class KeywordStuffing(CaptionFilter):
             "nice #red #sale #art #buy",
             "Auto | kaufen | billig | neu | gebraucht | rot | blau",
             "手机,便宜,打折,正品,包邮,新款,优惠",
+            "Solar, Photovoltaik, Landwirte, Bundesrat, Bundesregierung, Umsatzsteuer, Ertragsteuer",
         ),
         (
             "Salt, pepper, oil and a little bread on a table, seen from above, by the window, in the sun, at "
@@ -37,6 +51,9 @@ class KeywordStuffing(CaptionFilter):
             "苹果、梨、香蕉、橙子、葡萄、草莓、樱桃",
             "number #1 of a #trend",
             "Мама, папа и я, дружная семья",
+            "Butter, chocolate, eggs, sugar, flour, vanilla, and pecans.",
+            "Tomaten, Gurken, Salat, Radieschen, Krautsalat, Oliven, Käse und Zwiebeln",
+            "https://example.org/images/mgl/s6/2022/a/series/photo.jpg",
             None,
         ),
     )
@@ -52,10 +69,17 @@ class KeywordStuffing(CaptionFilter):
 
     def passes(self, captions: Captions) -> Mask:
         """Keep what is not a list."""
-        fragments = units(captions) / (separators(captions) + 1)
-        listed = (separators(captions) >= self.min_separators) & (fragments < self.max_units_per_fragment)
-        rows = np.flatnonzero(listed)
+        rows = np.flatnonzero(self._listed(captions))
+        listed = np.zeros(len(captions), dtype=bool)
         if len(rows):
+            listed[rows] = self._listed(_between_words(captions, rows))
+            rows = np.flatnonzero(listed)
             connected = function_words(captions)[rows] + np.minimum(participles(captions)[rows], 1)
-            listed[rows] = (connected < self.min_connected) | (spaces(captions)[rows] == 0)
+            unspaced = pc.count_substring(captions.text.take(pa.array(rows)), " ").to_numpy() == 0
+            listed[rows] = (connected < self.min_connected) | unspaced
+            listed &= ~captions.matches(_CLOSED, among=listed)
         return ~listed & (hashtags(captions) <= self.max_hashtags)
+
+    def _listed(self, captions: Captions) -> Bools:
+        fragments = units(captions) / (separators(captions) + 1)
+        return np.asarray((separators(captions) >= self.min_separators) & (fragments < self.max_units_per_fragment))

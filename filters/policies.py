@@ -36,6 +36,7 @@ from filters.own import OwnFilters, load
 from filters.placeholder import Placeholder
 from filters.readability import Readability
 from filters.repetition import Repetition
+from filters.soft_404 import SoftNotFound
 from filters.source_code import SourceCode
 from filters.special_characters import SpecialCharacters
 from filters.unsafe import Unsafe
@@ -92,7 +93,7 @@ def clean(
     min_bytes: float = 2048,
     filters_folder: str | None = None,
 ) -> Policy:
-    """Return the light policy: six signals of the paper, extremes only, and no evaluation pictures.
+    """Return the light policy: six signals of the paper, extremes only, and no evaluation or stand-in pictures.
 
     Args:
         min_similarity: Belongs to the scoring model; for LAION's own scores 0.28 is a no-op.
@@ -111,6 +112,7 @@ def clean(
         ImageBytes(min_bytes=min_bytes),
         CaptionLength(),
         Duplicates(),
+        SoftNotFound(),
         EvalOverlap(max_similarity=max_eval_similarity),
     )
     return _policy("clean", rules, filters_folder)

@@ -8,7 +8,12 @@ from pydantic import Field
 from filters.base import CaptionFilter, Examples, Mask, Measure
 from filters.text.captions import Captions, Floats, Ints, remembered
 from filters.text.characters import share
+from filters.text.code_points import MARK
 from filters.text.words import words_in, words_of
+
+_APOSTROPHES = (ord("'"), ord("’"))
+_SHORTENED = tuple(ord(each) for each in "dmst")
+"""What English leaves of would, am, is and not behind an apostrophe."""
 
 
 @remembered
@@ -18,16 +23,21 @@ def _mean_length(captions: Captions) -> Floats:
 
 
 def _single(captions: Captions, some: Ints) -> Floats:
-    """Return the share of words that are one letter, of some captions."""
+    """Return the share of words that are one letter, of some captions; "I'm" and the s of "it's" are none."""
     words, positions = words_of(captions), words_in(captions, some)
-    singles = words.rows[positions[words.sizes[positions] == 1]]
-    return share(np.bincount(singles, minlength=len(captions))[some], words.counts[some])
+    singles = positions[words.sizes[positions] == 1]
+    begins, points = words.begins[singles], captions.points
+    ending = np.isin(points[begins - 1], _APOSTROPHES) & np.isin(captions.lower[begins], _SHORTENED)
+    begun = np.isin(points[begins + 1], _APOSTROPHES) & (captions.kinds[begins + 2] >= MARK)
+    alone = words.rows[singles[~ending & ~begun]]
+    return share(np.bincount(alone, minlength=len(captions))[some], words.counts[some])
 
 
 class Readability(CaptionFilter):
     """Keep captions whose words are neither single letters nor endless, in scripts with spaces.
 
-    Words that are short on average are no reason as long as most of them are words: "I don't get it".
+    Words that are short on average are no reason as long as most of them are words: "I don't get it". A
+    letter beside an apostrophe is part of a word.
     """
 
     reason: ClassVar[str] = "readability"
@@ -43,6 +53,7 @@ class Readability(CaptionFilter):
         (
             "a b c d e f g h i",
             "S i l v e r r i n g",
+            "(x, t) = (t'x + tx', x')",
             "x y z т у к о",
             "Anormouslylongwordthatnobodyeverwroteinanylanguage",
         ),
@@ -50,6 +61,8 @@ class Readability(CaptionFilter):
             "An old man is on a bench",
             "I don't get it, do I",
             "it 's a boy ... or a girl !",
+            "I’M GAY / ... I LOVE U",
+            "Y'ALL GOT MY W-2'S",
             "Rindfleischetikettierungsüberwachung am Montag",
             "三只猫在沙发上",
             "Мы идём в лес",

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic.fields import FieldInfo
 
 from filters.base import Filter
-from filters.bits import BITS, OWN_BITS, UNKNOWN_SIGNAL_BIT
+from filters.bits import BITS, OWN_BITS
 from filters.catalogue import FILTERS, FLAGS
 from filters.policies import EXEMPT, Policy, caption_quality, clean
 
@@ -28,8 +28,8 @@ script with spaces, or 1.7 characters of one without.
 - **caption_quality**, the strict step: {strict}; exempt are {exempt}
 - **in no policy**, to be switched on: {other}
 
-Bits 0 to 47 are ours, {first} to {last} belong to filters of your own (`filters_folder`), {unknown} says that a
-signal was of an unknown kind.
+Bits 0 to 47 are ours, {first} to {last} belong to filters of your own (`filters_folder`), and
+the highest is given to none: masks are positive also where numbers have a sign.
 """
 
 
@@ -44,7 +44,6 @@ def page() -> str:
         other=", ".join(f"`{name}`" for name in FILTERS if name not in named),
         first=OWN_BITS.start,
         last=OWN_BITS.stop - 1,
-        unknown=UNKNOWN_SIGNAL_BIT,
     )
     return "\n".join([head, *(_section(each) for each in FILTERS.values())])
 

@@ -119,7 +119,7 @@ def quiet_environment(here: Settings) -> dict[str, str]:
         **({} if os.environ.get("INTERNVL_RAY_JOBS") else own_ray),
         "RAY_raylet_start_wait_time_s": "180",
         "NO_ALBUMENTATIONS_UPDATE": "1",
-        "HF_HUB_OFFLINE": "1",
+        "HF_HUB_OFFLINE": os.environ.get("HF_HUB_OFFLINE", "1"),  # 0 lets a model be fetched by its name
         "WANDB_MODE": "disabled",
         "TOKENIZERS_PARALLELISM": "false",
     }

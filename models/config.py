@@ -72,6 +72,8 @@ class TextConfig(BaseModel):
     max_position_embeddings: int = 2048
     qkv_bias: bool = Field(default=False, description="Biases of queries, keys and values, as Qwen2 has them.")
     rope_scaling: RopeScaling | None = Field(default=None, description="How positions of long texts are stretched.")
+    bos_token_id: int = Field(default=1, ge=0, description="Begins a text; LLaMA's.")
+    eos_token_id: int = Field(default=2, ge=0, description="Ends a text; LLaMA's.")
     sliding_window: int | None = Field(
         default=None, ge=1, description="How many tokens a token sees, the last of them itself; all when left out."
     )

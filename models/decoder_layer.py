@@ -109,7 +109,8 @@ class QueryCrossAttention(nn.Module):
             queries: Shape (batch, queries, width).
             seen: What `look` gave, of as many pictures as rows, or of fewer that the rows go through in turn.
         """
-        key, value = (each.repeat(len(queries) // len(each), 1, 1, 1) for each in seen)
+        times = len(queries) // len(seen[0])
+        key, value = (each.repeat(times, 1, 1, 1) for each in seen) if times > 1 else seen
         mixed = attention(self._split(self.q_proj(self.norm1(queries))), key, value)
         return torch.as_tensor(queries + self.o_proj(mixed.transpose(1, 2).flatten(2)))
 

@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from models.contrastive_loss import info_nce
+from models.decoder_layer import KeysValues
 from models.frozen_towers import FrozenTowers, Seen
 from models.internvl import InternVL, clamp_logit_scale
 from models.layers import wide
@@ -69,12 +70,19 @@ class GenerativeObjective(JointObjective):
     """Stage 2 on frozen towers, with wrong pairs mined in the step."""
 
     def __init__(
-        self, model: InternVL, *, image_negatives: bool = False, vision_bytes: int = 0, text_bytes: int = 0
+        self,
+        model: InternVL,
+        *,
+        paired: bool = False,
+        image_negatives: bool = False,
+        vision_bytes: int = 0,
+        text_bytes: int = 0,
     ) -> None:
         """Freeze the towers of an InternVL-G.
 
         Args:
             model: Its towers are frozen from here on, and must say what they say now.
+            paired: Judge each picture with its own caption besides the one that its row names.
             image_negatives: Judge each caption a second time, with a wrong picture that looks right.
             vision_bytes: Memory for what the vision tower has seen, per process.
             text_bytes: Memory for text vectors, per process.
@@ -82,7 +90,7 @@ class GenerativeObjective(JointObjective):
         super().__init__()
         freeze(model)
         self.model = model
-        self.negatives = Negatives(float(model.logit_scale.detach().exp()), pictures=image_negatives)
+        self.negatives = Negatives(float(model.logit_scale.detach().exp()), pictures=image_negatives, paired=paired)
         self.towers = FrozenTowers(model, vision_bytes, text_bytes)
         self._seen: dict[tuple[int, ...], Seen] = {}
         self._asked: tuple[Cache, Looks] | None = None
@@ -144,7 +152,7 @@ class GenerativeObjective(JointObjective):
             longest = int(lengths[places].max())
             ids, mask = (each[places, :longest] for each in (pairs.input_ids, pairs.attention_mask))
             shown = pairs.pictures[places]
-            seen: Looks = [each and (each[0][shown], each[1][shown]) for each in looks]
+            seen: Looks = [each and _picked(each, shown) for each in looks]
             found.append(wide(self.model.match(vision[shown], ids, mask, seen)))
         return _in_order(found, order)
 
@@ -154,7 +162,7 @@ class GenerativeObjective(JointObjective):
         losses = wide(queries[0][0]).new_zeros(wanted.shape)
         for places in by_length(lengths, groups_of(len(ids))):
             longest = int(lengths[places].max())
-            cache = [(key[places], value[places]) for key, value in queries]
+            cache = [_picked(each, places) for each in queries]
             hidden = self.model.read_on(cache, ids[places, :longest], mask[places, :longest])
             learned = wanted[places, : longest - 1] != IGNORE
             logits = self.model.qllama.lm_head(hidden[:, :-1][learned])
@@ -176,6 +184,12 @@ def groups_of(rows: int) -> int:
 def by_length(lengths: Int[Tensor, " rows"], groups: int) -> list[Int[Tensor, " some"]]:
     """Return rows in groups of equal size, the shortest first."""
     return [*lengths.argsort(stable=True).tensor_split(groups)]
+
+
+def _picked(kept: KeysValues, places: Int[Tensor, " some"]) -> KeysValues:
+    """Return keys and values of these rows; not kept[places], whose backward pass adds up one element at a time."""
+    key, value = kept
+    return key.index_select(0, places), value.index_select(0, places)
 
 
 def _in_order(found: list[Tensor], order: list[Tensor]) -> Tensor:

@@ -117,7 +117,7 @@ class _RMSNorm(torch.autograd.Function):
         product = above * normed
         mean = (product @ weight).unsqueeze(-1).div_(-hidden.shape[-1])
         below = (above * weight).addcmul_(normed, mean).mul_(scale)
-        return below, product.flatten(0, -2).sum(0), None
+        return below, product.flatten(0, -2).sum(0) if ctx.needs_input_grad[1] else None, None
 
 
 class RMSNorm(nn.Module):

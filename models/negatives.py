@@ -1,8 +1,9 @@
 """Which pairs of picture and caption the generative stage has to judge: right ones, and wrong ones that look right.
 
 Each picture is judged with one caption: its own, any other, or one that the frozen towers find likely. With
-`pictures` each caption is judged once more, with a wrong picture that looks right. All of it is decided by
-numbers that come with the rows, so neither processes nor micro batches change who is judged with whom.
+`paired` it is judged with its own besides, and with `pictures` each caption is judged once more, with a wrong picture
+that looks right. All of it is decided by numbers that come with the rows, so neither processes nor micro
+batches change who is judged with whom.
 """
 
 from collections.abc import Mapping
@@ -48,14 +49,14 @@ class Pairs:
 class Negatives:
     """Chooses the pairs of a step."""
 
-    def __init__(self, scale: float, *, pictures: bool = False) -> None:
-        """Sharpen similarities by `scale`; with `pictures` also look for wrong pictures."""
-        self.scale, self.pictures = scale, pictures
+    def __init__(self, scale: float, *, pictures: bool = False, paired: bool = False) -> None:
+        """Sharpen similarities by `scale`; see above for `pictures` and `paired`."""
+        self.scale, self.pictures, self.paired = scale, pictures, paired
 
     @property
     def verdicts(self) -> int:
         """How many pairs are judged for each row."""
-        return 1 + self.pictures
+        return 1 + self.pictures + self.paired
 
     def features(self, batch: Mapping[str, Tensor], tokens: int) -> dict[str, Tensor]:
         """Return what choosing reads of a batch, by row and of a fixed width.
@@ -93,10 +94,13 @@ class Negatives:
         chosen = torch.where((judged == OWN)[:, None], own, features["other"])
         chosen = torch.where(((judged == MINED) & (likely != NONE))[:, None], mined, chosen)
         found = dict(zip(GIVEN, (*_read(chosen), (chosen[:, 0] == own[:, 0]).long()), strict=True))
+        sent = []
+        if self.paired:
+            sent.append(own[:, None])
         if self.pictures:
             looks_right = draw(self._scores(features["text"], image), allowed, features["uniform"][:, 1])
-            found |= _send(own, looks_right)
-        return found
+            sent.append(_send(own, looks_right))
+        return found | (_laid(own, torch.cat(sent, dim=1)) if sent else {})
 
     def _scores(
         self, rows: Float[Tensor, "rows embed_dim"], everyone: Float[Tensor, "all_rows embed_dim"]
@@ -105,8 +109,8 @@ class Negatives:
         return self.scale * rows.double() @ everyone.double().T
 
 
-def _send(own: Int[Tensor, "rows letter"], to: Int[Tensor, " rows"]) -> dict[str, Tensor]:
-    """Send captions to the pictures they are to be judged with, and lay them out by picture.
+def _send(own: Int[Tensor, "rows letter"], to: Int[Tensor, " rows"]) -> Int[Tensor, "rows arrived letter"]:
+    """Send captions to the pictures they are to be judged with, and lay them out by picture; empty where fewer came.
 
     A caption for which there is no wrong picture is judged with its own.
     """
@@ -119,8 +123,13 @@ def _send(own: Int[Tensor, "rows letter"], to: Int[Tensor, " rows"]) -> dict[str
     place = torch.arange(len(at), device=at.device) - first[at]
     laid = own.new_zeros(rows, max(1, int(arrived.max())), own.shape[1])
     laid[at, place] = letters
-    ids, mask = _read(laid)
-    labels = (laid[..., 0] == own[:, :1]).long()
+    return laid
+
+
+def _laid(own: Int[Tensor, "rows letter"], sent: Int[Tensor, "rows some letter"]) -> dict[str, Tensor]:
+    """Return further captions by picture, as `Pairs.of` reads them."""
+    ids, mask = _read(sent)
+    labels = (sent[..., 0] == own[:, :1]).long()
     return {"sent_input_ids": ids, "sent_attention_mask": mask, "sent_labels": labels}
 
 

@@ -8,6 +8,8 @@ from models.decoders import DECODERS, decoder_of
 from models.native_config import decoder_config
 from models.rope import ORIGINAL, LongRope, rope_scaling_of
 
+_ENDS = ("bos_token_id", "eos_token_id")
+"""Tokens, not shape: published files give lists of them, nothing, or others than their tokenizer uses."""
 TALK = ("template", "system_message", "context_length", "min_dynamic_patch", "use_thumbnail")
 """Fields of a chat model that say how it is talked to; foreign classes keep those they do not know."""
 
@@ -66,7 +68,7 @@ def text_of(fields: Mapping[str, Any], strict: bool = True) -> TextConfig:
         _computed(fields, kind)
     # Newer configurations hold the base of the rotation one level below.
     known = {**(fields.get("rope_scaling") or fields.get("rope_parameters") or {}), **fields}
-    known = {name: known[name] for name in TextConfig.model_fields if name in known}
+    known = {name: known[name] for name in TextConfig.model_fields if name in known and name not in _ENDS}
     # Of all these classes Phi-3's alone reads the window; Qwen2's has a switch for it, and LLaMA's passes it over.
     return TextConfig(
         **{
@@ -100,6 +102,7 @@ def internvl_of(fields: Mapping[str, Any], strict: bool = True) -> InternVLConfi
     """
     qllama = _need(fields, "qllama_config")
     shared = {**qllama, **fields}
+    ends = {name: qllama[name] for name in _ENDS if isinstance(qllama.get(name), int)}
     names = (
         "attn_pool_num_heads",
         "num_query_token",
@@ -109,7 +112,7 @@ def internvl_of(fields: Mapping[str, Any], strict: bool = True) -> InternVLConfi
     )
     return InternVLConfig(
         vision=vision_of(_sized(fields), strict),
-        text=text_of({**qllama, "architectures": None}, strict),
+        text=text_of({**qllama, "architectures": None}, strict).model_copy(update=ends),
         embed_dim=_need(fields, "clip_embed_dim"),
         **{name: shared[name] for name in (*names, "context_length") if name in shared},
     )
@@ -176,7 +179,7 @@ def official_config(config: InternVLConfig) -> dict[str, Any]:
         "model_type": "internvl",
         "vision_config": official_vision_config(config.vision),
         "qllama_config": {
-            **decoder_config(config.text, bos_token_id=1, eos_token_id=2, pad_token_id=0),
+            **decoder_config(config.text, **{name: getattr(config.text, name) for name in _ENDS}, pad_token_id=0),
             "architectures": None,
             "cross_attention_frequency": config.cross_attention_frequency,
             "num_query_token": config.num_query_token,

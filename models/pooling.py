@@ -1,11 +1,11 @@
 """Attention pooling: the head that turns tokens into one vector of the shared space."""
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from models.attention import attention
+from models.layers import Linear, linear
 
 
 class _CrossAttention(nn.Module):
@@ -15,14 +15,14 @@ class _CrossAttention(nn.Module):
         super().__init__()
         self.num_heads = num_heads
         for name in ("q", "k", "v"):
-            setattr(self, name, nn.Linear(hidden_size, hidden_size, bias=False))
+            setattr(self, name, Linear(hidden_size, hidden_size, bias=False))
             setattr(self, f"{name}_bias", nn.Parameter(torch.zeros(hidden_size)))
-        self.proj = nn.Linear(hidden_size, embed_dim)
+        self.proj = Linear(hidden_size, embed_dim)
 
     def _split(
         self, name: str, hidden: Float[Tensor, "batch tokens width"]
     ) -> Float[Tensor, "batch heads tokens head_dim"]:
-        projected = F.linear(hidden, getattr(self, name).weight, getattr(self, f"{name}_bias"))
+        projected = linear(hidden, getattr(self, name).weight, getattr(self, f"{name}_bias"))
         return projected.view(*hidden.shape[:2], self.num_heads, -1).transpose(1, 2)
 
     def forward(

@@ -55,3 +55,5 @@ def _tell(found: "Audit") -> None:
     else:
         said = "the order is not sound"
     console.print(said, highlight=False)
+    if found.left_out:
+        console.print(f"the guard left out {found.left_out:,} samples where the run went back", highlight=False)

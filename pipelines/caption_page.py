@@ -19,7 +19,7 @@ from pipelines.terminal import Refusal
 from stages.filter_report import render
 from stages.report.gallery import edges_of
 from stages.report.shown import Gallery
-from stages.report.survey import Survey, add_languages, by_language, chosen_of, joined, sample_of, taken
+from stages.report.survey import Survey, chosen_of, joined, sample_of, taken
 
 
 def page_of_file(path: Path, profile: str, band: float) -> str:
@@ -39,18 +39,17 @@ def page_of_file(path: Path, profile: str, band: float) -> str:
     rules, _ = judged_by(file, caption_quality(profile or "laion_en").filters)
     policy = Policy(name="caption_quality", filters=tuple(rules))
     rows = file.rows if file.rows is not None else sum(len(batch["caption"]) for batch in file.batches(signals=False))
-    funnel, cubes, languages, pieces = Funnel(), list[Cube](), dict[str, dict[int, int]](), []
+    funnel, cubes, pieces = Funnel(), list[Cube](), []
     for uids, columns in _batches(file, policy):
         reasons, some, cube = judge_with_cube(policy.filters, columns, len(uids))
         funnel += some
         cubes.append(cube)
-        add_languages(languages, by_language(columns["language"], reasons))
         chosen = chosen_of(uids, rows)
         if len(chosen):
             shown = taken(columns, pa.array(chosen))
             pieces.append(sample_of(policy, [uids[at] for at in chosen.tolist()], reasons[chosen], shown))
     cube = total(cubes)
-    seen = Survey({name: languages[name] for name in sorted(languages)}, joined(pieces), funnel.samples)
+    seen = Survey(funnel.masks_by_language, joined(pieces), funnel.samples)
     return render(
         source=profile or re.sub(r"[^a-z0-9_]+", "_", path.stem.lower())[:80] or "file",
         policy=policy,

@@ -13,6 +13,7 @@ from pipelines import (
     cataloguing,
     checking,
     converting,
+    explaining,
     finetuning,
     inspecting,
     judging,
@@ -32,11 +33,14 @@ from pipelines.options import (
     CaptionColumn,
     Force,
     Images,
+    LanguageModel,
+    Lists,
     Recipe,
     Schema,
     UrlColumn,
     Urls,
     Version,
+    VisionModel,
     What,
     allowed_hosts,
     app,
@@ -53,6 +57,7 @@ __all__ = [
     "cataloguing",
     "checking",
     "converting",
+    "explaining",
     "finetuning",
     "inspecting",
     "judging",
@@ -100,6 +105,9 @@ def run(
     block_urls: BlockUrls = None,
     block_domains: BlockDomains = None,
     images: Images = None,
+    lists: Lists = None,
+    language_model: LanguageModel = None,
+    vision_model: VisionModel = None,
     allow_host: AllowHost = None,
     force: Force = False,
 ) -> None:
@@ -107,7 +115,8 @@ def run(
     with clear_errors():
         own = own_data(
             urls, url_column, caption_column, images, allow_host, schema=schema, accept_withdrawn=accept_withdrawn,
-            block_urls=block_urls, block_domains=block_domains,
+            block_urls=block_urls, block_domains=block_domains, lists=lists, language_model=language_model,
+            vision_model=vision_model,
         )  # fmt: skip
         _run(what, recipe, version, own, force)
 
@@ -145,7 +154,7 @@ def _run(what: FlowName, recipe: RecipeName, version: str, own: OwnData, force: 
         if what is FlowName.TRAIN:
             from pipelines.train import train_models
 
-            return train_models(recipe=recipe, version=version, force=force)
+            return train_models(recipe=recipe, version=version, own=own, force=force)
         from pipelines.internvl import build_everything
 
         return build_everything(recipe=recipe, version=version, own=own, force=force)

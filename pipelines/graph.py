@@ -93,7 +93,8 @@ def train_steps(recipe: Recipe, version: str) -> list[Step]:
     The drawn world needs no data for its language: that step then waits for nothing.
     """
     build = _Builder(recipe, version)
-    from_captions = ["shards/clean"] if not recipe.language.documents else []
+    given = recipe.language.documents or recipe.language.pretrained is not None
+    from_captions = [] if given else ["shards/clean"]
     build.add("language", "checkpoints/language", recipe.language, from_captions)
     build.add("contrastive", CONTRASTIVE, recipe.contrastive, [recipe.contrastive.shards, "checkpoints/language"])
     build.add("generative", GENERATIVE, recipe.generative, [recipe.generative.shards, CONTRASTIVE])
@@ -116,16 +117,29 @@ def train_steps(recipe: Recipe, version: str) -> list[Step]:
     return build.steps
 
 
+_NAMED: dict[str, tuple[str, ...]] = {
+    "list_urls": (),
+    "download": (),
+    "language": ("pretrained", "pretrained_shape", "pretrained_digest"),
+    "contrastive": ("start_vision",),
+}
+"""What a user's files decide of a stage's parameters: all of them, or those named."""
+
+
 def remembered(steps: Sequence[Step], store: Store) -> list[Step]:
     """Return steps with what a user's data run was given, read from what it left behind.
 
-    Only listing and fetching name a user's files; they need not be named again to go on.
+    Only listing and fetching name a user's files, and the language and contrastive stages a user's models; they need
+    not be named again to go on.
     """
 
     def again(step: Step) -> Step:
-        if step.spec.stage not in ("list_urls", "download") or not (manifest := find(store, step.spec.artifact)):
+        if step.spec.stage not in _NAMED or not (manifest := find(store, step.spec.artifact)):
             return step
-        return Step(step.label, step.spec.model_copy(update={"parameters": manifest.identity["parameters"]}))
+        made, names = manifest.identity["parameters"], _NAMED[step.spec.stage]
+        kept = {name: made[name] for name in names or made if name in made}
+        parameters = {**step.spec.parameters, **kept} if names else kept
+        return Step(step.label, step.spec.model_copy(update={"parameters": parameters}))
 
     return [again(step) for step in steps]
 

@@ -23,7 +23,7 @@ def build_everything(
     Args:
         recipe: Which recipe to follow.
         version: Name of the result; the recipe's name when left empty.
-        own: Your data, for the photos recipe.
+        own: Your data, for the recipes photos and one_gpu; lists and trained models, for paper.
         force: Make everything again, also what stands.
     """
     return run_steps(steps_of(FlowName.INTERNVL, recipe, version, own), force)

@@ -17,15 +17,20 @@ class RecipeName(StrEnum):
     TINY = "tiny"
     SMOKE = "smoke"
     PHOTOS = "photos"
+    ONE_GPU = "one_gpu"
+    PAPER = "paper"
 
 
 class SourceName(StrEnum):
-    """The sources of all recipes; `own` is yours, in the photos recipe."""
+    """The sources of all recipes; `own` is yours, in the recipes photos and one_gpu."""
 
     LAION_EN = "laion_en"
     LAION_MULTI = "laion_multi"
+    LAION_COCO = "laion_coco"
     COYO = "coyo"
+    CC12M = "cc12m"
     CC3M = "cc3m"
+    SBU = "sbu"
     WUKONG = "wukong"
     OWN = "own"
 

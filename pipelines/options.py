@@ -34,6 +34,18 @@ BlockDomains = Annotated[
 ]
 Images = Annotated[str | None, typer.Option("--images", help="Folder or tar of pictures that are already there.")]
 AllowHost = Annotated[list[str] | None, typer.Option("--allow-host", help="host:port that may be private.")]
+Lists = Annotated[
+    str | None, typer.Option("--lists", help="Folder with the paper's url lists, a folder below it for each source.")
+]
+LanguageModel = Annotated[
+    str | None,
+    typer.Option(
+        "--language-model", help="Language model for one_gpu and paper: a folder, or owner/name on the hub."
+    ),
+]
+VisionModel = Annotated[
+    str | None, typer.Option("--vision-model", help="InternViT that one_gpu and paper start from: a folder or .pth.")
+]
 Force = Annotated[bool, typer.Option("--force", help="Make everything again, also what stands.")]
 What = Annotated[FlowName, typer.Argument(help="Which part of the road.")]
 
@@ -55,13 +67,23 @@ def own_data(
     accept_withdrawn: bool = False,
     block_urls: list[str] | None = None,
     block_domains: list[str] | None = None,
+    lists: str | None = None,
+    language_model: str | None = None,
+    vision_model: str | None = None,
 ) -> OwnData:
-    """Return a user's data, local names made absolute."""
+    """Return what a user brings, local names made absolute; a language model that is no folder may be on the hub."""
 
     def absolute(paths: list[str] | None) -> tuple[str, ...]:
         return tuple(path if "://" in path else os.path.abspath(path) for path in paths or ())
 
+    def folder(path: str | None) -> str | None:
+        return os.path.abspath(os.path.expanduser(path)) if path and "://" not in path else path
+
+    spoken = language_model if language_model and not os.path.isdir(language_model) else folder(language_model)
     return OwnData(
+        lists=folder(lists),
+        language_model=spoken,
+        vision_model=folder(vision_model),
         urls=absolute(urls),
         schema_name=schema,
         accept_withdrawn=accept_withdrawn,

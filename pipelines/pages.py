@@ -4,6 +4,7 @@ from prefect.artifacts import create_markdown_artifact
 
 from stages.download_report import LIVE
 from stages.manifest import Manifest
+from stages.training.curves import CURVES
 
 HIDDEN = ("markdown", "funnel", "outcomes")
 
@@ -21,6 +22,8 @@ def markdown(label: str, manifest: Manifest, report_url: str) -> str:
     for role, file in manifest.reports.items():
         what = "full report" if role == "page" else role.replace("_", " ")
         lines += ["", f"[Open the {what}]({report_url}/{manifest.key(file)})"]
+    if "last_loss" in manifest.totals:
+        lines += ["", f"[Open the curves of this run]({report_url}/{manifest.ref.key(CURVES)})"]
     if "ladder" in manifest.totals:
         # A download tells its counts in tables of its own, and its times on a page beside the manifest.
         lines += ["", f"[Open the times of this run]({report_url}/{manifest.ref.key(LIVE)})"]

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from infra.settings import settings
 from infra.storage import Store
 from pipelines.graph import Step, data_steps, remembered, train_steps
+from pipelines.missing import refuse_missing
 from pipelines.names import FlowName, RecipeName
-from pipelines.recipes import NO_DATA, OwnData, make
+from pipelines.recipes import LISTED, NO_DATA, OwnData, make
 from stages.manifest import find, load
 from stages.materialize import Drift, standing
 
@@ -14,7 +15,7 @@ from stages.materialize import Drift, standing
 def steps_of(flow: FlowName, recipe: RecipeName, version: str = "", own: OwnData = NO_DATA) -> list[Step]:
     """Return the steps of a flow, in an order that can be run.
 
-    The photos recipe needs its data named once: later runs read it from what the first left behind.
+    Data and models of your own need to be named once: later runs read them from what the first left behind.
 
     Raises:
         ValueError: The photos recipe has no data, or another recipe is given some.
@@ -23,8 +24,11 @@ def steps_of(flow: FlowName, recipe: RecipeName, version: str = "", own: OwnData
     name = version or str(recipe)
     made = make(recipe, own, here.web_url)
     data, train = _patient(data_steps(made, name), here.drift_patience_seconds), train_steps(made, name)
-    if recipe is RecipeName.PHOTOS and not own.given:
+    if (recipe in LISTED and not own.given) or (recipe is RecipeName.PAPER and not own.lists):
         data = remembered(data, Store(here.store_root))
+    if recipe in (RecipeName.ONE_GPU, RecipeName.PAPER) and not (own.language_model or own.vision_model):
+        train = remembered(train, Store(here.store_root))
+    if recipe is RecipeName.PHOTOS and not own.given:
         listing = next(step for step in data if step.spec.stage == "list_urls").spec.parameters
         if flow is not FlowName.TRAIN and not (listing["paths"] or listing["images"]):
             raise ValueError("the photos recipe needs your data: --urls FILE_OR_GLOB or --images FOLDER_OR_TAR")
@@ -48,10 +52,12 @@ def preflight(steps: Sequence[Step], store: Store, force: bool = False) -> None:
     """Find before anything starts what would be refused later.
 
     Raises:
-        ManifestError: An input is made by none of the steps and does not stand.
+        ManifestError: An input is made by none of the steps and does not stand, or a list or a model of the user's
+            is missing.
         Drift: A version of a step stands and was made differently, and is not to be replaced.
     """
     ours = {step.spec.artifact for step in steps}
+    refuse_missing(steps, store)
     for step in steps:
         for ref in step.spec.inputs:
             if ref not in ours:

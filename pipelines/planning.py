@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -19,11 +19,14 @@ from pipelines.options import (
     BlockUrls,
     CaptionColumn,
     Images,
+    LanguageModel,
+    Lists,
     Recipe,
     Schema,
     UrlColumn,
     Urls,
     Version,
+    VisionModel,
     What,
     allowed_hosts,
     app,
@@ -37,6 +40,9 @@ from stages.filter_report import visible
 from stages.manifest import find
 from stages.materialize import Drift, standing
 from stages.quantities import duration, gigabytes
+
+if TYPE_CHECKING:
+    from pipelines.training_price import Training
 
 
 @app.command()
@@ -52,6 +58,9 @@ def plan(
     block_urls: BlockUrls = None,
     block_domains: BlockDomains = None,
     images: Images = None,
+    lists: Lists = None,
+    language_model: LanguageModel = None,
+    vision_model: VisionModel = None,
     allow_host: AllowHost = None,
     pilot: Annotated[
         int, typer.Option("--pilot", min=0, help="Download so many urls of each source, to price the whole lists.")
@@ -67,31 +76,38 @@ def plan(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
 ) -> None:
-    """Show the steps of a recipe and which of them stand; what downloads would cost, where a pilot told."""
+    """Show the steps of a recipe and which of them stand; what its training costs; what downloads, by a pilot."""
     with clear_errors():
+        from pipelines.missing import missing
         from pipelines.plan import steps_of
+        from pipelines.training_price import training_prices
 
         if pilot and what is FlowName.TRAIN:
             raise Refusal("training downloads nothing; a pilot prices data: internvl plan data --pilot 10000")
         own = own_data(
             urls, url_column, caption_column, images, allow_host, schema=schema, accept_withdrawn=accept_withdrawn,
-            block_urls=block_urls, block_domains=block_domains,
+            block_urls=block_urls, block_domains=block_domains, lists=lists, language_model=language_model,
+            vision_model=vision_model,
         )  # fmt: skip
         if pilot:
             _pilot(recipe, pilot, version, own, quiet=as_json)
         store = Store(settings().store_root)
         steps = steps_of(what, recipe, version, own)
         states = {str(step.spec.artifact): (step.label, _state(step, store)) for step in steps}
-        priced = prices(steps, store, workers, host_rate, pilot)
+        priced, trained = prices(steps, store, workers, host_rate, pilot), training_prices(steps)
         if as_json:
             listed = [{"step": label, "artifact": name, "state": state} for name, (label, state) in states.items()]
-            print(json.dumps({"steps": listed, "sources": [each.as_json() for each in priced]}, indent=2))
+            sources, training = ([each.as_json() for each in group] for group in (priced, trained))
+            print(json.dumps({"steps": listed, "sources": sources, "training": training}, indent=2))
             return
         table = Table("step", "artifact", "state")
         for name, (label, state) in states.items():
             table.add_row(label, name, state)
         console.print(table)
         _show(priced)
+        _show_training(trained)
+        for line in missing(steps, store):
+            console.print(f"missing: {line}", style="dim", highlight=False, markup=False)
 
 
 def _state(step: Step, store: Store) -> str:
@@ -177,3 +193,30 @@ def _show(priced: Sequence[Price | Unknown]) -> None:
     for each in priced:
         if isinstance(each, Unknown):
             console.print(f"{each.source}: {each.reason}", style="dim", highlight=False)
+
+
+def _show_training(found: "Sequence[Training]") -> None:
+    """Print models and compute of the training stages, and GPU hours where there are GPUs."""
+    from pipelines.training_price import PEAK_TFLOPS, UTILISATION
+
+    if not found:
+        return
+    table = Table(
+        "training", "parameters", "trained", "samples", "FLOPs", *(f"{card} hours" for card in PEAK_TFLOPS), "GPUs"
+    )
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for each in found:
+        hours = [f"{each.gpu_hours(card):,.0f}" if each.gpus and each.flops else "–" for card in PEAK_TFLOPS]
+        numbers = (each.parameters, each.trained, each.samples)
+        table.add_row(
+            each.stage, *(f"{number:,}" for number in numbers), f"{each.flops:.2e}", *hours, f"{each.gpus or '–'}"
+        )
+    console.print(table)
+    cards = ", ".join(f"{card} {peak:g}" for card, peak in PEAK_TFLOPS.items())
+    console.print(
+        f"GPU hours at {UTILISATION:.0%} of bf16 peak ({cards} TFLOP/s), texts at full length; what is computed "
+        "twice to save memory comes on top",
+        style="dim",
+        highlight=False,
+    )

@@ -1,13 +1,14 @@
 """How a trained model lies in the store: one part named `final`, hashed like everything else."""
 
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from infra.storage import Store
-from stages.manifest import Ledger, Manifest, Part
-from stages.workspace import Output, read_file
+from infra.storage import Store, sha256_file
+from stages.manifest import File, Ledger, Manifest, Part
+from stages.workspace import Output, damaged
 
 FINAL = "final"
 
@@ -28,8 +29,23 @@ def fetch(store: Store, checkpoint: Manifest, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for role, file in checkpoint.parts[0].files.items():
         name = checkpoint.parts[0].facts.get("names", {}).get(role, Path(file.name).name)
-        (folder / name).write_bytes(read_file(store, checkpoint, file))
+        _copy(store, checkpoint, file, folder / name)
     return folder
+
+
+def _copy(store: Store, manifest: Manifest, file: File, target: Path) -> Path:
+    """Copy a published file to a local path, whatever its size, and refuse it where it differs from the manifest.
+
+    Raises:
+        ManifestError: The hash differs.
+    """
+    for _ in range(2):  # damage on the way is not there the second time
+        with store.local(manifest.key(file)) as there:
+            shutil.copyfile(there, target)
+        if sha256_file(target) == file.sha256:
+            return target
+    target.unlink()
+    raise damaged(manifest, file)
 
 
 def jsonl(rows: list[dict[str, Any]]) -> bytes:

@@ -1,8 +1,8 @@
 """Stage 1 of the paper: train InternViT against a language model's text vectors, giving InternVL-C.
 
-The vision tower starts from nothing, the text tower from a language model (arXiv:2312.14238,
-section 3.3 and Table 3). The language model's head is carried along unchanged, so that the next
-stage finds the whole QLLaMA in one checkpoint.
+The vision tower starts from nothing, or from a trained one, which the paper does not do; the text tower
+from a language model (arXiv:2312.14238, section 3.3 and Table 3). The language model's head is carried
+along unchanged, so that the next stage finds the whole QLLaMA in one checkpoint.
 """
 
 import json
@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 
 from models.config import TextConfig
 from models.contrastive_objective import ContrastiveObjective
 from models.internvl import InternVL, clamp_logit_scale
 from models.learning_rates import LearningRates
 from models.qllama import LlamaForCausalLM
+from models.renaming import fill
 from stages.batches import ShardedSamples
 from stages.checkpoints import fetch
 from stages.contrastive_parameters import Parameters, config_of
@@ -24,8 +25,10 @@ from stages.manifest import Manifest
 from stages.pair_batches import Augmentation, PairBatches
 from stages.pair_measures import language_loss, measured_retrieval
 from stages.pairs import Texts, shards_of, training_rows
+from stages.pretrained_vision import started
 from stages.train_loop import train
 from stages.training.task import Finished, Metrics, Task, parameter_groups
+from stages.weight_files import open_weights
 from stages.workspace import Output, Workspace
 
 __all__ = ["VERSION", "ContrastiveTask", "Parameters", "packed", "run"]
@@ -37,7 +40,7 @@ class ContrastiveTask:
     """Pictures and captions of one global batch, told apart by their pairs."""
 
     def __init__(self, parameters: Parameters, shards: Manifest, samples: ShardedSamples, language: Path) -> None:
-        """Start the vision tower from nothing and the text tower from a fetched language checkpoint."""
+        """Start the vision tower from nothing or a trained one, the text tower from a fetched language checkpoint."""
         self.parameters, self.language = parameters, language
         self.samples = training_rows(samples, parameters.held_out, shards)
         self.held_out = list(range(self.samples, len(samples)))
@@ -48,7 +51,9 @@ class ContrastiveTask:
             # All processes start from the same weights, whatever was drawn before.
             torch.manual_seed(seed)
             self.model = InternVL(self.config, generative=False)
-        self.model.qllama.load_state_dict(load_file(language / "model.safetensors"))
+        if parameters.start_vision is not None:
+            self.model.vision_model = started(parameters.start_vision, self.config.vision)
+        fill(self.model.qllama, open_weights(language), "the language model")
         self.model.qllama.lm_head.requires_grad_(False)
         if not parameters.text_learning_rate_scale:
             self.model.qllama.requires_grad_(False)
@@ -82,7 +87,7 @@ class ContrastiveTask:
         pictures = self.batches.pictures(self.parameters.image_size)
         found = measured_retrieval(self.model, self.model.encode_image, pictures, texts, self.held_out, captions)
         before = LlamaForCausalLM(self.config.text).to(self.model.logit_scale.device)
-        before.load_state_dict(load_file(self.language / "model.safetensors"))
+        fill(before, open_weights(self.language), "the language model")
         found["language_loss_before"] = language_loss(before, texts, captions)
         found["language_loss_after"] = language_loss(self.model.qllama, texts, captions)
         return {name: round(value, 4) for name, value in found.items()}

@@ -1,5 +1,7 @@
 """What decides the contrastive stage: sizes, how pictures are shown, rates; and the paper's values."""
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from models.config import InternVLConfig, TextConfig, VisionConfig
@@ -21,6 +23,16 @@ class Parameters(BaseModel):
     intermediate_size: int = Field(default=384, ge=8)
     num_hidden_layers: int = Field(default=4, ge=1)
     num_attention_heads: int = Field(default=3, ge=1)
+    norm_type: Literal["rms_norm", "layer_norm"] = Field(
+        default="rms_norm", description="Of the vision tower's blocks; InternViT-300M has layer_norm."
+    )
+    qk_normalization: bool = Field(default=True, description="Of queries and keys; InternViT-300M has none.")
+    qkv_bias: bool = Field(default=False, description="Of queries, keys and values; InternViT-300M has them.")
+    start_vision: str | None = Field(
+        default=None,
+        description="A trained vision tower to start from instead of nothing: a folder that all machines see, or a "
+        ".pth, of an InternViT of this shape, official or transformers' own; positions are interpolated.",
+    )
     layer_scale: float = Field(
         default=1.0,
         gt=0,
@@ -77,7 +89,7 @@ class Parameters(BaseModel):
     held_out: int = Field(
         default=256, ge=0, description="The last samples of the shards: never trained on, measured at the end."
     )
-    schedule: Schedule = Schedule(global_batch_size=192, steps=200, learning_rate=2e-3, warmup_steps=30)
+    schedule: Schedule = Schedule(global_batch_size=192, steps=300, learning_rate=2e-3, warmup_steps=30)
 
     def views(self) -> Switch:
         """Return how pictures are shown, step by step."""
@@ -94,6 +106,9 @@ class Parameters(BaseModel):
             num_hidden_layers=self.num_hidden_layers,
             num_attention_heads=self.num_attention_heads,
             intermediate_size=self.intermediate_size,
+            norm_type=self.norm_type,
+            qk_normalization=self.qk_normalization,
+            qkv_bias=self.qkv_bias,
             initializer_factor=self.layer_scale,
             drop_path_rate=self.drop_path_rate,
             drop_path_schedule="uniform",
@@ -103,8 +118,9 @@ class Parameters(BaseModel):
 def paper_parameters() -> Parameters:
     """Return the paper's stage 1 (arXiv:2312.14238, section 3.3 and the appendix's table of training settings).
 
-    Ours, because it is not published: the smallest crop, the last learning rate, and the 3,052 steps that its "last
-    0.5 billion samples" without masking come to.
+    "164K" is 163,840 pairs, 256 for each of 640 GPUs; 175,000 such steps see the 28.7 billion samples of section 3.3.
+    Ours, because it is not published: the smallest crop, the last learning rate, the 3,052 steps that its "last
+    0.5 billion samples" without masking come to, and the 500 steps in which the rate rises once more when they begin.
     """
     return Parameters(
         image_size=224,
@@ -128,6 +144,8 @@ def paper_parameters() -> Parameters:
             learning_rate=1e-3,
             warmup_steps=5000,
             final_ratio=0.0,
+            rewarm_at=175_000 - 3052,
+            rewarm_steps=500,
             weight_decay=0.1,
             precision="bf16",
         ),

@@ -29,7 +29,7 @@ from stages.sources.web_site import SiteSpec
 from stages.tars import tar_bytes
 from stages.workspace import Output, Workspace, parquet_bytes, read_table
 
-VERSION = 3
+VERSION = 4
 
 
 class Parameters(Storing, Network):

@@ -28,7 +28,7 @@ from stages.pairs import Texts
 from stages.sources.captions import LANGUAGES
 from stages.workspace import Output, Workspace
 
-VERSION = 1
+VERSION = 2
 DATA = {"contrastive": "shards/clean", "generative": "shards/caption_quality", "instruct": "conversations"}
 
 NOTES = {

@@ -11,7 +11,6 @@ from stages.evaluation_metrics import Measure, majority, measure
 from stages.evaluation_retrieval import Judge
 from stages.evaluation_world import SLOTS, World, elsewhere, read_slots
 from stages.sources.scenes import Scene
-from stages.tokenizer import EOS_ID
 
 SPARE_TOKENS = 2
 """Room for captions a little longer than the right ones, their end token included."""
@@ -20,12 +19,12 @@ SPARE_TOKENS = 2
 @torch.no_grad()
 def write(judge: Judge, vision: Tensor, language: str | None, max_new_tokens: int) -> list[str]:
     """Return the caption that InternVL-G writes for each picture, its likeliest, token by token."""
-    prompt = torch.tensor([judge.texts.prompt(language)], device=judge.device)
+    prompt, ends = torch.tensor([judge.texts.prompt(language)], device=judge.device), judge.texts.eos_token_id
     found = []
     for piece in vision.split(judge.batch_size):
-        chosen = judge.model.caption(piece, prompt.expand(len(piece), -1), max_new_tokens, EOS_ID)
+        chosen = judge.model.caption(piece, prompt.expand(len(piece), -1), max_new_tokens, ends)
         for row in chosen.tolist():
-            end = row.index(EOS_ID) if EOS_ID in row else len(row)
+            end = row.index(ends) if ends in row else len(row)
             found.append(str(judge.texts.tokenizer.decode(row[:end])).strip())
     return found
 

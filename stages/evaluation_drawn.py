@@ -35,6 +35,8 @@ def generative(judge: Judge, world: World, languages: Sequence[str], found: Find
         captions = world.captions(language)
         for prefix, vectors in ways.items():
             found.measures += evaluation_retrieval.retrieval(judge, world.split, language, vectors, captions, prefix)
+        if language == languages[0]:  # eight verdicts per picture: one language tells
+            found.measures.append(evaluation_retrieval.reranked(judge, world, vision, ways["g_"], language))
         found.measures += evaluation_retrieval.matching(judge, world, vision, language)
         measures, written = evaluation_captions.captions(judge, world, vision, language)
         found.measures += measures

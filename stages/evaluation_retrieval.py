@@ -23,6 +23,9 @@ from stages.evaluation_world import SLOTS, World, swapped, variants
 from stages.pairs import Texts, normalise, resize
 from stages.prompts import SUMMARIZE
 
+RERANKED = 8
+"""Captions per picture on which the matching head has its say."""
+
 
 class Judge:
     """An InternVL-C or -G in memory that scores many pictures and texts; each text is encoded once."""
@@ -148,3 +151,20 @@ def other_captions(captions: Sequence[str]) -> list[str]:
 def nearest(vectors: Floats, texts: Floats, captions: Sequence[str], count: int) -> list[str]:
     """Return the best caption of all for the first `count` pictures."""
     return [captions[int(place)] for place in (vectors[:count] @ texts.T).argmax(axis=1)]
+
+
+def reranked(judge: Judge, world: World, vision: Tensor, vectors: Floats, language: str) -> Measure:
+    """Return how often the best caption is right when the matching head has its say on the likeliest ones.
+
+    Scaled similarity and the head's verdict are logits both and are added, as BLIP does it
+    (arXiv:2201.12086, section 5.1); captions that were not among the likeliest stay behind them.
+    """
+    captions = list(dict.fromkeys(world.captions(language)))
+    scores = float(judge.model.logit_scale.detach().exp()) * vectors @ judge.text_vectors(captions).T
+    likely = np.argsort(-scores, axis=1, kind="stable")[:, :RERANKED]
+    pictures = vision.repeat_interleave(likely.shape[1], dim=0)
+    verdicts = judge.match(pictures, [captions[place] for place in likely.ravel()]).reshape(likely.shape)
+    best = (np.take_along_axis(scores, likely, axis=1) + verdicts).argmax(axis=1)
+    chosen = likely[np.arange(len(likely)), best]
+    hits = [captions[place] == own for place, own in zip(chosen, world.captions(language), strict=True)]
+    return measure(world.split, language, "reranked_recall_at_1_image_to_text", hits, chance=1 / len(captions))

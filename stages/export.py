@@ -31,7 +31,7 @@ from stages.export_native import (
     tokenizer_config,
 )
 from stages.manifest import Ledger, Manifest, ManifestError, digest_of
-from stages.tokenizer import BOS, UNK
+from stages.tokenizer import UNK
 from stages.workspace import Output, Workspace
 
 VERSION = 2
@@ -111,7 +111,8 @@ def chat_files(folder: Path, max_new_tokens: int) -> dict[str, bytes]:
     config = ChatConfig.model_validate_json((folder / "config.json").read_bytes())
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     end = template_named(config.template).end
-    bos, pad, unk = BOS, str(tokenizer.id_to_token(config.eos_token_id)), UNK
+    bos, pad = (str(tokenizer.id_to_token(each)) for each in (config.text.bos_token_id, config.eos_token_id))
+    unk = UNK if tokenizer.token_to_id(UNK) is not None else pad  # Qwen2's vocabulary has none
     stops = sorted({token_id(tokenizer, end), config.eos_token_id})
     ids = {"bos_token_id": token_id(tokenizer, bos), "pad_token_id": config.eos_token_id}
     if token_id(tokenizer, IMG_CONTEXT) != config.image_context_token_id:

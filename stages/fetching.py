@@ -41,6 +41,12 @@ class Storing(BaseModel):
     max_pixels: int = Field(
         default=64_000_000, ge=1, le=178_000_000, description="Largest picture that is decoded, by its header."
     )
+    min_decoded_share: float = Field(
+        default=1,
+        gt=0,
+        le=1,
+        description="Share of its rows from which a JPEG that breaks off is stored, cut to them; 1 refuses it.",
+    )
     threads: int = Field(default=16, ge=1, description="Fetches at once per task.")
 
     @property
@@ -84,6 +90,8 @@ class Answer:
     phash: int | None = None
     original_width: int | None = None
     original_height: int | None = None
+    frames: int | None = None
+    decoded_share: float | None = None
     width: int | None = None
     height: int | None = None
     image: bytes | None = None
@@ -211,12 +219,13 @@ def _resizer(storing: Storing, blocked: BlockList) -> Any:
         def __call__(self, stream: _Body, blurring_bbox_list: Any = None) -> tuple[Any, ...]:
             answer = stream.answer
             try:
-                picture = decode(stream.getvalue(), storing.max_pixels, storing.wanted)
+                picture = decode(stream.getvalue(), storing.max_pixels, storing.wanted, storing.min_decoded_share)
             except PictureError as error:
                 answer.outcome = error.outcome
                 return None, None, None, None, None, str(error.outcome)
             answer.original_width, answer.original_height = picture.width, picture.height
             answer.phash = picture.phash
+            answer.frames, answer.decoded_share = picture.frames, picture.decoded_share
             if blocked.picture(answer.phash):
                 answer.outcome = Outcome.BLOCKED
                 return None, None, None, None, None, str(answer.outcome)

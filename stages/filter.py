@@ -2,8 +2,8 @@
 
 import io
 import json
-from functools import partial, reduce
-from operator import add
+from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -78,6 +78,21 @@ def _counts(part: Part, output: Output) -> tuple[Funnel, Cube]:
     return Funnel.model_validate(found["funnel"]), Cube.model_validate(found["cube"])
 
 
+def _merged(parts: Iterable[Part], output: Output) -> tuple[Funnel, Cube]:
+    """Return the counts of all parts, read one after the other and never held together."""
+    funnel = Funnel()
+
+    def cubes() -> Iterator[Cube]:
+        nonlocal funnel
+        for part in parts:
+            some, cube = _counts(part, output)
+            funnel += some
+            yield cube
+
+    cube = total(cubes())
+    return funnel, cube
+
+
 def run(parameters: Parameters, output: Output, here: Workspace) -> Manifest:
     """Judge all parts, merge the funnel, write the report."""
     signals, pool = here.input("signals"), here.input("pool")
@@ -100,8 +115,7 @@ def run(parameters: Parameters, output: Output, here: Workspace) -> Manifest:
         items.append((part.key, digest, (part.key, digest, part, previous)))
     work = partial(filter_part, output=output, signals=signals, before=before, policy=parameters.policy)
     parts = here.map_parts(output, work, items, light=True)
-    funnel: Funnel = reduce(add, (_counts(part, output)[0] for part in parts), Funnel())
-    cube = total(_counts(part, output)[1] for part in parts)
+    funnel, cube = _merged(parts, output)
     listed, fetched = pool.ledger.listed, pool.ledger.kept
     totals: dict[str, Any] = {
         "listed": listed,
@@ -116,7 +130,7 @@ def run(parameters: Parameters, output: Output, here: Workspace) -> Manifest:
     if parameters.truth:
         totals["planted"] = _against_truth(parameters, parts, output)
     outcomes = pool.totals.get("outcomes", {})
-    gallery = gallery_of(output, parts, parameters.policy, signals, pool, cube)
+    gallery = gallery_of(output, parts, parameters.policy, signals, pool, funnel, cube)
     applying = applying_of(output.store, output.ref, output.identity)
     page = render(
         source=parameters.source,

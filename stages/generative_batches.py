@@ -30,7 +30,11 @@ class GenerativeBatches:
     steps: int
     hard_negatives: float
     """Share of the wrong captions that are mined, by the last step."""
+    paired: bool
+    """Every picture is judged with a wrong caption (and, by the objective, with its own); otherwise half are."""
     smallest_crop: float
+    blind: bool = False
+    """Show each row the picture of another sample: what is learned then is learned without looking."""
     captions: Captions = field(init=False)
     pictures: Pictures = field(init=False)
     _image_ids: dict[int, int] = field(init=False, default_factory=dict)
@@ -41,17 +45,21 @@ class GenerativeBatches:
 
     def __call__(self, rows: Sequence[int], step: int) -> Batch:
         """Return pictures, three readings of each caption, another caption, and draws, all by row."""
+        shown = [self._stranger(row) for row in rows] if self.blind else list(rows)
         boxes = {}
         if self.smallest_crop < 1:
-            boxes = {row: random_box(generator_of(self.seed, "crop", step, row), self.smallest_crop) for row in rows}
+            boxes = {
+                other: random_box(generator_of(self.seed, "crop", step, row), self.smallest_crop)
+                for row, other in zip(rows, shown, strict=True)
+            }
         captions = self.captions.read(rows)
         draws = [self._draw(row, step) for row in rows]
         others = self.captions.read([other for _, _, other in draws])
         prompted = self.texts.prompted(captions, self.captions.languages(rows))
         return {
             "row": torch.tensor(list(rows)),
-            "pixel_values": self.pictures.batch(rows, boxes),
-            "image_id": torch.tensor([self.image_id(row) for row in rows]),
+            "pixel_values": self.pictures.batch(shown, boxes),
+            "image_id": torch.tensor([self.image_id(row) for row in shown]),
             "judged": torch.tensor([judged for judged, _, _ in draws]),
             "uniform": torch.tensor(np.array([uniform for _, uniform, _ in draws])),
             "caption_id": caption_ids(captions),
@@ -76,12 +84,16 @@ class GenerativeBatches:
             **_named("summary", texts),
         }
 
+    def _stranger(self, row: int) -> int:
+        """Return the sample whose picture a blind run shows with this row's texts, the same at every step."""
+        return int(generator_of(self.seed, "blind", row).integers(self.trained_on))
+
     def _draw(self, row: int, step: int) -> tuple[int, tuple[float, float], int]:
         """Return what a picture is judged with, numbers in [0, 1) that choose who is mined, and another sample."""
         rng = generator_of(self.seed, "match", step, row)
         right, likely, caption, picture = rng.random(4)
         wrong = MINED if likely < self.hard_negatives * step / self.steps else OTHER
-        return OWN if right < 0.5 else wrong, (caption, picture), self.another(row, rng)
+        return OWN if right < 0.5 and not self.paired else wrong, (caption, picture), self.another(row, rng)
 
     def another(self, row: int, rng: np.random.Generator) -> int:
         """Return any sample with another caption and another picture; the same one where none was found."""

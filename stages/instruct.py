@@ -29,6 +29,7 @@ from stages.train_loop import train
 from stages.training.order import Weight
 from stages.training.schedule import Schedule
 from stages.training.task import Finished, Task, parameter_groups
+from stages.weight_files import open_weights
 from stages.workspace import Output, Workspace
 
 VERSION = 1
@@ -119,7 +120,7 @@ def assemble(parameters: Parameters, here: Workspace) -> tuple[InternVLChat, Tok
         ps_version=parameters.ps_version,
         select_layer=parameters.select_layer,
         image_context_token_id=tokenizer.token_to_id(IMG_CONTEXT),
-        eos_token_id=tokenizer.token_to_id("</s>"),
+        eos_token_id=text.eos_token_id,
         template=parameters.template,
         system_message=parameters.system_message,
         context_length=parameters.context_length,
@@ -128,7 +129,7 @@ def assemble(parameters: Parameters, here: Workspace) -> tuple[InternVLChat, Tok
     )
     chat = InternVLChat(config)
     chat.vision_model.load_state_dict(encoder.state_dict())
-    spoken = load_file(language / "model.safetensors")
+    spoken = dict(open_weights(language))
     chat.language_model.load_state_dict(grow_embeddings(spoken, config.text.vocab_size))
     return chat, tokenizer
 

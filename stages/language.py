@@ -1,14 +1,16 @@
-"""Train a small text-only decoder, where no pre-trained LLaMA is given.
+"""Take a pre-trained language model, or train a small text-only decoder where none is given.
 
-The paper starts from a pre-trained multilingual LLaMA-7B (arXiv:2312.14238, section 3.2). At the
-size of a laptop there is none, so this stage makes one: it learns to describe, to translate a
-description and to answer questions about it, from text alone.
+The paper starts from a pre-trained multilingual LLaMA-7B (arXiv:2312.14238, section 3.2); one that is
+given is taken over (`stages.pretrained_language`). At the size of a laptop there is none, so this stage
+makes one: it learns to describe, to translate a description and to answer questions about it, from text
+alone.
 """
 
 import json
+from collections import Counter
+from pathlib import Path
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
 from safetensors.torch import save
@@ -20,8 +22,9 @@ from models.losses import IGNORE, caption_losses, labelled, shared
 from models.objective import SAMPLE_LOSS, Named
 from models.qllama import LlamaForCausalLM
 from stages.batches import ShardedSamples, open_samples
-from stages.language_data import LanguageBatches, Text, scene_texts
+from stages.language_data import ROLES, LanguageBatches, Text, caption_texts, scene_texts
 from stages.manifest import Manifest, ManifestError
+from stages.pretrained_language import look, take
 from stages.prompts import all_prompts
 from stages.sources.scenes import Split
 from stages.tokenizer import train_tokenizer
@@ -30,7 +33,7 @@ from stages.training.schedule import Schedule
 from stages.training.task import Finished, Task, parameter_groups
 from stages.workspace import Output, Workspace
 
-VERSION = 1
+VERSION = 2
 TOKENIZER_TEXTS = 4000
 
 
@@ -42,6 +45,18 @@ class Parameters(BaseModel):
     documents: int = Field(
         default=16000, ge=0, description="Texts about drawn scenes; 0 learns from the captions of shards/clean."
     )
+    pretrained: str | None = Field(
+        default=None,
+        description="A LLaMA, Qwen2, InternLM2 or Phi-3 to take instead of training one: a folder that all machines "
+        "see, with safetensors, config.json and tokenizer.json, or a name on the Hugging Face hub.",
+    )
+    pretrained_shape: TextConfig | None = Field(
+        default=None,
+        description="Its shape, which a plan counts by; read from the folder at start where it is there.",
+    )
+    pretrained_digest: str | None = Field(
+        default=None, description="Hash of what the folder says of itself; filled in at start."
+    )
     world_seed: int = Field(default=0, description="Seed of the drawn world.")
     held_out: int = Field(default=200, ge=1, description="Texts kept aside to measure on.")
     vocab_size: int = Field(default=700, ge=300, description="Most entries of the tokenizer.")
@@ -50,7 +65,19 @@ class Parameters(BaseModel):
     num_hidden_layers: int = Field(default=4, ge=1)
     num_attention_heads: int = Field(default=3, ge=1)
     context_length: int = Field(default=128, ge=8, description="Most tokens of a text; the end is cut off.")
-    schedule: Schedule = Schedule(global_batch_size=64, steps=300, learning_rate=3e-3, warmup_steps=40)
+    schedule: Schedule = Schedule(global_batch_size=64, steps=450, learning_rate=3e-3, warmup_steps=40)
+
+
+def pin(parameters: Parameters) -> Parameters:
+    """Return the parameters with shape and hash of the pre-trained model, where it is on this machine already.
+
+    Raises:
+        ManifestError: It is, and is none that can be taken.
+    """
+    if parameters.pretrained is None or not Path(parameters.pretrained).is_dir():
+        return parameters
+    found = look(Path(parameters.pretrained))
+    return parameters.model_copy(update={"pretrained_shape": found.config, "pretrained_digest": found.digest})
 
 
 def _texts(parameters: Parameters, here: Workspace) -> tuple[list[Text], list[Text], ShardedSamples | None]:
@@ -60,7 +87,7 @@ def _texts(parameters: Parameters, here: Workspace) -> tuple[list[Text], list[Te
         return train_on, scene_texts(parameters.world_seed, Split.VALIDATION, parameters.held_out), None
     shards = here.input("shards/clean")
     samples = open_samples(here, shards)
-    captions = [[samples.read(number, "txt").decode()] for number in range(len(samples))]
+    captions = caption_texts(samples)
     if len(captions) <= parameters.held_out:
         raise ManifestError(
             f"{shards.ref} holds {len(captions)} captions and {parameters.held_out} are to be kept aside; "
@@ -100,7 +127,7 @@ class LanguageTask:
         self.parameters = parameters
         # Learned from the first texts alone, more change nothing but the time it takes; and from what
         # the later stages say again and again, which would else be spelt letter by letter.
-        pieces = [piece for text in texts[:TOKENIZER_TEXTS] for piece in text]
+        pieces = [piece.text for text in texts[:TOKENIZER_TEXTS] for piece in text]
         self.tokenizer: Tokenizer = train_tokenizer(pieces + all_prompts() * len(pieces), parameters.vocab_size)
         self.config = TextConfig(
             vocab_size=self.tokenizer.get_vocab_size(),
@@ -129,28 +156,31 @@ class LanguageTask:
     def _measure(self) -> dict[str, float]:
         """Return the loss of descriptions, and how often every token of an answer comes first."""
         device = next(self.module.parameters()).device
-        sums, counts = torch.zeros(2), torch.zeros(2)
+        sums: dict[str, float] = dict.fromkeys(ROLES, 0.0)
+        counts = Counter[str]()
         right = asked = 0
-        answers: dict[str, int] = {}
+        answers = Counter[str]()
         for start in range(0, len(self.held_out), 64):
             texts = self.held_out[start : start + 64]
             batch = {name: value.to(device) for name, value in self.batches.batch(texts).items()}
             logits = self.module.model(batch["input_ids"])[:, :-1]
-            labels, places = batch["labels"][:, 1:], batch["places"][:, 1:]
+            labels, places, roles = (batch[name][:, 1:] for name in ("labels", "places", "roles"))
             losses = F.cross_entropy(logits.transpose(1, 2), labels, ignore_index=IGNORE, reduction="none")
-            for piece in (0, 1):
-                sums[piece] += losses[places == piece].sum().cpu()
-                counts[piece] += (places == piece).sum().cpu()
+            for number, role in enumerate(ROLES):
+                sums[role] += float(losses[roles == number].sum())
+                counts[role] += int((roles == number).sum())
             hit = logits.argmax(dim=-1) == labels
             for row, text in enumerate(texts):
-                for piece in range(3, len(text), 2):
-                    asked += 1
-                    answers[text[piece]] = answers.get(text[piece], 0) + 1
-                    right += bool(hit[row][places[row] == piece].all())
-        found = {"held_out": float(len(self.held_out)), "description_loss": float(sums[0] / counts[0].clamp(min=1))}
+                for number, piece in enumerate(text):
+                    if piece.role == "answer":
+                        asked += 1
+                        answers[piece.text] += 1
+                        right += bool(hit[row][places[row] == number].all())
+        mean = {role: sums[role] / counts[role] for role in ROLES if counts[role]}
+        found = {"held_out": float(len(self.held_out)), "description_loss": mean["description"]}
         if asked:
             found |= {
-                "second_description_loss": float(sums[1] / counts[1].clamp(min=1)),
+                "second_description_loss": mean["retold"],
                 "text_questions_right": right / asked,
                 "text_questions_majority": max(answers.values()) / asked,
             }
@@ -162,5 +192,7 @@ def _build(parameters: Parameters, here: Workspace) -> Task:
 
 
 def run(parameters: Parameters, output: Output, here: Workspace) -> Manifest:
-    """Train the decoder."""
+    """Train the decoder, or take the one that there is."""
+    if parameters.pretrained is not None:
+        return take(parameters.pretrained, parameters.pretrained_shape, output, here)
     return train(_build, parameters, output, here)

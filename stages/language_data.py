@@ -1,6 +1,7 @@
 """The texts that the language stage learns from, and the batches made of them."""
 
 from collections.abc import Sequence
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from tokenizers import Tokenizer
@@ -8,24 +9,53 @@ from torch import Tensor
 
 from models.losses import IGNORE
 from stages.batches import ShardedSamples
+from stages.prompts import caption_prompt
 from stages.sources.captions import document
 from stages.sources.scenes import Split, sample_scene
 from stages.tokenizer import BOS_ID, EOS_ID
 from stages.training.task import SampleFacts
 
-Text = list[str]
-"""A text in pieces: one or two descriptions, then question and answer in turn."""
+Role = Literal["description", "prompt", "retold", "question", "answer"]
+ROLES: tuple[Role, ...] = get_args(Role)
+
+
+class Piece(NamedTuple):
+    """A part of a text that is told apart when texts are measured, and never shares a token with others."""
+
+    role: Role
+    text: str
+
+
+Text = list[Piece]
 
 
 def scene_texts(seed: int, split: Split, count: int) -> list[Text]:
-    """Return texts about scenes: a description, the same in another language, two questions with answers."""
+    """Return texts about scenes: a description, its prompt and the same in another language, two questions answered.
+
+    The prompts are those of the generative stage: its language model is frozen there, and can only
+    follow a prompt that it has met before, as LLaMA knows what "German caption:" asks for.
+    """
     found = []
     for index in range(count):
-        first, second, asked = document(sample_scene(seed, index, split), index)
-        pieces = [f"{first}\n", f"{second}\n"]
-        for question in asked:
-            pieces += [f"{question.question} ", f"{question.answer}\n"]
+        told = document(sample_scene(seed, index, split), index)
+        pieces = [
+            Piece("description", f"{told.described}\n"),
+            Piece("prompt", caption_prompt(told.language)),
+            Piece("retold", f"{told.retold}\n"),
+        ]
+        for question in told.asked:
+            pieces += [Piece("question", f"{question.question} "), Piece("answer", f"{question.answer}\n")]
         found.append(pieces)
+    return found
+
+
+def caption_texts(samples: ShardedSamples) -> list[Text]:
+    """Return the captions of shards, every second one after its prompt."""
+    found: list[Text] = []
+    for number in range(len(samples)):
+        prompt = Piece("prompt", caption_prompt(SampleFacts.of(samples, number).language))
+        caption = Piece("description", samples.read(number, "txt").decode())
+        found.append([prompt, caption] if number % 2 else [caption])
     return found
 
 
@@ -64,14 +94,23 @@ class LanguageBatches:
         """Return (input ids, number of the piece that each belongs to), begun and ended like LLaMA's."""
         ids, places = [BOS_ID], [-1]
         for number, piece in enumerate(text):
-            found = self.tokenizer.encode(piece, add_special_tokens=False).ids
+            found = self.tokenizer.encode(piece.text, add_special_tokens=False).ids
             ids += found
             places += [number] * len(found)
         return [*ids, EOS_ID][: self.context_length], [*places, len(text)][: self.context_length]
 
     def batch(self, texts: Sequence[Text]) -> dict[str, Tensor]:
-        """Return `input_ids`, `labels` and `places` (the piece of each token), each of shape (texts, longest)."""
+        """Return tokens of shape (texts, longest).
+
+        Returns:
+            `input_ids`, `labels`, `places`, the number of each token's piece, and `roles`, what that piece
+            is by its number in `ROLES`; -1 where it is none.
+        """
         rows = [self.encode(text) for text in texts]
+        roles = [
+            [ROLES.index(text[place].role) if 0 <= place < len(text) else -1 for place in places]
+            for text, (_, places) in zip(texts, rows, strict=True)
+        ]
         longest = max(len(ids) for ids, _ in rows)
 
         def filled(values: list[int], filler: int) -> list[int]:
@@ -82,4 +121,5 @@ class LanguageBatches:
             "input_ids": torch.tensor([filled(ids, EOS_ID) for ids, _ in rows]),
             "labels": torch.tensor([filled(ids, IGNORE) for ids, _ in rows]),
             "places": torch.tensor([filled(places, -1) for _, places in rows]),
+            "roles": torch.tensor([filled(each, -1) for each in roles]),
         }

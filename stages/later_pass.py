@@ -92,7 +92,9 @@ def refuse_unfit(earlier: Manifest, listing: Manifest, storing: Storing) -> None
             f"{earlier.ref} was made from another version of {listing.ref.name} than {listing.ref}; a later pass "
             "needs the same list: name that version, or download the new list from the start"
         )
-    made, now = earlier.identity["parameters"], storing.model_dump(mode="json", include=set(Storing.model_fields))
+    # What a pool from before a setting was there does not say, it did as the default does.
+    made = Storing().model_dump(mode="json") | earlier.identity["parameters"]
+    now = storing.model_dump(mode="json", include=set(Storing.model_fields))
     if unlike := [name for name in now if name != "threads" and made.get(name) != now[name]]:
         raise ManifestError(
             f"{earlier.ref} stores pictures with another {', '.join(unlike)}; a later pass carries its pictures "

@@ -29,11 +29,14 @@ OUTCOMES = pa.schema(
         ("body_sha256", pa.string()),
         ("first_sha256", pa.string()),
         ("phash", pa.uint64()),
+        ("frames", pa.int32()),
+        ("decoded_share", pa.float32()),
     ]
 )
 """No clock in here, so that any number of workers gives the same bytes.
 
-`attempt` is the pass that last asked; `first_sha256` is of the body that was first fetched, whatever came since.
+`frames` is of the file that the web sent, `decoded_share` the share of its rows that were decoded. `attempt` is the
+pass that last asked; `first_sha256` is of the body that was first fetched, whatever came since.
 """
 
 MEASURES = pa.schema(
@@ -104,6 +107,8 @@ def outcome_row(
         "body_sha256": answer.body_sha256,
         "first_sha256": first_sha256 or (answer.body_sha256 if kept else None),
         "phash": answer.phash,
+        "frames": answer.frames,
+        "decoded_share": answer.decoded_share,
     }
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from PIL import Image
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from models.config import TextConfig
 from models.losses import IGNORE
 from models.preprocess import IMAGENET_MEAN, IMAGENET_STD
 from stages.batches import ShardedSamples, open_samples
@@ -160,24 +162,30 @@ def random_box(rng: np.random.Generator, smallest: float) -> Box:
 class Texts:
     """Turns texts into padded tokens with a checkpoint's tokenizer."""
 
-    def __init__(self, tokenizer: Tokenizer, context_length: int) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, context_length: int, bos_token_id: int = BOS_ID, eos_token_id: int = EOS_ID
+    ) -> None:
         """Cut at `context_length` tokens, both ends included."""
         self.tokenizer, self.context_length = tokenizer, context_length
+        self.bos_token_id, self.eos_token_id = bos_token_id, eos_token_id
 
     @classmethod
     def of(cls, folder: Path, context_length: int) -> "Texts":
-        """Read the tokenizer of a fetched checkpoint."""
-        return cls(load_tokenizer(folder / "tokenizer.json"), context_length)
+        """Read the tokenizer of a fetched checkpoint, and which tokens its language model begins and ends with."""
+        text = TextConfig.model_validate(json.loads((folder / "config.json").read_bytes())["text"])
+        return cls(load_tokenizer(folder / "tokenizer.json"), context_length, text.bos_token_id, text.eos_token_id)
 
     def ids(self, *pieces: str, end: bool = True) -> list[int]:
         """Return tokens begun and, if `end`, ended; a text that is too long loses its end but not the end token.
 
         Pieces follow each other without a space and never share a token.
         """
-        found = [BOS_ID]
+        found = [self.bos_token_id]
         for piece in pieces:
             found += self.tokenizer.encode(piece, add_special_tokens=False).ids
-        return [*found[: self.context_length - 1], EOS_ID] if end else found[: self.context_length]
+        if not end:
+            return found[: self.context_length]
+        return [*found[: self.context_length - 1], self.eos_token_id]
 
     def summaries(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Return (input ids, attention mask) of captions whose vectors are asked for, shape (batch, tokens)."""

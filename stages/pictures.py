@@ -1,7 +1,8 @@
 """Foreign bytes to pixels: judged by the header first, decoded no larger than needed, metadata left behind.
 
 Pixels come out upright, 8 bit, gray or RGB, on white where the picture was transparent. What cannot be
-decoded whole is refused: half a picture is never filled up with gray.
+decoded whole is refused, unless a recipe takes JPEGs that are cut: then their decoded rows are the picture. Half
+a picture is never filled up with gray.
 """
 
 import io
@@ -13,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from stages.cut_pictures import decoded_part
 from stages.outcome import Outcome
+from stages.picture_frames import frames
 from stages.picture_headers import declared_size, scans, sniff, without_extras
 
 MAX_SIDE = 16_384
@@ -42,12 +45,16 @@ class Picture:
         width: Of the whole picture, upright.
         height: Likewise.
         phash: `perceptual_hash` of the pixels.
+        frames: How many the file has; the first is what was decoded.
+        decoded_share: Of the rows, in [0, 1]; below 1 where the file breaks off.
     """
 
     pixels: Pixels
     width: int
     height: int
     phash: int
+    frames: int = 1
+    decoded_share: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -88,7 +95,7 @@ def inspect(body: bytes, max_pixels: int, max_side: int = MAX_SIDE) -> str | Non
     return Outcome.TOO_MANY_PIXELS if work > MAX_SCANS * max_pixels else None
 
 
-def decode(body: bytes, max_pixels: int, wanted: Wanted | None = None) -> Picture:
+def decode(body: bytes, max_pixels: int, wanted: Wanted | None = None, min_decoded_share: float = 1.0) -> Picture:
     """Decode the first frame of a picture.
 
     A JPEG that is needed smaller is scaled by 1/2, 1/4 or 1/8 while it is decoded, on its frequencies:
@@ -98,6 +105,7 @@ def decode(body: bytes, max_pixels: int, wanted: Wanted | None = None) -> Pictur
         body: What the web sent.
         max_pixels: Larger ones are refused by their header.
         wanted: The size that is needed; every pixel when left out.
+        min_decoded_share: Share of its rows from which a JPEG that breaks off is taken, cut to them.
 
     Raises:
         PictureError: `not_image`, `too_many_pixels` or `decode`.
@@ -114,7 +122,8 @@ def decode(body: bytes, max_pixels: int, wanted: Wanted | None = None) -> Pictur
                 raise PictureError(Outcome.TOO_MANY_PIXELS)
             if wanted and image.format in ("JPEG", "MPO"):
                 image.draft(None, wanted.scaled(width, height))
-            flat, turned = _upright(image)
+            shown, share = _shown(image, body, min_decoded_share)
+            flat, turned = _upright(shown)
             pixels, phash = np.asarray(flat), perceptual_hash(flat)
     except PictureError:
         raise
@@ -123,12 +132,26 @@ def decode(body: bytes, max_pixels: int, wanted: Wanted | None = None) -> Pictur
     except Exception:
         # Libraries raise whatever they like on foreign bytes, down to SyntaxError; all of it means the same.
         raise PictureError(Outcome.DECODE) from None
-    return Picture(pixels, height, width, phash) if turned else Picture(pixels, width, height, phash)
+    size = (height, width) if turned else (width, height)
+    return Picture(pixels, *size, phash, frames(body, kind), share)
+
+
+def _shown(image: Image.Image, body: bytes, min_decoded_share: float) -> tuple[Image.Image, float]:
+    """Return a picture with its pixels and the share of rows that they are; cut to them where it breaks off."""
+    try:
+        image.load()
+    except OSError:
+        if image.format not in ("JPEG", "MPO") or min_decoded_share >= 1:
+            raise
+        part, share = decoded_part(body)
+        if share < min_decoded_share:
+            raise
+        return part, share
+    return image, 1.0
 
 
 def _upright(image: Image.Image) -> tuple[Image.Image, bool]:
     """Return a picture as it is meant to be seen, and whether its width and height changed places."""
-    image.load()
     # Only these hold an orientation; looking for one in every picture costs as much as decoding a small one.
     turn = image.getexif().get(0x0112, 1) if "exif" in image.info else 1
     flat = _flat(image)

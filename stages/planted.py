@@ -80,6 +80,16 @@ def judge_rules(
     return result
 
 
+def added(tables: Iterable[Mapping[str, Counts]]) -> dict[str, Counts]:
+    """Return the counts of several sources, or of several runs, as one table; label by label."""
+    sums: dict[str, list[int]] = {}
+    for labels in tables:
+        for name, each in labels.items():
+            one = [each[key] for key in ("planted", "hits", "right", "found")]
+            sums[name] = [a + b for a, b in zip(sums.get(name, [0] * 4), one, strict=True)]
+    return {name: counts(*four) for name, four in sorted(sums.items())}
+
+
 def pooled(artifact: str, labels: Mapping[str, Counts], leave_out: str = "fetched") -> Line:
     """Return all labels as one line: precision over all hits, recall over all planted rows."""
     kept = [each for name, each in labels.items() if name != leave_out]

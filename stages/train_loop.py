@@ -28,6 +28,7 @@ from stages.manifest import Manifest, ManifestError, digest_of
 from stages.training.accumulating import check
 from stages.training.audit import rows_digest
 from stages.training.gang import Gang, Refused
+from stages.training.guard import Act, Verdict
 from stages.training.job import Job
 from stages.training.loading import Step, order_of, steps
 from stages.training.optimizer import set_rates
@@ -38,6 +39,7 @@ from stages.training.sharding import full_state
 from stages.training.states import States
 from stages.training.stopping import stop_requests
 from stages.training.task import Metrics, Task
+from stages.training.watch import Watch
 from stages.workspace import Output, Placement, Progress, Workspace
 
 
@@ -132,7 +134,7 @@ def _loop(gang: Gang, here: Workspace) -> None:
     order = gang.together(partial(order_of, gang, task, here.opened))
     placed = place(gang, task)
     with stop_requests() as stop, closing(States(gang, placed, here.scratch, order, stop)) as states:
-        history = _steps(gang, here, task, order, placed, states)
+        order, history = _steps(gang, here, task, order, placed, states)
     if gang.is_first:
         here.progress(schedule.steps, schedule.steps, "steps", "measuring")
     weights = full_state(placed.bare) if placed.sharded else None
@@ -140,54 +142,89 @@ def _loop(gang: Gang, here: Workspace) -> None:
     gang.together(finish, patient=True)
 
 
-def _steps(gang: Gang, here: Workspace, task: Task, order: Order, placed: Placed, states: States) -> list[Metrics]:
-    """Take the steps that are left, and return what all of them measured.
+def _steps(
+    gang: Gang, here: Workspace, task: Task, order: Order, placed: Placed, states: States
+) -> tuple[Order, list[Metrics]]:
+    """Take the steps that are left; return the order in which samples were read, and what all steps measured.
 
     Raises:
         Stopped: A process was asked to stop; the state is saved.
+        ManifestError: A run in trouble cannot go back, or going back did not help.
     """
-    job, schedule = gang.job, gang.job.schedule
     restored = states.restore()
     history: list[Metrics] = restored.history if restored else []
     placed.module.train()
-    for step in steps(gang, task, order, restored.step if restored else 0):
-        gang.begin(step.number)
-        last = history[-1]["rows_digest"] if history else 0.0
-        history.append({**_one(gang, placed, step, states), "rows_digest": rows_digest(last, step.rows)})
-        done = step.number + 1
-        if gang.is_first:
-            here.progress(done, schedule.steps, "steps", f"loss {history[-1]['loss']:.3f}{states.note}")
-        if done < schedule.steps and states.stopping:
-            states.leave(done, history)
-        if done < schedule.steps and done % job.placement.checkpoint_steps == 0:
-            states.save(done, history)
-    return history
+    with closing(Watch(gang, placed, task.batches)) as watch:
+        watch.restore(len(history), restored.extras if restored else {})
+        while (trouble := _stretch(gang, here, task, order, placed, states, watch, history)) is not None:
+            restored = states.restore(trouble.first)
+            if restored is None:
+                raise watch.no_way_back(trouble)
+            history[:] = restored.history
+            watch.rolled_back(trouble, restored.step, restored.extras)
+            states.save(restored.step, history, watch.extras())
+        watch.publish(history)
+        return order.around(watch.guard.detours), history
 
 
-def _one(gang: Gang, placed: Placed, step: Step, states: States) -> Metrics:
-    """Take one optimizer step and return what it measured.
+def _stretch(
+    gang: Gang,
+    here: Workspace,
+    task: Task,
+    order: Order,
+    placed: Placed,
+    states: States,
+    watch: Watch,
+    history: list[Metrics],
+) -> Verdict | None:
+    """Take steps until the last, or until the run must go back: then return why."""
+    job, schedule = gang.job, gang.job.schedule
+    with closing(steps(gang, task, order.around(watch.guard.detours), len(history))) as stretch:
+        for step in stretch:
+            gang.begin(step.number)
+            last = history[-1]["rows_digest"] if history else 0.0
+            measured, verdict = _one(gang, placed, step, states, watch)
+            if verdict.act is Act.ROLL_BACK:
+                return verdict
+            history.append({**measured, "rows_digest": rows_digest(last, step.rows)})
+            done = step.number + 1
+            if gang.is_first:
+                note = f"skipped: {verdict.reason}" if verdict.reason else f"loss {measured['loss']:.3f}"
+                here.progress(done, schedule.steps, "steps", f"{note}{states.note}")
+            if done < schedule.steps and states.stopping:
+                states.leave(done, history, watch.extras())
+            if done < schedule.steps and done % job.placement.checkpoint_steps == 0:
+                states.save(done, history, watch.extras())
+                watch.publish(history)
+    return None
+
+
+def _one(gang: Gang, placed: Placed, step: Step, states: States, watch: Watch) -> tuple[Metrics, Verdict]:
+    """Take one optimizer step, unless the guard is against it: weights and optimizer then stay as they were.
+
+    Returns:
+        What it measured, as far as it is finite, and what the guard said.
 
     Raises:
-        ManifestError: Loss or gradient is not finite; the weights are as before.
+        ManifestError: The guard stops the run.
     """
     schedule = gang.job.schedule
     rate = schedule.factor(step.number) * schedule.learning_rate
     set_rates(placed.optimizer, rate)
     totals = totals_of(placed.objective, step.micro_batches)
     losses = accumulate(placed.module, step.micro_batches, totals, placed.backward, placed.no_sync)
-    norm = float(placed.clip(schedule.max_grad_norm))
+    norm = placed.clip(schedule.max_grad_norm)
     scalars = {name: value for name, value in losses.items() if name != SAMPLE_LOSS}
-    values = gang.mean({**scalars, **states.signals()})
+    values = gang.mean({**scalars, "grad_norm": norm, **states.signals()})
     states.heed(values)
-    if not all(map(math.isfinite, [*values.values(), norm])):
-        raise ManifestError(
-            f"{gang.job.output.ref}: loss or gradient is not finite at step {step.number + 1} "
-            f"(samples {step.rows[:8]} ...); lower the learning rate ({schedule.learning_rate:g}) "
-            "or look at these samples"
-        )
-    placed.step()
-    record = {"step": step.number + 1, "lr": rate, "grad_norm": norm, **values}
-    return {name: float(f"{value:.6g}") for name, value in record.items()}
+    verdict = watch.judge(step, rate, values, losses)
+    if verdict.act is Act.TAKE:
+        placed.step()
+    else:
+        placed.forgo()
+        values["skipped"] = 1.0
+    record = {"step": step.number + 1, "lr": rate, **values}
+    return {name: float(f"{value:.6g}") for name, value in record.items() if math.isfinite(value)}, verdict
 
 
 def _finish(

@@ -18,7 +18,17 @@ from stages.manifest import File, Manifest, ManifestError, Part
 from stages.output import Output
 from stages.ref import Ref
 
-__all__ = ["Opened", "Output", "Placement", "Progress", "Workspace", "parquet_bytes", "read_file", "read_table"]
+__all__ = [
+    "Opened",
+    "Output",
+    "Placement",
+    "Progress",
+    "Workspace",
+    "damaged",
+    "parquet_bytes",
+    "read_file",
+    "read_table",
+]
 
 T = TypeVar("T")
 Sharding = Literal["ddp", "fsdp2"]
@@ -43,11 +53,16 @@ def read_file(store: Store, manifest: Manifest, file: File) -> bytes:
     if hashlib.sha256(data).hexdigest() != file.sha256:
         data = store.read(manifest.key(file))  # damage on the way is not there the second time
     if hashlib.sha256(data).hexdigest() != file.sha256:
-        raise ManifestError(
-            f"{manifest.key(file)} differs from its manifest; `internvl verify {manifest.ref}` lists damage, "
-            f"then run stage {manifest.stage} again with --force"
-        )
+        raise damaged(manifest, file)
     return data
+
+
+def damaged(manifest: Manifest, file: File) -> ManifestError:
+    """Return the error about a published file whose bytes are others than its manifest says."""
+    return ManifestError(
+        f"{manifest.key(file)} differs from its manifest; `internvl verify {manifest.ref}` lists damage, "
+        f"then run stage {manifest.stage} again with --force"
+    )
 
 
 def read_table(
@@ -59,9 +74,9 @@ def read_table(
             f"part {part.key} of {manifest.ref} has no {role!r}, only {', '.join(sorted(part.files))}; "
             f"stage {manifest.stage} writes it"
         )
-    return pq.read_table(
-        io.BytesIO(read_file(store, manifest, part.files[role])), columns=list(columns) if columns else None
-    )
+    data = pa.BufferReader(read_file(store, manifest, part.files[role]))
+    # Workers are as many as cores already, and threads for columns this narrow cost more than they save.
+    return pq.ParquetFile(data).read(columns=list(columns) if columns else None, use_threads=False)
 
 
 class Progress:

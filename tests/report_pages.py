@@ -19,7 +19,7 @@ from stages.filter_report import render
 from stages.report.applying import Applying
 from stages.report.gallery import edges_of
 from stages.report.shown import Gallery
-from stages.report.survey import Survey, by_language, sample_of
+from stages.report.survey import Survey, sample_of
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -79,7 +79,7 @@ class Judged:
         self.size = len(columns["caption"])
         self.uids = [uid(number) for number in range(self.size)]
         self.reasons, self.funnel, self.cube = judge_with_cube(policy.filters, columns, self.size)
-        self.languages = by_language(columns["language"], self.reasons)
+        self.languages = self.funnel.masks_by_language
         self.seen = Survey(self.languages, sample_of(policy, self.uids, self.reasons, columns), self.size)
         self.gallery = Gallery(edges_of(policy, self.seen, self.cube), self.languages, self.size, self.size)
 

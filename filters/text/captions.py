@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from filters.text import code_points
-from filters.text.normalise import normalise
+from filters.text.normalise import bytes_of, is_plain, normalise
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
@@ -19,8 +19,8 @@ Bits = npt.NDArray[np.uint64]
 """Marks of code points, 64 to a number, the first lowest."""
 Result = TypeVar("Result")
 
-# Lets four code points be read at once at the very end.
-_PADDING = b"\n" * 8
+# Line feeds at the very end, which let four code points be read at once there.
+_PADDING = 8
 # Where one of so many numbers has a mark, looking those up costs less than counting all.
 _SPARSE = 16
 
@@ -54,16 +54,24 @@ class Captions:
 
         Where all captions are ASCII, which most are, their bytes are their code points.
         """
-        whole = pa.ListArray.from_arrays(pa.array([0, len(self)], pa.int32()), self.text)
-        joined: bytes = pc.binary_join(whole, "\n")[0].as_buffer().to_pybytes() if len(self) else b""
-        whole_text = b"\n" + joined + _PADDING
-        if whole_text.isascii():
-            return np.frombuffer(whole_text, dtype=np.uint8)
-        return np.frombuffer(whole_text.decode().encode("utf-32-le"), dtype=np.uint32)
+        joined = np.zeros(0, dtype=np.uint8)
+        if len(self):
+            whole = pa.ListArray.from_arrays(pa.array([0, len(self)], pa.int32()), self.text)
+            joined = np.frombuffer(pc.binary_join(whole, "\n")[0].as_buffer(), dtype=np.uint8)
+        rows = np.full(1 + len(joined) + _PADDING, ord("\n"), dtype=np.uint8)
+        rows[1 : 1 + len(joined)] = joined
+        return rows if self._plain else np.frombuffer(rows.tobytes().decode().encode("utf-32-le"), dtype=np.uint32)
+
+    @cached_property
+    def _plain(self) -> bool:
+        """Whether all captions are ASCII, so that their bytes are their code points."""
+        return is_plain(self.text)
 
     @cached_property
     def length(self) -> Ints:
         """Code points of each caption, shape (samples,)."""
+        if self._plain:
+            return np.diff(bytes_of(self.text)[1]).astype(np.int64)
         return np.asarray(pc.utf8_length(self.text).to_numpy(zero_copy_only=False), dtype=np.int64)
 
     @cached_property

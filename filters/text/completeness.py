@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 
 from filters.text.captions import Bools, Captions, Floats, Ints, remembered
-from filters.text.characters import ascii_letters, foreign, letters, share, unspaced
+from filters.text.characters import ascii_letters, capitals, foreign, letters, share, unspaced
 from filters.text.code_points import DIGIT, SCRIPT_NAMES, UPPER, scripts
-from filters.text.endings import arabic_affixes, endings, korean_endings, marked, particles, thai_words
+from filters.text.endings import arabic_affixes, chinese_words, endings, korean_endings, marked, particles, thai_words
 from filters.text.function_words import FUNCTION_WORDS, WITHOUT_ARTICLES
 from filters.text.lexicon import Role, function_positions, listed_words, with_role
 from filters.text.words import fours, packed, words_in, words_of
@@ -19,8 +19,9 @@ JUDGED_SCRIPTS = (
     "Latin", "Cyrillic", "Greek", "Arabic", "Hebrew", "Devanagari", "Han", "Kana", "Hangul", "Thai",
 )  # fmt: skip
 
-_OPEN_SIGNS = ",，、:;-–—|/&([{…"
+_OPEN_SIGNS = ",，、;-–—|/&([{…"
 _MOST_GERMAN = np.float32(0.8)
+_SHOUTED = 0.9
 
 
 @cache
@@ -79,9 +80,9 @@ def function_words(captions: Captions) -> Ints:
         ended = endings(captions, found < 2)
         # Where nothing but an ending was found, no language is known that would have articles.
         granted |= (found == 0) & (ended > 0)
-        found += (
-            ended + particles(captions) + korean_endings(captions) + arabic_affixes(captions) + thai_words(captions)
-        )
+        found += ended + korean_endings(captions) + arabic_affixes(captions) + thai_words(captions)
+        found += particles(captions)
+        found += chinese_words(captions, found < 2)
     return np.asarray(found + granted)
 
 
@@ -108,15 +109,42 @@ def connected(captions: Captions, some: Ints) -> Bools:
 @remembered
 def participles(captions: Captions) -> Ints:
     """Return English words that end in -ing or -ed, "stacked" and "running", without those that name things."""
+    rows = words_of(captions).rows
+    found = np.bincount(rows[_ended(captions)], minlength=len(captions))
+    return np.asarray(found - np.bincount(rows[with_role(captions, Role.THING)], minlength=len(captions)))
+
+
+@remembered
+def _ended(captions: Captions) -> Ints:
+    """Return positions of words in -ing or -ed among the words of the batch, ascending."""
     words = words_of(captions)
     ends = words.begins + words.sizes
     last = captions.lower[ends - 1]
     maybe = np.flatnonzero(((last == ord("g")) | (last == ord("d"))) & (words.sizes >= 5))
     four = fours(captions)[ends[maybe] - 4]
-    hits = maybe[((four >> np.uint64(16)) == packed("ing")) | ((four >> np.uint64(32)) == packed("ed"))]
-    things = with_role(captions, Role.THING)
-    found = np.bincount(words.rows[hits], minlength=len(captions))
-    return np.asarray(found - np.bincount(words.rows[things], minlength=len(captions)))
+    return np.asarray(maybe[((four >> np.uint64(16)) == packed("ing")) | ((four >> np.uint64(32)) == packed("ed"))])
+
+
+def led_on(captions: Captions) -> Bools:
+    """Return which captions have a participle with a small word right behind it: "landing at", "painted by"."""
+    rows = words_of(captions).rows
+    small = np.zeros(len(rows) + 1, dtype=bool)
+    small[function_positions(captions)[0]] = True
+    things = np.zeros(len(rows), dtype=bool)
+    things[with_role(captions, Role.THING)] = True
+    hits = _ended(captions)
+    hits = hits[small[hits + 1] & ~things[hits]]
+    hits = hits[rows[hits] == rows[hits + 1]]
+    found = np.zeros(len(captions), dtype=bool)
+    found[rows[hits]] = True
+    return found
+
+
+@remembered
+def finite_verbs(captions: Captions) -> Ints:
+    """Return listed verbs of any language, in forms that say what happens."""
+    listed = words_of(captions).rows[with_role(captions, Role.VERB)]
+    return np.asarray(np.bincount(listed, minlength=len(captions)))
 
 
 @remembered
@@ -133,9 +161,10 @@ def capitalised(captions: Captions) -> Floats:
 def titles(captions: Captions, most: float) -> Bools:
     """Return which captions have more than a share of words in capitals, where capitals mean titles.
 
-    German writes all nouns so, and in scripts without spaces the few Latin words are names: neither is one.
+    German writes all nouns so, in scripts without spaces the few Latin words are names, and where nearly all letters
+    are capitals they tell nothing: none of these is one.
     """
-    found = capitalised(captions) > np.float32(most)
+    found = (capitalised(captions) > np.float32(most)) & (capitals(captions) < _SHOUTED * letters(captions))
     some = np.flatnonzero(found)
     german = by_language(captions)[some].argmax(axis=1) == tuple(FUNCTION_WORDS).index("de")
     found[some] &= ~(german & (capitalised(captions)[some] <= _MOST_GERMAN))

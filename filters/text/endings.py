@@ -1,6 +1,7 @@
 """What languages say by the ends of words, by prefixes or by single signs, where others have small words."""
 
 from functools import cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,11 +12,13 @@ from filters.text.captions import Bools, Captions, Ints
 from filters.text.characters import foreign
 from filters.text.code_points import POINTS, UPPER
 from filters.text.function_words import ENDINGS, HAN, KANA, KOREAN_ENDINGS, THAI_WORDS
+from filters.text.verbs import HAN_WORDS
 from filters.text.words import fours, packed, words_of
 
 _ARABIC_PREFIXES = "وبلكف"
 _ARABIC_SUFFIXES = ("ها", "هم")
 _SHORTEST_ENDED = 5
+_CLOSING, _CLAUSE_ENDS = "”》）」』", "，,。！!？?；"
 
 
 @cache
@@ -34,6 +37,33 @@ def particles(captions: Captions) -> Ints:
     japanese = np.zeros(len(captions), dtype=bool)
     japanese[rows[(points >= 0x3041) & (points <= 0x30FF)]] = True
     return np.where(japanese, kana, han)
+
+
+@cache
+def _pairs() -> npt.NDArray[np.uint64]:
+    """Return the listed Chinese words as two code points in one number, ascending."""
+    return np.unique(np.array([ord(word[0]) << 32 | ord(word[1]) for word in HAN_WORDS], dtype=np.uint64))
+
+
+def chinese_words(captions: Captions, among: Bools) -> Ints:
+    """Return, of some captions without kana, listed Chinese words and marks that end a clause of four characters."""
+    places, rows, points = foreign(captions)
+    allowed = among.copy()
+    allowed[rows[(points >= 0x3041) & (points <= 0x30FF)]] = False
+    some = np.flatnonzero(allowed[rows] & _is_han(points))
+    places, rows, seconds = places[some], rows[some], captions.points[places[some] + 1]
+    pairs = points[some].astype(np.uint64) << np.uint64(32) | seconds
+    listed = np.take(_pairs(), np.searchsorted(_pairs(), pairs), mode="clip") == pairs
+    # A closing quotation mark may stand between the clause and what ends it.
+    quoted = np.take(marked(_CLOSING), seconds, mode="wrap")
+    ended = np.take(marked(_CLAUSE_ENDS), np.where(quoted, captions.points[places + 2], seconds), mode="wrap")
+    ends = np.flatnonzero(ended)
+    long = _is_han(captions.points[np.maximum(places[ends, None] - np.arange(4), 0)]).all(axis=1)
+    return np.bincount(np.concatenate((rows[listed], rows[ends[long]])), minlength=len(captions))
+
+
+def _is_han(points: npt.NDArray[Any]) -> Bools:
+    return np.asarray((points >= 0x4E00) & (points <= 0x9FFF))
 
 
 @cache
@@ -82,6 +112,11 @@ def korean_endings(captions: Captions) -> Ints:
     return np.asarray(np.bincount(words.rows[endings], minlength=len(captions)))
 
 
+@cache
+def _suffixes() -> npt.NDArray[np.uint64]:
+    return np.array([packed(each) for each in _ARABIC_SUFFIXES])
+
+
 def arabic_affixes(captions: Captions) -> Ints:
     """Return Arabic words with the article, behind a preposition of one letter or not, or formed like a verb."""
     words = words_of(captions)
@@ -95,7 +130,7 @@ def arabic_affixes(captions: Captions) -> Ints:
     article &= np.isin(firsts[arabic], [ord(each) for each in "ا" + _ARABIC_PREFIXES])
     end = fours(captions)[words.begins[arabic] + words.sizes[arabic] - 4] >> np.uint64(32)
     verb = firsts[arabic] == ord("ي")
-    owned = np.isin(end, [packed(each) for each in _ARABIC_SUFFIXES])
+    owned = np.isin(end, _suffixes())
     joined = (firsts[arabic] == ord("و")) & (words.sizes[arabic] > 4)
     return np.asarray(np.bincount(words.rows[arabic[article | verb | owned | joined]], minlength=len(captions)))
 

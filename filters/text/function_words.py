@@ -12,11 +12,13 @@ FUNCTION_WORDS: dict[str, str] = {
     "beside off up down out about like who which what when where how than then not it he she they we "
     "you i can will do does did if just so all may might could would should must shall me him them us "
     "because until since without within upon every each some any whose why only also very too here "
-    "cannot don doesn isn",
+    "cannot don doesn isn didn wasn aren ain aint ive youre hes shes thats whats dont doesnt didnt cant wont isnt "
+    "arent u ur nobody somebody everybody someone everyone anyone",
     "de": "der die das den dem des ein eine einem einen einer eines im in ins auf mit von vom zu zum zur ist sind "
     "war "
     "und oder hier für über unter am an bei beim aus nach vor hinter neben zwischen durch nicht auch sich wie wird "
-    "werden hat haben ich du er sie es wir ihr sein seine seinem ihre als wenn so noch um kann nur was wo dass",
+    "werden hat haben ich du er sie es wir ihr sein seine seinem ihre als wenn so noch um kann nur was wo dass "
+    "will wollen muss müssen soll sollen darf dürfen können hatte wurde wurden",
     "fr": "le la les un une des du de en avec sur dans est sont et au aux pour par qui que ce cette ces sous entre "
     "vers chez son sa ses plus pas ne il elle nous vous je on ou où a été être comme dont leur leurs mon ma mes "
     "se si",
@@ -132,7 +134,7 @@ FUNCTION_WORDS: dict[str, str] = {
 
 # A caption that ends on one of these was cut: what it announces is missing.
 DANGLING: dict[str, str] = {
-    "en": "and or with of the a an for to by at from his her their its into between than as",
+    "en": "and or with of the a for to by at from his her their its into between than as",
     "de": "und oder mit von vom der die das ein eine einem einen einer im zum zur für bei des dem den",
     "fr": "et ou avec de du des le les un une au aux pour par dans sur que qui",
     "es": "y con de del el los las un una para por en que a al",

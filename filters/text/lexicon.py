@@ -21,6 +21,7 @@ from filters.text.page_phrases import (
 )
 from filters.text.phrases import PhraseList, Phrases
 from filters.text.strong_words import STRONG_WORDS
+from filters.text.verbs import VERBS
 from filters.text.words import Lookup, keys_of, words_of
 
 
@@ -33,6 +34,7 @@ class Role(IntFlag):
     PAGE_BEGINS = 8
     CAMERA = 16
     THING = 32
+    VERB = 64
 
 
 PAGE = Phrases(
@@ -60,6 +62,8 @@ def _members() -> dict[Role, set[str]]:
         Role.PAGE_BEGINS: set(PAGE.first_words),
         Role.CAMERA: set(CAMERA_WORDS.split()),
         Role.THING: set(THINGS.split()),
+        # One word is one sign: what a language lists as a small word is none of its verbs.
+        Role.VERB: _listed(VERBS) - _listed(FUNCTION_WORDS),
     }
 
 

@@ -34,14 +34,14 @@ def normalise(captions: pa.Array) -> pa.StringArray:
     text = captions if captions.type == pa.string() else captions.cast(pa.string())
     if text.null_count:
         text = pc.fill_null(text, "")
-    touched = _untidy(text) | _having(text, ord("&")) | ~_ascii(text) | (_sizes(text) > LONGEST)
+    touched = _untidy(text) | _with_entities(text) | ~_ascii(text) | (_sizes(text) > LONGEST)
     if not touched.any():
         return text
     return _where(touched, text, _changed)
 
 
 def _changed(text: pa.StringArray) -> pa.StringArray:
-    text = _where(_having(text, ord("&")), text, _resolved)
+    text = _where(_with_entities(text), text, _resolved)
     changing, spaced = _beyond_ascii(text)
     text = _where(changing, text, lambda some: pc.utf8_normalize(some, form="NFKC"))
     text = _where(_untidy(text) | spaced, text, _collapsed)
@@ -68,8 +68,12 @@ def _where(
     """Return the captions with some of them changed."""
     if not rows.any():
         return text
+    if rows.all():
+        return change(text)
     mask = pa.array(rows)
-    return pc.replace_with_mask(text, mask, change(text.filter(mask)))
+    some = text.filter(mask)
+    changed = change(some)
+    return text if changed.equals(some) else pc.replace_with_mask(text, mask, changed)
 
 
 def bytes_of(text: pa.StringArray) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32]]:
@@ -79,13 +83,30 @@ def bytes_of(text: pa.StringArray) -> tuple[npt.NDArray[np.uint8], npt.NDArray[n
     return np.frombuffer(data, dtype=np.uint8) if data else np.zeros(0, dtype=np.uint8), begins
 
 
-def _having(text: pa.StringArray, byte: int) -> npt.NDArray[np.bool_]:
-    """Return which captions hold a byte; for a rare one."""
-    found = np.zeros(len(text), dtype=bool)
+def is_plain(text: pa.StringArray) -> bool:
+    """Return whether all captions are ASCII."""
+    if not len(text):
+        return True
     data, begins = bytes_of(text)
-    if len(text):
-        hits = np.flatnonzero(data[begins[0] : begins[-1]] == byte) + begins[0]
-        found[np.searchsorted(begins, hits, side="right") - 1] = True
+    inside = data[begins[0] : begins[-1]]
+    return not len(inside) or int(inside.max()) < 0x80
+
+
+# Where the semicolon of an entity stands, counted from its ampersand.
+_ENDS = sorted({len(entity) - 1 for entity in ENTITIES})
+
+
+def _with_entities(text: pa.StringArray) -> npt.NDArray[np.bool_]:
+    """Return which captions may hold an entity: nearly all ampersands have no semicolon behind them."""
+    found = np.zeros(len(text), dtype=bool)
+    if not len(text):
+        return found
+    data, begins = bytes_of(text)
+    hits = np.flatnonzero(data[begins[0] : begins[-1]] == ord("&")) + begins[0]
+    if len(hits):
+        # What follows the last caption is not looked at; a semicolon of the next caption does no harm.
+        ended = [data[np.minimum(hits + step, begins[-1] - 1)] == ord(";") for step in _ENDS]
+        found[np.searchsorted(begins, hits[np.logical_or.reduce(ended)], side="right") - 1] = True
     return found
 
 
@@ -143,6 +164,8 @@ def _beyond_ascii(text: pa.StringArray) -> tuple[npt.NDArray[np.bool_], npt.NDAr
 
 
 def _ascii(text: pa.StringArray) -> npt.NDArray[np.bool_]:
+    if is_plain(text):
+        return np.ones(len(text), dtype=bool)
     return np.asarray(pc.string_is_ascii(text).to_numpy(zero_copy_only=False), dtype=bool)
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:  # the recipes themselves import torch, which a command that o
 
 
 class OwnData(BaseModel):
-    """What a user brings to the photos recipe: a url list, or pictures that are already there."""
+    """What a user brings: a url list, or pictures that are already there; and trained models to start from."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -26,6 +26,16 @@ class OwnData(BaseModel):
     block_urls: tuple[str, ...] = Field(default=(), description="Files of addresses that are not listed.")
     block_domains: tuple[str, ...] = Field(default=(), description="Files of domains that are not listed.")
     images: str | None = Field(default=None, description="Folder or WebDataset tar of pictures.")
+    lists: str | None = Field(
+        default=None, description="Folder with the paper's url lists, a folder below it for each source."
+    )
+    language_model: str | None = Field(
+        default=None,
+        description="Folder of a language model, or its name on the Hugging Face hub; one_gpu and paper.",
+    )
+    vision_model: str | None = Field(
+        default=None, description="Folder of an InternViT to start from; one_gpu and paper."
+    )
     allow_hosts: tuple[str, ...] = Field(default=(), description="host:port that may be private, such as a test web.")
 
     @property
@@ -35,23 +45,34 @@ class OwnData(BaseModel):
 
 
 NO_DATA = OwnData()
+LISTED = (RecipeName.PHOTOS, RecipeName.ONE_GPU)
+"""Recipes whose one source is the user's."""
 
 
 def make(name: RecipeName, own: OwnData | None = None, web_url: str = "http://127.0.0.1:18080") -> Recipe:
-    """Return a recipe by name; photos without data too, for what comes after its data.
+    """Return a recipe by name; without data too, to be planned, or for what comes after its data.
 
     Raises:
-        ValueError: Data is given to a recipe that brings its own.
+        ValueError: Something is given to a recipe that does not take it.
     """
+    from pipelines.recipes.one_gpu import one_gpu
+    from pipelines.recipes.paper import paper
     from pipelines.recipes.photos import photos
     from pipelines.recipes.smoke import smoke
     from pipelines.recipes.tiny import tiny
 
-    if own is not None and own.given and name is not RecipeName.PHOTOS:
-        raise ValueError(f"recipe {name} brings its own data; use --recipe photos for yours")
+    given = own or NO_DATA
+    if given.given and name not in LISTED:
+        raise ValueError(f"recipe {name} brings its own data; use --recipe photos for yours, or one_gpu")
+    if given.lists and name is not RecipeName.PAPER:
+        raise ValueError(f"recipe {name} has no use for the paper's lists; use --recipe paper, or --urls for yours")
+    if (given.language_model or given.vision_model) and name not in (RecipeName.ONE_GPU, RecipeName.PAPER):
+        raise ValueError(f"recipe {name} trains its models from nothing; one_gpu and paper start from trained ones")
     makers: dict[RecipeName, Callable[[], Recipe]] = {
         RecipeName.TINY: lambda: tiny(web_url),
         RecipeName.SMOKE: lambda: smoke(web_url),
-        RecipeName.PHOTOS: lambda: photos(own or OwnData()),
+        RecipeName.PHOTOS: lambda: photos(given),
+        RecipeName.ONE_GPU: lambda: one_gpu(given),
+        RecipeName.PAPER: lambda: paper(given),
     }
     return makers[name]()

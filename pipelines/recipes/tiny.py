@@ -22,9 +22,15 @@ IMAGE_SIZE = 48
 TRUSTED = ("cc3m", "wukong", "laion_multi")
 
 
-def tiny(web_url: str, rows: dict[str, int] | None = None) -> Recipe:
-    """Return the recipe for the loopback web at an address; `rows` lists fewer of its rows."""
-    site = SiteSpec(base_url=web_url, rows=rows) if rows else SiteSpec(base_url=web_url)
+def tiny(web_url: str, rows: dict[str, int] | None = None, seed: int = 0) -> Recipe:
+    """Return the recipe for the loopback web at an address.
+
+    Args:
+        web_url: Where the web listens.
+        rows: Fewer of its rows, by source.
+        seed: Which web is drawn; evaluation pictures are of the same one.
+    """
+    site = SiteSpec(base_url=web_url, seed=seed, **({"rows": rows} if rows else {}))
     fetch = download.Parameters(
         image_size=IMAGE_SIZE,
         timeout_seconds=4,
@@ -51,7 +57,7 @@ def tiny(web_url: str, rows: dict[str, int] | None = None) -> Recipe:
             for source in site.rows
         ),
         filtering_network=filtering_network.Parameters(image_size=IMAGE_SIZE, min_source_similarity=0.3),
-        score=score.Parameters(evaluation_scenes=256, image_size=IMAGE_SIZE),
+        score=score.Parameters(evaluation_scenes=256, image_size=IMAGE_SIZE, seed=seed),
         language=language.Parameters(),
         contrastive=contrastive.Parameters(image_size=IMAGE_SIZE),
         generative=generative.Parameters(),

@@ -131,13 +131,14 @@ def _one(
     source, policy, output = source_of(manifest), policy_of(manifest), _output(store, manifest)
     signals, pool = _parent(store, manifest, f"signals/{source}"), _parent(store, manifest, f"pool/{source}")
     cube = Cube.model_validate(manifest.totals["cube"]) if "cube" in manifest.totals else None
-    seen = survey(output, manifest.parts, policy, signals)
+    funnel = Funnel.model_validate(manifest.totals["funnel"])
+    seen = survey(output, manifest.parts, policy, signals, funnel)
     edges = with_pictures(edges_of(policy, seen, cube), seen.sample, output, pool, pictures)
     gallery = Gallery(edges, seen.languages, seen.rows, len(seen.sample.uids))
     rows = SourceRows(
         source=source,
         policy=policy,
-        funnel=Funnel.model_validate(manifest.totals["funnel"]),
+        funnel=funnel,
         listed=pool.ledger.listed,
         decodable=pool.ledger.kept,
         outcomes=pool.totals.get("outcomes", {}),

@@ -10,7 +10,7 @@ from infra.storage import Store
 from stages.manifest import Manifest, find
 from stages.ref import Ref
 
-RECIPES = ("tiny", "smoke", "photos")
+RECIPES = ("tiny", "smoke", "photos", "one_gpu", "paper")
 
 
 @dataclass(frozen=True)

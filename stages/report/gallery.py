@@ -9,12 +9,13 @@ import pyarrow as pa
 from filters.base import Filter
 from filters.bits import BITS
 from filters.cube import Cube
+from filters.funnel import Funnel
 from filters.policies import Policy
 from filters.stops import moved
 from stages.manifest import Manifest, Part
 from stages.report.rules import limit
 from stages.report.shown import Edge, Gallery, Shown
-from stages.report.survey import Sample, Survey, hashes, survey
+from stages.report.survey import Sample, Survey, hashes, survey, taken
 from stages.report.thumbnails import Thumbnail, thumbnail
 from stages.tars import read_tar
 from stages.workspace import Output, read_file
@@ -23,6 +24,8 @@ NEAR = 6
 DEEP = 3
 IN_LANGUAGES = 7
 CHANGING = 5
+JUDGED_AT_ONCE = 4096
+"""Rows judged anew in the order of their hash, until enough were found that change."""
 MOST_PICTURES = 300
 NEVER_SAMPLED = frozenset({"offensive"})
 """Rules on lists of words: what they hit is counted, and never shown."""
@@ -36,6 +39,7 @@ def gallery_of(
     policy: Policy,
     signals: Manifest,
     pool: Manifest | None,
+    funnel: Funnel,
     cube: Cube | None = None,
 ) -> Gallery:
     """Return what a page shows of the rows of one source's verdicts.
@@ -46,9 +50,10 @@ def gallery_of(
         policy: The rules that gave the verdicts.
         signals: What they were given from.
         pool: Where the pictures are; None for captions alone.
+        funnel: Counts of the verdicts.
         cube: The stops, to show what one stop more or less would change.
     """
-    seen = survey(output, parts, policy, signals)
+    seen = survey(output, parts, policy, signals, funnel)
     edges = edges_of(policy, seen, cube)
     if pool is not None:
         edges = with_pictures(edges, seen.sample, output, pool)
@@ -113,13 +118,11 @@ def _deepest(rows: Rows, distance: npt.NDArray[np.float64], order: npt.NDArray[n
 
 def _languages(sample: Sample, ranked: Rows) -> Rows:
     """Return the nearest row of each language but the commonest."""
-    names = [sample.languages[row] for row in ranked.tolist()]
-    if not names:
+    if not len(ranked):
         return ranked
-    common = max(sorted(set(names)), key=names.count)
-    first = {name: at for at, name in reversed(list(enumerate(names))) if name != common}
-    often = sorted(first, key=lambda name: (-names.count(name), name))[:IN_LANGUAGES]
-    return ranked[[first[name] for name in often]]
+    seen, first, rows = np.unique(sample.coded_languages[ranked], return_index=True, return_counts=True)
+    often = np.lexsort([seen, -rows])  # codes are in the order of names
+    return ranked[first[often[1 : IN_LANGUAGES + 1]]]
 
 
 def _changing(
@@ -135,18 +138,18 @@ def _changing(
     if cube is None or rule.reason not in cube.stops:
         return nothing, nothing
     stops, now = cube.stops[rule.reason], cube.current[rule.reason]
+    columns = {name: sample.columns[name] for name in rule.reads}
 
     def changed(stop: int, among: npt.NDArray[np.bool_], keeps: bool) -> Rows:
-        rows = np.flatnonzero(among)
-        if not 0 <= stop < len(stops) or not len(rows):
-            return nothing
-        some = {
-            name: sample.columns[name].take(pa.array(rows))
-            if isinstance(sample.columns[name], pa.Array)
-            else sample.columns[name][rows]
-            for name in rule.reads
-        }
-        return _first(rows[moved(rule, stops[stop]).keep(some) == keeps], (order,))[:CHANGING]
+        found = nothing
+        rows = _first(np.flatnonzero(among), (order,)) if 0 <= stop < len(stops) else nothing
+        for first in range(0, len(rows), JUDGED_AT_ONCE):
+            some = rows[first : first + JUDGED_AT_ONCE]
+            judged = moved(rule, stops[stop]).keep(taken(columns, pa.array(some)))
+            found = np.concatenate([found, some[judged == keeps]])
+            if len(found) >= CHANGING:
+                break
+        return found[:CHANGING]
 
     return changed(now + 1, kept, False), changed(now - 1, alone, True)
 

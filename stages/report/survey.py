@@ -1,16 +1,17 @@
-"""Rows that a page shows, read once: counts by language and mask, and a sample by hash with captions and measures."""
+"""Rows that a page shows: counts by language and mask, and a sample by hash with captions and measures."""
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from filters.funnel import Funnel
 from filters.policies import Policy
 from filters.verdicts import give
 from stages.manifest import Manifest, Part
@@ -40,12 +41,18 @@ class Sample:
     parts: dict[bytes, str] = field(default_factory=dict)
     """Which part each row is in."""
 
+    @cached_property
+    def coded_languages(self) -> npt.NDArray[np.int64]:
+        """Languages as numbers in the order of their names, shape (rows,)."""
+        places = {name: place for place, name in enumerate(sorted(set(self.languages)))}
+        return np.fromiter((places[name] for name in self.languages), np.int64, len(self.languages))
+
 
 @dataclass(frozen=True)
 class Survey:
     """What was seen of a source's verdicts."""
 
-    languages: dict[str, Masks]
+    languages: Mapping[str, Masks]
     sample: Sample
     rows: int
 
@@ -63,50 +70,31 @@ def hashes(uids: Sequence[bytes] | pa.Array, *names: str) -> Words:
     return mixed ^ (mixed >> np.uint64(31))
 
 
-def by_language(language: pa.Array, reasons: Words) -> dict[str, dict[int, int]]:
-    """Return rows by language and mask; a language that is not known is named so."""
-    names = pc.dictionary_encode(pc.fill_null(language, "unknown"))
-    if isinstance(names, pa.ChunkedArray):
-        names = names.combine_chunks()
-    codes = names.indices.to_numpy(zero_copy_only=False).astype(np.int64)
-    masks, back = np.unique(reasons, return_inverse=True)
-    pairs, counts = np.unique(codes * len(masks) + back, return_counts=True)
-    texts = names.dictionary.to_pylist()
-    found: dict[str, dict[int, int]] = {}
-    for pair, count in zip(pairs.tolist(), counts.tolist(), strict=True):
-        language_at, mask_at = divmod(pair, max(len(masks), 1))
-        line = found.setdefault(texts[language_at] or "unknown", {})
-        line[int(masks[mask_at])] = line.get(int(masks[mask_at]), 0) + count
-    return {name: found[name] for name in sorted(found)}
-
-
-def survey(output: Output, parts: Sequence[Part], policy: Policy, signals: Manifest) -> Survey:
-    """Read verdicts and signals of all parts; return counts by language, and a sample of at most 200,000 rows.
+def survey(output: Output, parts: Sequence[Part], policy: Policy, signals: Manifest, funnel: Funnel) -> Survey:
+    """Return counts by language, and a sample of at most 200,000 rows; only parts that it is from are read.
 
     Args:
         output: The verdicts' artifact, whose parts were published.
         parts: Its parts.
         policy: The rules that gave the verdicts.
         signals: What they were given from.
+        funnel: Their counts.
     """
     scored = {part.key: part for part in signals.parts}
-    languages: dict[str, dict[int, int]] = {}
     pieces: list[Sample] = []
-    rows = 0
     looked_into = parts_of(parts)
     most = sum(part.ledger.listed for part in parts if part.key in looked_into)
     for part in parts:
+        if part.key not in looked_into:
+            continue
         table = _verdicts(output, part)
         uids, reasons = table["uid"].combine_chunks(), table["reasons"].to_numpy().astype(np.uint64)
-        rows += len(uids)
-        _, told = read_signals(output.store, signals, scored[part.key], ["language"], uids)
-        add_languages(languages, by_language(told["language"], reasons))
         chosen = chosen_of(uids, most)
-        if part.key in looked_into and len(chosen):
+        if len(chosen):
             some = uids.take(pa.array(chosen))
             _, columns = read_signals(output.store, signals, scored[part.key], _names(policy, scored[part.key]), some)
             pieces.append(sample_of(policy, some.to_pylist(), reasons[chosen], columns, part.key))
-    return Survey({name: languages[name] for name in sorted(languages)}, joined(pieces), rows)
+    return Survey(funnel.masks_by_language, joined(pieces), funnel.samples)
 
 
 def _verdicts(output: Output, part: Part) -> pa.Table:
@@ -117,14 +105,6 @@ def _verdicts(output: Output, part: Part) -> pa.Table:
 def _names(policy: Policy, scored: Part) -> list[str]:
     wanted = {"caption", "language"} | {name for rule in policy.filters for name in rule.reads}
     return sorted(wanted | ({"unsafe"} & set(scored.files)))
-
-
-def add_languages(into: dict[str, dict[int, int]], more: Mapping[str, Masks]) -> None:
-    """Add rows by language and mask."""
-    for name, masks in more.items():
-        line = into.setdefault(name, {})
-        for mask, rows in masks.items():
-            line[mask] = line.get(mask, 0) + rows
 
 
 def taken(columns: Mapping[str, Any], rows: pa.Array) -> dict[str, Any]:

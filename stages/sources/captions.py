@@ -165,9 +165,20 @@ def questions(scene: Scene, language: str) -> list[Question]:
     ]
 
 
-def document(scene: Scene, index: int) -> tuple[str, str, list[Question]]:
-    """Return a text for the language stage: a scene in one language, then another, and two questions."""
+@dataclass(frozen=True)
+class Document:
+    """A scene described, described again in `language`, and two questions about it in that language."""
+
+    described: str
+    language: str
+    retold: str
+    asked: list[Question]
+
+
+def document(scene: Scene, index: int) -> Document:
+    """Return what the language stage reads about a scene."""
     rng = random.Random(scene.seed ^ (index << 8))
     first, second = rng.choice(LANGUAGES), rng.choice(LANGUAGES)
     asked = rng.sample(questions(scene, second)[:4], 2)
-    return caption(scene, first, rng.randint(0, 1)), caption(scene, second, rng.randint(0, 1)), asked
+    described, retold = (caption(scene, language, rng.randint(0, 1)) for language in (first, second))
+    return Document(described, second, retold, asked)

@@ -66,6 +66,7 @@ STRICT_DIRT = {
     "special_characters": 0.02,
     "caption_frequency": 0.03,
 }
+PICTURE_DIRT = ("min_side", "aspect", "duplicates")
 WEB_SOURCES = ("laion_en", "laion_multi", "coyo")
 SHIPPED_SCORES = ("watermark", "unsafe", "aesthetic")
 
@@ -206,6 +207,8 @@ def _plan_row(spec: SiteSpec, source: str, row: int, language: str, rng: random.
     dirt = _pick(rng, shares)
     if dirt in SHIPPED_SCORES and source not in WEB_SOURCES:
         dirt = ""
+    if fault and dirt in PICTURE_DIRT:
+        dirt = ""  # the address serves its fault, or where it leads a plain picture
     kind = fault or "plain"
     if dirt == "clip_similarity":
         other = sample_scene(spec.seed, index ^ 0x55AA55, Split.TRAIN)
@@ -217,8 +220,8 @@ def _plan_row(spec: SiteSpec, source: str, row: int, language: str, rng: random.
     elif dirt == "eval_overlap":
         scene = sample_scene(spec.seed, index % 256, rng.choice((Split.IID, Split.UNSEEN)))
         text = caption(scene, language, rng.randint(0, 1))
-    elif dirt in ("min_side", "aspect", "duplicates"):
-        kind = fault or dirt
+    elif dirt in PICTURE_DIRT:
+        kind = dirt
     else:
         text = _dirty_caption(dirt, scene, text, language, rng)
     width, height = {"min_side": (20, 20), "aspect": (96, 12)}.get(dirt, (96, 96))

@@ -9,7 +9,7 @@ import numpy as np
 
 from infra.storage import Store
 from stages.manifest import Manifest, ManifestError
-from stages.training.order import Order, Source
+from stages.training.order import Order, Source, position
 from stages.workspace import read_file
 
 DIGEST_BYTES = 6
@@ -50,6 +50,8 @@ class Audit:
     """First step whose rows were not those of the order, counted from 1; None where all were."""
     compared: int
     """Steps of which the run has told what it read."""
+    left_out: int = 0
+    """Samples in global batches that a detour left out: they count as read, since they do not come again."""
 
     @property
     def sound(self) -> bool:
@@ -98,10 +100,13 @@ def audit(order: Order, steps: int, global_batch_size: int, digests: Sequence[fl
         ManifestError: The order names a row that no source has.
     """
     counters = [_Epochs(source) for source in order.sources]
-    digest, differs = 0.0, None
+    digest, differs, expected, left_out = 0.0, None, 0, 0
     for step in range(steps):
+        batch = position(order.detours, step)
         rows = order.rows(step, global_batch_size)
-        for row in rows:
+        passed = [row for each in range(expected, batch) for row in order.batch(each, global_batch_size)]
+        expected, left_out = batch + 1, left_out + len(passed)
+        for row in [*passed, *rows]:
             owner = next((each for each in counters if each.owns(row)), None)
             if owner is None:
                 raise ManifestError(
@@ -111,7 +116,7 @@ def audit(order: Order, steps: int, global_batch_size: int, digests: Sequence[fl
         digest = rows_digest(digest, rows)
         if differs is None and step < len(digests) and digests[step] != digest:
             differs = step + 1
-    return Audit(steps, tuple(each.told() for each in counters), differs, min(steps, len(digests)))
+    return Audit(steps, tuple(each.told() for each in counters), differs, min(steps, len(digests)), left_out)
 
 
 def audit_run(store: Store, checkpoint: Manifest) -> Audit:

@@ -62,6 +62,24 @@ class Source:
         return sum(self.shards)
 
 
+@dataclass(frozen=True)
+class Detour:
+    """A run went back: `step` was in trouble, `at` came again, and global batches `first` to `last` are left out."""
+
+    step: int
+    at: int
+    first: int
+    last: int
+
+
+def position(detours: Sequence[Detour], step: int) -> int:
+    """Return which global batch of its order a run reads at a step: without detours batch n at step n."""
+    for detour in reversed(detours):
+        if step >= detour.at:
+            return detour.last + 1 + step - detour.at
+    return step
+
+
 def check_weights(weights: Sequence[Weight], names: Sequence[str]) -> None:
     """Refuse weights of a mixture that do not name what is there, each once, all in the same measure.
 
@@ -138,13 +156,14 @@ class Order:
     its share, in an order drawn for that cycle, and goes through its own epochs at its own pace.
     """
 
-    def __init__(self, seed: int, sources: Sequence[Source], window: int = 0) -> None:
+    def __init__(self, seed: int, sources: Sequence[Source], window: int = 0, detours: Sequence[Detour] = ()) -> None:
         """Settle who comes how often.
 
         Args:
             seed: Of the run.
             sources: Where samples come from, in the order of their rows.
             window: Shards whose samples are shuffled together; 0 shuffles all samples of a source.
+            detours: Where the run went back and left data out, in the order in which that happened.
 
         Raises:
             ManifestError: There are no samples, or too small a share for one of several sources.
@@ -154,7 +173,7 @@ class Order:
             raise ManifestError(
                 f"there is nothing to train on: {', '.join(empty) or 'the data that was given'} holds no sample"
             )
-        self.seed, self.sources, self.window = seed, tuple(sources), window
+        self.seed, self.sources, self.window, self.detours = seed, tuple(sources), window, tuple(detours)
         self.samples = sum(source.samples for source in sources)
         self._quotas = _quotas(sources)
         self._shuffles = [self._shuffle(source) for source in sources]
@@ -168,7 +187,11 @@ class Order:
 
     def rows(self, step: int, global_batch_size: int) -> list[int]:
         """Return the sample numbers of a step's global batch."""
-        first = step * global_batch_size
+        return self.batch(position(self.detours, step), global_batch_size)
+
+    def batch(self, number: int, global_batch_size: int) -> list[int]:
+        """Return the sample numbers of a global batch, also of one that a detour leaves out."""
+        first = number * global_batch_size
         return [self.row(place) for place in range(first, first + global_batch_size)]
 
     def row(self, place: int) -> int:
@@ -195,15 +218,20 @@ class Order:
             before[places] = np.arange(len(places))
         return turns, before
 
+    def around(self, detours: Sequence[Detour]) -> "Order":
+        """Return this order with detours."""
+        return Order(self.seed, self.sources, self.window, detours)
+
     def described(self) -> dict[str, Any]:
         """Return all that decides the order as JSON, for the checkpoint and for `Order.read`."""
-        return {"seed": self.seed, "window": self.window, "sources": [asdict(source) for source in self.sources]}
+        told = {"seed": self.seed, "window": self.window, "sources": [asdict(source) for source in self.sources]}
+        return told | ({"detours": [asdict(detour) for detour in self.detours]} if self.detours else {})
 
     @classmethod
     def read(cls, told: Mapping[str, Any]) -> "Order":
         """Return the order that `described` told of."""
         sources = [Source(**{**each, "shards": tuple(each["shards"])}) for each in told["sources"]]
-        return cls(told["seed"], sources, told["window"])
+        return cls(told["seed"], sources, told["window"], [Detour(**each) for each in told.get("detours", ())])
 
 
 def _quotas(sources: Sequence[Source]) -> Ints:

@@ -59,6 +59,10 @@ class Placed:
         if after := getattr(self.bare, "after_step", None):
             after()
 
+    def forgo(self) -> None:
+        """Let go of the gradients, and leave weights and optimizer as they are."""
+        self.optimizer.zero_grad(set_to_none=True)
+
 
 def place(gang: Gang, task: Task) -> Placed:
     """Put a task's model onto the devices and give it its optimizer.

@@ -5,10 +5,11 @@ import math
 from typing import Any
 
 from stages.checkpoints import jsonl, publish
-from stages.manifest import Part
+from stages.manifest import ManifestError, Part
+from stages.training.flight_records import flight_key
 from stages.training.job import Job
 from stages.training.order import Order
-from stages.training.task import Finished
+from stages.training.task import Finished, taken
 
 
 def publish_checkpoint(job: Job, done: Finished, history: list[dict[str, float]], order: Order) -> Part:
@@ -16,15 +17,22 @@ def publish_checkpoint(job: Job, done: Finished, history: list[dict[str, float]]
 
     Raises:
         ValueError: Two files have the same name before their first dot.
+        ManifestError: The guard let no step pass.
     """
+    steps = taken(history)
+    if not steps:
+        raise ManifestError(
+            f"{job.output.ref}: no step was taken, all {len(history)} were skipped; "
+            f"{flight_key(job.output.ref)} tells why"
+        )
     files = {**done.files, "history.jsonl": jsonl(history)}
     roles = {name.partition(".")[0]: name for name in files}
     if len(roles) != len(files):
         raise ValueError(f"checkpoint files {sorted(files)} must differ before their first dot")
-    marks = [history[round(i * (len(history) - 1) / 7)] for i in range(8)] if len(history) > 8 else history
+    marks = [steps[round(i * (len(steps) - 1) / 7)] for i in range(8)] if len(steps) > 8 else steps
     facts = {
         "names": roles,
-        "metrics": {**done.metrics, "steps": len(history), "last_loss": history[-1]["loss"]},
+        "metrics": {**done.metrics, "steps": len(history), "last_loss": steps[-1]["loss"]},
         "curve": marks,
         "order": order.described() | {"global_batch_size": job.schedule.global_batch_size},
         "inputs": {name: {"ref": str(each.ref), "digest": each.digest} for name, each in sorted(job.inputs.items())},

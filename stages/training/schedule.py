@@ -5,6 +5,8 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from stages.training.guard import GuardPolicy
+
 
 class Schedule(BaseModel):
     """Steps, batch, learning rate and optimizer; workers, GPUs and micro batches are placement instead."""
@@ -39,6 +41,8 @@ class Schedule(BaseModel):
     on_corrupt: Literal["fail", "skip"] = Field(
         default="fail", description="What damaged samples do: stop the run, or be left out, counted in the metrics."
     )
+
+    guard: GuardPolicy = Field(default=GuardPolicy(), description="When a step is not taken, and a run goes back.")
 
     @model_validator(mode="after")
     def _rises_inside(self) -> Self:

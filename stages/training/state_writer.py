@@ -32,6 +32,7 @@ from stages.training.state_files import (
     record,
     shard_name,
 )
+from stages.training.task import taken
 
 
 @dataclass(frozen=True)
@@ -136,13 +137,14 @@ def _publish(snapshot: Snapshot, keeping: Keeping) -> None:
         name = shard_name(rank, snapshot.processes, "json")
         data = store.read(folder.key(name))
         files |= {name: hashlib.sha256(data).hexdigest(), **Shard.model_validate(unsealed(data)).files}
+    last = (taken(snapshot.history) or snapshot.history)[-1]
     state = State(
         number=folder.number,
         step=folder.step,
         processes=snapshot.processes,
         schedule=snapshot.schedule,
         data=snapshot.data,
-        metrics={name: value for name, value in snapshot.history[-1].items() if math.isfinite(value)},
+        metrics={name: value for name, value in last.items() if math.isfinite(value)},
         files=files,
     )
     failpoint("before_state")

@@ -19,6 +19,7 @@ from stages.training.rng import rng_states
 from stages.training.state_files import Folder, Piece
 from stages.training.state_writer import Keeping, Snapshot, Writer
 from stages.training.stopping import Stopped, StopRequest
+from stages.training.task import taken
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +92,7 @@ class States:
         """
         self.settle()
         metric = self._gang.job.placement.best_metric
-        if metric is not None and metric not in history[-1]:
+        if metric is not None and metric not in (taken(history) or history)[-1]:
             known = ", ".join(sorted(history[-1]))
             raise ManifestError(f"placement.best_metric {metric!r} is not measured by a step; choose one of {known}")
         self._number += 1

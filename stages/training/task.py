@@ -15,6 +15,11 @@ Batch = dict[str, Any]
 Metrics = dict[str, float]
 
 
+def taken(history: Sequence[Metrics]) -> list[Metrics]:
+    """Return what the steps measured that were not skipped: each has the same values, all finite."""
+    return [measured for measured in history if "skipped" not in measured]
+
+
 @dataclass
 class Finished:
     """What a trained model leaves behind: file name to bytes, and numbers for people."""

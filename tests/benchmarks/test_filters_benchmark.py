@@ -68,8 +68,13 @@ def test_the_table_says_what_was_left_out(
 ) -> None:
     monkeypatch.setattr(filters, "PEERS_PYTHON", str(tmp_path / "no-python"))
     monkeypatch.setattr(filters, "NUMBERS", 10_000)
-    pq.write_table(pa.table({"caption": CAPTIONS}), tmp_path / "captions.parquet")
+    monkeypatch.setattr(filters, "SCAN_ROWS", 2_000)
+    captions = [*CAPTIONS, "An old man is sitting on a bench in the park with his dog."]
+    pq.write_table(pa.table({"caption": captions}), tmp_path / "captions.parquet")
     filters.main(tmp_path / "captions.parquet", 500, tmp_path / "filters.json")
     found = json.loads((tmp_path / "filters.json").read_text())
     assert found["rows"] == 500 and found["captions"]["rows_per_core_second"] > 0
+    scan = found["manifest_scan"]
+    assert 0 < scan["caption_quality"]["kept"] < scan["clean"]["kept"] == scan["caption_quality"]["rows"] < 2_000
+    assert scan["clean"]["grown_megabytes"] > 0 and scan["clean"]["rows"] == 2_000
     assert "requirements-peers.txt" in capsys.readouterr().out

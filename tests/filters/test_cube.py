@@ -62,6 +62,7 @@ def test_cubes_of_parts_add_up_to_that_of_the_whole_in_any_order(most: int, monk
     bounds = [0, 0, 40, 230, 231, ROWS]
     pieces = [judge_with_cube(LIGHT, some(columns, np.arange(a, b)), b - a)[2] for a, b in pairwise(bounds)]
     a, b, c, d, e = pieces
+    monkeypatch.setattr(cubes, "ADDED_AT_ONCE", 2)
     assert total(pieces) == total(reversed(pieces)) == whole == (e + (b + a)) + (d + c) + Cube()
     assert whole.samples() == ROWS
     assert sum(map(len, whole.cells.values())) <= most

@@ -4,6 +4,8 @@ import pyarrow as pa
 import pytest
 
 from filters.completeness import Completeness
+from filters.text.function_words import FUNCTION_WORDS
+from filters.text.verbs import HAN_WORDS, VERBS
 
 SENTENCES = {
     "en": "A dog runs along the beach in the evening sun.",
@@ -53,6 +55,27 @@ LISTS = {
     "ja": "犬 砂浜 写真 夕日 壁紙",
     "zh": "沙滩 狗 照片 海报 壁纸",
 }
+HEADLINES = {
+    "en": "Press Secretary Holds Briefing At White House",
+    "de": "Frau empfängt den Segen",
+    "nl": "Premier maakt het plan bekend",
+    "tr": "Simge, Selin Ciğerci'den borç istedi",
+    "zh": "中国男篮险胜韩国取世界杯第二胜 守住直通奥运希望",
+    "zh-quoted": "女孩模仿“易拉罐制爆米花”，父亲",
+}
+
+
+@pytest.mark.parametrize("language", HEADLINES)
+def test_a_headline_with_a_verb_is_kept(language: str) -> None:
+    assert Completeness().keep({"caption": pa.array([HEADLINES[language]])}).all()
+
+
+def test_a_listed_verb_is_no_small_word_of_its_language() -> None:
+    """One word must not count twice; Chinese words are pairs of characters, as they are looked up."""
+    both = {word for listed in VERBS.values() for word in listed.split()} & set(FUNCTION_WORDS["en"].split())
+    assert not both, sorted(both)
+    assert {len(word) for word in HAN_WORDS} == {2}
+    assert len(set(HAN_WORDS)) == len(HAN_WORDS)
 
 
 @pytest.mark.parametrize("language", SENTENCES)

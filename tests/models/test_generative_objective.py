@@ -51,9 +51,9 @@ def test_the_shared_pass_equals_three_passes(
     assert set(found) == {name for name, _ in fast.model.named_parameters() if is_trained(name)}
 
 
-@pytest.mark.parametrize("image_negatives", [False, True])
-def test_micro_batches_change_nothing(image_negatives: bool) -> None:
-    objective, batch = GenerativeObjective(make_model(), image_negatives=image_negatives), make_batch()
+@pytest.mark.parametrize("further", [{}, {"image_negatives": True}, {"paired": True}])
+def test_micro_batches_change_nothing(further: dict[str, bool]) -> None:
+    objective, batch = GenerativeObjective(make_model(), **further), make_batch()
     whole, wanted = step(objective, [batch])
     for sizes in ([6, 6], [5, 3, 4]):
         losses, found = step(objective, pieces(batch, sizes))

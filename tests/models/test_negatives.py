@@ -60,6 +60,17 @@ def test_likely_pictures_get_the_caption() -> None:
     assert expected <= sent and not pairs.labels[ROWS:].any() and len(pairs.labels) == 2 * ROWS
 
 
+def test_in_pairs_each_picture_is_judged_with_its_own_caption_besides() -> None:
+    alone, paired = (Negatives(50.0, paired=each).choose(features(OTHER)) for each in (False, True))
+    assert all(torch.equal(paired[name], value) for name, value in alone.items())
+    pairs = Pairs.of(paired)
+    assert pairs.pictures.tolist() == [*range(ROWS), *range(ROWS)]
+    assert pairs.labels.tolist() == [0] * ROWS + [1] * ROWS
+    assert captions(pairs.input_ids[ROWS:]) == captions(features(OTHER)["caption"][:, 2:])
+    both = Pairs.of(Negatives(50.0, paired=True, pictures=True).choose(features(OTHER)))
+    assert len(both.labels) == 3 * ROWS and int(both.labels.sum()) == ROWS
+
+
 def test_pairs_that_were_given_are_taken() -> None:
     given = {
         "itm_input_ids": torch.ones(2, 3, dtype=torch.long),

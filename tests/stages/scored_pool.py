@@ -62,7 +62,12 @@ class Row(NamedTuple):
         if self.image is None:
             return {**known, "outcome": "not_found"}
         found, kept = decode(self.image, 1 << 24), self.stored or self.image
-        sizes = {"original_width": found.width, "original_height": found.height, "phash": found.phash}
+        sizes = {
+            "original_width": found.width,
+            "original_height": found.height,
+            "phash": found.phash,
+            "frames": found.frames,
+        }
         return {
             **known,
             **sizes,

@@ -10,6 +10,7 @@ import imagehash
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 from small_web import SmallWeb, drawn, jpeg, small_web
 
 from infra.cluster import InlineCluster
@@ -113,11 +114,49 @@ def test_one_fetch_serves_every_row_of_an_address(store: Store, web: SmallWeb) -
         "outcome": "fetched",
         "http_status": 200, "attempt": 1, "width": 51, "height": 32, "original_width": 320, "original_height": 200,
         "body_bytes": len(body), "body_sha256": hashlib.sha256(body).hexdigest(), "phash": 0,
-        "first_sha256": hashlib.sha256(body).hexdigest(),
+        "first_sha256": hashlib.sha256(body).hexdigest(), "frames": 1, "decoded_share": 1.0,
     }  # fmt: skip
     stored = pictures(store, made)["caption 3"]
     assert (found["bytes"], found["sha256"]) == (len(stored), hashlib.sha256(stored).hexdigest())
     assert (found["phash"] ^ int(str(imagehash.phash(drawn(1, (320, 200)))), 16)).bit_count() <= 2
+
+
+def test_animations_and_cut_pictures_are_told_from_others(store: Store, web: SmallWeb) -> None:
+    moving, whole = io.BytesIO(), jpeg(1, (320, 200))
+    drawn(1).save(moving, "GIF", save_all=True, append_images=[drawn(2), drawn(3)])
+    web.pages = {
+        "/gif": (200, moving.getvalue()),
+        "/whole": (200, whole),
+        "/cut": (200, whole[: len(whole) * 3 // 4]),
+    }
+    listing(store, [row(web, f"/{name}", name) for name in ("gif", "whole", "cut", "gone")])
+    told = {name: (row["frames"], row["decoded_share"]) for name, row in outcomes(store, pool(store, web)).items()}
+    assert told == {"gif": (3, 1), "whole": (1, 1), "cut": (None, None), "gone": (None, None)}
+    made = pool(store, web, "v2", min_decoded_share=0.25)
+    cut = outcomes(store, made)["cut"]
+    assert cut["outcome"] == "fetched" and cut["frames"] == 1 and 0.25 <= cut["decoded_share"] < 1
+    assert (cut["original_width"], cut["original_height"]) == (320, 200)
+    stored = Image.open(io.BytesIO(pictures(store, made)["cut"]))
+    assert stored.size == (cut["width"], cut["height"]) and cut["width"] / cut["height"] > 320 / 200
+
+
+def test_a_pool_from_before_a_setting_was_there_can_be_asked_again(store: Store, web: SmallWeb) -> None:
+    web.pages = {"/1": (200, jpeg(1))}
+    web.pages["/2"] = (503, b"")
+    listing(store, [row(web, "/1", "one"), row(web, "/2", "two")], parts=1)
+    first = pool(store, web)
+    (part,) = first.parts
+    table = read_table(store, first, part, "outcomes").drop_columns(["frames", "decoded_share"])
+    given = {name: value for name, value in first.identity["parameters"].items() if name != "min_decoded_share"}
+    old = Output(store, Ref(name="pool/s", version="old"), "download", first.identity | {"parameters": given})
+    tar = read_file(store, first, part.files["pictures"])
+    files = {"outcomes": ("0.parquet", parquet_bytes(table)), "pictures": ("0.tar", tar)}
+    old.commit([old.part(part.key, "d", part.ledger, files)])
+    web.pages["/2"] = (200, jpeg(2))
+    found = outcomes(store, pool(store, web, "v2", "old", retry=["server_error"]))
+    assert {name: row["frames"] for name, row in found.items()} == {"one": None, "two": 1}
+    with pytest.raises(ManifestError, match="min_decoded_share"):
+        pool(store, web, "v3", "old", retry=["server_error"], min_decoded_share=0.5)
 
 
 def test_clock_values_lie_beside_the_parts(store: Store, web: SmallWeb) -> None:

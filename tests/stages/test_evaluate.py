@@ -32,7 +32,7 @@ from stages.evaluation_metrics import (
     winners,
 )
 from stages.evaluation_report import Example, above_guessing, markdown, render
-from stages.evaluation_retrieval import Judge, other_captions
+from stages.evaluation_retrieval import RERANKED, Judge, other_captions, reranked, retrieval
 from stages.evaluation_world import SLOTS, elsewhere, read_slots, swapped, variants, worlds
 from stages.instruct import grow_tokenizer
 from stages.manifest import Manifest, ManifestError, digest_of, verify
@@ -301,6 +301,31 @@ def test_a_generative_model_is_measured_in_all_its_ways(store: Store, tmp_path: 
     assert manifest.totals["iid_de_matching_auc_random_chance"] == 0.5
     assert manifest.totals["held_out_all_caption_loss"] == pytest.approx(np.log(360), rel=0.2)
     assert "may have been" in page_of(store, manifest)
+
+
+@pytest.mark.parametrize(("verdict", "expected"), [(100.0, 1.0), (0.0, None), (-100.0, 0.0)])
+def test_the_matching_head_has_its_say_on_the_likeliest_captions(
+    verdict: float, expected: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer = tiny_tokenizer()
+    config = InternVLConfig(
+        vision=VISION, text=text_config(tokenizer.get_vocab_size()), embed_dim=8, attn_pool_num_heads=2
+    )
+    torch.manual_seed(2)
+    judge = Judge(InternVL(config), Texts(tokenizer, 80), batch_size=8)
+    world = worlds(RERANKED, 0, 24)[0]
+    vision, captions = judge.see(world.pictures), world.captions("en")
+    assert len(set(captions)) == RERANKED, "every caption is among the likeliest"
+
+    def match(pictures: torch.Tensor, texts: list[str]) -> Any:
+        own = [captions[number // RERANKED] == text for number, text in enumerate(texts)]
+        return verdict * np.array(own, dtype=float)
+
+    monkeypatch.setattr(judge, "match", match)
+    vectors = judge.picture_vectors(vision, queries=True)
+    found = reranked(judge, world, vision, vectors, "en").value
+    alone = {m.name: m.value for m in retrieval(judge, world.split, "en", vectors, captions)}
+    assert found == (alone["recall_at_1_image_to_text"] if expected is None else expected)
 
 
 def test_a_chat_model_is_asked_everything(store: Store, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import pickle
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -30,6 +31,7 @@ def batches(tmp_path_factory: pytest.TempPathFactory) -> GenerativeBatches:
         seed=7,
         steps=STEPS,
         hard_negatives=0.6,
+        paired=False,
         smallest_crop=1.0,
     )
 
@@ -55,6 +57,13 @@ def test_half_are_judged_with_their_own_caption_and_mining_rises(batches: Genera
     assert 96 < first[OWN] < 160 and 96 < last[OWN] < 160, "256 draws: four standard errors are 32"
     assert first[MINED] < 16 and 45 < last[MINED] < 110, "0.6 of about 128"
     assert last[OTHER] > 20
+
+
+def test_in_pairs_every_picture_gets_a_wrong_caption(batches: GenerativeBatches) -> None:
+    by_lot, paired = (replace(batches, paired=paired) for paired in (False, True))
+    drawn = [(by_lot._draw(row, 60), paired._draw(row, 60)) for row in range(32)]
+    assert {one[0] for one, _ in drawn} == {OWN, OTHER, MINED} and {two[0] for _, two in drawn} == {OTHER, MINED}
+    assert all(one[1:] == two[1:] for one, two in drawn), "who is drawn does not depend on it"
 
 
 def test_another_sample_has_another_caption_and_another_picture(
@@ -84,6 +93,15 @@ def test_the_texts_of_a_row(batches: GenerativeBatches) -> None:
         assert tokenizer.decode(learned[learned >= 0].tolist()) == caption
         assert read["prompted"].endswith("caption:" + caption)
     assert batch["image_id"][0] != batch["image_id"][1] and batch["caption_id"][0] != batch["other_id"][0]
+
+
+def test_a_blind_run_shows_the_pictures_of_others(batches: GenerativeBatches) -> None:
+    blind, rows = replace(batches, blind=True), range(32)
+    seen, other = batches(rows, 0), blind(rows, 0)
+    strangers = (seen["image_id"] != other["image_id"]).sum()
+    assert strangers > 24 and torch.equal(blind(rows, 5)["pixel_values"], other["pixel_values"])
+    for name, value in seen.items():
+        assert name in ("pixel_values", "image_id") or torch.equal(value, other[name]), name
 
 
 def test_crops_belong_to_step_and_row(batches: GenerativeBatches) -> None:

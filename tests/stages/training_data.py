@@ -74,8 +74,8 @@ def tiny_tokenizer(vocab_size: int = 360) -> Tokenizer:
     )
     texts: list[str] = []
     for index in range(120):
-        first, second, asked = document(sample_scene(7, index, Split.TRAIN), index)
-        texts += [first, second, *(f"{each.question} {each.answer}" for each in asked)]
+        told = document(sample_scene(7, index, Split.TRAIN), index)
+        texts += [told.described, told.retold, *(f"{each.question} {each.answer}" for each in told.asked)]
     tokenizer.train_from_iterator(texts, trainer)
     return tokenizer
 

@@ -64,8 +64,11 @@ def test_exists_is_balanced() -> None:
 
 
 def test_documents_hold_two_captions_and_two_questions() -> None:
-    first, second, asked = document(sample_scene(0, 3, Split.TRAIN), 3)
-    assert first and second and len(asked) == 2
+    scene = sample_scene(0, 3, Split.TRAIN)
+    told = document(scene, 3)
+    assert told.retold in [caption(scene, told.language, variant) for variant in (0, 1)]
+    assert told.described in [caption(scene, language, variant) for language in LANGUAGES for variant in (0, 1)]
+    assert len(told.asked) == 2
 
 
 def test_unknown_language_is_refused() -> None:

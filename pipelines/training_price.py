@@ -1,0 +1,152 @@
+"""What a recipe's training would cost, from its parameters alone: nothing is read, nothing is built in memory.
+
+Matrix products that the gradient needs are counted (`models.cost`): what activation checkpointing and GradCache
+compute a second time comes on top, and texts are counted at their full length, which unpadded ones stay below.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from models.composition import ChatPart, Language, Size
+from models.config import InternVLConfig, TextConfig
+from models.cost import connector_macs, decoder_macs, pooling_macs, query_macs, vision_macs
+from models.counting import STAGE_2, count, parts, shapes
+from pipelines.graph import Step
+from stages import contrastive, generative, instruct, language
+from stages.contrastive_parameters import config_of
+from stages.training.schedule import Schedule
+
+PEAK_TFLOPS = {"A100": 312.0, "H100": 989.0}
+"""Dense products in bfloat16 per second, in 10^12, of the data sheets."""
+UTILISATION = 0.4
+"""Ours, of that: published trainings of this size reach between a third and a half."""
+TRAINED, PASSED = 3, 2
+"""Forward passes that a step costs: where weights learn, and where a gradient only passes through frozen ones."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """What one training stage costs."""
+
+    stage: str
+    parameters: int
+    trained: int
+    samples: int
+    flops: float
+    gpus: int
+    """As its placement says; 0 trains on CPUs."""
+
+    def gpu_hours(self, card: str) -> float:
+        """Return the hours of one GPU of this kind."""
+        return self.flops / (PEAK_TFLOPS[card] * 1e12 * UTILISATION) / 3600
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as plain values."""
+        hours = {card: round(self.gpu_hours(card), 1) for card in PEAK_TFLOPS} if self.gpus else {}
+        return {**asdict(self), "gpu_hours": hours}
+
+
+def training_prices(steps: Sequence[Step]) -> list[Training]:
+    """Return what the training stages among some steps cost, in their order.
+
+    Raises:
+        ManifestError: Sizes of a stage do not fit together.
+    """
+    given = {step.spec.stage: step.spec for step in steps}
+    if "language" not in given:
+        return []
+    spoken = language.Parameters.model_validate(given["language"].parameters)
+    seen = contrastive.Parameters.model_validate(given["contrastive"].parameters)
+    text = spoken.pretrained_shape or text_of(spoken)
+    towers = config_of(seen, text)
+    asked = generative.Parameters.model_validate(given["generative"].parameters)
+    talked = instruct.Parameters.model_validate(given["instruct"].parameters)
+    made: Mapping[str, Callable[[], tuple[int, int, Schedule | None, float]]] = {
+        "language": lambda: _language(spoken, text),
+        "contrastive": lambda: _contrastive(seen, towers),
+        "generative": lambda: _generative(asked, towers),
+        "instruct": lambda: _instruct(talked, towers),
+    }
+    found = []
+    for stage, price in made.items():
+        parameters, trained, schedule, macs = price()
+        samples = schedule.steps * schedule.global_batch_size if schedule else 0
+        placement = given[stage].placement
+        gpus = placement.get("workers", 1) * placement.get("gpus_per_worker", 0)
+        found.append(Training(stage, parameters, trained, samples, 2.0 * macs, gpus))
+    return found
+
+
+def text_of(parameters: language.Parameters) -> TextConfig:
+    """Return the shape of the decoder that the language stage trains, its tokenizer as large as it may be."""
+    return TextConfig(
+        vocab_size=parameters.vocab_size,
+        hidden_size=parameters.hidden_size,
+        intermediate_size=parameters.intermediate_size,
+        num_hidden_layers=parameters.num_hidden_layers,
+        num_attention_heads=parameters.num_attention_heads,
+    )
+
+
+def _language(given: language.Parameters, text: TextConfig) -> tuple[int, int, Schedule | None, float]:
+    whole = count(shapes(Size(name="language", kind="language", language=Language(source="", shape=text))))
+    if given.pretrained is not None:
+        return whole, 0, None, 0.0
+    samples = given.schedule.steps * given.schedule.global_batch_size
+    return whole, whole, given.schedule, TRAINED * samples * decoder_macs(text, given.context_length, head=True)
+
+
+def _contrastive(given: contrastive.Parameters, towers: InternVLConfig) -> tuple[int, int, Schedule, float]:
+    """InternVL-C without the head of its language model, which it carries along and never uses."""
+    counted = shapes(Size(name="contrastive", kind="contrastive", vision=towers.vision, towers=towers))
+    whole, by_part = count(counted), parts(counted)
+    frozen = not given.text_learning_rate_scale
+    still = sum(number for part, number in by_part.items() if part.startswith("text tower")) if frozen else 0
+    text = decoder_macs(towers.text, towers.context_length) * (1 if frozen else TRAINED)
+    views, macs = given.views(), 0.0
+    for view, steps in ((views.early, views.step), (views.late, given.schedule.steps - views.step)):
+        picture = vision_macs(towers.vision, view.image_size, view.kept)
+        picture += pooling_macs(towers.vision.hidden_size, view.kept + 1, towers.embed_dim)
+        macs += steps * given.schedule.global_batch_size * (TRAINED * picture + text)
+    return whole, whole - still, given.schedule, macs
+
+
+def _generative(given: generative.Parameters, found: InternVLConfig) -> tuple[int, int, Schedule, float]:
+    """InternVL-G in the form that shares passes: queries once for contrast and captions, each pair once."""
+    towers = generative.config_of(given, found)
+    counted = shapes(Size(name="generative", kind="generative", vision=towers.vision, towers=towers))
+    trained = sum(parts(counted)[part] for part in STAGE_2)
+    text, queries, tokens = towers.text, towers.num_query_token, towers.context_length
+    seen, pairs = towers.vision.grid**2 + 1, 3 if given.image_negatives else 2
+    once = vision_macs(towers.vision) + pooling_macs(towers.vision.hidden_size, seen, towers.embed_dim)
+    once += decoder_macs(text, tokens)
+    passed = decoder_macs(text, queries) + decoder_macs(text, tokens, past=queries, head=True)
+    passed += pairs * decoder_macs(text, queries + tokens)
+    look = query_macs(towers, seen) - decoder_macs(text, queries)
+    learned = (1 + pairs) * look + pooling_macs(text.hidden_size, queries, towers.embed_dim)
+    samples = given.schedule.steps * given.schedule.global_batch_size
+    return count(counted), trained, given.schedule, samples * (once + PASSED * passed + TRAINED * learned)
+
+
+def _instruct(given: instruct.Parameters, towers: InternVLConfig) -> tuple[int, int, Schedule, float]:
+    """The chat model, its conversations as long as they may be and its pictures in as many tiles."""
+    vision = towers.vision.model_copy(update={"image_size": given.image_size or towers.vision.image_size})
+    part = ChatPart(
+        downsample_ratio=given.downsample_ratio,
+        ps_version=given.ps_version,
+        select_layer=given.select_layer,
+        template=given.template,
+        context_length=given.context_length,
+    )
+    spoken = Language(source="", layout="qwen2" if towers.text.qkv_bias else "llama", shape=towers.text)
+    size = Size(name="instruct", kind="chat", vision=vision, language=spoken, chat=part)
+    by_part = parts(shapes(size))
+    learns = {"vision": given.train_vision, "connector": given.train_connector, "language": given.train_language}
+    trained = sum(number for name, number in by_part.items() if learns[name.partition(":")[0]])
+    tiles = given.max_dynamic_patch + (given.max_dynamic_patch > 1 and given.use_thumbnail)
+    macs = tiles * vision_macs(vision) * (TRAINED if given.train_vision else 1)
+    macs += tiles * connector_macs(size) * TRAINED
+    macs += decoder_macs(towers.text, given.context_length, head=True) * (TRAINED if given.train_language else PASSED)
+    samples = given.schedule.steps * given.schedule.global_batch_size
+    return sum(by_part.values()), trained, given.schedule, float(samples * macs)

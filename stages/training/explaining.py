@@ -1,0 +1,223 @@
+"""Computes one step of a training run again, on this machine alone: who lost how much, and where it broke."""
+
+import importlib
+import json
+import logging
+from contextlib import closing, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from infra.cluster import InlineCluster
+from infra.storage import Store
+from models.objective import SAMPLE_LOSS
+from stages.batches import ShardedSamples
+from stages.checkpoints import fetch
+from stages.manifest import ManifestError, find, load
+from stages.ref import Ref
+from stages.training.flight_records import flight_records, run_key
+from stages.training.gang import Gang
+from stages.training.job import Job
+from stages.training.layer_norms import gradient_norms, parts_of
+from stages.training.loading import order_of
+from stages.training.order import Detour, Order, position
+from stages.training.placing import Placed, place
+from stages.training.replaying import replay, row_losses
+from stages.training.states import States
+from stages.training.stopping import StopRequest
+from stages.training.task import SampleFacts, Task
+from stages.training.workers import Maker
+from stages.workspace import Output, Placement, Workspace
+
+log = logging.getLogger(__name__)
+STAGES = "stages."
+"""Where a task's builder must come from: a file in the store names it, and code is not taken from files."""
+
+
+@dataclass(frozen=True)
+class SampleLoss:
+    """One sample of the batch."""
+
+    row: int
+    facts: SampleFacts
+    loss: float | None
+    caption: str
+    picture: bytes | None
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """One step, computed again."""
+
+    step: int
+    """Counted from 1, as in the history."""
+    batch: int
+    """Which global batch of the run's order it read, counted from 0."""
+    weights: str
+    """Which weights it was computed with."""
+    terms: dict[str, float]
+    norms: dict[str, float]
+    """Of each layer's gradient, before clipping."""
+    culprits: str
+    samples: list[SampleLoss]
+    """Those with the highest losses first; those with none that is finite before them."""
+
+
+def explain(
+    store: Store, ref: Ref, step: int, scratch: Path, *, shown: int = 16, micro_batch_size: int | None = None
+) -> Explanation:
+    """Compute a step again.
+
+    Args:
+        store: Holds the run.
+        ref: The checkpoint that it trains or trained.
+        step: Counted from 1, as the history and the messages have it.
+        scratch: A folder for inputs and weights.
+        shown: How many samples to tell of.
+        micro_batch_size: Samples in the model at once; all where left out.
+
+    Raises:
+        ManifestError: No such run or step, or no weights to compute it with.
+    """
+    job = _job(store, ref, micro_batch_size)
+    if not 1 <= step <= job.schedule.steps:
+        raise ManifestError(f"{ref} has steps 1 to {job.schedule.steps}; there is no step {step}")
+    here = Workspace(
+        store=store,
+        cluster=InlineCluster(),
+        scratch=scratch,
+        inputs=job.inputs,
+        placement=job.placement,
+        on_corrupt=job.schedule.on_corrupt,
+    )
+    torch.manual_seed(job.schedule.seed)
+    gang = Gang(job)
+    task = job.build(job.parameters, here)
+    order = order_of(gang, task, here.opened)
+    placed = place(gang, task)
+    weights, detours = _restore(gang, task, order, placed, scratch, step - 1)
+    batch = _batch_of(store, ref, step, detours)
+    return _computed(gang, task, order, placed, step - 1, batch, weights, shown)
+
+
+def _job(store: Store, ref: Ref, micro_batch_size: int | None) -> Job:
+    """Return a run as its watch told of it.
+
+    Raises:
+        ManifestError: There is no such run, or what it was made from is gone.
+    """
+    try:
+        told = json.loads(store.read(run_key(ref)))
+    except FileNotFoundError as error:
+        trained = sorted(
+            {key.split("/")[1] for key in store.keys("checkpoints") if key.endswith("training/run.json")}
+        )
+        known = (
+            f"there is something to explain below checkpoints/ for {', '.join(trained)}" if trained else "none has"
+        )
+        raise ManifestError(f"{ref} has no {run_key(ref)}: no training of this name ran here; {known}") from error
+    module, name = told["build"]
+    if not module.startswith(STAGES):
+        raise ManifestError(f"{run_key(ref)} names {module}, which is no stage; it was changed after the run")
+    parameters = importlib.import_module(module).Parameters.model_validate(told["identity"]["parameters"])
+    inputs = {each.name: load(store, each) for each in map(Ref.model_validate, told["inputs"])}
+    output = Output(store, ref, told["stage"], told["identity"])
+    build = getattr(importlib.import_module(module), name)
+    return Job(build, parameters, inputs, output, Placement(micro_batch_size=micro_batch_size), told["digest"])
+
+
+def _restore(
+    gang: Gang, task: Task, order: Order, placed: Placed, scratch: Path, done: int
+) -> tuple[str, tuple[Detour, ...]]:
+    """Put the weights nearest to a step into the model; return which they are and where the run went back."""
+    job = gang.job
+    store, ref = job.output.store, job.output.ref
+    with closing(States(gang, placed, scratch, order, StopRequest())) as states:
+        restored = states.restore(done)
+    if restored is not None:
+        detours = tuple(Detour(*each) for each in restored.extras.get("guard", {}).get("detours", ()))
+        away = f", {done - restored.step} steps before it" if restored.step < done else ""
+        return f"the state after step {restored.step}{away}", detours
+    manifest = find(store, ref)
+    if manifest is None:
+        raise ManifestError(
+            f"{ref} has no state of step {done} or before and is not finished, so there are no weights to compute "
+            f"step {done + 1} with; let it train until it saves one, with a smaller placement.checkpoint_steps"
+        )
+    found = load_file(fetch(store, manifest, scratch / "final") / "model.safetensors")
+    module: Any = getattr(task.module, "model", task.module)
+    missing = _load(module, found)
+    if missing:
+        raise ManifestError(f"the checkpoint {ref} holds other weights than its objective trains: {missing[:4]}")
+    told = manifest.parts[0].facts.get("order", {}).get("detours", ())
+    return "the finished checkpoint (states of a finished run are removed)", tuple(Detour(**each) for each in told)
+
+
+def _load(module: nn.Module, found: dict[str, torch.Tensor]) -> list[str]:
+    """Load what has the same name; return trained weights that are not there."""
+    module.load_state_dict(found, strict=False)
+    return [name for name, parameter in module.named_parameters() if parameter.requires_grad and name not in found]
+
+
+def _batch_of(store: Store, ref: Ref, step: int, detours: tuple[Detour, ...]) -> int:
+    """Return the global batch that a step read: the flight record's word, where there is one, is the last."""
+    records = [record for record in flight_records(store, ref) if record["step"] == step]
+    return int(records[-1]["batch"]) if records else position(detours, step - 1)
+
+
+def _computed(
+    gang: Gang, task: Task, order: Order, placed: Placed, number: int, batch: int, weights: str, shown: int
+) -> Explanation:
+    schedule = gang.job.schedule
+    size = schedule.global_batch_size
+    # Rows are those of the batch, what is drawn for them is that of the step.
+    moved = order.around([Detour(number, number, number, batch - 1)] if batch != number else [])
+    maker = Maker(
+        task.batches,
+        moved,
+        steps=schedule.steps,
+        global_batch_size=size,
+        micro_batch_size=gang.job.placement.micro_batch_size,
+    )
+    made = [maker[number * maker.chunks + chunk] for chunk in range(maker.chunks)]
+    for each in made:
+        if each.refusal:
+            raise ManifestError(each.refusal)
+    gang.begin(number)
+    placed.module.train()
+    losses, culprits = replay(
+        placed.module, [gang.move(each.batch) for each in made], placed.backward, lambda: nullcontext()
+    )
+    norms = gradient_norms(parts_of(placed.bare.named_parameters(), layers=True))
+    rows = [row for each in made for row in each.rows]
+    own: list[float] | list[None] = row_losses(losses) or [None] * len(rows)
+    ranked = sorted(zip(rows, own, strict=True), key=lambda pair: -_badness(pair[1]))
+    return Explanation(
+        number + 1,
+        batch,
+        weights,
+        {name: float(value) for name, value in losses.items() if name != SAMPLE_LOSS},
+        norms,
+        culprits.told(),
+        [_sample(task.batches, row, loss) for row, loss in ranked[:shown]],
+    )
+
+
+def _badness(loss: float | None) -> float:
+    if loss is None:
+        return float("-inf")
+    return loss if abs(loss) < float("inf") else float("inf")
+
+
+def _sample(batches: Any, row: int, loss: float | None) -> SampleLoss:
+    """Return a sample with its caption and picture, where its batches are made from shards of pairs."""
+    samples, rows = getattr(batches, "samples", None), getattr(batches, "rows", None)
+    caption, picture = "", None
+    if isinstance(samples, ShardedSamples):
+        number = row if rows is None else rows[row]
+        caption, picture = samples.read(number, "txt").decode(errors="replace"), samples.read(number, "jpg")
+    return SampleLoss(row, batches.facts(row), loss, caption, picture)

@@ -1,0 +1,69 @@
+"""A step computed again: the same losses, the samples that broke it, and errors that say the next move."""
+
+import math
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+from watched_runs import REF, make, rows_of_batch
+
+from infra.storage import Store
+from pipelines.cli import app
+from stages.manifest import ManifestError
+from stages.ref import Ref
+from stages.training import explaining
+from stages.training.explaining import explain
+from stages.training.flight_records import flight_records
+
+LOUD = rows_of_batch(40)[3]
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    monkeypatch.setenv("INTERNVL_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("INTERNVL_STORE", str(tmp_path / "store"))
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(explaining, "STAGES", "watched_runs")
+    return Store(str(tmp_path / "store"))
+
+
+def test_code_that_a_file_names_is_taken_from_stages_alone(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(SystemExit):
+        make(store, tmp_path, stop_at=1)
+    monkeypatch.setattr(explaining, "STAGES", "stages.")
+    with pytest.raises(ManifestError, match="names watched_runs, which is no stage"):
+        explain(store, REF, 1, tmp_path)
+
+
+def test_a_step_of_a_run_that_stopped_is_computed_from_its_state(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit):
+        make(store, tmp_path, loud=(LOUD,), stop_at=45)
+    (event,) = [record for record in flight_records(store, REF) if record["kind"] == "event"]
+    found = explain(store, REF, 41, tmp_path / "scratch", shown=3)
+    assert found.weights == "the state after step 40" and found.batch == 40 and len(found.samples) == 3
+    # The poison was put into the data by the test; without it this step is as the run would have been.
+    assert event["samples"][0]["row"] == LOUD and LOUD in rows_of_batch(found.batch)
+    assert found.terms["loss"] < 10 and math.hypot(*found.norms.values()) > 0
+    assert found.culprits == "all outputs and gradients are finite"
+
+
+def test_a_step_of_a_finished_run_is_computed_from_its_checkpoint(store: Store, tmp_path: Path) -> None:
+    make(store, tmp_path)
+    done = CliRunner().invoke(app, ["explain-spike", str(REF), "--step", "7", "--samples", "2"])
+    assert done.exit_code == 0, done.output
+    assert "the finished checkpoint" in done.output and "first" in done.output
+    assert sum(f"uid-{row}" in done.output for row in rows_of_batch(6)) >= 2
+
+
+def test_errors_say_the_next_move(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match="no training of this name ran here"):
+        explain(store, Ref(name="checkpoints/none", version="x"), 1, tmp_path)
+    with pytest.raises(SystemExit):
+        make(store, tmp_path, stop_at=15)
+    with pytest.raises(ManifestError, match="steps 1 to 100; there is no step 101"):
+        explain(store, REF, 101, tmp_path)
+    with pytest.raises(ManifestError, match=r"no state of step 4 or before .* smaller placement\.checkpoint_steps"):
+        explain(store, REF, 5, tmp_path)
+    assert CliRunner().invoke(app, ["explain-spike", "nonsense", "--step", "1"]).exit_code != 0
