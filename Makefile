@@ -9,7 +9,7 @@ export DO_NOT_TRACK = 1
 export HF_HUB_OFFLINE = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo down ui test test-faults test-slow check bench seeds gpu lock clean
+.PHONY: help setup demo down ui test test-faults test-slow golden check bench seeds gpu lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -48,6 +48,9 @@ test-faults: setup ## Run the fault suite alone: the hostile web, killed process
 
 test-slow: setup ## Run the tests that take minutes each
 	@$(BIN)/python -m pytest -m slow --timeout 1800
+
+golden: setup ## Renew the golden loss curves, after a change that is meant to move them
+	@PYTHONPATH=.:tests:tests/stages:tests/stages/training $(BIN)/python tests/stages/training/golden_curves.py
 
 check: setup ## Lint, types, import contract, spelling
 	@$(BIN)/ruff check .

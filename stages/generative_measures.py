@@ -8,7 +8,7 @@ from torch import Tensor
 
 from models.frozen_towers import FrozenTowers
 from models.internvl import InternVL
-from models.losses import caption_loss
+from models.losses import caption_losses, labelled
 from stages.batches import generator_of
 from stages.generative_batches import GenerativeBatches
 from stages.pair_measures import retrieval
@@ -39,14 +39,14 @@ def measure(model: InternVL, batches: GenerativeBatches, held_out: Sequence[int]
         **retrieval(whole["both"], whole["text"], numbers),
         "matching_auc": area_under_curve(whole["right"], whole["wrong"]),
         "matching_auc_chance": 0.5,
-        "caption_loss": float(whole["caption"].mean()),
-        "caption_loss_of_another_picture": float(whole["caption_elsewhere"].mean()),
+        "caption_loss": float(whole["caption"].sum() / whole["words"].sum()),
+        "caption_loss_of_another_picture": float(whole["caption_elsewhere"].sum() / whole["words"].sum()),
     }
     return {name: round(value, 4) for name, value in metrics.items()}
 
 
 def _of_piece(model: InternVL, batches: GenerativeBatches, rows: Sequence[int]) -> dict[str, Tensor]:
-    """Return vectors, verdicts on right and on wrong captions, and caption losses of some samples."""
+    """Return vectors, verdicts on right and on wrong captions, and by caption its loss and its learned tokens."""
     device = model.logit_scale.device
     batch = {name: value.to(device) for name, value in batches.seen(rows).items()}
     vision, image, text = FrozenTowers(model, vision_bytes=0, text_bytes=0)(batch)
@@ -61,9 +61,11 @@ def _of_piece(model: InternVL, batches: GenerativeBatches, rows: Sequence[int]) 
         each[name] = logits[:, 1] - logits[:, 0]
     prompted = batches.texts.prompted(captions, batches.captions.languages(rows))
     ids, mask, labels = (part.to(device) for part in prompted)
-    each["caption"] = caption_loss(model.describe(cache, ids, mask), labels)[None]
+    # Sums, not means: one process measures while the others wait, so it must not ask them for their share.
+    each["words"] = labelled(labels)
+    each["caption"] = caption_losses(model.describe(cache, ids, mask), labels)
     _, elsewhere = model.ask(vision.roll(1, dims=0))
-    each["caption_elsewhere"] = caption_loss(model.describe(elsewhere, ids, mask), labels)[None]
+    each["caption_elsewhere"] = caption_losses(model.describe(elsewhere, ids, mask), labels)
     return each
 
 

@@ -2,16 +2,21 @@
 
 import io
 import json
+from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors.torch import save
+from safetensors.torch import load_file, save
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from infra.storage import Store
 from models.config import TextConfig, VisionConfig
 from models.intern_vit import InternVisionModel
+from models.internvl import InternVL
 from models.qllama import LlamaForCausalLM
-from stages.checkpoints import publish
+from stages import contrastive_parameters
+from stages.checkpoints import fetch, publish
+from stages.contrastive import packed
 from stages.manifest import Ledger, Manifest, digest_of
 from stages.ref import Ref
 from stages.sources.captions import LANGUAGES, caption, document
@@ -91,15 +96,11 @@ def make_language(
     torch.manual_seed(seed)
     model = LlamaForCausalLM(config)
     files = {
-        "model.safetensors": save({name: value.contiguous() for name, value in model.state_dict().items()}),
+        "model.safetensors": _packed(model),
         "config.json": json.dumps({"text": config.model_dump(mode="json")}).encode(),
         "tokenizer.json": tokenizer.to_str().encode(),
     }
-    output = Output(store, Ref(name="checkpoints/language", version=version), "language", {"stage": "language"})
-    named = {name.partition(".")[0]: (name, data) for name, data in files.items()}
-    facts = {"names": {role: name for role, (name, _) in named.items()}, "metrics": {}, "curve": []}
-    part = publish(output, digest_of("drawn"), named, 1, facts)
-    return output.commit([part])
+    return _published(store, "language", version, files, {"stage": "language"})
 
 
 def make_contrastive(store: Store, version: str = "t", image_size: int = 48, seed: int = 0) -> Manifest:
@@ -114,12 +115,32 @@ def make_contrastive(store: Store, version: str = "t", image_size: int = 48, see
         initializer_factor=1.0,
     )
     torch.manual_seed(seed)
-    weights = InternVisionModel(config).state_dict()
     files = {
-        "model.safetensors": save({f"vision_model.{name}": value.contiguous() for name, value in weights.items()}),
+        "model.safetensors": _packed(InternVisionModel(config), "vision_model."),
         "config.json": json.dumps({"vision": config.model_dump(mode="json")}).encode(),
     }
-    output = Output(store, Ref(name="checkpoints/contrastive", version=version), "contrastive", {"image": image_size})
+    return _published(store, "contrastive", version, files, {"image": image_size})
+
+
+def make_internvl_c(store: Store, language: Manifest, folder: Path, version: str = "t", seed: int = 0) -> Manifest:
+    """Publish an untrained tiny InternVL-C on a language model, where the later stages look for the contrastive's."""
+    found = fetch(store, language, folder)
+    text = TextConfig.model_validate(json.loads((found / "config.json").read_text())["text"])
+    given = contrastive_parameters.Parameters(
+        patch_size=12, hidden_size=24, intermediate_size=48, num_hidden_layers=2, embed_dim=16
+    )
+    torch.manual_seed(seed)
+    model = InternVL(contrastive_parameters.config_of(given, text), generative=False)
+    model.qllama.load_state_dict(load_file(found / "model.safetensors"))
+    return _published(store, "contrastive", version, packed(model, found), {"untrained": seed})
+
+
+def _packed(model: torch.nn.Module, prefix: str = "") -> bytes:
+    return save({prefix + name: value.contiguous() for name, value in model.state_dict().items()})
+
+
+def _published(store: Store, stage: str, version: str, files: dict[str, bytes], config: dict[str, Any]) -> Manifest:
+    output = Output(store, Ref(name=f"checkpoints/{stage}", version=version), stage, config)
     named = {name.partition(".")[0]: (name, data) for name, data in files.items()}
     facts = {"names": {role: name for role, (name, _) in named.items()}, "metrics": {}, "curve": []}
     return output.commit([publish(output, digest_of("drawn"), named, 1, facts)])

@@ -1,8 +1,10 @@
 """One process that forks training runs, and what runs that nothing happened to end with."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+import real_stages
 import toy_run
 from forked_runs import Forks
 
@@ -43,3 +45,11 @@ def _undisturbed(
     for rank in range(processes):
         found[f"losses-{rank}"] = (folder / f"losses-{rank}.txt").read_bytes()
     return found
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make what the real stages read, once."""
+    folder = tmp_path_factory.mktemp("world")
+    real_stages.make_world(folder)
+    return folder
