@@ -50,7 +50,7 @@ test-slow: setup ## Run the tests that take minutes each
 	@$(BIN)/python -m pytest -m slow --timeout 1800
 
 golden: setup ## Renew the golden loss curves, after a change that is meant to move them
-	@PYTHONPATH=.:tests:tests/stages:tests/stages/training $(BIN)/python tests/stages/training/golden_curves.py
+	@PYTHONPATH=.:tests:tests/stages/training $(BIN)/python tests/stages/training/golden_curves.py
 
 check: setup ## Lint, types, import contract, spelling
 	@$(BIN)/ruff check .
