@@ -24,7 +24,7 @@ def curve(forks: Forks, world: Path, stage: str, version: str, mutation: str = "
     """Return what a run of a stage measured."""
     given = {**given, "schedule": {"steps": STEPS, **given.get("schedule", {})}}
     codes = forks.run(
-        world, job="train_stage", stage=stage, version=version, given=given, mutation=mutation,
+        world, job="real_stages:train_stage", stage=stage, version=version, given=given, mutation=mutation,
         placed={"checkpoint_steps": 100},
     )  # fmt: skip
     assert codes == [0], forks.said()

@@ -27,7 +27,7 @@ class Way(NamedTuple):
     def run(self, forks: Forks, world: Path, version: str, **killed: int) -> list[int]:
         """Run, or run again; return exit codes."""
         return forks.run(
-            world, self.processes, job="train_stage", stage=self.stage, version=version,
+            world, self.processes, job="real_stages:train_stage", stage=self.stage, version=version,
             given={"schedule": {"steps": STEPS}}, killed=killed or None,
             placed={"micro_batch_size": BATCH // (self.processes * self.pieces)},
         )  # fmt: skip

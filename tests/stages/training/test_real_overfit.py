@@ -32,7 +32,7 @@ class Lesson(NamedTuple):
         """Train on one batch, and look at the last step."""
         schedule = {"steps": self.steps, "learning_rate": self.learning_rate, "weight_decay": 0.0, "final_ratio": 0.2}
         codes = forks.run(
-            world, job="train_stage", stage=self.stage, version="by-heart", versions=self.versions,
+            world, job="real_stages:train_stage", stage=self.stage, version="by-heart", versions=self.versions,
             given={**self.given, "schedule": schedule}, placed={"checkpoint_steps": 1000},
         )  # fmt: skip
         assert codes == [0], forks.said()

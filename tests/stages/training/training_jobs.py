@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 import toy_run
-from real_stages import train_stage as train_stage
 from safetensors.torch import load_file, save_file
 from torch.distributed.tensor import DTensor
 
