@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import load, load_file, save
 from torch import Tensor, nn
 
-from benchmarks.gpu_models import STAGES, Shape, kept_patches
+from benchmarks.gpu_models import STAGES, Shape
 from benchmarks.timing import publish, surroundings
 from models.attention import attention
 from models.grad_cache import accumulate
@@ -108,7 +108,7 @@ class Trainer:
                 part.gradient_checkpointing = True  # type: ignore[assignment]
         schedule = Schedule(global_batch_size=shape.global_batch_size, steps=1, learning_rate=1e-5)
         self.optimizer = optimizer_of(parameter_groups(self.module.named_parameters(), 0.1), schedule)
-        kept = kept_patches(shape) if masked else None
+        kept = patches_kept(shape) if masked else None
         pieces = max(1, shape.global_batch_size // shape.micro_batch_size)
         self.micro_batches = [shape.batch(device, kept) for _ in range(pieces)]
         self.device = device

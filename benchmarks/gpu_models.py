@@ -10,11 +10,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from benchmarks.masks import drawn_patches
 from models.config import InternVLConfig, TextConfig, VisionConfig
 from models.contrastive_objective import ContrastiveObjective
 from models.cost import decoder_macs, vision_macs
 from models.internvl import InternVL
 from models.objective import Objective, totals_of
+from models.vision_embeddings import kept_patches
 
 
 @dataclass(frozen=True)
@@ -75,8 +77,8 @@ class Shape:
             "attention_mask": torch.ones_like(ids),
         }
         if kept:
-            patches = torch.rand(rows, (side // 14) ** 2, device=device).argsort(dim=1)
-            batch["keep_patches"] = patches[:, :kept].sort(dim=1).values
+            keep = drawn_patches(rows, side // 14, kept, device)
+            batch |= {"pixel_values": kept_patches(batch["pixel_values"], keep, 14), "keep_patches": keep}
         return batch
 
 
@@ -110,7 +112,7 @@ class QueryObjective(nn.Module):
 
 def contrastive(shape: Shape) -> tuple[Objective, float]:
     """Return stage 1's objective, and the useful FLOP of a pair's step: forward once, backward twice."""
-    config, kept = shape.config(), kept_patches(shape)
+    config, kept = shape.config(), patches_kept(shape)
     objective = ContrastiveObjective(InternVL(config, generative=False))
     objective.model.qllama.lm_head.requires_grad_(False)
     pair = vision_macs(config.vision, kept=kept) + decoder_macs(config.text, shape.text_tokens)
@@ -129,7 +131,7 @@ def generative(shape: Shape) -> tuple[Objective, float]:
     return QueryObjective(InternVL(config)), 2 * (vision_macs(config.vision) + 2 * decoder)
 
 
-def kept_patches(shape: Shape) -> int:
+def patches_kept(shape: Shape) -> int:
     """Return how many patches are seen with half of them masked."""
     return (shape.image_size // 14) ** 2 // 2
 

@@ -15,10 +15,12 @@ import torch
 from torch import nn
 from transformers import InternVLVisionConfig, InternVLVisionModel
 
+from benchmarks.masks import drawn_patches
 from benchmarks.timing import interleaved, publish, ratio_of_medians, surroundings
 from models.config import VisionConfig
 from models.intern_vit import InternVisionModel
 from models.native_config import native_vision_config
+from models.vision_embeddings import kept_patches
 from models.weights import vision_to_native
 
 SIZE = VisionConfig(
@@ -85,8 +87,8 @@ def candidates(size: VisionConfig, batch_size: int) -> dict[str, Callable[[], No
         return train_step(tower, lambda: tower(pixels))
 
     def ours_half() -> torch.Tensor:
-        keep = torch.rand(batch_size, size.grid**2).topk(kept, dim=1).indices
-        return torch.as_tensor(ours_masked(pixels, keep).pooler_output)
+        keep = drawn_patches(batch_size, size.grid, kept)
+        return torch.as_tensor(ours_masked(kept_patches(pixels, keep, size.patch_size), keep).pooler_output)
 
     steps["open_clip"] = clip_step(0.0)
     steps["ours, half masked"] = train_step(ours_masked, ours_half)
