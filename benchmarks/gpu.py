@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import load, load_file, save
 from torch import Tensor, nn
 
-from benchmarks.gpu_models import STAGES, Shape
+from benchmarks.gpu_models import STAGES, Shape, patches_kept
 from benchmarks.timing import publish, surroundings
 from models.attention import attention
 from models.grad_cache import accumulate
