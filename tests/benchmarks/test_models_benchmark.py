@@ -63,4 +63,4 @@ def test_the_interval_holds_the_ratio_and_narrows() -> None:
 
 def test_an_unknown_benchmark_is_named(capsys: Any) -> None:
     assert command.main(["towers"]) == 2
-    assert "there are decoders, download, filters, loader, models, training" in capsys.readouterr().err
+    assert f"there are {', '.join(command.BENCHMARKS)}" in capsys.readouterr().err
