@@ -37,9 +37,11 @@ def drawn_web(seed: int, rows: dict[str, int]) -> Iterator[str]:
     """Serve the web of a seed, and yield its address."""
     server = make_server("127.0.0.1", 0, SiteSpec(seed=seed, rows=rows))
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
-    server.server_close()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 def every_rule(recipe: Recipe) -> Recipe:

@@ -11,7 +11,7 @@ from infra.storage import Store
 from pipelines.options import app
 from pipelines.terminal import Refusal, clear_errors, console
 from stages.manifest import load
-from stages.materialize import StageSpec, materialize
+from stages.materialize import Drift, StageSpec, materialize
 from stages.ref import Ref
 
 
@@ -48,7 +48,12 @@ def finetune(
             placement={"workers": workers},
         )
         cluster: Cluster = RayCluster() if workers > 1 else InlineCluster()
-        made = materialize(spec, store, cluster)
+        try:
+            made = materialize(spec, store, cluster)
+        except Drift as drift:
+            # What stands is never replaced here, and the version has an option of another name.
+            facts = str(drift).rpartition("\n")[0]
+            raise Refusal(f"{facts}\nchoose another --new-version") from None
         console.print(f"{made.ref}  {made.ledger.kept:,} pairs", highlight=False)
         for way in ("image_to_text", "text_to_image"):
             name = f"recall_at_1_{way}"

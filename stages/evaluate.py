@@ -1,9 +1,10 @@
-"""Measure a trained model on pictures that it has never been trained on.
+"""Measure a trained model on pictures that its stage was not trained on.
 
 Scenes of the drawn world come in two splits: `iid` are new drawings of what training showed,
 `unseen` show colour-shape pairs that were never drawn. A user's own pictures are measured on the
-last samples of the shards, which training kept aside. Beside every number stand what guessing
-gives, what the model says about another picture, and the 95 % interval over samples.
+last samples of the shards, which this stage kept aside; what earlier stages of the same model kept
+aside can be others, and the page says so. Beside every number stand what guessing gives, what the
+model says about another picture, and the 95 % interval over samples.
 """
 
 import json
@@ -39,8 +40,10 @@ NOTES = {
     "drawn": "iid: new drawings of contents that training showed, most of whose captions occur in training too. "
     "unseen: every scene has a colour-shape pair that was never drawn in training; only this split tests "
     "composition.",
-    "earlier": "These samples were kept aside in this stage; an earlier stage of the same model may have been "
-    "trained on some of them.",
+    "aside": "Held out: the stage that made this checkpoint was not trained on these samples. It may have been on "
+    "other captions of their pictures, and an earlier stage of the same model on the very samples, as each stage "
+    "keeps the last samples of its own data aside. Numbers can therefore be better than on data that is new to all "
+    "stages.",
 }
 
 
@@ -59,7 +62,7 @@ class Parameters(BaseModel):
         default=0,
         ge=0,
         description="How many of the last samples of the shards or conversations that the checkpoint was trained "
-        "from are measured on, these then being an input too; never more than training kept aside.",
+        "from are measured on, these then being an input too; never more than this stage kept aside.",
     )
     languages: tuple[str, ...] = Field(default=LANGUAGES, min_length=1, description="Languages of drawn scenes.")
     image_size: int = Field(default=48, ge=16, description="Side of a drawn picture in pixels.")
@@ -145,8 +148,8 @@ def notes_for(parameters: Parameters) -> list[str]:
     found = [NOTES["always"]]
     if parameters.scenes:
         found.append(NOTES["drawn"])
-    if parameters.held_out and parameters.kind != "contrastive":
-        found.append(NOTES["earlier"])
+    if parameters.held_out:
+        found.append(NOTES["aside"])
     return found
 
 

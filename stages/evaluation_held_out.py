@@ -1,4 +1,4 @@
-"""What is measured on samples that training kept aside: a user's own pictures, captions and conversations."""
+"""What is measured on samples that a stage kept aside: a user's own pictures, captions and conversations."""
 
 import json
 

@@ -229,8 +229,9 @@ def _resizer(storing: Storing, blocked: BlockList) -> Any:
             if blocked.picture(answer.phash):
                 answer.outcome = Outcome.BLOCKED
                 return None, None, None, None, None, str(answer.outcome)
-            # A line of pixels is stored as it is: brought to the wanted side it would be millions long.
-            long, short = max(picture.width, picture.height), min(picture.width, picture.height)
+            # A line of pixels is stored as it is: brought to the wanted side it would be millions long. Asked of
+            # the pixels, as a picture that breaks off may be a line where the whole one was none.
+            short, long = sorted(picture.pixels.shape[:2])
             self.resize_only_if_bigger = long * storing.image_size > MAX_SIDE * short
             # Stays so only where the picture cannot be brought to the size that is stored.
             answer.outcome, pixels[0] = Outcome.DECODE, picture.pixels

@@ -1,6 +1,5 @@
 """What the generative stage is fed: pictures and tokens of samples, and draws that decide who is judged with whom."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -10,7 +9,8 @@ from torch import Tensor
 
 from models.negatives import MINED, OTHER, OWN
 from stages.batches import ShardedSamples, generator_of
-from stages.pairs import Captions, Pictures, Texts, caption_ids, random_box
+from stages.pairs import Captions, Pictures, Texts, caption_ids, number_of, random_box
+from stages.recent import Recent
 from stages.training.task import Batch, SampleFacts
 
 TRIES = 20
@@ -37,7 +37,7 @@ class GenerativeBatches:
     """Show each row the picture of another sample: what is learned then is learned without looking."""
     captions: Captions = field(init=False)
     pictures: Pictures = field(init=False)
-    _image_ids: dict[int, int] = field(init=False, default_factory=dict)
+    _image_ids: Recent[int, int] = field(init=False, default_factory=Recent)
 
     def __post_init__(self) -> None:
         """Read nothing yet."""
@@ -106,10 +106,7 @@ class GenerativeBatches:
 
     def image_id(self, row: int) -> int:
         """Return a number that equal pictures share."""
-        if row not in self._image_ids:
-            digest = hashlib.sha256(self.samples.read(row, "jpg")).digest()
-            self._image_ids[row] = int.from_bytes(digest[:7], "big")
-        return self._image_ids[row]
+        return self._image_ids.get(row, lambda row: number_of(self.samples.read(row, "jpg")))
 
 
 def _named(name: str, texts: tuple[Tensor, ...]) -> dict[str, Tensor]:

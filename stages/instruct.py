@@ -97,8 +97,32 @@ def grow_embeddings(weights: dict[str, Tensor], vocab_size: int) -> dict[str, Te
     return grown
 
 
+def check_view(parameters: Parameters, vision: VisionConfig) -> None:
+    """Refuse what an encoder cannot show.
+
+    Raises:
+        ManifestError: Pictures do not divide into its patches, or it has no such hidden state.
+    """
+    size = parameters.image_size or vision.image_size
+    if size % vision.patch_size:
+        raise ManifestError(
+            f"instruct.image_size {size} does not divide into the encoder's patches of {vision.patch_size}; "
+            "choose a multiple"
+        )
+    states = vision.num_hidden_layers + 1
+    if parameters.select_layer not in range(-states, states):
+        raise ManifestError(
+            f"instruct.select_layer is {parameters.select_layer} and the encoder has {states} hidden states; choose "
+            f"one from {-states} to {states - 1}, -1 being the last"
+        )
+
+
 def assemble(parameters: Parameters, here: Workspace) -> tuple[InternVLChat, Tokenizer]:
-    """Return the untrained chat model, its encoder and language model loaded, and its tokenizer."""
+    """Return the untrained chat model, its encoder and language model loaded, and its tokenizer.
+
+    Raises:
+        ManifestError: The encoder cannot show what is asked for.
+    """
     language = fetch(here.store, here.input("checkpoints/language"), here.scratch / "language")
     contrastive = fetch(here.store, here.input("checkpoints/contrastive"), here.scratch / "contrastive")
     tokenizer = Tokenizer.from_file(str(language / "tokenizer.json"))
@@ -106,6 +130,7 @@ def assemble(parameters: Parameters, here: Workspace) -> tuple[InternVLChat, Tok
     vocab_size = tokenizer.get_vocab_size()
     text = TextConfig.model_validate(json.loads((language / "config.json").read_text())["text"])
     vision = VisionConfig.model_validate(json.loads((contrastive / "config.json").read_text())["vision"])
+    check_view(parameters, vision)
     encoder = InternVisionModel(vision)
     seen = load_file(contrastive / "model.safetensors")
     prefix = "vision_model."

@@ -20,6 +20,7 @@ from models.preprocess import IMAGENET_MEAN, IMAGENET_STD
 from stages.batches import ShardedSamples, open_samples
 from stages.manifest import Manifest, ManifestError
 from stages.prompts import SUMMARIZE, caption_prompt
+from stages.recent import Recent
 from stages.tokenizer import BOS_ID, EOS_ID, load_tokenizer
 from stages.workspace import Workspace
 
@@ -125,18 +126,16 @@ def scaled_decode(picture: Image.Image, image_size: int, box: Box | None) -> Box
 
 
 class Captions:
-    """The captions of shards by sample number, each read once."""
+    """The captions of shards by sample number; those read last are kept."""
 
     def __init__(self, samples: ShardedSamples) -> None:
         """Read nothing yet."""
         self.samples = samples
-        self._captions: dict[int, str] = {}
+        self._recent: Recent[int, str] = Recent()
 
     def one(self, row: int) -> str:
         """Return the caption of a sample."""
-        if row not in self._captions:
-            self._captions[row] = self.samples.read(row, "txt").decode()
-        return self._captions[row]
+        return self._recent.get(row, lambda row: self.samples.read(row, "txt").decode())
 
     def read(self, rows: Sequence[int]) -> list[str]:
         """Return captions by sample number."""

@@ -72,6 +72,11 @@ class Wanted:
         share = min(1.0, self.side / (max if self.longer else min)(width, height)) if self.side else 1.0
         return max(1, round(width * share)), max(1, round(height * share))
 
+    def scaled_part(self, width: int, height: int, part: float) -> tuple[int, int]:
+        """Return the size that a whole picture is needed at where perhaps only this share of its rows is there."""
+        across, _ = self.scaled(width, max(1, round(height * part)))
+        return across, max(1, round(height * across / width))
+
 
 def inspect(body: bytes, max_pixels: int, max_side: int = MAX_SIDE) -> str | None:
     """Return why a body must not be decoded, None where it may: only its header is read.
@@ -122,7 +127,8 @@ def decode(body: bytes, max_pixels: int, wanted: Wanted | None = None, min_decod
                 raise PictureError(Outcome.TOO_MANY_PIXELS)
             if wanted and image.format in ("JPEG", "MPO"):
                 image.draft(None, wanted.scaled(width, height))
-            shown, share = _shown(image, body, min_decoded_share)
+            least = wanted.scaled_part(width, height, min_decoded_share) if wanted else None
+            shown, share = _shown(image, body, min_decoded_share, least)
             flat, turned = _upright(shown)
             pixels, phash = np.asarray(flat), perceptual_hash(flat)
     except PictureError:
@@ -136,14 +142,19 @@ def decode(body: bytes, max_pixels: int, wanted: Wanted | None = None, min_decod
     return Picture(pixels, *size, phash, frames(body, kind), share)
 
 
-def _shown(image: Image.Image, body: bytes, min_decoded_share: float) -> tuple[Image.Image, float]:
-    """Return a picture with its pixels and the share of rows that they are; cut to them where it breaks off."""
+def _shown(
+    image: Image.Image, body: bytes, min_decoded_share: float, least: tuple[int, int] | None
+) -> tuple[Image.Image, float]:
+    """Return a picture with its pixels and the share of rows that they are; cut to them where it breaks off.
+
+    Where it does, the whole of it is decoded no smaller than `least`.
+    """
     try:
         image.load()
     except OSError:
         if image.format not in ("JPEG", "MPO") or min_decoded_share >= 1:
             raise
-        part, share = decoded_part(body)
+        part, share = decoded_part(body, least)
         if share < min_decoded_share:
             raise
         return part, share

@@ -58,13 +58,15 @@ class Copies:
         """Copy the next shard and return what it holds.
 
         Raises:
-            ManifestError: It differs from its manifest or holds what no shard of ours does; under the policy
-                `skip` only where not even its index can be relied on.
+            ManifestError: It is missing, differs from its manifest or holds what no shard of ours does; under the
+                policy `skip` a difference only where not even its index can be relied on.
         """
         path = self._folder / f"{part.key}.tar"
         self._paths.append(path)
         try:
             data = read_file(self._store, self._shards, part.files["tar"])
+        except FileNotFoundError:
+            raise _missing(self._shards, self._shards.key(part.files["tar"])) from None
         except ManifestError:
             if self._on_corrupt == "fail":
                 raise
@@ -126,7 +128,7 @@ class Ranges:
         """Return bytes of a shard, of samples whose hashes were checked when they arrived.
 
         Raises:
-            ManifestError: A sample of the block differs from its index.
+            ManifestError: The shard is missing, or a sample of the block differs from its index.
         """
         blocks = self._blocks[shard]
         number = bisect_right(blocks.starts, offset) - 1
@@ -151,7 +153,10 @@ class Ranges:
 
     def _fetched(self, blocks: "_Blocks", number: int) -> bytes:
         start, end, first, last = blocks.borders(number)
-        data = self._store.read_range(blocks.tar, start, end)
+        try:
+            data = self._store.read_range(blocks.tar, start, end)
+        except FileNotFoundError:
+            raise _missing(self._shards, blocks.tar) from None
         for row in range(first, last):
             at = int(blocks.samples[row, 0]) - start
             found = hashlib.sha256(data[at : at + int(blocks.samples[row, 1])]).digest()
@@ -203,6 +208,13 @@ def _files(folder: Path) -> Iterator[tuple[float, int, Path]]:
         except FileNotFoundError:
             continue
         yield stat.st_mtime, stat.st_size, path
+
+
+def _missing(shards: Manifest, tar: str) -> ManifestError:
+    return ManifestError(
+        f"a shard of {shards.ref} is missing, nothing stands at {tar}; `internvl verify {shards.ref}` lists what is "
+        f"gone, then run stage {shards.stage} again with --force"
+    )
 
 
 def _hashes_hold(index: pa.Table, shard: bytes) -> list[bool]:

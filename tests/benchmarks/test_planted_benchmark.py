@@ -1,6 +1,8 @@
 """Rules against what drawn webs plant: above their floors, and below them once a threshold is moved."""
 
 import json
+import socket
+from urllib.parse import urlsplit
 
 import numpy as np
 import pyarrow as pa
@@ -85,6 +87,15 @@ def test_the_published_webs_are_above_the_floors_by_the_margin_and_the_page_show
         assert fallen(table, MARGIN - 1e-9) == []
         assert set(FLOORS) <= set(table)
     assert PAGE.read_text() == page(result)
+
+
+def test_a_web_is_not_served_any_longer_once_work_on_it_failed() -> None:
+    with pytest.raises(ZeroDivisionError), planted.drawn_web(0, dict.fromkeys(WEB_SOURCES, 20)) as address:
+        place = (urlsplit(address).hostname, urlsplit(address).port)
+        socket.create_connection(place, timeout=5).close()
+        raise ZeroDivisionError
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(place, timeout=5)
 
 
 @pytest.mark.slow

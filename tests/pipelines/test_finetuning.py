@@ -50,12 +50,13 @@ def test_a_checkpoint_is_tuned_and_told_before_and_after(store: Store, tmp_path:
     )
     code, said = call(*words)
     assert code == 0, said
-    made = load(store, Ref(name="checkpoints/contrastive", version="new"))
-    assert made.ledger.kept == 16 and "checkpoints/contrastive@new 16 pairs" in said
+    made = load(store, Ref(name="checkpoints/contrastive", version="tuned"))
+    assert made.ledger.kept == 16 and "checkpoints/contrastive@tuned 16 pairs" in said
     assert f"text to image R@1 among 8 held out: {made.totals['recall_at_1_text_to_image_before']:.1%} before" in said
     given.write_text(json.dumps({"held_out": 4, "schedule": SCHEDULE}))
     code, said = call(*words)
-    assert code == 2 and "held_out: 8 -> 4" in said
+    assert code == 2 and "held_out: 8 -> 4 choose another --new-version" in said
+    assert "--force" not in said and "--version" not in said, "options that this command does not have"
 
 
 def test_what_it_cannot_do_is_refused(store: Store) -> None:

@@ -59,12 +59,34 @@ def test_a_cut_picture_is_stored_only_where_a_recipe_takes_it() -> None:
     found = decode(cut, LIMIT, Wanted(32), min_decoded_share=0.5)
     assert 0.5 < found.decoded_share < 0.9
     assert (found.width, found.height) == (96, 160)
-    assert found.pixels.shape == (round(160 * found.decoded_share), 96, 3)
+    # Needed at 32, decoded at a half as a whole one is.
+    assert found.pixels.shape == (round(80 * found.decoded_share), 48, 3)
     for least in (0.95, 1.0):
         with pytest.raises(PictureError) as caught:
             decode(cut, LIMIT, min_decoded_share=least)
         assert caught.value.outcome == Outcome.DECODE
     assert decode(body, LIMIT, min_decoded_share=0.5).decoded_share == 1
+
+
+def test_a_cut_picture_is_decoded_no_larger_than_a_whole_one_and_large_enough_for_what_may_be_left() -> None:
+    body = jpeg(Image.effect_noise((1024, 1024), 60))
+    cut = body[: int(len(body) * 0.6)]
+    whole = decode(body, 2 * LIMIT, Wanted(128)).pixels
+    assert whole.shape == (128, 128)
+    # Half a picture has to have 128 rows too, a tenth of one 128 as well.
+    for least, width in ((0.5, 256), (0.1, 1024), (0.59, 256)):
+        found = decode(cut, 2 * LIMIT, Wanted(128), min_decoded_share=least)
+        assert found.pixels.shape == (round(width * found.decoded_share), width), least
+        assert min(found.pixels.shape) >= 128 and (found.width, found.height) == (1024, 1024)
+    found = decode(cut, 2 * LIMIT, Wanted(128, longer=True), min_decoded_share=0.5)
+    assert found.pixels.shape[1] == whole.shape[1]
+
+
+def test_a_picture_taller_than_a_strip_is_cut_at_the_right_row() -> None:
+    body = jpeg(Image.effect_noise((16, 1000), 60))
+    for kept in (0.2, 0.5, 0.9):
+        part, share = decoded_part(body[: int(len(body) * kept)])
+        assert abs(share - kept) < 0.1 and share == part.height / 1000
 
 
 def test_a_cut_picture_is_turned_upright_like_a_whole_one() -> None:

@@ -420,3 +420,10 @@ def test_the_page_escapes_what_models_and_people_wrote() -> None:
     assert "<img src=x" not in page and "&lt;img src=x onerror" in page and "[RLO]" in page
     assert "66.7 %" in page and "33.3 %" in page and "50.0 %" in page and "wrong" in page
     assert markdown([found]).splitlines()[2].startswith("| iid | en | x | 66.7 % |")
+
+
+@pytest.mark.parametrize("kind", evaluate.DATA)
+def test_of_every_model_it_is_said_what_kept_aside_means(kind: str) -> None:
+    for given, said in (({"held_out": 4}, True), ({"scenes": 4}, False), ({"held_out": 4, "scenes": 4}, True)):
+        notes = evaluate.notes_for(evaluate.Parameters.model_validate({"kind": kind, **given}))
+        assert any("an earlier stage of the same model on the very samples" in note for note in notes) == said

@@ -87,6 +87,15 @@ def test_a_line_of_pixels_does_not_become_a_mountain(mode: str) -> None:
     assert answer.width and answer.height and answer.width * answer.height <= 256 * 16_000
 
 
+def test_a_line_that_is_left_of_a_cut_picture_does_not_become_one_either() -> None:
+    body = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (992, 992), dtype=np.uint8)).save(body, "JPEG")
+    cut = body.getvalue()[: body.tell() // 60]
+    answer = fetched({"a": cut}, image_size=256, min_decoded_share=0.001)["a"]
+    assert answer.outcome is Outcome.FETCHED and answer.decoded_share and answer.decoded_share < 1 / 64
+    assert answer.width == 992 and answer.height == round(992 * answer.decoded_share)
+
+
 def test_gray_stays_gray_and_upside_down_is_turned() -> None:
     gray, turned = io.BytesIO(), io.BytesIO()
     drawn(3, (300, 200)).convert("L").save(gray, "JPEG")

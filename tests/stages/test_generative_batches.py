@@ -14,6 +14,7 @@ from models.negatives import MINED, OTHER, OWN
 from stages.batches import ShardedSamples
 from stages.generative_batches import GenerativeBatches
 from stages.pairs import Texts
+from stages.recent import Recent
 
 STEPS = 100
 
@@ -75,6 +76,15 @@ def test_another_sample_has_another_caption_and_another_picture(
     assert all(batches.captions.one(each) != batches.captions.one(3) for each in drawn)
     monkeypatch.setattr(batches, "image_id", lambda row: 0)
     assert batches.another(3, rng) == 3, "equal pictures: nothing else is wrong"
+
+
+def test_numbers_of_pictures_take_no_more_memory_the_more_are_read(
+    batches: GenerativeBatches, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = [batches.image_id(row) for row in range(8)]
+    monkeypatch.setattr(Recent.__init__, "__defaults__", (2,))
+    few = replace(batches)
+    assert [few.image_id(row) for row in range(8)] == whole and len(few._image_ids) == 2
 
 
 def test_the_texts_of_a_row(batches: GenerativeBatches) -> None:

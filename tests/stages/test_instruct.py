@@ -13,7 +13,7 @@ from training_data import make_contrastive, make_language, tiny_tokenizer
 
 from infra.cluster import InlineCluster
 from infra.storage import Store
-from models.config import ChatConfig
+from models.config import ChatConfig, VisionConfig
 from stages import conversations, instruct
 from stages.batches import ShardedSamples
 from stages.chat_data import Conversations, collate
@@ -115,6 +115,35 @@ def test_layers_above_the_shown_one_and_nothing_at_all_do_not_train(store: Store
     assert not any(name.startswith("encoder.layers.1.") for name in learns)
     with pytest.raises(ManifestError, match="trains nothing"):
         instruct.freeze(chat, small(train_vision=False, train_connector=False, train_language=False))
+
+
+def test_what_the_encoder_cannot_show_is_refused_before_it_is_built() -> None:
+    vision = VisionConfig(
+        image_size=48,
+        patch_size=24,
+        hidden_size=8,
+        num_hidden_layers=2,
+        num_attention_heads=1,
+        intermediate_size=8,
+    )
+    for fine in ({"select_layer": -3}, {"select_layer": 2}, {"image_size": 72}, {}):
+        instruct.check_view(small(**fine), vision)
+    for layer in (-4, 3):
+        with pytest.raises(
+            ManifestError, match=rf"select_layer is {layer} .* 3 hidden states; choose one from -3 to 2"
+        ):
+            instruct.check_view(small(select_layer=layer), vision)
+    with pytest.raises(
+        ManifestError, match=r"image_size 50 does not divide into .* patches of 24; choose a multiple"
+    ):
+        instruct.check_view(small(image_size=50), vision)
+
+
+@pytest.mark.parametrize("wrong", [{"select_layer": 9}, {"image_size": 47}])
+def test_the_stage_refuses_it_too(store: Store, tmp_path: Path, wrong: dict[str, int]) -> None:
+    here = workspace(store, tmp_path, language=make_language(store), contrastive=make_contrastive(store))
+    with pytest.raises(ManifestError, match=next(iter(wrong))):
+        instruct.assemble(small(**wrong), here)
 
 
 def test_new_rows_are_the_mean_of_the_old_ones_and_old_rows_stay() -> None:

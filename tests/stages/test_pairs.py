@@ -26,6 +26,7 @@ from stages.pairs import (
     training_rows,
 )
 from stages.prompts import SUMMARIZE, caption_prompt
+from stages.recent import Recent
 from stages.ref import Ref
 from stages.tars import tar_bytes
 from stages.workspace import Output
@@ -141,6 +142,18 @@ def test_captions_and_what_is_kept_aside(store: Store, tmp_path: Path) -> None:
     assert training_rows(samples, 2, shards) == 3
     with pytest.raises(ManifestError, match="lower held_out"):
         training_rows(samples, 5, shards)
+
+
+def test_captions_take_no_more_memory_the_more_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Recent.__init__, "__defaults__", (2,))
+    store = Store(str(tmp_path / "store"))
+    samples = ShardedSamples(store, make_shards(store, samples=5), tmp_path / "shards")
+    captions = Captions(samples)
+    assert captions.read(range(5)) == [members(row)[1]["txt"].decode() for row in range(5)]
+    asked: list[int] = []
+    monkeypatch.setattr(samples, "read", lambda row, suffix: asked.append(row) or b"again")
+    assert captions.read([3, 4, 0]) == [*(members(row)[1]["txt"].decode() for row in (3, 4)), "again"]
+    assert asked == [0]
 
 
 def test_random_boxes_lie_inside_and_keep_their_share() -> None:

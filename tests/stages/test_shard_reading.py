@@ -16,6 +16,7 @@ from stages.batches import ShardedSamples, open_samples
 from stages.manifest import Ledger, Manifest, ManifestError
 from stages.ref import Ref
 from stages.shard_index import INDEX
+from stages.shard_reading import OnCorrupt
 from stages.tars import MEMBERS, samples_of, tar_bytes
 from stages.training.order import Order, Source
 from stages.workspace import Output, Placement, Workspace, parquet_bytes
@@ -138,6 +139,17 @@ def test_skip_needs_an_index_and_all_samples_at_hand(store: Store, tmp_path: Pat
         ShardedSamples(store, bare, tmp_path, on_corrupt="skip")
     with pytest.raises(ManifestError, match="raise cache_bytes until it is copied, or use on_corrupt=fail"):
         ShardedSamples(store, bare, tmp_path, cache_bytes=5, on_corrupt="skip")
+
+
+@pytest.mark.parametrize(("policy", "cache_bytes"), [("fail", None), ("skip", None), ("fail", 1 << 20)])
+def test_a_missing_shard_is_refused_by_name(
+    any_store: Store, tmp_path: Path, policy: OnCorrupt, cache_bytes: int | None
+) -> None:
+    shards = publish(any_store)
+    any_store.remove(shards.key(shards.parts[1].files["tar"]))
+    says = r"a shard of shards/clean@t is missing, .*/000001-.*tar; `internvl verify .* run stage write_shards again"
+    with pytest.raises(ManifestError, match=says):
+        check(ShardedSamples(any_store, shards, tmp_path, cache_bytes, policy), EXPECTED)
 
 
 def test_a_shard_cut_between_two_samples_is_refused_although_its_hash_is_right(store: Store, tmp_path: Path) -> None:
