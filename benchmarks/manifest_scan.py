@@ -51,6 +51,7 @@ def drawn(rng: np.random.Generator, rows: int) -> dict[str, np.ndarray]:
         "image_bytes": np.round(rng.lognormal(np.log(40_000), 1.2, rows)),
         "duplicates": 1.0 * rng.geometric(0.9, rows),
         "eval_similarity": rng.normal(0.6, 0.08, rows),
+        "soft_404": 1.0 * rng.geometric(0.9, rows),
     }
 
 

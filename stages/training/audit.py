@@ -9,7 +9,8 @@ import numpy as np
 
 from infra.storage import Store
 from stages.manifest import Manifest, ManifestError
-from stages.training.order import Order, Source, position
+from stages.training.detours import position
+from stages.training.order import Order, Source
 from stages.workspace import read_file
 
 DIGEST_BYTES = 6

@@ -19,12 +19,13 @@ from stages.batches import ShardedSamples
 from stages.checkpoints import fetch
 from stages.manifest import ManifestError, find, load
 from stages.ref import Ref
+from stages.training.detours import Detour, position
 from stages.training.flight_records import flight_records, run_key
 from stages.training.gang import Gang
 from stages.training.job import Job
 from stages.training.layer_norms import gradient_norms, parts_of
 from stages.training.loading import order_of
-from stages.training.order import Detour, Order, position
+from stages.training.order import Order
 from stages.training.placing import Placed, place
 from stages.training.replaying import replay, row_losses
 from stages.training.states import States

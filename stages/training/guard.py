@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from stages.training.order import Detour, position
+from stages.training.detours import Detour, position
 
 NORMAL = 1.4826
 """The median absolute deviation times this is the standard deviation of normal noise."""

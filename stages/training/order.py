@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from stages.batches import generator_of, permutation
 from stages.manifest import ManifestError
+from stages.training.detours import Detour, position
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -60,24 +61,6 @@ class Source:
     def samples(self) -> int:
         """How many there are."""
         return sum(self.shards)
-
-
-@dataclass(frozen=True)
-class Detour:
-    """A run went back: `step` was in trouble, `at` came again, and global batches `first` to `last` are left out."""
-
-    step: int
-    at: int
-    first: int
-    last: int
-
-
-def position(detours: Sequence[Detour], step: int) -> int:
-    """Return which global batch of its order a run reads at a step: without detours batch n at step n."""
-    for detour in reversed(detours):
-        if step >= detour.at:
-            return detour.last + 1 + step - detour.at
-    return step
 
 
 def check_weights(weights: Sequence[Weight], names: Sequence[str]) -> None:

@@ -2,13 +2,15 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from torch import nn
 
 from models.learning_rates import decays
-from stages.batches import ShardedSamples
-from stages.training.order import Source
+
+if TYPE_CHECKING:  # a machine that only trains has no parquet, and shards read it
+    from stages.batches import ShardedSamples
+    from stages.training.order import Source
 
 Batch = dict[str, Any]
 """Tensors by name, on the CPU as they are made; nested dicts and lists are moved too."""
@@ -36,7 +38,7 @@ class SampleFacts(NamedTuple):
     language: str | None
 
     @classmethod
-    def of(cls, samples: ShardedSamples, number: int) -> "SampleFacts":
+    def of(cls, samples: "ShardedSamples", number: int) -> "SampleFacts":
         """Return what a sample of shards is known by: its key, and what its JSON tells."""
         told = samples.facts(number)
         language = told.get("language")
@@ -59,7 +61,7 @@ class Task(Protocol):
     """A model, its batches and what is left when it is trained."""
 
     @property
-    def samples(self) -> int | Sequence[Source]:
+    def samples(self) -> "int | Sequence[Source]":
         """How many samples there are to train on; or where they come from, and how much from where."""
         ...
 

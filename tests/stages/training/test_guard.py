@@ -6,8 +6,9 @@ import random
 
 import pytest
 
+from stages.training.detours import position
 from stages.training.guard import Act, Guard, GuardPolicy
-from stages.training.order import Order, Source, position
+from stages.training.order import Order, Source
 
 
 def healthy(seed: int, steps: int) -> list[tuple[float, float]]:
