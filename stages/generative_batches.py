@@ -46,12 +46,9 @@ class GenerativeBatches:
     def __call__(self, rows: Sequence[int], step: int) -> Batch:
         """Return pictures, three readings of each caption, another caption, and draws, all by row."""
         shown = [self._stranger(row) for row in rows] if self.blind else list(rows)
-        boxes = {}
+        boxes = None
         if self.smallest_crop < 1:
-            boxes = {
-                other: random_box(generator_of(self.seed, "crop", step, row), self.smallest_crop)
-                for row, other in zip(rows, shown, strict=True)
-            }
+            boxes = [random_box(generator_of(self.seed, "crop", step, row), self.smallest_crop) for row in rows]
         captions = self.captions.read(rows)
         draws = [self._draw(row, step) for row in rows]
         others = self.captions.read([other for _, _, other in draws])
