@@ -106,7 +106,8 @@ class Pictures:
 
     def batch(self, rows: Sequence[int], boxes: Sequence[Box] | None = None) -> Tensor:
         """Return normalised pictures of shape (rows, 3, image_size, image_size); `boxes` say what of each is shown."""
-        return normalise([self.read(*each) for each in zip(rows, boxes or [None] * len(rows), strict=True)])
+        shown: Sequence[Box | None] = boxes or [None] * len(rows)
+        return normalise([self.read(row, box) for row, box in zip(rows, shown, strict=True)])
 
 
 def scaled_decode(picture: Image.Image, image_size: int, box: Box | None) -> Box | None:
