@@ -92,10 +92,17 @@ class GenerativeBatches:
         wrong = MINED if likely < self.hard_negatives * step / self.steps else OTHER
         return OWN if right < 0.5 and not self.paired else wrong, (caption, picture), self.another(row, rng)
 
-    def another(self, row: int, rng: np.random.Generator) -> int:
-        """Return any sample with another caption and another picture; the same one where none was found."""
+    def another(self, row: int, rng: np.random.Generator, among: Sequence[int] | None = None) -> int:
+        """Return a sample with another caption and another picture; the same one where none was found.
+
+        Args:
+            row: The sample.
+            rng: Draws.
+            among: Samples to draw from; those that are trained on when left out.
+        """
+        among = range(self.trained_on) if among is None else among
         for _ in range(TRIES):
-            other = int(rng.integers(self.trained_on))
+            other = among[int(rng.integers(len(among)))]
             differs = self.captions.one(other) != self.captions.one(row)
             if differs and self.image_id(other) != self.image_id(row):
                 return other
