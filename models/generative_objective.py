@@ -112,7 +112,7 @@ class GenerativeObjective(JointObjective):
                 ids and mask, padded on the right. And either what `Negatives` reads, or pairs that
                 were chosen elsewhere: `itm_input_ids`, `itm_attention_mask`, `itm_labels`.
         """
-        # A replay of this micro batch finds what was seen; that of the queries would fill the memory that replays save.
+        # A replay of this micro batch finds what was seen; what queries saw would fill the memory that replays save.
         seen = self._seen[batch["row"]] = self._seen.get(batch["row"]) or self.towers(batch)
         looks = Looks()
         hidden, cache = self.model.ask(seen.vision, looks)

@@ -151,7 +151,8 @@ class LanguageTask:
 
     def _described(self, text: Text) -> bool:
         """Return whether a text has room for a token of its description."""
-        return any(0 <= place < len(text) and text[place].role == "description" for place in self.batches.encode(text)[1])
+        _, places = self.batches.encode(text)
+        return any(text[place].role == "description" for place in places if 0 <= place < len(text))
 
     def groups(self, weight_decay: float) -> list[dict[str, Any]]:
         """Return all parameters."""

@@ -105,7 +105,7 @@ class Pictures:
         return found
 
     def batch(self, rows: Sequence[int], boxes: Sequence[Box] | None = None) -> Tensor:
-        """Return normalised pictures of shape (rows, 3, image_size, image_size); `boxes` say what of each is shown."""
+        """Return normalised pictures, (rows, 3, image_size, image_size); `boxes` say what of each is shown."""
         shown: Sequence[Box | None] = boxes or [None] * len(rows)
         return normalise([self.read(row, box) for row, box in zip(rows, shown, strict=True)])
 

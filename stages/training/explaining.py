@@ -152,8 +152,8 @@ def _restore(
     missing = _load(task.module, found)
     if missing:
         raise ManifestError(
-            f"the finished checkpoint {ref} does not hold all that its objective trained ({', '.join(missing[:4])}), so "
-            "no step can be computed with it; explain such a run from its states, while it trains or when it stopped"
+            f"the finished checkpoint {ref} does not hold all that its objective trained ({', '.join(missing[:4])}), "
+            "so no step can be computed with it; explain such a run from its states, while it trains"
         )
     told = manifest.parts[0].facts.get("order", {}).get("detours", ())
     return "the finished checkpoint (states of a finished run are removed)", tuple(Detour(**each) for each in told)

@@ -79,7 +79,11 @@ def test_training_teaches_and_the_checkpoint_reads_back(store: Store, tmp_path: 
 
 
 def test_answers_that_are_cut_off_are_not_asked() -> None:
-    text = [Piece("description", "two red circles\n"), Piece("question", "how many? "), Piece("answer", "twotwotwo\n")]
+    text = [
+        Piece("description", "two red circles\n"),
+        Piece("question", "how many? "),
+        Piece("answer", "twotwotwo\n"),
+    ]
 
     def measured(context_length: int) -> dict[str, float]:
         task = LanguageTask(SMALL.model_copy(update={"context_length": context_length}), [text] * 40, [text])
