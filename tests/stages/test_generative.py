@@ -16,7 +16,6 @@ from models.config import InternVLConfig
 from models.generative_objective import is_trained
 from models.internvl import InternVL
 from stages import generative_measures
-from stages.batches import rows_of
 from stages.checkpoints import fetch
 from stages.generative import GenerativeTask, Parameters, _build
 from stages.generative_batches import GenerativeBatches
@@ -24,6 +23,7 @@ from stages.generative_measures import area_under_curve, measure
 from stages.manifest import Manifest, ManifestError, load
 from stages.materialize import StageSpec, materialize
 from stages.ref import Ref
+from stages.training.order import Order, Source
 from stages.workspace import Workspace
 
 CONTRASTIVE = {
@@ -75,7 +75,7 @@ def task_of(store: Store, folder: Path, **given: object) -> GenerativeTask:
 
 
 def rows_at(task: GenerativeTask, step: int) -> list[int]:
-    return rows_of(step, seed=0, samples=task.samples, global_batch_size=16)
+    return Order(0, [Source("samples", (task.samples,))]).rows(step, 16)
 
 
 def test_only_what_looks_at_pictures_has_learned(made: Store, trained: Manifest, tmp_path: Path) -> None:
