@@ -9,10 +9,13 @@ and gradients cost less than half:
 - Texts of about the same length share a pass, so padding is short; the head speaks only where a token is learned.
 """
 
+from collections.abc import MutableMapping
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from models.contrastive_loss import info_nce
 from models.decoder_layer import KeysValues
@@ -92,7 +95,9 @@ class GenerativeObjective(JointObjective):
         self.model = model
         self.negatives = Negatives(float(model.logit_scale.detach().exp()), pictures=image_negatives, paired=paired)
         self.towers = FrozenTowers(model, vision_bytes, text_bytes)
-        self._seen: dict[tuple[int, ...], Seen] = {}
+        # By micro batch, not by its samples: two micro batches of a step may hold the same, and with sharded
+        # weights every process must pass the towers as often as any.
+        self._seen: MutableMapping[Tensor, Seen] = WeakTensorKeyDictionary()
         self._asked: tuple[Cache, Looks] | None = None
 
     def counts(self, batch: Named) -> dict[str, Tensor]:
@@ -107,9 +112,8 @@ class GenerativeObjective(JointObjective):
                 ids and mask, padded on the right. And either what `Negatives` reads, or pairs that
                 were chosen elsewhere: `itm_input_ids`, `itm_attention_mask`, `itm_labels`.
         """
-        rows = tuple(batch["row"].tolist())
-        # A replay of these rows finds what was seen; that of the queries would fill the memory that replays save.
-        seen = self._seen[rows] = self._seen.get(rows) or self.towers(batch)
+        # A replay of this micro batch finds what was seen; what queries saw would fill the memory that replays save.
+        seen = self._seen[batch["row"]] = self._seen.get(batch["row"]) or self.towers(batch)
         looks = Looks()
         hidden, cache = self.model.ask(seen.vision, looks)
         self._asked = cache, looks
@@ -131,7 +135,7 @@ class GenerativeObjective(JointObjective):
         """Return matching and captioning, each a share of the mean over the global batch."""
         assert self._asked is not None, "rest follows embed, within one call"
         (queries, looks), self._asked = self._asked, None
-        vision = self._seen.pop(tuple(batch["row"].tolist())).vision
+        vision = self._seen.pop(batch["row"]).vision
         totals = totals if totals is not None else totals_of(self, [batch])
         pairs = Pairs.of(context)
         logits = self._judge(vision, looks, pairs)

@@ -102,40 +102,15 @@ def shared(total: Float[Tensor, ""], units: Real[Tensor, ""], given: Float[Tenso
     return total / given.clamp(min=torch.finfo(given.dtype).tiny)
 
 
-def matching_loss(
-    logits: Float[Tensor, "rows 2"], labels: Int[Tensor, " rows"], total: Float[Tensor, ""] | None = None
-) -> Float[Tensor, ""]:
-    """Return the share in the loss of telling matching pairs (label 1) from others (0); -100 is not judged.
-
-    Args:
-        logits: Shape (rows, 2).
-        labels: Shape (rows,).
-        total: Judged rows of the step divided by the number of processes; counted here when left out.
-    """
-    wrong = F.cross_entropy(wide(logits), labels, ignore_index=IGNORE, reduction="sum")
-    return shared(wrong, (labels != IGNORE).sum(), total)
-
-
-def caption_loss(
-    logits: Float[Tensor, "rows tokens vocabulary"],
-    labels: Int[Tensor, "rows tokens"],
-    total: Float[Tensor, ""] | None = None,
-) -> Float[Tensor, ""]:
-    """Return the share in the mean loss of next tokens over all processes' labelled tokens.
+def caption_losses(
+    logits: Float[Tensor, "rows tokens vocabulary"], labels: Int[Tensor, "rows tokens"]
+) -> Float[Tensor, " rows"]:
+    """Return each row's sum of next-token losses; asks no other process.
 
     Args:
         logits: Shape (rows, tokens, vocabulary).
         labels: The tokens themselves, shape (rows, tokens); -100 where nothing is to be learned.
-        total: Labelled tokens of the step (`labelled`) divided by the number of processes; counted here when
-            left out.
     """
-    return shared(caption_losses(logits, labels).sum(), labelled(labels).sum(), total)
-
-
-def caption_losses(
-    logits: Float[Tensor, "rows tokens vocabulary"], labels: Int[Tensor, "rows tokens"]
-) -> Float[Tensor, " rows"]:
-    """Return each row's sum of next-token losses; see `caption_loss`."""
     wanted = labels[:, 1:]
     words = logits[:, :-1].flatten(0, 1)
     wrong = F.cross_entropy(wide(words), wanted.flatten(), ignore_index=IGNORE, reduction="none")
@@ -143,5 +118,5 @@ def caption_losses(
 
 
 def labelled(labels: Int[Tensor, "rows tokens"]) -> Int[Tensor, " rows"]:
-    """Return how many tokens of each row `caption_loss` learns from: the first of a row follows nothing."""
+    """Return how many tokens of each row `caption_losses` learns from: the first of a row follows nothing."""
     return (labels[:, 1:] != IGNORE).sum(dim=1)

@@ -34,21 +34,6 @@ def permutation(seed: int | str, epoch: int, samples: int) -> npt.NDArray[np.int
     return generator_of(seed, "epoch", epoch).permutation(samples)
 
 
-def rows_of(step: int, *, seed: int, samples: int, global_batch_size: int) -> list[int]:
-    """Return the sample numbers of a step's global batch; epochs follow each other without a gap.
-
-    Raises:
-        ManifestError: There are no samples.
-    """
-    if samples < 1:
-        raise ManifestError("there is nothing to train on: the data that was given holds no sample")
-    first = step * global_batch_size
-    return [
-        int(permutation(seed, place // samples, samples)[place % samples])
-        for place in range(first, first + global_batch_size)
-    ]
-
-
 def share_of(rows: Sequence[int], rank: int, processes: int) -> list[int]:
     """Return the rows of one process: a contiguous piece, all of equal length.
 

@@ -52,7 +52,10 @@ class ContrastiveTask:
             torch.manual_seed(seed)
             self.model = InternVL(self.config, generative=False)
         if parameters.start_vision is not None:
-            self.model.vision_model = started(parameters.start_vision, self.config.vision)
+            vision = started(parameters.start_vision, self.config.vision)
+            # What the file has its own way (such as eps) is published as it was trained.
+            self.config = self.config.model_copy(update={"vision": vision.config})
+            self.model.vision_model, self.model.config = vision, self.config
         fill(self.model.qllama, open_weights(language), "the language model")
         self.model.qllama.lm_head.requires_grad_(False)
         if not parameters.text_learning_rate_scale:

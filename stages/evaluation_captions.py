@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.losses import caption_loss
+from models.losses import caption_losses, labelled
 from stages.evaluation_metrics import Measure, majority, measure
 from stages.evaluation_retrieval import Judge
 from stages.evaluation_world import SLOTS, World, elsewhere, read_slots
@@ -77,9 +77,8 @@ def losses(
         for seen, found in ((vision, own), (other, blind)):
             _, cache = judge.model.ask(seen[piece])
             logits = judge.model.describe(cache, ids, mask)
-            # One caption at a time, so that long ones do not weigh more than short ones.
-            pairs = zip(logits.split(1), labels.split(1), strict=True)
-            found += [float(caption_loss(logit, label)) for logit, label in pairs]
+            # Each caption by itself, so that long ones do not weigh more than short ones.
+            found += (caption_losses(logits, labels) / labelled(labels).clamp(min=1)).tolist()
     return own, blind
 
 

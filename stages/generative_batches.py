@@ -46,12 +46,9 @@ class GenerativeBatches:
     def __call__(self, rows: Sequence[int], step: int) -> Batch:
         """Return pictures, three readings of each caption, another caption, and draws, all by row."""
         shown = [self._stranger(row) for row in rows] if self.blind else list(rows)
-        boxes = {}
+        boxes = None
         if self.smallest_crop < 1:
-            boxes = {
-                other: random_box(generator_of(self.seed, "crop", step, row), self.smallest_crop)
-                for row, other in zip(rows, shown, strict=True)
-            }
+            boxes = [random_box(generator_of(self.seed, "crop", step, row), self.smallest_crop) for row in rows]
         captions = self.captions.read(rows)
         draws = [self._draw(row, step) for row in rows]
         others = self.captions.read([other for _, _, other in draws])
@@ -95,10 +92,17 @@ class GenerativeBatches:
         wrong = MINED if likely < self.hard_negatives * step / self.steps else OTHER
         return OWN if right < 0.5 and not self.paired else wrong, (caption, picture), self.another(row, rng)
 
-    def another(self, row: int, rng: np.random.Generator) -> int:
-        """Return any sample with another caption and another picture; the same one where none was found."""
+    def another(self, row: int, rng: np.random.Generator, among: Sequence[int] | None = None) -> int:
+        """Return a sample with another caption and another picture; the same one where none was found.
+
+        Args:
+            row: The sample.
+            rng: Draws.
+            among: Samples to draw from; those that are trained on when left out.
+        """
+        among = range(self.trained_on) if among is None else among
         for _ in range(TRIES):
-            other = int(rng.integers(self.trained_on))
+            other = among[int(rng.integers(len(among)))]
             differs = self.captions.one(other) != self.captions.one(row)
             if differs and self.image_id(other) != self.image_id(row):
                 return other

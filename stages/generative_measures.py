@@ -6,14 +6,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.frozen_towers import FrozenTowers
+from models.frozen_towers import FrozenTowers, Seen
 from models.internvl import InternVL
 from models.losses import caption_losses, labelled
 from stages.batches import generator_of
 from stages.generative_batches import GenerativeBatches
 from stages.pair_measures import retrieval
 from stages.pairs import caption_ids
-from stages.training.task import Metrics
+from stages.training.task import Batch, Metrics
 
 MEASURE_BATCH = 64
 
@@ -27,9 +27,17 @@ def measure(model: InternVL, batches: GenerativeBatches, held_out: Sequence[int]
         held_out: At least two samples.
     """
     device = model.logit_scale.device
+    towers = FrozenTowers(model, vision_bytes=0, text_bytes=0)
     found: dict[str, list[Tensor]] = {}
+    # Each caption is also told after the picture before its own, the first after the last of all.
+    before = towers(_on(device, batches.seen(held_out[-1:]))).vision
     for start in range(0, len(held_out), MEASURE_BATCH):
-        for name, value in _of_piece(model, batches, held_out[start : start + MEASURE_BATCH]).items():
+        rows = held_out[start : start + MEASURE_BATCH]
+        seen = towers(_on(device, batches.seen(rows)))
+        elsewhere, before = torch.cat([before, seen.vision[:-1]]), seen.vision[-1:]
+        # Among those kept aside: captions that training knows would be told apart by being familiar.
+        wrong = [batches.another(row, generator_of("wrong caption", row), held_out) for row in rows]
+        for name, value in _of_piece(model, batches, rows, wrong, seen, elsewhere).items():
             found.setdefault(name, []).append(value)
     whole = {name: torch.cat(values) for name, values in found.items()}
     numbers = caption_ids(batches.captions.read(held_out)).to(device)
@@ -45,16 +53,34 @@ def measure(model: InternVL, batches: GenerativeBatches, held_out: Sequence[int]
     return {name: round(value, 4) for name, value in metrics.items()}
 
 
-def _of_piece(model: InternVL, batches: GenerativeBatches, rows: Sequence[int]) -> dict[str, Tensor]:
-    """Return vectors, verdicts on right and on wrong captions, and by caption its loss and its learned tokens."""
+def _on(device: torch.device, batch: Batch) -> Batch:
+    return {name: value.to(device) for name, value in batch.items()}
+
+
+def _of_piece(
+    model: InternVL,
+    batches: GenerativeBatches,
+    rows: Sequence[int],
+    wrong: Sequence[int],
+    seen: Seen,
+    elsewhere: Tensor,
+) -> dict[str, Tensor]:
+    """Return vectors, verdicts on right and on wrong captions, and by caption its loss and its learned tokens.
+
+    Args:
+        model: InternVL-G.
+        batches: How samples are read.
+        rows: Some samples.
+        wrong: For each, the sample whose caption is wrong for it.
+        seen: What the towers say of them.
+        elsewhere: What the vision tower says of another picture for each.
+    """
     device = model.logit_scale.device
-    batch = {name: value.to(device) for name, value in batches.seen(rows).items()}
-    vision, image, text = FrozenTowers(model, vision_bytes=0, text_bytes=0)(batch)
+    vision, image, text = seen
     hidden, cache = model.ask(vision)
     queries = model.pool_queries(hidden)
     each = {"text": text, "queries": queries, "both": F.normalize(image + queries, dim=-1)}
     captions = batches.captions.read(rows)
-    wrong = [batches.another(row, generator_of("wrong caption", row)) for row in rows]
     for name, judged in (("right", captions), ("wrong", batches.captions.read(wrong))):
         ids, mask = (part.to(device) for part in batches.texts.plain(judged))
         logits = model.match(vision, ids, mask)
@@ -64,8 +90,8 @@ def _of_piece(model: InternVL, batches: GenerativeBatches, rows: Sequence[int]) 
     # Sums, not means: one process measures while the others wait, so it must not ask them for their share.
     each["words"] = labelled(labels)
     each["caption"] = caption_losses(model.describe(cache, ids, mask), labels)
-    _, elsewhere = model.ask(vision.roll(1, dims=0))
-    each["caption_elsewhere"] = caption_losses(model.describe(elsewhere, ids, mask), labels)
+    _, cache = model.ask(elsewhere)
+    each["caption_elsewhere"] = caption_losses(model.describe(cache, ids, mask), labels)
     return each
 
 

@@ -123,7 +123,11 @@ class LanguageTask:
         held_out: list[Text],
         samples: ShardedSamples | None = None,
     ) -> None:
-        """Train the tokenizer and allocate the decoder; `samples` are those that the texts are of."""
+        """Train the tokenizer and allocate the decoder; `samples` are those that the texts are of.
+
+        Raises:
+            ManifestError: No text kept aside has room for a description.
+        """
         self.parameters = parameters
         # Learned from the first texts alone, more change nothing but the time it takes; and from what
         # the later stages say again and again, which would else be spelt letter by letter.
@@ -139,6 +143,16 @@ class LanguageTask:
         self.module = _Decoder(self.config)
         self.batches = LanguageBatches(self.tokenizer, parameters.context_length, texts, samples)
         self.held_out, self.samples = held_out, len(texts)
+        if held_out and not any(self._described(text) for text in held_out):
+            raise ManifestError(
+                f"language.context_length {parameters.context_length} ends before the description in each of the "
+                f"{len(held_out)} texts kept aside, so nothing could be measured; raise it, or language.held_out"
+            )
+
+    def _described(self, text: Text) -> bool:
+        """Return whether a text has room for a token of its description."""
+        _, places = self.batches.encode(text)
+        return any(text[place].role == "description" for place in places if 0 <= place < len(text))
 
     def groups(self, weight_decay: float) -> list[dict[str, Any]]:
         """Return all parameters."""
@@ -154,7 +168,10 @@ class LanguageTask:
         return Finished(files, self._measure())
 
     def _measure(self) -> dict[str, float]:
-        """Return the loss of descriptions, and how often every token of an answer comes first."""
+        """Return the loss of descriptions, and how often every token of an answer comes first.
+
+        What `context_length` cuts off is not asked: an answer that is not wholly there, a role without a token.
+        """
         device = next(self.module.parameters()).device
         sums: dict[str, float] = dict.fromkeys(ROLES, 0.0)
         counts = Counter[str]()
@@ -172,18 +189,19 @@ class LanguageTask:
             hit = logits.argmax(dim=-1) == labels
             for row, text in enumerate(texts):
                 for number, piece in enumerate(text):
-                    if piece.role == "answer":
+                    # A whole piece is followed by the next one's tokens, or by the end.
+                    if piece.role == "answer" and bool((places[row] > number).any()):
                         asked += 1
                         answers[piece.text] += 1
                         right += bool(hit[row][places[row] == number].all())
         mean = {role: sums[role] / counts[role] for role in ROLES if counts[role]}
-        found = {"held_out": float(len(self.held_out)), "description_loss": mean["description"]}
+        found = {"held_out": float(len(self.held_out))}
+        for role, name in (("description", "description_loss"), ("retold", "second_description_loss")):
+            if role in mean:
+                found[name] = mean[role]
         if asked:
-            found |= {
-                "second_description_loss": mean["retold"],
-                "text_questions_right": right / asked,
-                "text_questions_majority": max(answers.values()) / asked,
-            }
+            found["text_questions_right"] = right / asked
+            found["text_questions_majority"] = max(answers.values()) / asked
         return {name: round(value, 4) for name, value in found.items()}
 
 

@@ -143,9 +143,9 @@ class PairBatches:
         return batch
 
     def _pixels(self, pictures: Pictures, rows: Sequence[int], step: int) -> Tensor:
-        smallest, boxes = self.augmentation.smallest_crop, {}
+        smallest, boxes = self.augmentation.smallest_crop, None
         if smallest < 1:
-            boxes = {row: random_box(generator_of(self.seed, "crop", step, row), smallest) for row in rows}
+            boxes = [random_box(generator_of(self.seed, "crop", step, row), smallest) for row in rows]
         pixels = pictures.batch(rows, boxes)
         if self.augmentation.flip:
             mirrored = [bool(generator_of(self.seed, "flip", step, row).integers(2)) for row in rows]

@@ -4,7 +4,7 @@ import hashlib
 import io
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -105,9 +105,10 @@ class Pictures:
             self._ids[row] = found
         return found
 
-    def batch(self, rows: Sequence[int], boxes: Mapping[int, Box] | None = None) -> Tensor:
-        """Return normalised pictures of shape (rows, 3, image_size, image_size)."""
-        return normalise([self.read(row, (boxes or {}).get(row)) for row in rows])
+    def batch(self, rows: Sequence[int], boxes: Sequence[Box] | None = None) -> Tensor:
+        """Return normalised pictures, (rows, 3, image_size, image_size); `boxes` say what of each is shown."""
+        shown: Sequence[Box | None] = boxes or [None] * len(rows)
+        return normalise([self.read(row, box) for row, box in zip(rows, shown, strict=True)])
 
 
 def scaled_decode(picture: Image.Image, image_size: int, box: Box | None) -> Box | None:

@@ -103,8 +103,9 @@ class Copies:
 class Ranges:
     """Shards left in the store: blocks of samples are read as they are needed, and kept up to a number of bytes.
 
-    The folder may be shared by the processes of a machine. What one has read the others find; each block is
-    written beside its name and moved there, and removed, oldest use first, when the folder holds too much.
+    The folder may be shared by processes: each training process has one of its own, which its data workers share.
+    What one has read the others find; each block is written beside its name and moved there, and removed, oldest
+    use first, when the folder holds too much.
     """
 
     def __init__(self, store: Store, shards: Manifest, folder: Path, cache_bytes: int) -> None:

@@ -238,7 +238,9 @@ def _finish(
 ) -> None:
     damaged = {each.name: len(each.left_out) for each in here.opened if each.left_out}
     if weights is not None:
-        # A model in shards cannot run on one process alone: the task is built anew around the whole weights.
+        # A model in shards cannot run on one process alone: the task is built anew around the whole weights; what
+        # is frozen and random is drawn again as it was when training began (`_loop`).
+        torch.manual_seed(gang.job.schedule.seed)
         task = gang.job.build(gang.job.parameters, here)
         task.module.load_state_dict(weights, strict=False)
         task.module.to(gang.device)

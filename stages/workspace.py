@@ -131,7 +131,9 @@ class Placement:
     """What a training does whose state cannot be written (a full disk); it says so loudly either way."""
     drift_patience_seconds: float = 1800.0
     cache_bytes: int | None = None
-    """Larger shards are read from the store by range, and so much of them is kept on disk; None copies all."""
+    """Larger shards are read from the store by range, and each training process keeps so much of them on disk.
+
+    None copies all."""
 
     def __post_init__(self) -> None:
         """Refuse what no placement can be.

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,7 +13,6 @@ from stages.report.statistics import wilson
 from stages.report.text import MAX_LANGUAGE
 
 MOST_LINES = 100_000
-_UID = re.compile(r"[0-9a-f]{32}")
 
 
 class Review(BaseModel):

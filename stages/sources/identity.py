@@ -97,8 +97,3 @@ def uid_of(source: str, url: str, caption: str) -> bytes:
 def url_id_of(url: str) -> bytes:
     """Return the 128-bit name of an address; samples that share a picture's address share it."""
     return _hash128(canonical_url(url))
-
-
-def url_digest(url: str) -> bytes:
-    """Return SHA-256 of the canonical address: what block-lists of hashes hold, 32 bytes."""
-    return hashlib.sha256(canonical_url(url).encode("utf-8", "surrogatepass")).digest()

@@ -150,18 +150,22 @@ def _restore(
             f"step {done + 1} with; let it train until it saves one, with a smaller placement.checkpoint_steps"
         )
     found = load_file(fetch(store, manifest, scratch / "final") / "model.safetensors")
-    module: Any = getattr(task.module, "model", task.module)
-    missing = _load(module, found)
+    missing = _load(task.module, found)
     if missing:
-        raise ManifestError(f"the checkpoint {ref} holds other weights than its objective trains: {missing[:4]}")
+        raise ManifestError(
+            f"the finished checkpoint {ref} does not hold all that its objective trained ({', '.join(missing[:4])}), "
+            "so no step can be computed with it; explain such a run from its states, while it trains"
+        )
     told = manifest.parts[0].facts.get("order", {}).get("detours", ())
     return "the finished checkpoint (states of a finished run are removed)", tuple(Detour(**each) for each in told)
 
 
-def _load(module: nn.Module, found: dict[str, torch.Tensor]) -> list[str]:
-    """Load what has the same name; return trained weights that are not there."""
-    module.load_state_dict(found, strict=False)
-    return [name for name, parameter in module.named_parameters() if parameter.requires_grad and name not in found]
+def _load(objective: nn.Module, found: dict[str, torch.Tensor]) -> list[str]:
+    """Load what has the same name; return what the objective trains, beside its model too, that is not there."""
+    inside = isinstance(getattr(objective, "model", None), nn.Module)
+    named = {f"model.{name}" if inside else name: value for name, value in found.items()}
+    objective.load_state_dict(named, strict=False)
+    return [name for name, value in objective.named_parameters() if value.requires_grad and name not in named]
 
 
 def _batch_of(store: Store, ref: Ref, step: int, detours: tuple[Detour, ...]) -> int:

@@ -135,8 +135,9 @@ class _Windows:
 class Order:
     """Which sample stands at each place.
 
-    One source keeps the order of `stages.batches.rows_of`. Several take turns: of every `CYCLE` places each has
-    its share, in an order drawn for that cycle, and goes through its own epochs at its own pace.
+    One source has its own order: an epoch is a permutation, the next follows without a gap. Several take turns: of
+    every `CYCLE` places each has its share, in an order drawn for that cycle, and goes through its own epochs at its
+    own pace.
     """
 
     def __init__(self, seed: int, sources: Sequence[Source], window: int = 0, detours: Sequence[Detour] = ()) -> None:

@@ -25,7 +25,8 @@ def layers_of(module: nn.Module) -> list[nn.Module]:
 def shard(module: nn.Module, device: torch.device, *, bf16: bool) -> None:
     """Cut all weights over the processes, in place; afterwards parameters are `DTensor`s.
 
-    A scalar (the logit scale) cannot be cut: it stays whole on each process, and `Gradients` averages it.
+    A scalar (the logit scale) cannot be cut: it stays whole on each process, and `average_whole` averages
+    its gradient.
 
     Args:
         module: On `device` already, equal on all processes.

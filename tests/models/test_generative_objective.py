@@ -10,6 +10,7 @@ import torch.multiprocessing as mp
 from generative_world import ROWS, double_rotary, fitted, gradients, make_batch, make_model, pieces, worst
 from torch import Tensor
 
+from models.frozen_towers import Seen
 from models.generative_objective import GenerativeObjective, by_length, freeze, is_trained
 from models.grad_cache import accumulate
 from models.internvl import InternVL
@@ -61,7 +62,22 @@ def test_micro_batches_change_nothing(further: dict[str, bool]) -> None:
         for name in (*LOSSES, "itm_right"):
             assert losses[name].item() == pytest.approx(whole[name].item(), rel=1e-5), (sizes, name)
         assert torch.allclose(losses["sample_loss"], whole["sample_loss"], rtol=1e-5)
-    assert not objective._seen, "what was kept for replays is gone after them"
+    assert not len(objective._seen), "what was kept for replays is gone after them"
+
+
+def test_two_micro_batches_of_the_same_samples_pass_the_towers_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With sharded weights each pass is one that all processes make, whatever samples each of them has."""
+    objective, passes = GenerativeObjective(make_model()), []
+    towers = objective.towers
+
+    def counted(batch: Batch) -> Seen:
+        passes.append("replayed" if torch.is_grad_enabled() else "first")
+        return towers(batch)
+
+    monkeypatch.setattr(objective, "towers", counted)
+    first, second = (pieces(make_batch(), [6, 6])[0] for _ in range(2))
+    step(objective, [first, second])
+    assert passes == ["first", "first"], "once for each micro batch, and not again in its replay"
 
 
 def test_a_batch_that_is_cut_is_another_contrast() -> None:

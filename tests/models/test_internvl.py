@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from models.internvl import InternVL
-from models.losses import caption_loss
+from models.losses import caption_losses, labelled
 from models.official_config import internvl_of
 from models.renaming import below
 from stages.parity import read_recording
@@ -50,7 +50,10 @@ def stage2_batch(model: InternVL, data: Tensors) -> Tensors:
 def test_the_shared_query_pass_equals_a_pass_of_its_own() -> None:
     model, data = load()
     batch = stage2_batch(model, data)
-    ids, mask = batch["itg_input_ids"], batch["itg_attention_mask"]
+    ids, mask, labels = (batch[f"itg_{name}"] for name in ("input_ids", "attention_mask", "labels"))
+
+    def mean(logits: torch.Tensor) -> torch.Tensor:
+        return caption_losses(logits, labels).sum() / labelled(labels).sum()
 
     def plain() -> torch.Tensor:
         """Return the caption loss of [queries][caption] as one sequence, as section 3.3 draws it."""
@@ -62,10 +65,10 @@ def test_the_shared_query_pass_equals_a_pass_of_its_own() -> None:
         whole = (seen[None] & valid[:, None] | torch.eye(tokens, dtype=torch.bool))[:, None]
         embedded = torch.cat([queries, model.qllama.model.embed_tokens(ids)], dim=1)
         hidden, _ = model.qllama.model(embedded, whole, vision=batch["vision"], queries=count)
-        return caption_loss(model.qllama.lm_head(hidden[:, count:]), batch["itg_labels"])
+        return mean(model.qllama.lm_head(hidden[:, count:]))
 
     gradients = []
-    shared = caption_loss(model.describe(model.ask(batch["vision"])[1], ids, mask), batch["itg_labels"])
+    shared = mean(model.describe(model.ask(batch["vision"])[1], ids, mask))
     for loss in (shared, plain()):
         model.zero_grad()
         loss.backward()

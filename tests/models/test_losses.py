@@ -1,6 +1,5 @@
 """Losses: against their formulas, and the same on two processes as on one."""
 
-import math
 from pathlib import Path
 
 import pytest
@@ -9,7 +8,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 import torch.nn.functional as F
 
-from models.losses import caption_loss, caption_losses, gather, labelled, matching_loss
+from models.losses import caption_losses, gather, labelled, shared
 
 ROWS, WORDS = 8, 11
 
@@ -23,6 +22,11 @@ def words() -> tuple[torch.Tensor, torch.Tensor]:
     return logits.requires_grad_(), labels
 
 
+def mean(logits: torch.Tensor, labels: torch.Tensor, total: torch.Tensor | None = None) -> torch.Tensor:
+    """Return this process's share of the mean loss by token, as objectives do."""
+    return shared(caption_losses(logits, labels).sum(), labelled(labels).sum(), total)
+
+
 def test_captions_weigh_by_tokens_and_ignore_padding() -> None:
     logits, labels = words()
     picked = [
@@ -31,30 +35,17 @@ def test_captions_weigh_by_tokens_and_ignore_padding() -> None:
         for place in range(1, 6)
         if labels[row, place] != -100
     ]
-    assert caption_loss(logits, labels).item() == pytest.approx(sum(picked) / len(picked), rel=1e-5)
-    assert caption_loss(logits, torch.full_like(labels, -100)).item() == 0
-
-
-def test_matching_knows_right_from_wrong_and_leaves_out_what_is_not_judged() -> None:
-    sure = torch.tensor([[-9.0, 9.0], [9.0, -9.0]])
-    assert matching_loss(sure, torch.tensor([1, 0])).item() < 1e-3
-    assert matching_loss(sure, torch.tensor([0, 1])).item() > 10
-    unsure = torch.cat([sure, torch.zeros(2, 2)])
-    assert matching_loss(unsure, torch.tensor([1, -100, 0, -100])).item() == pytest.approx(math.log(2) / 2, rel=1e-3)
-    assert matching_loss(sure, torch.tensor([-100, -100])).item() == 0
+    assert mean(logits, labels).item() == pytest.approx(sum(picked) / len(picked), rel=1e-5)
+    assert mean(logits, torch.full_like(labels, -100)).item() == 0
 
 
 def test_shares_of_micro_batches_add_up_to_the_mean_of_all() -> None:
     logits, labels = words()
-    judged, right = logits[:, 0, :2], (labels[:, 1] % 2).where(labels[:, 1] != 3, -100)
-    tokens, rows = labelled(labels).sum().float(), (right != -100).sum().float()
-    cuts = list(zip(*(each.split([1, 5, 2]) for each in (logits, labels, judged, right)), strict=True))
-    captions = sum(caption_loss(*cut[:2], tokens).item() for cut in cuts)
-    matches = sum(matching_loss(*cut[2:], rows).item() for cut in cuts)
-    assert captions == pytest.approx(caption_loss(logits, labels).item(), rel=1e-6)
-    assert matches == pytest.approx(matching_loss(judged, right).item(), rel=1e-6)
-    assert caption_losses(logits, labels).sum().item() == pytest.approx(captions * tokens.item(), rel=1e-6)
-    assert sum(caption_loss(*cut[:2]).item() for cut in cuts) / 3 != pytest.approx(captions, rel=1e-3)
+    tokens = labelled(labels).sum().float()
+    cuts = list(zip(*(each.split([1, 5, 2]) for each in (logits, labels)), strict=True))
+    captions = sum(mean(*cut, tokens).item() for cut in cuts)
+    assert captions == pytest.approx(mean(logits, labels).item(), rel=1e-6)
+    assert sum(mean(*cut).item() for cut in cuts) / 3 != pytest.approx(captions, rel=1e-3)
 
 
 def _worker(rank: int, folder: str) -> None:
@@ -65,7 +56,7 @@ def _worker(rank: int, folder: str) -> None:
     rows = torch.arange(ROWS)[piece].double().requires_grad_()
     gathered = gather(rows)
     (gathered**2 * (rank + 1)).sum().backward()
-    loss = caption_loss(logits[piece], labels[piece])
+    loss = mean(logits[piece], labels[piece])
     loss.backward()
     found = {"gathered": gathered, "rows": rows.grad, "loss": loss, "logits": logits.grad}
     torch.save({name: value.detach() for name, value in found.items()}, f"{folder}/{rank}.pt")
@@ -80,11 +71,11 @@ def test_two_processes_have_the_loss_and_the_gradients_of_one(tmp_path: Path) ->
     # A row's gradient comes from both processes' losses: once from the first, twice from the second.
     assert torch.cat([found["rows"] for found in ranks]).tolist() == [6 * row for row in range(ROWS)]
     # A training loop takes the mean of losses and gradients over processes.
-    mean = {name: (ranks[0][name] + ranks[1][name]) / 2 for name in ("loss", "logits")}
+    averaged = {name: (ranks[0][name] + ranks[1][name]) / 2 for name in ("loss", "logits")}
     logits, labels = words()
-    loss = caption_loss(logits, labels)
+    loss = mean(logits, labels)
     loss.backward()
     assert logits.grad is not None
-    assert mean["loss"].item() == pytest.approx(loss.item(), rel=1e-5)
-    assert torch.allclose(mean["logits"], logits.grad, atol=1e-7)
+    assert averaged["loss"].item() == pytest.approx(loss.item(), rel=1e-5)
+    assert torch.allclose(averaged["logits"], logits.grad, atol=1e-7)
     assert ranks[0]["loss"].item() != pytest.approx(loss.item(), rel=1e-3), "the halves differ"

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,13 +15,15 @@ from infra.storage import Store
 from models.config import InternVLConfig
 from models.generative_objective import is_trained
 from models.internvl import InternVL
-from stages.batches import rows_of
+from stages import generative_measures
 from stages.checkpoints import fetch
 from stages.generative import GenerativeTask, Parameters, _build
-from stages.generative_measures import area_under_curve
+from stages.generative_batches import GenerativeBatches
+from stages.generative_measures import area_under_curve, measure
 from stages.manifest import Manifest, ManifestError, load
 from stages.materialize import StageSpec, materialize
 from stages.ref import Ref
+from stages.training.order import Order, Source
 from stages.workspace import Workspace
 
 CONTRASTIVE = {
@@ -72,7 +75,7 @@ def task_of(store: Store, folder: Path, **given: object) -> GenerativeTask:
 
 
 def rows_at(task: GenerativeTask, step: int) -> list[int]:
-    return rows_of(step, seed=0, samples=task.samples, global_batch_size=16)
+    return Order(0, [Source("samples", (task.samples,))]).rows(step, 16)
 
 
 def test_only_what_looks_at_pictures_has_learned(made: Store, trained: Manifest, tmp_path: Path) -> None:
@@ -108,6 +111,32 @@ def test_it_says_what_guessing_gives(made: Store, trained: Manifest, tmp_path: P
     assert 0 <= metrics["matching_auc"] <= 1 and metrics["recall_at_1_chance"] >= 1 / 16
     assert metrics["caption_loss"] > 0 and metrics["caption_loss_of_another_picture"] > 0
     assert {"itc", "itm", "itg", "loss"} <= trained.parts[0].facts["curve"][0].keys()
+
+
+def test_what_is_kept_aside_is_measured_among_itself(
+    made: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = task_of(made, tmp_path)
+    task.module.eval()
+    drawn: list[int] = []
+    real = GenerativeBatches.another
+
+    def noted(*given: Any) -> int:
+        drawn.append(real(*given))
+        return drawn[-1]
+
+    monkeypatch.setattr(GenerativeBatches, "another", noted)
+    with torch.no_grad():
+        for weight in filter(lambda each: each.requires_grad, task.model.parameters()):
+            weight.add_(torch.randn_like(weight) * 0.2)  # a fresh model does not look at the picture yet
+        whole = measure(task.model, task.batches, task.held_out[:5])
+        assert len(drawn) == 5 and set(drawn) <= set(task.held_out[:5]), "a trained caption would be familiar"
+        monkeypatch.setattr(generative_measures, "MEASURE_BATCH", 2)
+        assert measure(task.model, task.batches, task.held_out[:5]) == pytest.approx(whole, abs=2e-4)
+        one = measure(task.model, task.batches, task.held_out[:2])
+        monkeypatch.setattr(generative_measures, "MEASURE_BATCH", 1)
+        assert one["caption_loss"] != one["caption_loss_of_another_picture"]
+        assert measure(task.model, task.batches, task.held_out[:2]) == pytest.approx(one, abs=2e-4)
 
 
 def test_steps_have_the_same_bits_kept_or_not_and_after_a_restart(

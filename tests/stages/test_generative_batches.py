@@ -3,6 +3,7 @@
 import pickle
 from collections import Counter
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -120,3 +121,11 @@ def test_crops_belong_to_step_and_row(batches: GenerativeBatches) -> None:
     one, same, later = (cropping([4], step)["pixel_values"] for step in (1, 1, 2))
     assert torch.equal(one, same) and not torch.equal(one, later)
     assert torch.equal(cropping.seen([4])["pixel_values"], batches([4], 1)["pixel_values"])
+
+
+def test_rows_that_show_the_same_stranger_have_a_crop_each_in_any_company(batches: GenerativeBatches) -> None:
+    blind, rows = replace(batches, blind=True, smallest_crop=0.3), range(32)
+    first, second = next(pair for pair in combinations(rows, 2) if len({*map(blind._stranger, pair)}) == 1)
+    together = blind([first, second], 1)["pixel_values"]
+    alone = torch.cat([blind([row], 1)["pixel_values"] for row in (first, second)])
+    assert torch.equal(together, alone) and not torch.equal(together[0], together[1])

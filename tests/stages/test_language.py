@@ -11,7 +11,7 @@ from infra.cluster import InlineCluster
 from infra.storage import Store
 from stages.checkpoints import fetch
 from stages.language import LanguageTask, Parameters
-from stages.language_data import scene_texts
+from stages.language_data import Piece, scene_texts
 from stages.manifest import ManifestError
 from stages.materialize import StageSpec, materialize
 from stages.sources.scenes import Split
@@ -76,6 +76,35 @@ def test_training_teaches_and_the_checkpoint_reads_back(store: Store, tmp_path: 
     assert 0 <= made.totals["text_questions_right"] <= 1
     again = materialize(spec, Store(str(tmp_path / "other")), InlineCluster())
     assert again.digest == made.digest, "same in, same bytes out"
+
+
+def test_answers_that_are_cut_off_are_not_asked() -> None:
+    text = [
+        Piece("description", "two red circles\n"),
+        Piece("question", "how many? "),
+        Piece("answer", "twotwotwo\n"),
+    ]
+
+    def measured(context_length: int) -> dict[str, float]:
+        task = LanguageTask(SMALL.model_copy(update={"context_length": context_length}), [text] * 40, [text])
+        with torch.no_grad():
+            return task._measure()
+
+    whole, _ = LanguageTask(SMALL, [text] * 40, []).batches.encode(text)
+    assert measured(len(whole))["text_questions_right"] == 0, "an untrained decoder does not know"
+    for cut in (2, 9):
+        assert measured(max(8, len(whole) - cut)).keys() == {"held_out", "description_loss"}
+    assert "text_questions_right" in measured(len(whole)).keys() - measured(8).keys()
+
+
+def test_a_context_that_ends_before_every_description_is_refused() -> None:
+    short = SMALL.model_copy(update={"context_length": 8})
+    text = [Piece("prompt", "0123456789 " * 4), Piece("description", "two red circles\n")]
+    with pytest.raises(ManifestError, match=r"context_length 8 ends before .* the 1 texts kept aside.*raise it"):
+        LanguageTask(short, scene_texts(0, Split.TRAIN, 50), [text])
+    task = LanguageTask(short, [text] * 3, [[text[1]], text])
+    with torch.no_grad():
+        assert task._measure().keys() == {"held_out", "description_loss"}
 
 
 def test_too_few_captions_are_refused_with_the_next_move(store: Store) -> None:

@@ -15,6 +15,7 @@ from models.intern_vit import InternVisionModel
 from models.native_config import native_vision_config
 from models.official_config import official_vision_config
 from models.weights import vision_to_native
+from stages.contrastive import packed
 from stages.manifest import ManifestError
 from stages.pretrained_vision import started
 
@@ -49,6 +50,14 @@ def test_the_first_step_sees_what_the_trained_tower_saw(made: Store, tmp_path: P
     assert not torch.allclose(fresh.last_hidden_state, ours.last_hidden_state, atol=1e-2)
     assert task.model.vision_model.config == task.config.vision
     assert all(value.requires_grad for value in task.model.vision_model.parameters())
+
+
+def test_the_checkpoint_says_the_eps_that_the_tower_was_trained_with(made: Store, tmp_path: Path) -> None:
+    write(tmp_path / "given", "official", layer_norm_eps=0.25)
+    task = task_of(made, tmp_path / "run", start_vision=str(tmp_path / "given"))
+    assert task.model.vision_model.config.layer_norm_eps == 0.25
+    assert json.loads(packed(task.model, task.language)["config.json"])["vision"]["layer_norm_eps"] == 0.25
+    assert task.config == task.model.config
 
 
 def test_positions_are_interpolated_to_another_size(made: Store, tmp_path: Path) -> None:

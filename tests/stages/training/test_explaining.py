@@ -4,16 +4,22 @@ import math
 from pathlib import Path
 
 import pytest
+import torch
+from placed_runs import SMALL
+from safetensors.torch import save
 from typer.testing import CliRunner
-from watched_runs import REF, make, rows_of_batch
+from watched_runs import REF, Watched, make, rows_of_batch
 
 from infra.storage import Store
+from models.contrastive_objective import ContrastiveObjective
+from models.internvl import InternVL
 from pipelines.cli import app
 from stages.manifest import ManifestError
 from stages.ref import Ref
 from stages.training import explaining
-from stages.training.explaining import explain
+from stages.training.explaining import _load, explain
 from stages.training.flight_records import flight_records
+from stages.training.task import Finished
 
 LOUD = rows_of_batch(40)[3]
 
@@ -55,6 +61,26 @@ def test_a_step_of_a_finished_run_is_computed_from_its_checkpoint(store: Store, 
     assert done.exit_code == 0, done.output
     assert "the finished checkpoint" in done.output and "first" in done.output
     assert sum(f"uid-{row}" in done.output for row in rows_of_batch(6)) >= 2
+
+
+def test_a_checkpoint_without_what_was_learned_beside_the_model_is_no_start() -> None:
+    for loss, lacking in (("softmax", []), ("sigmoid", ["logit_bias"])):
+        trained, fresh = (ContrastiveObjective(InternVL(SMALL, generative=False), loss=loss) for _ in range(2))
+        assert _load(fresh, trained.model.state_dict()) == lacking
+        assert torch.equal(fresh.model.text_projection, trained.model.text_projection)
+
+
+def test_a_finished_run_whose_checkpoint_lacks_trained_weights_is_refused(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without_log(self: Watched) -> Finished:
+        weights = self.module.state_dict()
+        return Finished({"model.safetensors": save({n: w for n, w in weights.items() if n != "log"})})
+
+    monkeypatch.setattr(Watched, "finish", without_log)
+    make(store, tmp_path)
+    with pytest.raises(ManifestError, match=r"not hold all that its objective trained \(log\).* from its states"):
+        explain(store, REF, 7, tmp_path / "scratch")
 
 
 def test_errors_say_the_next_move(store: Store, tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from stages.batches import rows_of
 from stages.manifest import ManifestError
 from stages.training.order import CYCLE, Order, Source, Weight, check_weights
 
@@ -17,8 +16,12 @@ MIXTURE = (Source("web", (40, 60), 3.0), Source("books", (7,), 1.0, 100), Source
 
 def test_one_source_keeps_the_order_that_runs_always_had() -> None:
     order = Order(3, [Source("samples", SHARDS)])
-    for step in range(12):
-        assert order.rows(step, 8) == rows_of(step, seed=3, samples=SAMPLES, global_batch_size=8)
+    rows = [row for step in range(15) for row in order.rows(step, 8)]
+    epochs = [rows[start : start + SAMPLES] for start in range(0, 4 * SAMPLES, SAMPLES)]
+    assert all(sorted(epoch) == list(range(SAMPLES)) for epoch in epochs), "each sample once, then all again"
+    assert len({tuple(epoch) for epoch in epochs}) == 4, "each epoch in an order of its own"
+    assert Order(4, [Source("samples", SHARDS)]).rows(7, 8) != order.rows(7, 8)
+    assert len(Order(0, [Source("samples", (3,))]).rows(0, 8)) == 8, "a batch may be larger than the data"
     assert order.rows(0, 8) == [11, 0, 2, 25, 22, 17, 5, 14], "as it was before mixtures came"
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 from forked_runs import Forks
-from placed_runs import CASES, OBJECTIVES, TRICKY, Case, Plain, job_of
+from placed_runs import CASES, OBJECTIVES, SCHEDULE, TRICKY, Case, Plain, job_of
 from safetensors.torch import load_file
 
 from infra.storage import Store
@@ -81,6 +81,9 @@ def test_a_run_in_shards_publishes_the_whole_model(together: Path, single: Any, 
     published = load_file(files / "model.safetensors")
     for name, weight in single[Case("plain", "ddp", None)]["weights"].items():
         assert torch.allclose(published[name], weight, rtol=1e-6, atol=1e-6), name
+    torch.manual_seed(SCHEDULE.seed)
+    frozen = {name: value for name, value in Plain().named_parameters() if not value.requires_grad}
+    assert frozen and all(torch.equal(published[name], value) for name, value in frozen.items()), "as it trained with"
 
 
 def test_layers_computed_again_give_the_same(together: Path, single: Any) -> None:

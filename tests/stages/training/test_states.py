@@ -15,10 +15,10 @@ from forked_runs import Forks
 from training_jobs import restore_and_compare, states_of
 
 from infra.storage import Store
-from stages.batches import rows_of
 from stages.manifest import ManifestError, load
 from stages.training import pieces, restoring, state_reader
 from stages.training.gang import Refused
+from stages.training.order import Order, Source
 from stages.training.pieces import Box
 from stages.training.schedule import Schedule
 from stages.training.state_files import find_states
@@ -55,8 +55,8 @@ def forget_the_data(patch: pytest.MonkeyPatch) -> None:
     real = toy_run.Batches.__call__
 
     def from_the_start(self: toy_run.Batches, rows: Any, step: int) -> Any:
-        first = {"samples": toy_run.SAMPLES, "global_batch_size": SCHEDULE.global_batch_size}
-        return real(self, rows_of(step - 3, seed=SCHEDULE.seed, **first), step)
+        order = Order(SCHEDULE.seed, [Source("samples", (toy_run.SAMPLES,))])
+        return real(self, order.rows(step - 3, SCHEDULE.global_batch_size), step)
 
     patch.setattr(toy_run.Batches, "__call__", from_the_start)
 
