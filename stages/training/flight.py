@@ -15,6 +15,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from models.objective import SAMPLE_LOSS
+from stages.aside import store_aside
 from stages.checkpoints import jsonl
 from stages.training.flight_records import flight_key, flight_records
 from stages.training.gang import Gang
@@ -23,7 +24,6 @@ from stages.training.layer_norms import gradient_norms, parts_of
 from stages.training.loading import Step
 from stages.training.placing import Placed
 from stages.training.replaying import replay
-from stages.training.sinks import store_aside
 from stages.training.task import BatchMaker, Metrics
 
 BEFORE, AFTER = 4, 2

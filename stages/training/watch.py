@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
+from stages.aside import store_aside
 from stages.manifest import ManifestError
 from stages.training.curves import curves_key, page
 from stages.training.flight import Recorder, seen_of
@@ -14,7 +15,7 @@ from stages.training.guard import Act, Guard, Verdict
 from stages.training.loading import Step
 from stages.training.meters import Meters
 from stages.training.placing import Placed
-from stages.training.sinks import Sinks, store_aside
+from stages.training.sinks import Sinks
 from stages.training.task import BatchMaker, Metrics
 
 
