@@ -195,7 +195,25 @@ def test_nan_on_one_of_two_processes_is_skipped_by_both(store: Store, tmp_path: 
     worst = event["samples"][0]
     assert (worst["uid"], worst["process"], worst["loss"]) == (f"uid-{poisoned}", 1, "nan")
     assert event["values"]["loss"] == "nan" and "given to first" in event["first_not_finite"][1]
-    assert "finite" in event["first_not_finite"][0]
+    assert event["first_not_finite"][0] == "process 0: all outputs and gradients are finite", "it is not to blame"
+
+
+def test_gradients_beside_one_that_is_not_finite_are_recorded_as_they_were(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(self: watched_runs.Net, batch: Any, totals: Any = None) -> Any:
+        found = forward(self, batch, totals)
+        poisoned = bool((batch["wanted"] > 50).any())
+        nothing = (self.log - self.log).abs()  # its root has a gradient that is not a number
+        return {**found, "loss": found["loss"].clamp(max=4.0) + (nothing.sqrt() if poisoned else nothing)}
+
+    forward = watched_runs.Net.forward
+    monkeypatch.setattr(watched_runs.Net, "forward", broken)
+    make(store, tmp_path, loud=WINDOW[:1])
+    (event,) = events(store)
+    norms = event["gradient_norms"]
+    assert (event["values"]["grad_norm"], norms["log"]) == ("nan", "nan")
+    assert all(math.isfinite(norms[name]) for name in ("first", "last"))
 
 
 def test_a_poisoned_run_says_which_module_broke(store: Store, tmp_path: Path) -> None:
