@@ -206,9 +206,10 @@ class States:
         ) from errors[0]
 
     def _keeping(self) -> Keeping:
-        placement = self._gang.job.placement
+        placement, guard = self._gang.job.placement, self._gang.job.schedule.guard
         return Keeping(
             placement.states_kept,
+            max(guard.skips_within, guard.high_steps),
             placement.best_metric,
             placement.best_is == "lower",
             frozenset(self._restorer.refused),

@@ -21,7 +21,8 @@ from stages.training import pieces, restoring, state_reader
 from stages.training.gang import Refused
 from stages.training.pieces import Box
 from stages.training.schedule import Schedule
-from stages.training.state_files import find_states
+from stages.training.state_files import STATE, Folder, find_states
+from stages.training.state_writer import Keeping, prune
 from stages.training.states import FAILED, WRITTEN
 
 SCHEDULE = toy_run.SCHEDULE
@@ -253,6 +254,19 @@ def test_boxes_meet_where_both_are() -> None:
         if both:
             rows, columns = both.inside(one)
             assert (rows.start, rows.stop, columns) == (expected[0] - a, expected[-1] + 1 - a, slice(0, 2))
+
+
+def test_a_way_back_stays_and_moves_on_with_the_run(store: Store) -> None:
+    keeping, at = Keeping(last=1, reach=50), []
+    for number in range(1, 41):
+        folder = Folder(store, "run", number, 10 * number)
+        store.write(folder.key(STATE), b"{}")
+        prune(store, "run", number, keeping)
+        steps = [each.step for each in find_states(store, "run").whole.values()]
+        at.append(steps)
+        assert steps[-1] == folder.step and len(steps) <= 3
+        assert steps[0] == 10 or folder.step - 101 <= steps[0] <= folder.step - 50
+    assert at[3] == [10, 40] and at[-1][0] >= 300
 
 
 def test_whole_tensors_are_dealt_out_evenly() -> None:

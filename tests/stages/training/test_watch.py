@@ -88,8 +88,17 @@ def test_trouble_again_stops_and_names_samples_and_the_halved_rate(store: Store,
     )
 
 
+def test_a_state_from_before_slow_trouble_is_still_there(store: Store, tmp_path: Path) -> None:
+    slow = tuple(rows_of_batch(batch)[3] for batch in (50, 70, 90))
+    made = make(store, tmp_path, {"checkpoint_steps": 5, "states_kept": 1}, loud=slow)
+    (detour,) = made.parts[0].facts["order"]["detours"]
+    assert (detour["step"], detour["last"]) == (90, 90) and 0 < detour["at"] <= 50
+
+
 def test_without_a_state_there_is_no_way_back(store: Store, tmp_path: Path) -> None:
-    with pytest.raises(ManifestError, match=r"cannot go back \(placement.checkpoint_steps is 1000\)"):
+    with pytest.raises(
+        ManifestError, match=r"cannot go back \(placement.checkpoint_steps is 1000 and states_kept 2\)"
+    ):
         make(store, tmp_path, {"checkpoint_steps": 1000}, loud=WINDOW)
 
 
