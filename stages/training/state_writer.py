@@ -167,18 +167,15 @@ def prune(store: Store, root: str, newest: int, keeping: Keeping) -> None:
     """
     found = find_states(store, root)
     good = {number: folder for number, folder in found.whole.items() if number not in keeping.refused}
-    kept = {
-        *sorted(good)[-keeping.last :],
-        *_way_back(found.whole, good, newest, keeping.reach),
-        *_best(good, keeping),
-    }
+    way_back = _way_back(found.whole, good, newest, keeping.reach)
+    kept = {*sorted(good)[-keeping.last :], *way_back, *_best(good, keeping)}
     for folder in (*found.whole.values(), *found.partial):
         if folder.number < newest and folder.number not in kept:
             folder.remove()
 
 
 def _way_back(whole: Mapping[int, Folder], good: Mapping[int, Folder], newest: int, reach: int) -> set[int]:
-    """Return the newest state from before the steps that a run may go back over, and the one to take its place later."""
+    """Return the newest state from before the steps that a run may go back over, and its successor."""
     bound = whole[newest].step - reach if newest in whole else 0
     before = [number for number, folder in good.items() if folder.step <= bound]
     within = [number for number, folder in good.items() if folder.step > bound]

@@ -60,8 +60,8 @@ class Watch:
         """Return why a run that should go back cannot."""
         placement = self._gang.job.placement
         saved = (
-            f"no state of step {verdict.first} or before stands, so the run cannot go back (placement.checkpoint_steps "
-            f"is {placement.checkpoint_steps} and states_kept {placement.states_kept})"
+            f"no state of step {verdict.first} or before stands, so the run cannot go back "
+            f"(placement.checkpoint_steps {placement.checkpoint_steps}, states_kept {placement.states_kept})"
         )
         return self._stop(verdict, "trouble", f"{verdict.reason}; {saved}")
 

@@ -96,9 +96,7 @@ def test_a_state_from_before_slow_trouble_is_still_there(store: Store, tmp_path:
 
 
 def test_without_a_state_there_is_no_way_back(store: Store, tmp_path: Path) -> None:
-    with pytest.raises(
-        ManifestError, match=r"cannot go back \(placement.checkpoint_steps is 1000 and states_kept 2\)"
-    ):
+    with pytest.raises(ManifestError, match=r"cannot go back \(placement.checkpoint_steps 1000, states_kept 2\)"):
         make(store, tmp_path, {"checkpoint_steps": 1000}, loud=WINDOW)
 
 
