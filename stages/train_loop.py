@@ -188,6 +188,7 @@ def _stretch(
             if verdict.act is Act.ROLL_BACK:
                 return verdict
             history.append({**measured, "rows_digest": rows_digest(last, step.rows)})
+            states.check(history[-1])
             done = step.number + 1
             if gang.is_first:
                 note = f"skipped: {verdict.reason}" if verdict.reason else f"loss {measured['loss']:.3f}"
@@ -224,8 +225,13 @@ def _one(gang: Gang, placed: Placed, step: Step, states: States, watch: Watch) -
     else:
         placed.forgo()
         values["skipped"] = 1.0
-    record = {"step": step.number + 1, "lr": rate, **values}
-    return {name: float(f"{value:.6g}") for name, value in record.items() if math.isfinite(value)}, verdict
+    return recorded(step.number + 1, {"lr": rate, **values}), verdict
+
+
+def recorded(step: int, values: Metrics) -> Metrics:
+    """Return what the history holds of a step: its exact number, and six digits of all that is finite."""
+    rounded = {name: float(f"{value:.6g}") for name, value in values.items() if math.isfinite(value)}
+    return {"step": float(step), **rounded}
 
 
 def _finish(

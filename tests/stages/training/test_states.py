@@ -132,6 +132,11 @@ def test_a_wish_that_cannot_be_met_is_refused(store: Store, tmp_path: Path, plac
         toy_run.make(store, tmp_path, placement)
 
 
+def test_a_metric_that_nothing_measures_is_refused_at_the_first_step(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match=r"best_metric 'x' is not measured by a step; choose one of .*loss"):
+        toy_run.make(store, tmp_path, {"best_metric": "x", "checkpoint_steps": 1000}, stop_at=1)
+
+
 def test_a_roll_back_takes_an_earlier_state_and_what_follows_is_newer_than_what_was_left(
     store: Store, tmp_path: Path
 ) -> None:
@@ -213,7 +218,7 @@ def test_two_one_two_processes_see_the_same_samples_and_the_same_losses(forks: F
 def test_an_optimizer_with_a_layout_of_its_own_is_refused(store: Store, tmp_path: Path) -> None:
     _, placed, found = states_of(store, False, tmp_path / "scratch")
     pieces.bare_optimizer(placed).state[torch.zeros(9)] = {"exp_avg": torch.zeros(9)}
-    with pytest.raises(ManifestError, match="choose placement sharding fsdp2"):
+    with pytest.raises(ManifestError, match=r"choose another schedule\.optimizer"):
         found.save(1, [{"loss": 1.0}])
     found.close()
 
