@@ -30,7 +30,7 @@ from stages.training.audit import rows_digest
 from stages.training.gang import Gang, Refused
 from stages.training.guard import Act, Verdict
 from stages.training.job import Job
-from stages.training.loading import Step, order_of, steps
+from stages.training.loading import Step, check_order, order_of, steps
 from stages.training.optimizer import set_rates
 from stages.training.order import Order
 from stages.training.placing import Placed, place
@@ -133,6 +133,8 @@ def _loop(gang: Gang, here: Workspace) -> None:
         here.progress(0, schedule.steps, "steps", "reading data")
     task = gang.together(partial(job.build, job.parameters, here), patient=True)
     order = gang.together(partial(order_of, gang, task, here.opened))
+    told = gang.gathered((digest_of(order.described()), order.samples))
+    gang.together(partial(check_order, *zip(*told, strict=True)))
     placed = place(gang, task)
     with stop_requests() as stop, closing(States(gang, placed, here.scratch, order, stop)) as states:
         order, history = _steps(gang, here, task, order, placed, states)

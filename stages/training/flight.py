@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from models.objective import SAMPLE_LOSS
@@ -84,7 +83,7 @@ class Recorder:
     def _record(self, seen: Seen, told: Mapping[str, Any], *, norms: bool = False) -> dict[str, Any]:
         """Return a step's record, with the samples of all processes."""
         losses = None if seen.sample_loss is None else seen.sample_loss.float().tolist()
-        shares = self._gathered((list(seen.share), losses))
+        shares = self._gang.gathered((list(seen.share), losses))
         samples = [
             (row, process, own[place] if own is not None else None)
             for process, (rows, own) in enumerate(shares)
@@ -127,15 +126,7 @@ class Recorder:
         placed.optimizer.zero_grad(set_to_none=True)
         _, culprits = replay(placed.module, step.micro_batches, placed.backward, placed.no_sync)
         torch.set_rng_state(state)
-        return [f"process {place}: {told}" for place, told in enumerate(self._gathered(culprits.told()))]
-
-    def _gathered(self, own: Any) -> list[Any]:
-        """Return what each process has to tell."""
-        if self._gang.processes == 1:
-            return [own]
-        told: list[Any] = [None] * self._gang.processes
-        dist.all_gather_object(told, own)
-        return told
+        return [f"process {place}: {told}" for place, told in enumerate(self._gang.gathered(culprits.told()))]
 
     def _write(self, records: Sequence[dict[str, Any]]) -> None:
         """Add records; a step that came again, after a restart, replaces what it had left."""
