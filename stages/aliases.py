@@ -4,9 +4,12 @@ Each promotion is a file of its own, numbered and written only where none stands
 wins, and what an alias meant before is never lost.
 """
 
+from pathlib import PurePosixPath
+
 from pydantic import BaseModel, ConfigDict
 
 from infra.storage import StorageError, Store
+from stages.errors import ManifestError
 from stages.ref import Ref
 
 PROMOTED = "promoted"
@@ -32,7 +35,7 @@ def promotions(store: Store, alias: Ref) -> list[Promotion]:
     """Return what `name@alias` has meant, the newest last.
 
     Raises:
-        ValueError: A file is not what a promotion writes.
+        ManifestError: A file is not what a promotion writes.
     """
     return [_parsed(store, key) for key in _keys(store, alias)]
 
@@ -41,7 +44,7 @@ def promoted(store: Store, alias: Ref) -> Promotion | None:
     """Return what `name@alias` means now, None where there is no such alias.
 
     Raises:
-        ValueError: Its file is not what a promotion writes.
+        ManifestError: Its file is not what a promotion writes.
     """
     keys = _keys(store, alias)
     return _parsed(store, keys[-1]) if keys else None
@@ -52,7 +55,9 @@ def promote(store: Store, alias: Ref, version: str, digest: str) -> Promotion:
 
     Raises:
         StorageError: Somebody else promoted at the same time; theirs stands.
+        ManifestError: A file is not what a promotion writes.
     """
+    keys = _keys(store, alias)
     before = promotions(store, alias)
     promotion = Promotion(
         alias=alias.version,
@@ -61,7 +66,9 @@ def promote(store: Store, alias: Ref, version: str, digest: str) -> Promotion:
         previous=before[-1].version if before else None,
         at=store.now(),
     )
-    key = alias_key(alias, f"{len(before) + 1:06d}.json")
+    # Not how many there are: a damaged one may have been removed.
+    last = int(PurePosixPath(keys[-1]).stem) if keys else 0
+    key = alias_key(alias, f"{last + 1:06d}.json")
     if not store.create(key, promotion.model_dump_json().encode()):
         raise StorageError(f"{alias} was promoted by somebody else just now; look at it, then promote again")
     return promotion
@@ -80,4 +87,4 @@ def _parsed(store: Store, key: str) -> Promotion:
     try:
         return Promotion.model_validate_json(store.read(key))
     except ValueError as error:
-        raise ValueError(f"{key} cannot be read: {error}; remove it, and promote again") from error
+        raise ManifestError(f"{key} cannot be read: {error}; remove it, and promote again") from error

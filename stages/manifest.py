@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from infra.storage import Store
 from stages.aliases import promoted
+from stages.errors import ManifestError as ManifestError
 from stages.ref import Ref
 
 SCHEMA = 1
@@ -41,10 +42,6 @@ def unsealed(data: bytes) -> dict[str, Any]:
     if seal is not None and seal != digest_of(value):
         raise ValueError("something in it changed after it was written")
     return value
-
-
-class ManifestError(RuntimeError):
-    """An artifact is missing or does not hold together; the message names file and next move."""
 
 
 class LedgerError(ManifestError):
@@ -162,10 +159,7 @@ def load(store: Store, ref: Ref) -> Manifest:
 
 def _meant(store: Store, alias: Ref) -> Manifest | None:
     """Return what an alias means, None where there is no such alias."""
-    try:
-        promotion = promoted(store, alias)
-    except ValueError as error:
-        raise ManifestError(str(error)) from error
+    promotion = promoted(store, alias)
     if promotion is None:
         return None
     ref = Ref(name=alias.name, version=promotion.version)

@@ -30,7 +30,7 @@ from stages.training.audit import rows_digest
 from stages.training.gang import Gang, Refused
 from stages.training.guard import Act, Verdict
 from stages.training.job import Job
-from stages.training.loading import Step, order_of, steps
+from stages.training.loading import Step, check_order, order_of, steps
 from stages.training.optimizer import set_rates
 from stages.training.order import Order
 from stages.training.placing import Placed, place
@@ -133,6 +133,8 @@ def _loop(gang: Gang, here: Workspace) -> None:
         here.progress(0, schedule.steps, "steps", "reading data")
     task = gang.together(partial(job.build, job.parameters, here), patient=True)
     order = gang.together(partial(order_of, gang, task, here.opened))
+    told = gang.gathered((digest_of(order.described()), order.samples))
+    gang.together(partial(check_order, *zip(*told, strict=True)))
     placed = place(gang, task)
     with stop_requests() as stop, closing(States(gang, placed, here.scratch, order, stop)) as states:
         order, history = _steps(gang, here, task, order, placed, states)
@@ -188,6 +190,7 @@ def _stretch(
             if verdict.act is Act.ROLL_BACK:
                 return verdict
             history.append({**measured, "rows_digest": rows_digest(last, step.rows)})
+            states.check(history[-1])
             done = step.number + 1
             if gang.is_first:
                 note = f"skipped: {verdict.reason}" if verdict.reason else f"loss {measured['loss']:.3f}"
@@ -224,8 +227,13 @@ def _one(gang: Gang, placed: Placed, step: Step, states: States, watch: Watch) -
     else:
         placed.forgo()
         values["skipped"] = 1.0
-    record = {"step": step.number + 1, "lr": rate, **values}
-    return {name: float(f"{value:.6g}") for name, value in record.items() if math.isfinite(value)}, verdict
+    return recorded(step.number + 1, {"lr": rate, **values}), verdict
+
+
+def recorded(step: int, values: Metrics) -> Metrics:
+    """Return what the history holds of a step: its exact number, and six digits of all that is finite."""
+    rounded = {name: float(f"{value:.6g}") for name, value in values.items() if math.isfinite(value)}
+    return {"step": float(step), **rounded}
 
 
 def _finish(

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from infra.cluster import Cluster
 from infra.storage import Store
+from stages.aside import store_aside
 from stages.manifest import File, Manifest, ManifestError, Part
 from stages.output import Output
 from stages.ref import Ref
@@ -80,7 +81,10 @@ def read_table(
 
 
 class Progress:
-    """Writes `progress.json` beside the artifact, at most once a second, for the UI and the terminal."""
+    """Writes `progress.json` beside the artifact, at most once a second, for the UI and the terminal.
+
+    It never ends a stage: where the store does not take a note, the log says so.
+    """
 
     def __init__(self, store: Store, ref: Ref) -> None:
         """Start at nothing done."""
@@ -96,7 +100,7 @@ class Progress:
         self._first, self._written = False, now
         seconds = now - self._started
         record = {"done": done, "total": total, "unit": unit, "note": note, "seconds": round(seconds, 1)}
-        self._store.write(self._ref.key("progress.json"), json.dumps(record).encode())
+        store_aside(self._store, self._ref.key("progress.json"), json.dumps(record).encode())
 
 
 @dataclass(frozen=True)

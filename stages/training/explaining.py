@@ -20,7 +20,7 @@ from stages.checkpoints import fetch
 from stages.manifest import ManifestError, find, load
 from stages.ref import Ref
 from stages.training.detours import Detour, position
-from stages.training.flight_records import flight_records, run_key
+from stages.training.flight_records import flight_records, run_key, run_of
 from stages.training.gang import Gang
 from stages.training.job import Job
 from stages.training.layer_norms import gradient_norms, parts_of
@@ -101,7 +101,7 @@ def explain(
     order = order_of(gang, task, here.opened)
     placed = place(gang, task)
     weights, detours = _restore(gang, task, order, placed, scratch, step - 1)
-    batch = _batch_of(store, ref, step, detours)
+    batch = _batch_of(job, step, detours)
     return _computed(gang, task, order, placed, step - 1, batch, weights, shown)
 
 
@@ -168,9 +168,10 @@ def _load(objective: nn.Module, found: dict[str, torch.Tensor]) -> list[str]:
     return [name for name, value in objective.named_parameters() if value.requires_grad and name not in named]
 
 
-def _batch_of(store: Store, ref: Ref, step: int, detours: tuple[Detour, ...]) -> int:
+def _batch_of(job: Job, step: int, detours: tuple[Detour, ...]) -> int:
     """Return the global batch that a step read: the flight record's word, where there is one, is the last."""
-    records = [record for record in flight_records(store, ref) if record["step"] == step]
+    written = flight_records(job.output.store, job.output.ref, run_of(job.output))
+    records = [record for record in written if record["step"] == step]
     return int(records[-1]["batch"]) if records else position(detours, step - 1)
 
 

@@ -11,19 +11,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from models.objective import SAMPLE_LOSS
+from stages.aside import store_aside
 from stages.checkpoints import jsonl
-from stages.training.flight_records import flight_key, flight_records
+from stages.training.flight_records import flight_key, flight_records, run_of
 from stages.training.gang import Gang
 from stages.training.guard import Verdict
 from stages.training.layer_norms import gradient_norms, parts_of
 from stages.training.loading import Step
 from stages.training.placing import Placed
 from stages.training.replaying import replay
-from stages.training.sinks import store_aside
 from stages.training.task import BatchMaker, Metrics
 
 BEFORE, AFTER = 4, 2
@@ -48,13 +47,14 @@ class Recorder:
     """Keeps the last steps, and writes down those around an event."""
 
     def __init__(self, gang: Gang, placed: Placed, batches: BatchMaker) -> None:
-        """Go on with the records that are there."""
+        """Go on with the records that this run left, not with those of another one under the same name."""
         self._gang, self._placed, self._batches = gang, placed, batches
         self._parts = parts_of(placed.bare.named_parameters(), layers=True)
         self._store, self._key = gang.job.output.store, flight_key(gang.job.output.ref)
         self._last: deque[Seen] = deque(maxlen=BEFORE)
         self._after, self._event = 0, 0
-        self._records = flight_records(self._store, gang.job.output.ref) if gang.is_first else []
+        self._run = run_of(gang.job.output)
+        self._records = flight_records(self._store, gang.job.output.ref, self._run) if gang.is_first else []
 
     def took(self, seen: Seen) -> None:
         """Remember a step that was taken; write it down where something just happened. Gradients still lie there."""
@@ -83,7 +83,7 @@ class Recorder:
     def _record(self, seen: Seen, told: Mapping[str, Any], *, norms: bool = False) -> dict[str, Any]:
         """Return a step's record, with the samples of all processes."""
         losses = None if seen.sample_loss is None else seen.sample_loss.float().tolist()
-        shares = self._gathered((list(seen.share), losses))
+        shares = self._gang.gathered((list(seen.share), losses))
         samples = [
             (row, process, own[place] if own is not None else None)
             for process, (rows, own) in enumerate(shares)
@@ -92,6 +92,7 @@ class Recorder:
         samples.sort(key=lambda each: -_badness(each[2]))
         return {
             **told,
+            "run": self._run,
             "step": seen.step + 1,
             "batch": seen.batch,
             "seed": self._gang.job.schedule.seed,
@@ -104,7 +105,8 @@ class Recorder:
 
     def _norms(self, seen: Seen) -> dict[str, float | str]:
         """Return the norm of each layer's gradient as it was before clipping."""
-        clipped = max(1.0, seen.values["grad_norm"] / self._gang.job.schedule.max_grad_norm)
+        norm = seen.values["grad_norm"]
+        clipped = max(1.0, norm / self._gang.job.schedule.max_grad_norm) if math.isfinite(norm) else 1.0
         return {name: plain(value * clipped) for name, value in gradient_norms(self._parts).items()}
 
     def _sample(self, row: int, process: int, loss: float | None) -> dict[str, Any]:
@@ -120,17 +122,11 @@ class Recorder:
         state = torch.get_rng_state()
         self._gang.begin(step.number)
         placed = self._placed
+        # Gradients of all processes lie there, and those of this one alone would add to them.
+        placed.optimizer.zero_grad(set_to_none=True)
         _, culprits = replay(placed.module, step.micro_batches, placed.backward, placed.no_sync)
         torch.set_rng_state(state)
-        return [f"process {place}: {told}" for place, told in enumerate(self._gathered(culprits.told()))]
-
-    def _gathered(self, own: Any) -> list[Any]:
-        """Return what each process has to tell."""
-        if self._gang.processes == 1:
-            return [own]
-        told: list[Any] = [None] * self._gang.processes
-        dist.all_gather_object(told, own)
-        return told
+        return [f"process {place}: {told}" for place, told in enumerate(self._gang.gathered(culprits.told()))]
 
     def _write(self, records: Sequence[dict[str, Any]]) -> None:
         """Add records; a step that came again, after a restart, replaces what it had left."""

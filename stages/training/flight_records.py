@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from infra.storage import Store
+from stages.output import Output
 from stages.ref import Ref
 from stages.training.job import Job
 
@@ -30,7 +31,13 @@ def flight_key(ref: Ref) -> str:
     return ref.key("training/flight.jsonl")
 
 
-def flight_records(store: Store, ref: Ref) -> list[dict[str, Any]]:
-    """Return a checkpoint's flight records; none where nothing happened."""
+def run_of(output: Output) -> str:
+    """Return what a run's records are known by among those of other runs under the same name."""
+    return output.config_digest[:12]
+
+
+def flight_records(store: Store, ref: Ref, run: str | None = None) -> list[dict[str, Any]]:
+    """Return a checkpoint's flight records, of one run where it is named (`run_of`); none where nothing happened."""
     key = flight_key(ref)
-    return [json.loads(line) for line in store.read(key).splitlines()] if store.exists(key) else []
+    records = [json.loads(line) for line in store.read(key).splitlines()] if store.exists(key) else []
+    return [record for record in records if run is None or record.get("run") == run]

@@ -132,6 +132,14 @@ class Gang:
         stacked = torch.stack([values[name].detach().float() for name in names])
         return dict(zip(names, self.accelerator.reduce(stacked, "mean").tolist(), strict=True))
 
+    def gathered(self, own: T) -> list[T]:
+        """Return what each process has to tell, by rank; all call it together."""
+        if self.processes == 1:
+            return [own]
+        told: list[Any] = [None] * self.processes
+        dist.all_gather_object(told, own)
+        return told
+
     def move(self, batch: Any) -> Any:
         """Return a batch on this process's device."""
         if isinstance(batch, Tensor):

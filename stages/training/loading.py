@@ -47,6 +47,25 @@ def order_of(gang: Gang, task: Task, opened: Sequence[Opened]) -> Order:
     return Order(schedule.seed, [Source("samples", shards)], schedule.shuffle_window)
 
 
+def check_order(orders: Sequence[str], samples: Sequence[int]) -> None:
+    """Refuse processes that would read other samples than the first one; each is given what all of them told.
+
+    Args:
+        orders: What decides the order, as a digest, by rank.
+        samples: How many samples each has.
+
+    Raises:
+        ManifestError: They differ.
+    """
+    other = [rank for rank, order in enumerate(orders) if order != orders[0]]
+    if other:
+        raise ManifestError(
+            f"processes would read their samples in different orders: process {other[0]} has {samples[other[0]]} "
+            f"samples and process 0 has {samples[0]}. With schedule.on_corrupt skip a machine that reads damaged "
+            "copies leaves samples out that others have: put its copies right (`internvl verify` finds them there)"
+        )
+
+
 def first_samples(sizes: Sequence[int], samples: int) -> tuple[int, ...]:
     """Return how many of the first `samples` samples lie in each shard; shards with none are left out."""
     found, left = [], samples

@@ -14,6 +14,7 @@ import torch
 import torch.distributed as dist
 
 from models.step_cost import StepCost, step_cost
+from stages.aside import store_aside
 from stages.checkpoints import jsonl
 from stages.ref import Ref
 from stages.training.flight import Seen
@@ -21,7 +22,7 @@ from stages.training.gang import Gang
 from stages.training.loading import Step
 from stages.training.peak import matmul_peak
 from stages.training.placing import Placed
-from stages.training.sinks import Sinks, store_aside
+from stages.training.sinks import Sinks
 from stages.training.task import BatchMaker
 from stages.training.watches import loss_sums, merged, watches
 

@@ -115,8 +115,8 @@ def named_tensors(placed: Placed) -> dict[str, Tensor]:
     for parameter, memory in bare_optimizer(placed).state.items():
         if parameter not in names:
             raise ManifestError(
-                "this optimizer remembers other tensors than the model's (DeepSpeed does), which no state can hold; "
-                "choose placement sharding fsdp2, or a checkpoint_steps above the schedule's steps"
+                "this optimizer remembers other tensors than the model's, which no state can hold; "
+                "choose another schedule.optimizer"
             )
         for kind, value in memory.items():
             found[f"{OPTIMIZER}/{kind}/{names[parameter]}"] = torch.as_tensor(value)

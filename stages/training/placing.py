@@ -12,7 +12,7 @@ from models.objective import Objective
 from stages.manifest import ManifestError
 from stages.training.gang import Gang
 from stages.training.optimizer import optimizer_of
-from stages.training.sharding import average_whole, clip_shards, layers_of, shard
+from stages.training.sharding import average_whole, clip_shards, layers_of, or_nothing, shard
 from stages.training.task import Task
 
 
@@ -45,11 +45,13 @@ class Placed:
         return nullcontext()
 
     def clip(self, max_norm: float) -> Tensor:
-        """Finish the step's gradients: average what is not yet, limit the norm; return the norm before."""
+        """Finish the step's gradients: average what is not yet, limit the norm if finite; return the norm before."""
         if self.sharded:
             average_whole(self.trained)
             return clip_shards(self.trained, max_norm)
-        return nn.utils.clip_grad_norm_(self.trained, max_norm)
+        norm = nn.utils.get_total_norm([p.grad for p in self.trained if p.grad is not None])
+        nn.utils.clip_grads_with_norm_(self.trained, max_norm, or_nothing(norm))
+        return norm
 
     def step(self) -> None:
         """Move the weights, and let go of the gradients."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from models.grad_cache import Backward, NoSync, accumulate, bare
 from models.objective import SAMPLE_LOSS, Named, totals_of
@@ -101,8 +102,12 @@ def _finite(tensor: Tensor) -> bool:
 
 
 def _broken_parameter(module: nn.Module) -> str | None:
-    """Return the last weight, so the first on the way back, whose gradient is not finite."""
+    """Return the last weight, so the first on the way back, whose gradient is not finite.
+
+    A shard's gradient is a mean over all processes already, and tells nothing of this one.
+    """
     for name, parameter in reversed(list(module.named_parameters())):
-        if parameter.grad is not None and not _finite(parameter.grad):
+        gradient = parameter.grad
+        if gradient is not None and not isinstance(gradient, DTensor) and not _finite(gradient):
             return name
     return None

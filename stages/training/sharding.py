@@ -66,8 +66,16 @@ def average_whole(parameters: list[nn.Parameter]) -> None:
             gradient.copy_(part.view_as(gradient))
 
 
+def or_nothing(norm: Tensor) -> Tensor:
+    """Return a norm, 0 where it is not finite; nothing waits for the device."""
+    return norm.nan_to_num(0.0, 0.0, 0.0)
+
+
 def clip_shards(parameters: list[nn.Parameter], max_norm: float) -> Tensor:
-    """Scale gradients to a norm of at most `max_norm` over all shards, and return the norm before."""
+    """Scale gradients to a norm of at most `max_norm` over all shards, and return the norm before.
+
+    Where that is not finite they stay as they are: a scaled one could not tell any more which of them broke.
+    """
     shards = [local(p.grad) for p in parameters if isinstance(p.grad, DTensor)]
     whole = [p.grad for p in parameters if p.grad is not None and not isinstance(p.grad, DTensor)]
     device = parameters[0].device
@@ -77,6 +85,6 @@ def clip_shards(parameters: list[nn.Parameter], max_norm: float) -> Tensor:
             squares[place] = torch.stack(torch._foreach_norm(gradients)).float().square().sum()
     dist.all_reduce(squares[:1])
     norm = squares.sum().sqrt()
-    scale = (max_norm / (norm + 1e-6)).clamp(max=1)  # as torch.nn.utils.clip_grad_norm_ has it
+    scale = (max_norm / (or_nothing(norm) + 1e-6)).clamp(max=1)  # as torch.nn.utils.clip_grad_norm_ has it
     torch._foreach_mul_(shards + whole, scale)
     return norm

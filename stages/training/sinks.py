@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from infra.settings import settings
-from infra.storage import StorageError, Store
 from stages.ref import Ref
 
 log = logging.getLogger(__name__)
@@ -114,11 +113,3 @@ def _tolerated(what: str) -> Iterator[None]:
         yield
     except Exception as error:  # they raise what they like
         log.warning("%s is not told any more: %s", what, error)
-
-
-def store_aside(store: Store, key: str, data: bytes) -> None:
-    """Write something that a run can do without; where the store fails it is said, and the run goes on."""
-    try:
-        store.write(key, data)
-    except (StorageError, OSError) as error:
-        log.warning("%s is not written: %s", key, error)

@@ -53,9 +53,11 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Keeping:
-    """Which states stay: the last ones, and the best by one metric where one is named."""
+    """Which states stay: the last ones, those to go back to, and the best by one metric where one is named."""
 
     last: int = 2
+    reach: int = 0
+    """Steps that a run may go back over: a state from before them stays too."""
     metric: str | None = None
     lower_is_better: bool = True
     refused: frozenset[int] = frozenset()
@@ -160,15 +162,24 @@ def _publish(snapshot: Snapshot, keeping: Keeping) -> None:
 def prune(store: Store, root: str, newest: int, keeping: Keeping) -> None:
     """Remove older states that are not kept, and what killed runs left of others.
 
-    At least `keeping.last` good ones stay, where there are so many; what the current save or a
-    later one writes is never touched.
+    At least `keeping.last` good ones stay, where there are so many, and up to two older ones; what the current
+    save or a later one writes is never touched.
     """
     found = find_states(store, root)
     good = {number: folder for number, folder in found.whole.items() if number not in keeping.refused}
-    kept = {*sorted(good)[-keeping.last :], *_best(good, keeping)}
+    way_back = _way_back(found.whole, good, newest, keeping.reach)
+    kept = {*sorted(good)[-keeping.last :], *way_back, *_best(good, keeping)}
     for folder in (*found.whole.values(), *found.partial):
         if folder.number < newest and folder.number not in kept:
             folder.remove()
+
+
+def _way_back(whole: Mapping[int, Folder], good: Mapping[int, Folder], newest: int, reach: int) -> set[int]:
+    """Return the newest state from before the steps that a run may go back over, and its successor."""
+    bound = whole[newest].step - reach if newest in whole else 0
+    before = [number for number, folder in good.items() if folder.step <= bound]
+    within = [number for number, folder in good.items() if folder.step > bound]
+    return {*sorted(before)[-1:], *sorted(within)[:1]}
 
 
 def _best(good: Mapping[int, Folder], keeping: Keeping) -> set[int]:

@@ -21,7 +21,7 @@ from stages.training.rng import rng_states
 from stages.training.state_files import Folder, Piece
 from stages.training.state_writer import Keeping, Snapshot, Writer
 from stages.training.stopping import Stopped, StopRequest
-from stages.training.task import taken
+from stages.training.task import Metrics, taken
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +80,17 @@ class States:
             self.note = f"; went on from step {restored.step}, a newer state is damaged: {why}"
         return restored
 
+    def check(self, measured: Metrics) -> None:
+        """Refuse a placement whose best state cannot be told from what a step measures; asked after each step.
+
+        Raises:
+            ManifestError: The metric that picks the best state is not measured.
+        """
+        metric = self._gang.job.placement.best_metric
+        if metric is not None and metric not in measured and taken([measured]):
+            known = ", ".join(sorted(measured))
+            raise ManifestError(f"placement.best_metric {metric!r} is not measured by a step; choose one of {known}")
+
     def save(self, step: int, history: list[dict[str, float]], extras: dict[str, Any] | None = None) -> None:
         """Copy the state after `step` steps and begin to write it; waits first for the save before it.
 
@@ -89,14 +100,9 @@ class States:
             extras: JSON that other parts of the loop want back from `restore`.
 
         Raises:
-            ManifestError: The metric that picks the best state is not measured.
             Refused: The save before it failed and the placement says `stop`; see `heed`.
         """
         self.settle()
-        metric = self._gang.job.placement.best_metric
-        if metric is not None and metric not in (taken(history) or history)[-1]:
-            known = ", ".join(sorted(history[-1]))
-            raise ManifestError(f"placement.best_metric {metric!r} is not measured by a step; choose one of {known}")
         self._number += 1
         rank, processes = self._gang.rank, self._gang.processes
         own = own_pieces(self._placed, rank, processes)
@@ -206,9 +212,10 @@ class States:
         ) from errors[0]
 
     def _keeping(self) -> Keeping:
-        placement = self._gang.job.placement
+        placement, guard = self._gang.job.placement, self._gang.job.schedule.guard
         return Keeping(
             placement.states_kept,
+            max(guard.skips_within, guard.high_steps),
             placement.best_metric,
             placement.best_is == "lower",
             frozenset(self._restorer.refused),

@@ -67,7 +67,7 @@ class Task(Protocol):
 
     @property
     def module(self) -> nn.Module:
-        """The objective, called as `module(batch)`; returns named scalars, of which `loss` is minimised."""
+        """The objective, called as `module(batch, totals)`; returns named scalars, of which `loss` is minimised."""
         ...
 
     @property

@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
+from stages.aside import store_aside
 from stages.manifest import ManifestError
 from stages.training.curves import curves_key, page
 from stages.training.flight import Recorder, seen_of
@@ -14,7 +15,7 @@ from stages.training.guard import Act, Guard, Verdict
 from stages.training.loading import Step
 from stages.training.meters import Meters
 from stages.training.placing import Placed
-from stages.training.sinks import Sinks, store_aside
+from stages.training.sinks import Sinks
 from stages.training.task import BatchMaker, Metrics
 
 
@@ -57,9 +58,10 @@ class Watch:
 
     def no_way_back(self, verdict: Verdict) -> ManifestError:
         """Return why a run that should go back cannot."""
+        placement = self._gang.job.placement
         saved = (
-            f"no state of step {verdict.first} or before was saved, so the run cannot go back "
-            f"(placement.checkpoint_steps is {self._gang.job.placement.checkpoint_steps})"
+            f"no state of step {verdict.first} or before stands, so the run cannot go back "
+            f"(placement.checkpoint_steps {placement.checkpoint_steps}, states_kept {placement.states_kept})"
         )
         return self._stop(verdict, "trouble", f"{verdict.reason}; {saved}")
 

@@ -22,6 +22,8 @@ AHEAD = 2
 """Batches that each worker makes ahead; memory holds as many for each worker."""
 RESTARTS = 3
 """Times per run that dead workers are replaced; where they die again and again the machine lacks memory."""
+DEATHS = ("DataLoader worker (pid", "Pin memory thread exited unexpectedly")
+"""How torch's loader says that what it needs is gone: the thread that pins falls to what a dead worker held."""
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -124,7 +126,7 @@ def _is_death(error: Exception) -> bool:
     """
     if str(error).startswith("Caught "):
         return False  # raised inside a worker that lives, and brought here
-    return not isinstance(error, RuntimeError) or str(error).startswith("DataLoader worker (pid")
+    return not isinstance(error, RuntimeError) or str(error).startswith(DEATHS)
 
 
 def _loader(maker: Maker, numbers: range, workers: int, pin: bool) -> DataLoader[Made]:

@@ -162,10 +162,22 @@ def test_no_stage_writes_under_a_promoted_name(store: Store) -> None:
         materialize(spec, store, InlineCluster())
 
 
-def test_a_torn_promotion_is_named(store: Store) -> None:
+def test_a_torn_promotion_is_named_wherever_it_is_read_and_its_removal_helps(store: Store) -> None:
     make(store, "one")
-    call("promote", f"{NAME}@one")
-    (key,) = store.keys(f"{NAME}/aliases")
+    for _ in range(3):
+        call("promote", f"{NAME}@one")
+    key, alias = f"{NAME}/aliases/promoted/000003.json", Ref(name=NAME, version="promoted")
     store.write(key, json.dumps({"alias": "promoted"}).encode())
-    with pytest.raises(ManifestError, match=f"{key} cannot be read"):
-        load(store, Ref(name=NAME, version="promoted"))
+    spec = StageSpec(stage="contrastive", artifact=alias, parameters={})
+    for read in (
+        lambda: load(store, alias),
+        lambda: materialize(spec, store, InlineCluster()),
+        lambda: checkpoints(store),
+        lambda: aliases.promote(store, alias, "one", "d" * 64),
+    ):
+        with pytest.raises(ManifestError, match=f"{key} cannot be read"):
+            read()
+    store.write(key, store.read(f"{NAME}/aliases/promoted/000002.json"))
+    store.remove(f"{NAME}/aliases/promoted/000002.json")
+    assert call("promote", f"{NAME}@one").exit_code == 0, "also where it was none of the newest"
+    assert [each.rpartition("/")[2][:6] for each in store.keys(f"{NAME}/aliases")] == ["000001", "000003", "000004"]

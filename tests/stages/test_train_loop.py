@@ -23,7 +23,7 @@ from stages.checkpoints import fetch
 from stages.manifest import Manifest, ManifestError
 from stages.manifest import load as load_manifest
 from stages.ref import Ref
-from stages.train_loop import train
+from stages.train_loop import recorded, train
 from stages.training.schedule import Schedule
 from stages.training.task import Finished, Task, parameter_groups
 from stages.workspace import Output, Placement, Workspace
@@ -237,3 +237,8 @@ def test_two_processes_train_as_one_refuse_together_and_resume(store: Store, tmp
         assert mine["loss"] == pytest.approx(theirs["loss"], rel=1e-5), mine["step"]
         assert mine["grad_norm"] == pytest.approx(theirs["grad_norm"], rel=1e-4), mine["step"]
     assert all(torch.allclose(two[name], one[name], rtol=1e-4, atol=1e-5) for name in one)
+
+
+def test_a_step_late_in_a_long_run_keeps_its_number() -> None:
+    found = recorded(1_234_567, {"loss": 1.23456789, "grad_norm": float("nan")})
+    assert found == {"step": 1_234_567.0, "loss": 1.23457}

@@ -14,11 +14,12 @@ from infra.storage import Store
 from models.contrastive_objective import ContrastiveObjective
 from models.internvl import InternVL
 from pipelines.cli import app
+from stages.checkpoints import jsonl
 from stages.manifest import ManifestError
 from stages.ref import Ref
 from stages.training import explaining
 from stages.training.explaining import _load, explain
-from stages.training.flight_records import flight_records
+from stages.training.flight_records import flight_key, flight_records
 from stages.training.task import Finished
 
 LOUD = rows_of_batch(40)[3]
@@ -53,6 +54,16 @@ def test_a_step_of_a_run_that_stopped_is_computed_from_its_state(store: Store, t
     assert event["samples"][0]["row"] == LOUD and LOUD in rows_of_batch(found.batch)
     assert found.terms["loss"] < 10 and math.hypot(*found.norms.values()) > 0
     assert found.culprits == "all outputs and gradients are finite"
+
+
+def test_what_another_run_of_the_name_left_tells_nothing_of_this_one(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit):
+        make(store, tmp_path, loud=(LOUD,), stop_at=45)
+    (*_, left) = flight_records(store, REF)
+    store.write(flight_key(REF), jsonl([{**left, "step": 41, "batch": 7, "run": "another"}]))
+    assert explain(store, REF, 41, tmp_path / "scratch", shown=1).batch == 40
+    store.write(flight_key(REF), jsonl([{**left, "step": 41, "batch": 7}]))
+    assert explain(store, REF, 41, tmp_path / "scratch", shown=1).batch == 7, "its own record is the last word"
 
 
 def test_a_step_of_a_finished_run_is_computed_from_its_checkpoint(store: Store, tmp_path: Path) -> None:

@@ -15,6 +15,13 @@ WORDS = {
 }
 
 
+def test_processes_that_see_other_samples_refuse_together(forks: Forks, tmp_path: Path) -> None:
+    before = len(forks.log.read_text()) if forks.log.exists() else 0
+    assert forks.run(tmp_path, 2, job="training_jobs:one_sample_less") == [2, 2], forks.said()
+    said = forks.log.read_text()[before:]
+    assert said.count("process 1 has 29 samples and process 0 has 30") == 2
+
+
 @pytest.mark.parametrize(
     ("how", "code"), [("disk", 2), ("outage", 75), ("nothing can be written", 2)], ids=lambda value: str(value)
 )

@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from infra.storage import StorageError, Store
 from stages.ref import Ref
-from stages.training.sinks import Sinks, store_aside
+from stages.training.sinks import Sinks
 
 REF = Ref(name="checkpoints/x", version="t")
 
@@ -48,15 +47,3 @@ def test_what_fails_is_told_no_more_and_the_run_goes_on(
     sinks.write(1, {"loss": 2.0})
     sinks.write(2, {"loss": 1.0})
     assert caplog.text.count("Weights & Biases is not told any more: no network") == 1
-
-
-def test_a_store_that_is_full_stops_no_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    def full(*_: Any) -> None:
-        raise StorageError("no space left")
-
-    store = Store(str(tmp_path))
-    monkeypatch.setattr(Store, "write", full)
-    store_aside(store, "a/b", b"")
-    assert "a/b is not written: no space left" in caplog.text

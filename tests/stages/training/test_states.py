@@ -21,7 +21,8 @@ from stages.training.gang import Refused
 from stages.training.order import Order, Source
 from stages.training.pieces import Box
 from stages.training.schedule import Schedule
-from stages.training.state_files import find_states
+from stages.training.state_files import STATE, Folder, find_states
+from stages.training.state_writer import Keeping, prune
 from stages.training.states import FAILED, WRITTEN
 
 SCHEDULE = toy_run.SCHEDULE
@@ -131,6 +132,11 @@ def test_a_wish_that_cannot_be_met_is_refused(store: Store, tmp_path: Path, plac
         toy_run.make(store, tmp_path, placement)
 
 
+def test_a_metric_that_nothing_measures_is_refused_at_the_first_step(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match=r"best_metric 'x' is not measured by a step; choose one of .*loss"):
+        toy_run.make(store, tmp_path, {"best_metric": "x", "checkpoint_steps": 1000}, stop_at=1)
+
+
 def test_a_roll_back_takes_an_earlier_state_and_what_follows_is_newer_than_what_was_left(
     store: Store, tmp_path: Path
 ) -> None:
@@ -212,7 +218,7 @@ def test_two_one_two_processes_see_the_same_samples_and_the_same_losses(forks: F
 def test_an_optimizer_with_a_layout_of_its_own_is_refused(store: Store, tmp_path: Path) -> None:
     _, placed, found = states_of(store, False, tmp_path / "scratch")
     pieces.bare_optimizer(placed).state[torch.zeros(9)] = {"exp_avg": torch.zeros(9)}
-    with pytest.raises(ManifestError, match="choose placement sharding fsdp2"):
+    with pytest.raises(ManifestError, match=r"choose another schedule\.optimizer"):
         found.save(1, [{"loss": 1.0}])
     found.close()
 
@@ -253,6 +259,19 @@ def test_boxes_meet_where_both_are() -> None:
         if both:
             rows, columns = both.inside(one)
             assert (rows.start, rows.stop, columns) == (expected[0] - a, expected[-1] + 1 - a, slice(0, 2))
+
+
+def test_a_way_back_stays_and_moves_on_with_the_run(store: Store) -> None:
+    keeping, at = Keeping(last=1, reach=50), []
+    for number in range(1, 41):
+        folder = Folder(store, "run", number, 10 * number)
+        store.write(folder.key(STATE), b"{}")
+        prune(store, "run", number, keeping)
+        steps = [each.step for each in find_states(store, "run").whole.values()]
+        at.append(steps)
+        assert steps[-1] == folder.step and len(steps) <= 3
+        assert steps[0] == 10 or folder.step - 101 <= steps[0] <= folder.step - 50
+    assert at[3] == [10, 40] and at[-1][0] >= 300
 
 
 def test_whole_tensors_are_dealt_out_evenly() -> None:

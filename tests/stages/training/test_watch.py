@@ -88,8 +88,15 @@ def test_trouble_again_stops_and_names_samples_and_the_halved_rate(store: Store,
     )
 
 
+def test_a_state_from_before_slow_trouble_is_still_there(store: Store, tmp_path: Path) -> None:
+    slow = tuple(rows_of_batch(batch)[3] for batch in (50, 70, 90))
+    made = make(store, tmp_path, {"checkpoint_steps": 5, "states_kept": 1}, loud=slow)
+    (detour,) = made.parts[0].facts["order"]["detours"]
+    assert (detour["step"], detour["last"]) == (90, 90) and 0 < detour["at"] <= 50
+
+
 def test_without_a_state_there_is_no_way_back(store: Store, tmp_path: Path) -> None:
-    with pytest.raises(ManifestError, match=r"cannot go back \(placement.checkpoint_steps is 1000\)"):
+    with pytest.raises(ManifestError, match=r"cannot go back \(placement.checkpoint_steps 1000, states_kept 2\)"):
         make(store, tmp_path, {"checkpoint_steps": 1000}, loud=WINDOW)
 
 
@@ -195,7 +202,25 @@ def test_nan_on_one_of_two_processes_is_skipped_by_both(store: Store, tmp_path: 
     worst = event["samples"][0]
     assert (worst["uid"], worst["process"], worst["loss"]) == (f"uid-{poisoned}", 1, "nan")
     assert event["values"]["loss"] == "nan" and "given to first" in event["first_not_finite"][1]
-    assert "finite" in event["first_not_finite"][0]
+    assert event["first_not_finite"][0] == "process 0: all outputs and gradients are finite", "it is not to blame"
+
+
+def test_gradients_beside_one_that_is_not_finite_are_recorded_as_they_were(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(self: watched_runs.Net, batch: Any, totals: Any = None) -> Any:
+        found = forward(self, batch, totals)
+        poisoned = bool((batch["wanted"] > 50).any())
+        nothing = (self.log - self.log).abs()  # its root has a gradient that is not a number
+        return {**found, "loss": found["loss"].clamp(max=4.0) + (nothing.sqrt() if poisoned else nothing)}
+
+    forward = watched_runs.Net.forward
+    monkeypatch.setattr(watched_runs.Net, "forward", broken)
+    make(store, tmp_path, loud=WINDOW[:1])
+    (event,) = events(store)
+    norms = event["gradient_norms"]
+    assert (event["values"]["grad_norm"], norms["log"]) == ("nan", "nan")
+    assert all(math.isfinite(norms[name]) for name in ("first", "last"))
 
 
 def test_a_poisoned_run_says_which_module_broke(store: Store, tmp_path: Path) -> None:

@@ -72,6 +72,19 @@ def test_micro_batches_are_those_of_the_order_however_they_are_cut(tmp_path: Pat
         maker(tmp_path, processes=3)
 
 
+@pytest.mark.parametrize(
+    ("words", "death"),
+    [
+        ("DataLoader worker (pid 7) is killed by signal: Killed.", True),
+        ("Pin memory thread exited unexpectedly", True),
+        ("Caught RuntimeError in DataLoader worker process 0.", False),
+        ("a mistake of the program", False),
+    ],
+)
+def test_a_death_is_told_from_a_mistake(words: str, death: bool) -> None:
+    assert workers._is_death(RuntimeError(words)) is death
+
+
 def test_a_killed_worker_is_replaced_loudly_and_no_batch_is_lost_or_comes_twice(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -138,3 +138,9 @@ def failing_save(root: Path, how: str) -> int:
             Store.write = refuse_words  # type: ignore[method-assign]
     print(f"rank {toy_run.rank()}", flush=True)
     return exit_code(partial(toy_run.make, Store(str(root)), root))
+
+
+def one_sample_less(root: Path) -> int:
+    """Train two processes of which the second left a sample out; return its exit code."""
+    toy_run.Toy.samples = toy_run.SAMPLES - toy_run.rank()
+    return exit_code(partial(toy_run.make, Store(str(root)), root))
