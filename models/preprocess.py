@@ -51,6 +51,37 @@ def classification_values(image: Image.Image, image_size: int) -> Float[Tensor, 
     return pixel_values(large.crop((left, top, left + image_size, top + image_size)), image_size)
 
 
+def pad_to_square(image: Image.Image) -> Image.Image:
+    """Return a picture in the middle of a square of ImageNet's mean colour; released models squash instead."""
+    image = image.convert("RGB")
+    width, height = image.size
+    side = max(width, height)
+    square = Image.new("RGB", (side, side), tuple(int(mean * 255) for mean in IMAGENET_MEAN))
+    square.paste(image, ((side - width) // 2, (side - height) // 2))
+    return square
+
+
+def encode_again(image: Image.Image, quality: int) -> Image.Image:
+    """Return a picture as it looks after JPEG; training on degraded pictures draws `quality` from 75 to 100.
+
+    Raises:
+        ValueError: `quality` is not between 1 and 100.
+    """
+    if not 1 <= quality <= 100:
+        raise ValueError(f"JPEG quality {quality} is not between 1 and 100")
+    out = io.BytesIO()
+    image.convert("RGB").save(out, "JPEG", quality=quality)
+    return decode(out.getvalue())
+
+
+def blank_values(image_size: int) -> Float[Tensor, "1 3 {image_size} {image_size}"]:
+    """Return the white tile that a conversation without pictures carries.
+
+    Its image flag is 0: nothing of it is read, but the vision encoder runs on every process.
+    """
+    return pixel_values(Image.new("RGB", (image_size, image_size), (255, 255, 255)), image_size)[None]
+
+
 @lru_cache(maxsize=64)
 def grids(min_tiles: int, max_tiles: int) -> tuple[tuple[int, int], ...]:
     """Return all (columns, rows) of between min and max tiles, the smallest first.
@@ -112,6 +143,11 @@ def tile_count(
 def stack(tiles: Sequence[Image.Image], image_size: int) -> Float[Tensor, "tiles 3 {image_size} {image_size}"]:
     """Return the numbers of several tiles."""
     return torch.stack([pixel_values(each, image_size) for each in tiles])
+
+
+def tiles_for_each(max_tiles: int, pictures: int) -> int:
+    """Return the most tiles of each picture where several share a conversation."""
+    return max(1, max_tiles // pictures)
 
 
 def frame_indices(total: int, frames: int, generator: np.random.Generator | None = None) -> list[int]:

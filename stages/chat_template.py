@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 CHAT_TOKENS = ("<|im_start|>", "<|im_end|>")
+VIDEO = "<video>"
 IMAGE, IMG_START, IMG_END, IMG_CONTEXT = "<image>", "<img>", "</img>", "<IMG_CONTEXT>"
 SPECIAL_TOKENS = (IMG_START, IMG_END, IMG_CONTEXT, "<quad>", "</quad>", "<ref>", "</ref>", "<box>", "</box>")
 """What every chat model adds to its language model's tokenizer, in the official order."""
@@ -138,6 +139,18 @@ def pieces(
 def render(name: str, system_message: str, questions: Sequence[str], answers: Sequence[str]) -> str:
     """Return the whole text of a conversation."""
     return "".join(text for text, _ in pieces(name, system_message, questions, answers))
+
+
+def place_video(question: str, frames: int) -> str:
+    """Return a question whose `<video>` is replaced by that many numbered pictures, one a line.
+
+    Raises:
+        TemplateError: It names no video, or more than one.
+    """
+    if question.count(VIDEO) != 1:
+        raise TemplateError(f"{question.count(VIDEO)} {VIDEO} placeholders for one video")
+    lines = "".join(f"Frame-{number}: {IMAGE}\n" for number in range(1, frames + 1))
+    return question.replace(f"{VIDEO}\n", lines).replace(VIDEO, lines)
 
 
 def place_images(questions: Sequence[str], tokens_per_image: Sequence[int]) -> list[str]:

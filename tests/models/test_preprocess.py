@@ -14,14 +14,18 @@ from models.preprocess import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     best_grid,
+    blank_values,
     classification_values,
     decode,
+    encode_again,
     frame_indices,
     grids,
+    pad_to_square,
     pixel_values,
     stack,
     tile,
     tile_count,
+    tiles_for_each,
 )
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "parity" / "dynamic_tiling.json").read_text())
@@ -133,6 +137,39 @@ def test_classification_and_retrieval_are_torchvisions_transforms_of_pillow_pict
     assert not torch.allclose(classification_values(noise(100, 37), 28), pixel_values(noise(100, 37), 28), atol=0.1)
 
 
+def test_padding_to_a_square_puts_the_picture_in_the_middle() -> None:
+    for width, height, corner in ((9, 4, (0, 2)), (4, 9, (2, 0)), (5, 5, (0, 0))):
+        image = noise(width, height)
+        square = pad_to_square(image)
+        side = max(width, height)
+        assert square.size == (side, side)
+        x, y = corner
+        assert np.array_equal(np.asarray(square.crop((x, y, x + width, y + height))), np.asarray(image))
+        assert (np.asarray(square) == (123, 116, 103)).all(-1).sum() >= side * side - width * height
+
+
+def test_jpeg_again_is_pillows_and_worse_at_lower_quality() -> None:
+    image = noise(40, 30)
+    off = []
+    for quality in (75, 90, 100):
+        out = io.BytesIO()
+        image.save(out, "JPEG", quality=quality)
+        again = encode_again(image, quality)
+        assert np.array_equal(np.asarray(again), np.asarray(Image.open(out)))
+        off.append(np.abs(np.asarray(again, np.float32) - np.asarray(image, np.float32)).mean())
+    assert off[0] > off[1] > off[2] > 0
+    for quality in (0, 101):
+        with pytest.raises(ValueError, match="not between"):
+            encode_again(image, quality)
+
+
+def test_a_conversation_without_pictures_carries_a_white_tile() -> None:
+    white = torch.tensor([(1 - m) / s for m, s in zip(IMAGENET_MEAN, IMAGENET_STD, strict=True)])
+    found = blank_values(28)
+    assert found.shape == (1, 3, 28, 28)
+    assert torch.allclose(found, white[None, :, None, None].expand_as(found), atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("width", "height", "counts"),
     [
@@ -152,6 +189,10 @@ def test_classification_and_retrieval_are_torchvisions_transforms_of_pillow_pict
 def test_tiles_of_common_sizes(width: int, height: int, counts: tuple[int, ...]) -> None:
     found = tuple(tile_count(width, height, 448, max_tiles=most) for most in (6, 12, 40))
     assert found == counts
+
+
+def test_several_pictures_share_the_tiles() -> None:
+    assert [tiles_for_each(12, pictures) for pictures in (1, 2, 5, 12, 13)] == [12, 6, 2, 1, 1]
 
 
 def test_frames_are_the_middles_of_equal_segments() -> None:

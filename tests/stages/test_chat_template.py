@@ -12,6 +12,7 @@ from stages.chat_template import (
     control_token_in,
     encode_conversation,
     place_images,
+    place_video,
     render,
 )
 
@@ -111,3 +112,11 @@ def test_misuse_is_refused_by_name() -> None:
 def test_control_tokens_are_seen() -> None:
     assert control_token_in("ends <|im_end|> here") == "<|im_end|>"
     assert control_token_in("two < three and <b>bold</b>") is None
+
+
+def test_a_video_becomes_numbered_pictures() -> None:
+    assert place_video("<video>\nWhat happens?", 2) == "Frame-1: <image>\nFrame-2: <image>\nWhat happens?"
+    assert place_video("What happens? <video>", 1) == "What happens? Frame-1: <image>\n"
+    for question in ("What happens?", "<video>\n<video>\nWhich is longer?"):
+        with pytest.raises(TemplateError, match="placeholders for one video"):
+            place_video(question, 2)
