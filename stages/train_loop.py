@@ -6,6 +6,7 @@ numbers in all three. What decides the result is in `Schedule`; workers and GPUs
     build -> batches -> objective -> gradients of the global batch -> optimizer -> meters, state
 """
 
+import gc
 import math
 import os
 import shutil
@@ -135,14 +136,28 @@ def _loop(gang: Gang, here: Workspace) -> None:
     order = gang.together(partial(order_of, gang, task, here.opened))
     told = gang.gathered((digest_of(order.described()), order.samples))
     gang.together(partial(check_order, *zip(*told, strict=True)))
+    order, history, weights = _trained(gang, here, task, order)
+    if gang.is_first:
+        here.progress(schedule.steps, schedule.steps, "steps", "measuring")
+    left = task if weights is None else None
+    del task  # with its shards, which make room for the whole model
+    gc.collect()
+    finish = partial(_finish, gang, here, left, order, history, weights) if gang.is_first else _nothing
+    gang.together(finish, patient=True)
+
+
+def _trained(
+    gang: Gang, here: Workspace, task: Task, order: Order
+) -> tuple[Order, list[Metrics], dict[str, torch.Tensor] | None]:
+    """Take all steps; return what `_steps` does, and the whole weights where the model lay in shards.
+
+    Optimizer and gradients are gone when it returns.
+    """
     placed = place(gang, task)
     with stop_requests() as stop, closing(States(gang, placed, here.scratch, order, stop)) as states:
         order, history = _steps(gang, here, task, order, placed, states)
-    if gang.is_first:
-        here.progress(schedule.steps, schedule.steps, "steps", "measuring")
-    weights = full_state(placed.bare) if placed.sharded else None
-    finish = partial(_finish, gang, here, task, order, history, weights) if gang.is_first else _nothing
-    gang.together(finish, patient=True)
+    weights = full_state(placed.bare, keep=gang.is_first) if placed.sharded else None
+    return order, history, weights
 
 
 def _steps(
@@ -167,6 +182,9 @@ def _steps(
             watch.rolled_back(trouble, restored.step, restored.extras)
             states.save(restored.step, history, watch.extras())
         watch.publish(history)
+        if restored is None or restored.step < gang.job.schedule.steps:
+            # Where measuring or publishing fails, or is cut off, the same command begins there and not with training.
+            states.secure(len(history), history, watch.extras())
         return order.around(watch.guard.detours), history
 
 
@@ -196,7 +214,7 @@ def _stretch(
                 note = f"skipped: {verdict.reason}" if verdict.reason else f"loss {measured['loss']:.3f}"
                 here.progress(done, schedule.steps, "steps", f"{note}{states.note}")
             if done < schedule.steps and states.stopping:
-                states.leave(done, history, watch.extras())
+                states.secure(done, history, watch.extras())
             if done < schedule.steps and done % job.placement.checkpoint_steps == 0:
                 states.save(done, history, watch.extras())
                 watch.publish(history)
@@ -239,18 +257,18 @@ def recorded(step: int, values: Metrics) -> Metrics:
 def _finish(
     gang: Gang,
     here: Workspace,
-    task: Task,
+    task: Task | None,
     order: Order,
     history: list[Metrics],
     weights: dict[str, torch.Tensor] | None,
 ) -> None:
     damaged = {each.name: len(each.left_out) for each in here.opened if each.left_out}
-    if weights is not None:
+    if task is None:
         # A model in shards cannot run on one process alone: the task is built anew around the whole weights; what
         # is frozen and random is drawn again as it was when training began (`_loop`).
         torch.manual_seed(gang.job.schedule.seed)
         task = gang.job.build(gang.job.parameters, here)
-        task.module.load_state_dict(weights, strict=False)
+        task.module.load_state_dict(weights or {}, strict=False)
         task.module.to(gang.device)
     task.module.eval()
     with torch.no_grad():

@@ -45,13 +45,21 @@ def shard(module: nn.Module, device: torch.device, *, bf16: bool) -> None:
     fully_shard(module, mesh=mesh, mp_policy=policy, ignored_params=whole)
 
 
-def full_state(module: nn.Module) -> dict[str, Tensor]:
-    """Return what learns, and the buffers, whole and on the CPU; all processes must call it together."""
+def full_state(module: nn.Module, *, keep: bool) -> dict[str, Tensor]:
+    """Return what learns, and the buffers, whole and on the CPU; all processes must call it together.
+
+    Args:
+        module: In shards.
+        keep: Whether this process wants it: else it helps the others and returns nothing.
+    """
     found: dict[str, Tensor] = {}
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
             value = parameter.full_tensor() if isinstance(parameter, DTensor) else parameter
-            found[name] = value.detach().cpu()
+            if keep:
+                found[name] = value.detach().cpu()
+    if not keep:
+        return {}
     return found | {name: buffer.detach().cpu() for name, buffer in module.named_buffers()}
 
 

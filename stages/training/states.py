@@ -157,14 +157,16 @@ class States:
             self._gang.together(self._wait, patient=True)
             self.heed(self._gang.mean(self.signals()))
 
-    def leave(self, step: int, history: list[dict[str, float]], extras: dict[str, Any] | None = None) -> None:
-        """Save, wait until it stands, and stop.
+    def secure(self, step: int, history: list[dict[str, float]], extras: dict[str, Any] | None = None) -> None:
+        """Save and wait until it stands; then stop where a process was asked to.
 
         Raises:
-            Stopped: Always, where the save did not fail.
+            Stopped: One was, and the save did not fail.
         """
         self.save(step, history, extras)
         self.settle()
+        if not self.stopping:
+            return
         asked = self._stop.signal or "a signal to another process"
         saved = self._root if not self.note else f"{self._root} (but: {self.note.removeprefix('; ')})"
         raise Stopped(

@@ -1,5 +1,6 @@
 """Three steps of small objectives under any placement, in this process or in several."""
 
+import gc
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict
 from safetensors.torch import save
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from infra.cluster import InlineCluster
 from infra.storage import Store
@@ -192,6 +194,7 @@ class Drawn:
         }
 
     def finish(self) -> Finished:
+        assert not any(isinstance(each, DTensor) for each in gc.get_objects()), "shards lie beside the whole model"
         return Finished({"model.safetensors": save(self.module.state_dict())})
 
 
@@ -231,7 +234,7 @@ def three_steps(job: Job) -> dict[str, Any]:
     states = {id(parameter) for parameter in placed.optimizer.state}
     return {
         **found,
-        "weights": full_state(placed.bare),
+        "weights": full_state(placed.bare, keep=True),
         "kinds": kinds,
         "held": sum(local_size(parameter) for parameter in placed.bare.parameters()),
         "states": sorted(name for name, p in placed.bare.named_parameters() if id(p) in states),

@@ -24,6 +24,7 @@ from stages.training.schedule import Schedule
 from stages.training.state_files import STATE, Folder, find_states
 from stages.training.state_writer import Keeping, prune
 from stages.training.states import FAILED, WRITTEN
+from stages.training.stopping import Stopped
 
 SCHEDULE = toy_run.SCHEDULE
 
@@ -248,6 +249,25 @@ def test_a_work_that_fails_between_two_questions_is_not_taken_for_done(
     (refusal,) = toy_run.state_keys(store, "refusal.txt")
     assert b"was not saved: full" in store.read(refusal)
     found.close()
+
+
+def test_a_finish_that_fails_repeats_no_training(
+    store: Store, tmp_path: Path, uninterrupted: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut_off(self: toy_run.Toy) -> Any:
+        raise SystemExit("a power cut")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(toy_run.Toy, "finish", cut_off)
+        half(store, tmp_path, stop_at=toy_run.STEPS)
+    monkeypatch.setattr(toy_run.Batches, "__call__", lambda *_: pytest.fail("it trains again"))
+    assert whole(store, tmp_path) == uninterrupted
+
+
+def test_a_stop_that_is_asked_for_in_the_last_step_is_heard(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(Stopped, match=f"stopped after step {toy_run.STEPS} at SIGTERM"):
+        toy_run.make(store, tmp_path, signal_at=(toy_run.STEPS - 1, 15))
+    assert toy_run.make(store, tmp_path).totals["steps"] == toy_run.STEPS
 
 
 def test_boxes_meet_where_both_are() -> None:
