@@ -1,6 +1,7 @@
 """Where flight records lie, how they are read, and what it takes to compute one of a run's steps again."""
 
 import json
+from functools import partial
 from typing import Any
 
 from infra.storage import Store
@@ -16,9 +17,11 @@ def run_key(ref: Ref) -> str:
 
 def told(job: Job) -> bytes:
     """Return what a training run is made of, so that one of its steps can be computed again."""
+    # What a partial binds cannot be told in JSON; stages of ours bind nothing.
+    build = job.build.func if isinstance(job.build, partial) else job.build
     said = {
         "stage": job.output.stage,
-        "build": [job.build.__module__, job.build.__qualname__],
+        "build": [build.__module__, build.__qualname__],
         "identity": job.output.identity,
         "inputs": [str(each.ref) for each in job.inputs.values()],
         "digest": job.digest,
