@@ -74,9 +74,9 @@ def test_pictures_are_those_of_the_published_preprocessing(store: Store, tmp_pat
     expected = torch.stack([pixel_values(Image.open(io.BytesIO(members(row)[1]["jpg"])), 32) for row in (2, 0)])
     for pictures in (kept, forgetful, kept):
         assert torch.allclose(pictures.batch([2, 0]), expected, atol=1e-6)
-    corner = {0: (0.0, 0.0, 0.5, 0.5)}
+    corner = [(0.0, 0.0, 0.5, 0.5)]
     assert not torch.equal(kept.batch([0], corner), kept.batch([0]))
-    assert torch.equal(kept.batch([0], {0: (0.0, 0.0, 1.0, 1.0)}), kept.batch([0]))
+    assert torch.equal(kept.batch([0], [(0.0, 0.0, 1.0, 1.0)]), kept.batch([0]))
 
 
 def photo(side: int) -> bytes:

@@ -211,7 +211,7 @@ with pytest.raises(ManifestError, match="holds no picture 17"):
     t.make(store, scratch, refuse_on_rank=1)
 torch.distributed.barrier()
 with pytest.raises(ManifestError, match="finish refused"):
-    t.make(store, scratch, t.build_without_end)
+    t.make(store, scratch, t.build_without_end, "endless")
 torch.distributed.barrier()
 with pytest.raises(SystemExit):
     t.make(store, scratch, crash_before=10)
