@@ -59,7 +59,7 @@ class Parameters(BaseModel):
     paired: bool = Field(
         default=True,
         description="Judge every picture with its own caption and with a wrong one; otherwise with one of the two, "
-        "by lot. Together they teach more: matching was learned on every seed tried, by lot on three of four.",
+        "by lot. In pairs matching was learned in every run tried, by lot in three of four (docs/log.md).",
     )
     image_negatives: bool = Field(
         default=False,

@@ -11,17 +11,16 @@ from infra.settings import settings
 from models.config import INTERN_VIT_300M_448, TextConfig
 from pipelines.names import RecipeName
 from pipelines.recipes import OwnData
+from pipelines.recipes.own_source import own_download, own_listing
 from pipelines.recipes.recipe import Recipe, SourceRecipe
 from stages import (
     contrastive,
     conversations,
-    download,
     evaluate,
     filtering_network,
     generative,
     instruct,
     language,
-    list_urls,
     score,
 )
 from stages.training.schedule import Schedule
@@ -121,31 +120,9 @@ def one_gpu(own: OwnData) -> Recipe:
     The similarity rule is left open, as in the photos recipe: the filtering network trained on your own rows judges
     fit only roughly.
     """
-    columns = list_urls.ColumnNames(url=own.url_column, caption=own.caption_column)
     source = SourceRecipe(
-        listing=list_urls.pin(
-            list_urls.Parameters(
-                source="own",
-                paths=own.urls,
-                images=own.images,
-                adapter=own.schema_name,
-                columns=columns,
-                accept_withdrawn=own.accept_withdrawn,
-                block_urls=own.block_urls,
-                block_domains=own.block_domains,
-                rows_per_part=10_000,
-            )
-        ),
-        download=download.pin(
-            download.Parameters(
-                image_size=256,
-                threads=32,
-                images=own.images,
-                allow_hosts=own.allow_hosts,
-                block_urls=own.block_urls,
-                block_domains=own.block_domains,
-            )
-        ),
+        listing=own_listing(own, rows_per_part=10_000),
+        download=own_download(own, image_size=256, threads=32),
         clean=clean(min_similarity=-1),
         caption_quality=caption_quality("own"),
         trusted=True,

@@ -53,37 +53,16 @@ SOURCES = (
     Listed("laion_multi", "re_laion", "laion2b_multi"),
 )
 
+SHARDED = {"gpus_per_worker": 1, "sharding": "fsdp2", "activation_checkpointing": True, "data_workers": 8}
+PRETRAINING = {**SHARDED, "checkpoint_steps": 500, "collective_timeout_seconds": 1800.0}
 PLACEMENT: dict[str, dict[str, Any]] = {
     "score": {"gpus_per_worker": 1},
     # 640 and 160 A100 of 80 GB (appendix, training settings): 256 and 128 pairs each, which fit at once when
     # blocks are computed again (20 GB of kept inputs of blocks at 224 px), so nothing is embedded twice.
-    "contrastive": {
-        "workers": 640,
-        "gpus_per_worker": 1,
-        "sharding": "fsdp2",
-        "activation_checkpointing": True,
-        "data_workers": 8,
-        "checkpoint_steps": 500,
-        "collective_timeout_seconds": 1800.0,
-    },
-    "generative": {
-        "workers": 160,
-        "gpus_per_worker": 1,
-        "sharding": "fsdp2",
-        "activation_checkpointing": True,
-        "data_workers": 8,
-        "checkpoint_steps": 500,
-        "collective_timeout_seconds": 1800.0,
-    },
+    "contrastive": {**PRETRAINING, "workers": 640},
+    "generative": {**PRETRAINING, "workers": 160},
     # The released chat model of this size was tuned on 8 GPUs with all states in shards.
-    "instruct": {
-        "workers": 8,
-        "gpus_per_worker": 1,
-        "sharding": "fsdp2",
-        "activation_checkpointing": True,
-        "data_workers": 8,
-        "micro_batch_size": 4,
-    },
+    "instruct": {**SHARDED, "workers": 8, "micro_batch_size": 4},
 }
 
 

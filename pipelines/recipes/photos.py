@@ -3,17 +3,16 @@
 from filters.policies import caption_quality, clean
 from pipelines.names import RecipeName
 from pipelines.recipes import OwnData
+from pipelines.recipes.own_source import own_download, own_listing
 from pipelines.recipes.recipe import Recipe, SourceRecipe
 from stages import (
     contrastive,
     conversations,
-    download,
     evaluate,
     filtering_network,
     generative,
     instruct,
     language,
-    list_urls,
     score,
 )
 from stages.training.schedule import Schedule
@@ -32,31 +31,9 @@ def photos(own: OwnData) -> Recipe:
     A network trained on a few hundred pictures judges fit only roughly, so the similarity rule
     is left open here; name a pre-trained CLIP in `score.clip_model` to use it.
     """
-    columns = list_urls.ColumnNames(url=own.url_column, caption=own.caption_column)
     source = SourceRecipe(
-        listing=list_urls.pin(
-            list_urls.Parameters(
-                source="own",
-                paths=own.urls,
-                images=own.images,
-                adapter=own.schema_name,
-                columns=columns,
-                accept_withdrawn=own.accept_withdrawn,
-                block_urls=own.block_urls,
-                block_domains=own.block_domains,
-                rows_per_part=250,
-            )
-        ),
-        download=download.pin(
-            download.Parameters(
-                image_size=IMAGE_SIZE,
-                resize_mode="border",
-                images=own.images,
-                allow_hosts=own.allow_hosts,
-                block_urls=own.block_urls,
-                block_domains=own.block_domains,
-            )
-        ),
+        listing=own_listing(own, rows_per_part=250),
+        download=own_download(own, image_size=IMAGE_SIZE, resize_mode="border"),
         clean=clean(min_similarity=-1, min_bytes=512),
         # Captions of people who describe pictures: "Kids ride outside in red car ." is one worth keeping.
         caption_quality=caption_quality("own", min_units=4, min_function_words=1),

@@ -1,0 +1,36 @@
+"""What every recipe for a user's own data asks of it in the same way."""
+
+from typing import Any
+
+from pipelines.recipes import OwnData
+from stages import download, list_urls
+
+
+def own_listing(own: OwnData, rows_per_part: int) -> list_urls.Parameters:
+    """Return how a user's list or folder is read, bound to the bytes that lie there now."""
+    return list_urls.pin(
+        list_urls.Parameters(
+            source="own",
+            paths=own.urls,
+            images=own.images,
+            adapter=own.schema_name,
+            columns=list_urls.ColumnNames(url=own.url_column, caption=own.caption_column),
+            accept_withdrawn=own.accept_withdrawn,
+            block_urls=own.block_urls,
+            block_domains=own.block_domains,
+            rows_per_part=rows_per_part,
+        )
+    )
+
+
+def own_download(own: OwnData, **given: Any) -> download.Parameters:
+    """Return how a user's pictures are fetched, block-lists bound; `given` is what a recipe decides itself."""
+    return download.pin(
+        download.Parameters(
+            images=own.images,
+            allow_hosts=own.allow_hosts,
+            block_urls=own.block_urls,
+            block_domains=own.block_domains,
+            **given,
+        )
+    )
