@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, Int64
-from torch import Tensor, nn
+from torch import Tensor
 
 from models.config import ChatConfig
+from models.connectors import Connected
 from models.intern_vit import InternVisionModel
-from models.layers import Linear
 from models.losses import shared
 from models.objective import SAMPLE_LOSS, Named
 from models.packing import Packing, learned_places
@@ -19,56 +19,26 @@ from models.rotary import outgrows
 IGNORE = -100
 
 
-def pixel_unshuffle(
-    tokens: Float[Tensor, "tiles tokens width"], cell: int, ps_version: str = "v2"
-) -> Float[Tensor, "tiles cells {cell}*{cell}*width"]:
-    """Fold cells of `cell` x `cell` neighbouring tokens into one wide token.
-
-    Args:
-        tokens: A square grid without class token, row by row, shape (tiles, grid * grid, width).
-        cell: Tokens along one side of a cell.
-        ps_version: `v2` emits the cells row by row; `v1` transposed, as models before 1.5 were trained.
-
-    Returns:
-        Shape (tiles, (grid / cell) ** 2, cell * cell * width).
-
-    Raises:
-        ValueError: The tokens are no square grid that divides into cells.
-    """
-    tiles, count, width = tokens.shape
-    grid = round(count**0.5)
-    if grid * grid != count or grid % cell:
-        raise ValueError(f"{count} tokens are no square grid that divides into cells of {cell} x {cell}")
-    side = grid // cell
-    cells = tokens.view(tiles, side, cell, side, cell, width).permute(0, 1, 3, 2, 4, 5)
-    if ps_version == "v1":
-        cells = cells.transpose(1, 2)
-    return cells.reshape(tiles, side * side, cell * cell * width)
-
-
-class InternVLChat(nn.Module):
+class InternVLChat(Connected):
     """The chat model under the official weight names `vision_model.*`, `mlp1.*`, `language_model.*`.
 
-    It is trained with the next-token loss alone (arXiv:2312.14238, section 3.4); the connector with
-    its norm and unshuffling is that of the released models since 1.1 (arXiv:2404.16821, section 3.1).
+    It is trained with the next-token loss alone (arXiv:2312.14238, section 3.4). `models.connectors` has the names of
+    connectors of other kinds than `mlp1`.
     """
 
     def __init__(self, config: ChatConfig) -> None:
         """Allocate all three parts."""
         super().__init__()
         self.config = config
-        wide, width = config.vision.hidden_size * config.cell**2, config.text.hidden_size
         self.vision_model = InternVisionModel(config.vision)
-        self.mlp1 = nn.Sequential(nn.LayerNorm(wide), Linear(wide, width), nn.GELU(), Linear(width, width))
+        self._connect(config)
         self.language_model = LlamaForCausalLM(config.text)
 
     def image_features(
         self, pixel_values: Float[Tensor, "tiles channels height width"], noise: Int64[Tensor, " tiles"] | None = None
-    ) -> Float[Tensor, "tiles cells text_width"]:
+    ) -> Float[Tensor, "tiles places text_width"]:
         """Return what the language model sees of tiles, shape (tiles, tokens per tile, text width)."""
-        states = self.vision_model(pixel_values, noise=noise).hidden_states[self.config.select_layer]
-        cells = pixel_unshuffle(states[:, 1:], self.config.cell, self.config.ps_version)
-        return torch.as_tensor(self.mlp1(cells))
+        return self._shown(self.vision_model(pixel_values, noise=noise), self.config)
 
     def embed(
         self,
