@@ -10,6 +10,7 @@ from torch import Tensor
 from models.config import ChatConfig
 from models.connectors import Connected
 from models.intern_vit import InternVisionModel
+from models.lora import TokenNoise
 from models.losses import shared
 from models.objective import SAMPLE_LOSS, Named
 from models.packing import Packing, learned_places
@@ -33,11 +34,17 @@ class InternVLChat(Connected):
         self.vision_model = InternVisionModel(config.vision)
         self._connect(config)
         self.language_model = LlamaForCausalLM(config.text)
+        # What dropout of adapters is drawn from, where there is any (`models.lora`).
+        self.vision_noise, self.language_noise = TokenNoise(), TokenNoise()
 
     def image_features(
         self, pixel_values: Float[Tensor, "tiles channels height width"], noise: Int64[Tensor, " tiles"] | None = None
     ) -> Float[Tensor, "tiles places text_width"]:
         """Return what the language model sees of tiles, shape (tiles, tokens per tile, text width)."""
+        if noise is not None:
+            self.vision_noise.draw(
+                noise[:, None], torch.arange(self.config.vision.grid**2 + 1, device=noise.device)[None]
+            )
         return self._shown(self.vision_model(pixel_values, noise=noise), self.config)
 
     def embed(
@@ -108,14 +115,18 @@ class InternVLChat(Connected):
                 padded on the right, and `pixel_values` where there are pictures. Where several samples
                 share a row: `sample_index`, each token's sample by its number in the batch and a number of its
                 own for padding, shape (batch, tokens); and `loss_weights` of shape (batch, tokens - 1)
-                where learned tokens do not weigh the same.
+                where learned tokens do not weigh the same. `noise` of each tile for stochastic depth, and
+                `sample_noise` of each sample for dropout of adapters, int64.
             totals: Of the step, as `models.objective.totals_of` gives them.
         """
         shown = (batch.get(name) for name in ("pixel_values", "image_flags", "noise"))
         embedded = self.embed(batch["input_ids"], *shown)
         index = batch.get("sample_index")
+        packing = None if index is None else Packing.of(index)
+        if "sample_noise" in batch:
+            self._draw(batch["sample_noise"], batch["input_ids"], packing, index)
         # Nothing looks ahead, so padding on the right needs no mask, and flash attention can run.
-        hidden, _ = self.language_model.model(embedded, packing=None if index is None else Packing.of(index))
+        hidden, _ = self.language_model.model(embedded, packing=packing)
         learned = learned_places(batch["labels"], index, IGNORE)
         # Answers are a small share of the tokens: the head works on their places alone.
         logits = self.language_model.lm_head(hidden[:, :-1][learned]).float()
@@ -133,6 +144,20 @@ class InternVLChat(Connected):
             "token_accuracy": shared(right, learned.sum(), given.get("token_accuracy")),
             SAMPLE_LOSS: _by_sample((each * weights).detach(), weights, _owners(learned, index)),
         }
+
+    def _draw(
+        self,
+        noise: Int64[Tensor, " samples"],
+        input_ids: Int[Tensor, "batch tokens"],
+        packing: Packing | None,
+        index: Int[Tensor, "batch tokens"] | None,
+    ) -> None:
+        """Give each token bits of its sample and of its place there; those of padding are never read."""
+        if packing is None or index is None:
+            places = torch.arange(input_ids.shape[1], device=input_ids.device)[None]
+            self.language_noise.draw(noise[:, None], places)
+        else:
+            self.language_noise.draw(noise[index.clamp(min=0)], packing.positions)
 
     @torch.no_grad()
     def generate(

@@ -107,7 +107,7 @@ class ChatSession:
             questions,
             answers,
             tokens_per_image=[] if pixels is None else [len(pixels) * self.config.num_image_token],
-            bos_token_id=self.tokenizer.token_to_id("<s>"),
+            bos_token_id=self.config.text.bos_token_id,
         )
         longest = self.config.text.max_position_embeddings - max_new_tokens
         if len(ids) > longest:

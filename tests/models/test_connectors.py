@@ -14,9 +14,7 @@ VISION = VisionConfig(
     image_size=16, patch_size=4, hidden_size=24, num_hidden_layers=3, num_attention_heads=2, intermediate_size=32,
     initializer_factor=1.0,
 )  # fmt: skip
-TEXT = TextConfig(
-    vocab_size=40, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2
-)
+TEXT = TextConfig(vocab_size=40, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2)
 TOWERS = InternVLConfig(
     vision=VISION,
     text=TEXT.model_copy(update={"hidden_size": 20, "vocab_size": 30}),
