@@ -65,8 +65,8 @@ def fetch_chat(store: Store, checkpoint: Manifest, folder: Path) -> Path:
     base = load(store, adapted.base)
     if base.digest != adapted.digest:
         raise ManifestError(
-            f"{checkpoint.ref} adapts {adapted.base} as it was ({adapted.digest[:12]}) and another one stands there now "
-            f"({base.digest[:12]}); train it again, with lora.merge if bases come and go"
+            f"{checkpoint.ref} adapts {adapted.base} as it was ({adapted.digest[:12]}) and another one stands there "
+            f"now ({base.digest[:12]}); train it again, with lora.merge if bases come and go"
         )
     below = fetch_chat(store, base, folder / "base")
     chat = InternVLChat(ChatConfig.model_validate_json((folder / "config.json").read_bytes()))

@@ -13,9 +13,9 @@ from tokenizers import Tokenizer
 from infra.storage import Store
 from models.chat import InternVLChat
 from models.config import ChatConfig
+from stages.adapters import fetch_chat
 from stages.chat_data import Encoder, Example, collate, tiles_of
 from stages.chat_template import IMAGE, TemplateError, control_token_in, encode_conversation, template_named
-from stages.checkpoints import fetch
 from stages.manifest import Manifest, ManifestError
 
 Turns = Sequence[tuple[str, str]]
@@ -50,7 +50,7 @@ class ChatSession:
         Raises:
             ManifestError: It is no chat model.
         """
-        return cls.from_folder(fetch(store, manifest, folder))
+        return cls.from_folder(fetch_chat(store, manifest, folder))
 
     @classmethod
     def from_folder(cls, folder: Path) -> "ChatSession":

@@ -199,10 +199,8 @@ def assemble(parameters: Parameters, here: Workspace) -> tuple[InternVLChat, Tok
     Raises:
         ManifestError: Parts do not fit, or the encoder cannot show what is asked for.
     """
-    if parameters.start is None:
-        parts = _joined(parameters, here)
-    else:
-        parts = _continued(parameters.start, parameters, here)
+    start = parameters.start
+    parts = _joined(parameters, here) if start is None else _continued(start, parameters, here)
     tokenizer = parts.tokenizer
     known = vocabulary(tokenizer)
     grow_tokenizer(tokenizer, parameters.template, parts.own_tokenizer)

@@ -160,8 +160,8 @@ def base_of(parameters: Parameters, chat: InternVLChat, here: Workspace) -> Mani
         return None
     if parameters.start is None:
         raise ManifestError(
-            "lora.merge false publishes adapters alone, and what they belong to is joined here anew; set instruct.start "
-            "to a chat checkpoint, or lora.merge to true"
+            "lora.merge false publishes adapters alone, and what they belong to is joined here anew; set "
+            "instruct.start to a chat checkpoint, or lora.merge to true"
         )
     base = here.input(parameters.start)
     then = ChatConfig.model_validate_json(read_file(here.store, base, base.parts[0].files["config"]))
