@@ -37,6 +37,7 @@ from pipelines.options import (
     Lists,
     Recipe,
     Schema,
+    System,
     UrlColumn,
     Urls,
     Version,
@@ -108,6 +109,7 @@ def run(
     lists: Lists = None,
     language_model: LanguageModel = None,
     vision_model: VisionModel = None,
+    system: System = None,
     allow_host: AllowHost = None,
     force: Force = False,
 ) -> None:
@@ -116,7 +118,7 @@ def run(
         own = own_data(
             urls, url_column, caption_column, images, allow_host, schema=schema, accept_withdrawn=accept_withdrawn,
             block_urls=block_urls, block_domains=block_domains, lists=lists, language_model=language_model,
-            vision_model=vision_model,
+            vision_model=vision_model, system=system,
         )  # fmt: skip
         _run(what, recipe, version, own, force)
 
