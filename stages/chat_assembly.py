@@ -141,7 +141,8 @@ def _joined(parameters: Parameters, here: Workspace) -> Parts:
         queries = {name: weights[name] for name in weights if name.startswith(_QUERIES)}
     return Parts(
         vision=VisionConfig.model_validate(told["vision"]),
-        seen=below(weights, "vision_model."),
+        # What is distilled is an encoder alone.
+        seen=below(weights, "vision_model.") or weights,
         text=TextConfig.model_validate(_json(spoken)["text"]),
         spoken=open_weights(spoken),
         tokenizer=Tokenizer.from_file(str(spoken / "tokenizer.json")),

@@ -31,7 +31,8 @@ class Parameters(BaseModel):
 
     encoder: str = Field(
         default="checkpoints/contrastive",
-        description="Checkpoint whose encoder is shown; two_mlp needs checkpoints/generative, for its queries.",
+        description="Checkpoint whose encoder is shown, checkpoints/encoder being a distilled one; two_mlp needs "
+        "checkpoints/generative, for its queries.",
     )
     start: str | None = Field(
         default=None,

@@ -34,9 +34,8 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 def taken(here: Workspace, folder: Path, kind: str, version: str | None = None) -> Manifest:
     write(folder, kind)
     parameters = language.Parameters(pretrained=str(folder))
-    output = Output(
-        here.store, Ref(name="checkpoints/language", version=version or kind), "language", parameters.model_dump()
-    )
+    ref = Ref(name="checkpoints/language", version=version or kind)
+    output = Output(here.store, ref, "language", parameters.model_dump())
     return language.run(parameters, output, Workspace(here.store, InlineCluster(), folder / "scratch"))
 
 
