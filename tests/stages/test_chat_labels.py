@@ -1,20 +1,16 @@
 """What is learned of a conversation, held against the rule of the official code worked out in another way.
 
-There the whole text is turned into tokens at once, and the learned ones are those of answers and of the marks that end
-them. Here a tokenizer whose tokens are known to lie inside of pieces tells by character which these are.
+There the whole text is turned into tokens at once, and those of answers and of the marks that end them are learned.
+Here a tokenizer whose tokens tell their own characters says by their places in the rendered text which these are.
 """
 
 import re
 from collections.abc import Sequence
 
 import pytest
-import torch
 from training_data import tiny_tokenizer
 
-from models.chat import InternVLChat
-from models.config import ChatConfig, TextConfig, VisionConfig
 from stages.chat_assembly import grow_tokenizer
-from stages.chat_data import Example, collate, collate_packed
 from stages.chat_template import IGNORE, IMG_CONTEXT, TEMPLATES, encode_conversation, place_images, render
 
 SYSTEM = "You are a careful assistant."
@@ -82,7 +78,3 @@ def test_a_cut_takes_the_same_tokens_from_the_right(name: str) -> None:
     for length in (len(ids) - 1, (first + len(ids)) // 2, first + 1):
         cut = encode_conversation(encode, name, SYSTEM, questions, answers, context_length=length)
         assert cut == (ids[:length], labels[:length])
-
-
-WEIGHTS = {"token": lambda count: 1.0, "sample": lambda count: 1 / count, "square": lambda count: count**-0.5}
-"""Of each learned token of a sample with so many (spec of the released packing code)."""
