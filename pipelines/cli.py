@@ -24,6 +24,7 @@ from pipelines import (
     sharding,
     sources_listing,
     sweeping,
+    tuning,
 )
 from pipelines.names import FlowName, RecipeName, RetryName, SourceName, StageName
 from pipelines.options import (
@@ -71,6 +72,7 @@ __all__ = [
     "sharding",
     "sources_listing",
     "sweeping",
+    "tuning",
 ]
 
 

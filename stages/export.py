@@ -20,6 +20,7 @@ from models.native_config import native_chat_config, native_decoder, native_visi
 from models.official_config import official_config
 from models.renaming import State, below
 from models.weights import chat_to_native, vision_to_native
+from stages.adapters import fetch_chat
 from stages.chat_template import IMG_CONTEXT, template_named
 from stages.checkpoints import FINAL, fetch
 from stages.export_native import (
@@ -176,8 +177,8 @@ def run(parameters: Parameters, output: Output, here: Workspace) -> Manifest:
     checkpoint = here.input(f"checkpoints/{parameters.kind}")
     evaluations = here.all("evaluations")
     digest = digest_of({name: manifest.digest for name, manifest in here.inputs.items()})
-    folder = fetch(here.store, checkpoint, here.scratch / "checkpoint")
     chat = parameters.kind == "instruct"
+    folder = fetch_chat(here.store, checkpoint, here.scratch / "checkpoint")
     try:
         files = chat_files(folder, parameters.max_new_tokens) if chat else tower_files(folder)
     except ValidationError as error:
