@@ -28,9 +28,7 @@ class TokenNoise:
 
     bits: Int64[Tensor, "rows tokens"] | None = None
 
-    def draw(
-        self, rows: Int64[Tensor, "rows tokens"] | Int64[Tensor, "rows 1"], places: Int64[Tensor, "#rows tokens"]
-    ) -> None:
+    def draw(self, rows: Int64[Tensor, "rows tokens"], places: Int64[Tensor, "#rows tokens"]) -> None:
         """Make bits of those of samples and of each token's place in its sample."""
         self.bits = rows + (places + 1) * _PLACE
 
