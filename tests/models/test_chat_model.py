@@ -116,6 +116,19 @@ def test_losses_of_micro_batches_add_up_to_that_of_the_step() -> None:
         assert torch.allclose(torch.cat([part["sample_loss"] for part in parts]), expected["sample_loss"])
 
 
+def test_a_tile_that_stands_for_no_picture_runs_every_part_and_teaches_none() -> None:
+    model, ids = small(), torch.tensor([[5, 6, 7, 8, 9]])
+    batch = {"input_ids": ids, "labels": ids}
+    alone = model(batch)["loss"]
+    blank = {"pixel_values": torch.randn(1, 3, 16, 16), "image_flags": torch.zeros(1, dtype=torch.long)}
+    shown = model({**batch, **blank})["loss"]
+    assert torch.equal(alone, shown)
+    shown.backward()
+    # Processes that train together wait for gradients of all parts, also where a batch is text alone.
+    seeing = [value for name, value in model.named_parameters() if name.startswith(("mlp1.", "vision_model."))]
+    assert all(value.grad is not None and not value.grad.any() for value in seeing)
+
+
 def test_blocks_are_dropped_tile_by_tile() -> None:
     vision = small().config.vision.model_copy(update={"drop_path_rate": 0.6, "num_hidden_layers": 4})
     model = small(vision=vision).train()
