@@ -8,11 +8,12 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import asdict
 from functools import partial
 from importlib.util import find_spec
+from itertools import product
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,12 +29,15 @@ from models.objective import totals_of
 from models.parity import check_stage2, check_vision
 from stages.training.optimizer import optimizer_of
 from stages.training.schedule import Schedule
+from stages.training.sharding import layers_of
 from stages.training.task import parameter_groups
 
 RESULTS = Path(__file__).parent / "results" / "gpu.json"
 RECORDINGS = Path(__file__).parent.parent / "tests" / "parity"
 CHECKS = {"intern_vit_6b_style": check_vision, "internvl_stage2": check_stage2}
 TINY = Shape(1, 1, 32, 32, 28, 5, 3, 64, 16, 4, 2)
+WAYS = {"recomputed": (True, False), "kept": (False, False), "kept, compiled": (False, True)}
+"""Whether activations are computed again in the backward pass instead of kept, and whether layers are compiled."""
 ATTENTIONS = {"vision, 257 tokens": (32, 25, 257, 128, False), "text, 512 tokens": (16, 32, 512, 128, True)}
 """Rows, heads, tokens, width of a head, causal."""
 
@@ -96,8 +100,9 @@ def kernels(device: torch.device, *, dry: bool) -> dict[str, Any]:
 class Trainer:
     """Steps of one objective on drawn data, through the parts of the training loop."""
 
-    def __init__(self, name: str, shape: Shape, device: torch.device) -> None:
+    def __init__(self, name: str, shape: Shape, device: torch.device, way: str = "recomputed") -> None:
         """Build the model on the device."""
+        recompute, compiled = WAYS[way]
         make, masked = STAGES[name]
         torch.manual_seed(0)
         with torch.device(device):
@@ -105,7 +110,10 @@ class Trainer:
         self.module = cast(nn.Module, self.objective)
         for part in self.module.modules():
             if hasattr(part, "gradient_checkpointing"):
-                part.gradient_checkpointing = True  # type: ignore[assignment]
+                part.gradient_checkpointing = recompute  # type: ignore[assignment]
+        if compiled:
+            for layer in layers_of(self.module):
+                layer.compile()
         schedule = Schedule(global_batch_size=shape.global_batch_size, steps=1, learning_rate=1e-5)
         self.optimizer = optimizer_of(parameter_groups(self.module.named_parameters(), 0.1), schedule)
         kept = patches_kept(shape) if masked else None
@@ -124,14 +132,15 @@ class Trainer:
         return float(losses["loss"])
 
 
-def trained(name: str, shape: Shape, device: torch.device, peak: float, rounds: int) -> dict[str, Any]:
+def trained(name: str, way: str, shape: Shape, device: torch.device, peak: float, rounds: int) -> dict[str, Any]:
     """Return speed, share of the measured peak, and memory of one stage, at the largest shape that fits."""
     while True:
+        trainer = None  # a former try's model would lie beside this one's
         try:
             if device.type == "cuda":
                 torch.cuda.empty_cache()
                 torch.cuda.reset_peak_memory_stats()
-            trainer = Trainer(name, shape, device)
+            trainer = Trainer(name, shape, device, way)
             seconds = seconds_of(trainer.step, device, rounds)
             break
         except torch.OutOfMemoryError:
@@ -174,18 +183,22 @@ def resumed(shape: Shape, device: torch.device) -> dict[str, Any]:
     return {"before": before, "onward": onward, "replayed": replayed, "bitwise": onward == replayed}
 
 
-def measure(device: torch.device, *, dry: bool) -> dict[str, Any]:
-    """Return everything that is measured."""
+def measure(device: torch.device, *, dry: bool) -> Iterator[dict[str, Any]]:
+    """Yield everything that is measured, part by part: what was found stands if a later part fails."""
     peak = matmul_peak(device, 128 if dry else 8192)
-    return {
+    yield {
         "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu (dry run: speeds mean nothing)",
         "matmul_tflops": peak / 1e12,
-        "parity": parity(device),
-        "attention": kernels(device, dry=dry),
-        "stages": {name: trained(name, TINY if dry else Shape(), device, peak, 1 if dry else 5) for name in STAGES},
-        "resume": resumed(TINY if dry else Shape(2, 2, global_batch_size=64, micro_batch_size=32), device),
         "surroundings": surroundings(("torch", "safetensors", "numpy", "pydantic")),
     }
+    yield {"parity": parity(device)}
+    yield {"attention": kernels(device, dry=dry)}
+    stages: dict[str, dict[str, Any]] = {name: {} for name in STAGES}
+    shape = TINY if dry else Shape()
+    for name, way in product(STAGES, WAYS):
+        stages[name][way] = trained(name, way, shape, device, peak, 1 if dry else 5)
+        yield {"stages": stages}
+    yield {"resume": resumed(TINY if dry else Shape(2, 2, global_batch_size=64, micro_batch_size=32), device)}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -204,8 +217,16 @@ def main(arguments: list[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 2
-    found = measure(torch.device("cpu" if given.dry else "cuda"), dry=given.dry)
-    lines = [f"{name}: {stage['mfu_of_measured_matmul']:.1%} of matmul" for name, stage in found["stages"].items()]
+    found: dict[str, Any] = {}
+    for part in measure(torch.device("cpu" if given.dry else "cuda"), dry=given.dry):
+        found |= part
+        given.out.write_text(json.dumps(found, indent=1) + "\n")
+        print("measured", *part, file=sys.stderr, flush=True)
+    lines = [
+        f"{name}, activations {way}: {stage['mfu_of_measured_matmul']:.1%} of matmul"
+        for name, ways in found["stages"].items()
+        for way, stage in ways.items()
+    ]
     publish(found, "\n".join([found["device"], *lines, f"resumed bitwise: {found['resume']['bitwise']}"]), given.out)
     return 0 if found["resume"]["bitwise"] else 1
 
