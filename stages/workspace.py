@@ -123,6 +123,8 @@ class Placement:
     """Compute the inside of layers again for the backward pass instead of keeping it."""
     compile: bool = False
     """Compile each layer with torch.compile."""
+    deterministic: bool = False
+    """On a GPU too, the same run gives the same bits: slower kernels that add up in one order alone."""
     collective_timeout_seconds: float = 600.0
     """How long a step waits for a process that does not answer."""
     checkpoint_steps: int = 50
