@@ -3,13 +3,14 @@
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache, partial
+from functools import partial
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn.attention.varlen import varlen_attn
 
 from models.packing import Packing
 
@@ -17,6 +18,14 @@ try:  # at import, because a compiler cannot look for packages while it traces
     import flash_attn
 except ImportError:
     flash_attn = None
+
+# One split: with several, the order of sums would depend on the other samples' lengths. PyTorch before 2.12 knows
+# neither setting; its heads share no keys.
+_VARLEN_SETTINGS = {
+    name: value
+    for name, value in {"enable_gqa": True, "num_splits": 1}.items()
+    if name in inspect.signature(varlen_attn).parameters
+}
 
 Implementation = Literal["auto", "flash", "varlen", "sdpa", "reference"]
 # Names of shapes say what a call must fit; tests alone check them, a run pays nothing.
@@ -43,18 +52,9 @@ def _flash() -> Any:
     return flash_attn
 
 
-@cache
-def _varlen() -> tuple[Callable[..., Tensor], dict[str, Any]]:
-    """Return PyTorch's attention over samples of any length, and settings of it; it has CUDA kernels alone.
-
-    PyTorch before 2.12 knows fewer settings; its heads share no keys.
-    """
-    from torch.nn.attention.varlen import varlen_attn
-
-    known = inspect.signature(varlen_attn).parameters
-    # One split: with several, the order of sums would depend on the other samples' lengths.
-    settings = {"enable_gqa": True, "num_splits": 1}
-    return varlen_attn, {name: value for name, value in settings.items() if name in known}  # type: ignore[return-value]
+def _varlen() -> tuple[Callable[..., Any], dict[str, Any]]:
+    """Return PyTorch's attention over samples of any length, and settings of it; it has CUDA kernels alone."""
+    return varlen_attn, _VARLEN_SETTINGS
 
 
 def _half_on_cuda(tensor: Tensor) -> bool:

@@ -16,10 +16,10 @@ ROOT = Path(__file__).parents[2]
 def test_a_dry_run_measures_everything(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert gpu.main(["--dry", "--out", str(tmp_path / "gpu.json")]) == 0
     found = json.loads((tmp_path / "gpu.json").read_text())
-    assert found["stages"].keys() == {"S1-true", "S2-true"}
-    for stage in found["stages"].values():
-        assert stage.keys() == gpu.WAYS.keys()
-        assert all(measured["pairs_per_second"] > 0 for measured in stage.values())
+    assert found["stages"].keys() == {"S1-true", "S2-true", "S3-2B"}
+    for name, ways in found["stages"].items():
+        assert tuple(ways) == gpu.STAGES[name].ways
+        assert all(measured["samples_per_second"] > 0 for measured in ways.values())
     for name in gpu.CHECKS:
         single, half = (found["parity"][f"{name}, {precision}"] for precision in ("fp32", "bf16"))
         assert single["outputs"] < 1e-5, "the recording itself is met"
