@@ -20,11 +20,11 @@ from stages.manifest import File, Ledger, Manifest, ManifestError, Part, digest_
 from stages.prompts import DESCRIBE
 from stages.sources.captions import LANGUAGES, caption, questions
 from stages.sources.identity import uid_of
-from stages.sources.scenes import Split, draw, sample_scene
+from stages.sources.scenes import FIRST_OF_CONVERSATIONS, Split, draw, sample_scene
 from stages.tars import read_tar, tar_bytes
 from stages.workspace import Output, Workspace, read_file
 
-VERSION = 1
+VERSION = 2
 CAPTION_FIRST = 0.25
 """Share of scenes that are described before they are asked about: most answers must be seen, not copied."""
 
@@ -99,7 +99,7 @@ def _members(row: dict[str, Any], picture: bytes) -> Members:
 def scene_row(parameters: Parameters, index: int) -> tuple[str, dict[str, Any], bytes]:
     """Return (uid, row, picture) of a training scene: questions and often a description, in one language."""
     seed = parameters.seed
-    scene = sample_scene(seed, index, Split.TRAIN)
+    scene = sample_scene(seed, FIRST_OF_CONVERSATIONS + index, Split.TRAIN)
     rng = random.Random(f"conversation/{seed}/{index}")
     language = LANGUAGES[index % len(LANGUAGES)]
     asked = rng.sample(questions(scene, language), parameters.questions_per_scene)

@@ -98,7 +98,7 @@ def explain(
     torch.manual_seed(job.schedule.seed)
     gang = Gang(job)
     task = job.build(job.parameters, here)
-    order = order_of(gang, task, here.opened)
+    order = order_of(gang, task)
     placed = place(gang, task)
     weights, detours = _restore(gang, task, order, placed, scratch, step - 1)
     batch = _batch_of(job, step, detours)
