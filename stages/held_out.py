@@ -6,8 +6,8 @@ the same share aside agree on every picture, and none trains on what another mea
 the smallest 256 of one artifact are not those of a part of it.
 
 Equal bytes are one picture; a copy that differs in one byte is another. A text without a picture is told by its own
-bytes. Of a sample with several pictures all decide: it is kept aside if all of them are, and left out of everything if
-only some are.
+bytes. Of a sample with several pictures all decide: it is kept aside if all of them are, and left out of everything
+if only some are.
 """
 
 import hashlib
@@ -130,5 +130,5 @@ def check_road(share: float, inputs: Iterable[Manifest]) -> None:
         if before is not None and before < share:
             raise ManifestError(
                 f"{each.ref} was trained with {FIELD} {before:g} and this stage has {share:g}: it would measure on "
-                f"pictures that were trained on; set {FIELD} to {before:g} here, or train that one again with {share:g}"
+                f"pictures that were trained on; set {FIELD} to {before:g} here, or train it again with {share:g}"
             )

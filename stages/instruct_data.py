@@ -90,7 +90,7 @@ class InstructBatches:
             What is trained on, by artifact.
 
         Raises:
-            ManifestError: Nothing of an artifact is left for one of the two; or the weights name others than there are.
+            ManifestError: Nothing of an artifact is left for one of the two; or the weights do not name what there is.
         """
         check_weights(weights or [Weight(name=each.name, repeat=1.0) for each in self.data], self.names)
         shares = {each.name: each for each in weights}
