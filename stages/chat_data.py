@@ -191,13 +191,17 @@ class Conversations:
         return self._numbers[number]
 
     def divided(self, share: float, held_out: int) -> Divided:
-        """Return what is trained on and what is measured, by the rule that all stages follow.
+        """Return what is trained on and what is measured, which may be nothing, by the rule that all stages follow.
 
         Raises:
-            ManifestError: Nothing is left for one of the two.
+            ManifestError: Nothing is left to train on.
         """
-        left_out = f" (left out: {dict(self.left_out)})" if self.left_out else ""
-        return divide(self._samples.fingerprints[self._numbers], share, held_out, self.name + left_out)
+        return divide(self._samples.fingerprints[self._numbers], share, held_out, self.told, needed=False)
+
+    @property
+    def told(self) -> str:
+        """The artifact, and what of it cannot be learned from."""
+        return self.name + (f" (left out: {dict(self.left_out)})" if self.left_out else "")
 
     def in_shards(self, rows: Sequence[int]) -> tuple[int, ...]:
         """Return how many of some conversations, in rising order, lie in each shard that has some."""

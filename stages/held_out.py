@@ -87,7 +87,7 @@ def by_shard(rows: Rows | Sequence[int], sizes: Sequence[int]) -> tuple[int, ...
     return tuple(int(size) for size in np.diff(found, prepend=0) if size)
 
 
-def divide(fingerprints: Fingerprints, share: float, held_out: int, name: str) -> Divided:
+def divide(fingerprints: Fingerprints, share: float, held_out: int, name: str, needed: bool = True) -> Divided:
     """Divide samples into those that are trained on and those that are measured.
 
     Args:
@@ -95,9 +95,10 @@ def divide(fingerprints: Fingerprints, share: float, held_out: int, name: str) -
         share: Of all pictures that is kept aside.
         held_out: Most samples that are measured: those with the smallest fingerprints.
         name: Of the artifact that they come from.
+        needed: Whether something has to be kept aside where `held_out` asks to measure.
 
     Raises:
-        ManifestError: Nothing is left to train on; or `held_out` asks to measure and nothing is kept aside.
+        ManifestError: Nothing is left to train on, or nothing is kept aside that has to be.
     """
     limit = np.uint64(int(share * 2**64))
     taught = np.flatnonzero(fingerprints[:, 0] >= limit)
@@ -108,13 +109,18 @@ def divide(fingerprints: Fingerprints, share: float, held_out: int, name: str) -
             f"{name} holds {count} samples that can be used and {FIELD} {share:g} keeps the pictures of all of them "
             f"aside: nothing is left to train on; lower {FIELD} or bring more samples"
         )
-    if held_out and not len(aside):
-        raise ManifestError(
-            f"{name} holds {count} samples that can be used and {FIELD} {share:g} keeps none of their pictures "
-            f"aside, so nothing could be measured; raise {FIELD}, in all stages alike, or bring more samples"
-        )
+    if held_out and needed and not len(aside):
+        raise nothing_aside(name, count, share)
     smallest = np.argsort(fingerprints[aside, 1], kind="stable")[:held_out]
     return Divided(taught, np.sort(aside[smallest]))
+
+
+def nothing_aside(name: str, count: int, share: float) -> ManifestError:
+    """Return the error about samples of which none is kept aside."""
+    return ManifestError(
+        f"{name} holds {count} samples that can be used and {FIELD} {share:g} keeps none of their pictures aside, so "
+        f"nothing could be measured; raise {FIELD}, in all stages alike, or bring more samples"
+    )
 
 
 def check_road(share: float, inputs: Iterable[Manifest]) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from stages.chat_data import Conversations, Example, collate, collate_packed
-from stages.held_out import Rows
+from stages.held_out import Rows, nothing_aside
 from stages.noise import noise_of
 from stages.training.order import Source, Weight, check_weights
 from stages.training.task import SampleFacts
@@ -51,9 +51,8 @@ class InstructBatches:
 
     def __call__(self, rows: Sequence[int], step: int) -> dict[str, Tensor]:
         """Return conversations as rows that hold as many as fit, and the tiles of all their pictures."""
-        return collate_packed(
-            [self._noisy(row, step) for row in self.rows[list(rows)].tolist()], self._filler, self._tokens
-        )
+        found = self.rows[list(rows)].tolist()
+        return collate_packed([self._noisy(row, step) for row in found], self._filler, self._tokens)
 
     def _noisy(self, row: int, step: int) -> Example:
         found = self.example(row)
@@ -90,7 +89,8 @@ class InstructBatches:
             What is trained on, by artifact.
 
         Raises:
-            ManifestError: Nothing of an artifact is left for one of the two; or the weights do not name what there is.
+            ManifestError: Nothing of an artifact is left to train on, or nothing of all to measure; or the weights
+                do not name what there is.
         """
         check_weights(weights or [Weight(name=each.name, repeat=1.0) for each in self.data], self.names)
         shares = {each.name: each for each in weights}
@@ -104,6 +104,8 @@ class InstructBatches:
             found.append(Source(data.name, data.in_shards(rows.taught.tolist()), weight, sum(map(len, taught))))
             taught.append(rows.taught + start)
             self.aside += (rows.aside + start).tolist()
+        if not self.aside:
+            raise nothing_aside(", ".join(each.told for each in self.data), len(self), share)
         self.rows = np.concatenate(taught)
         return found
 
