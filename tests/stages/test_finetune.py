@@ -31,12 +31,14 @@ SMALL = {
     "intermediate_size": 48,
     "num_hidden_layers": 1,
     "embed_dim": 16,
+    "held_out_share": 0.3,
     "held_out": 16,
     "schedule": {"global_batch_size": 16, "steps": 10, "learning_rate": 0.01, "warmup_steps": 3},
 }
 GIVEN = {
     "shards": "shards/several",
     "image_size": 60,
+    "held_out_share": 0.25,
     "held_out": 47,
     "schedule": {"global_batch_size": 24, "steps": 40, "learning_rate": 0.003, "warmup_steps": 4, "beta2": 0.99},
 }
