@@ -126,13 +126,15 @@ def nothing_aside(name: str, count: int, share: float) -> ManifestError:
 def check_road(share: float, inputs: Iterable[Manifest]) -> None:
     """Refuse to keep aside what a checkpoint that is built on was trained on.
 
-    A smaller share is part of a larger one. A checkpoint that tells of no share was not trained by our stages.
+    A smaller share is part of a larger one. What a checkpoint was trained on elsewhere, that tells of no share or was
+    taken over as it was, nobody here can know.
 
     Raises:
         ManifestError: A checkpoint among the inputs kept a smaller share aside.
     """
     for each in inputs:
-        before = each.identity.get("parameters", {}).get(FIELD)
+        told = each.identity.get("parameters", {})
+        before = None if told.get("pretrained") else told.get(FIELD)
         if before is not None and before < share:
             raise ManifestError(
                 f"{each.ref} was trained with {FIELD} {before:g} and this stage has {share:g}: it would measure on "

@@ -120,7 +120,7 @@ def test_no_caption_of_a_picture_kept_aside_teaches(made: Store, tmp_path: Path)
     assert len({row // 3 for row in taught}) * 3 == len(taught), "all captions of a picture are on one side"
     aside = set(task.batches.pictures(60).ids(whole).tolist())
     assert aside.isdisjoint(task.batches(range(source.samples), 0)["image_id"].tolist())
-    with pytest.raises(ManifestError, match="was trained with held_out_share 0.3 and this stage has 0.31"):
+    with pytest.raises(ManifestError, match=r"was trained with held_out_share 0\.3 and this stage has 0\.31"):
         task_of(made, tmp_path / "more", held_out_share=0.31)
 
 
