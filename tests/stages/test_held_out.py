@@ -146,7 +146,7 @@ def test_scenes_that_stages_draw_themselves_are_shown_by_one_alone(monkeypatch: 
             return scenes.sample_scene(seed, index, split)
 
         monkeypatch.setattr(module, "sample_scene", noted)
-    plan_site(SiteSpec(base_url="http://web"))
+    plan_site(SiteSpec(base_url="http://web", rows={"cc3m": 200}))
     language_data.scene_texts(0, 50)
     for index in range(50):
         conversations.scene_row(conversations.Parameters(scenes=50), index)
