@@ -10,6 +10,7 @@ from infra.settings import settings
 from infra.storage import Store
 from pipelines.options import app
 from pipelines.terminal import Refusal, clear_errors, console
+from stages.held_out import FIELD
 from stages.manifest import load
 from stages.materialize import Drift, StageSpec, materialize
 from stages.ref import Ref
@@ -39,7 +40,10 @@ def finetune(
         store = Store(settings().store_root)
         given = Parameters.model_validate_json(parameters.read_text() if parameters else "{}")
         given = given.model_copy(update={"checkpoint": start.name, "shards": pairs.name})
-        load(store, start), load(store, pairs)
+        trained = load(store, start).identity.get("parameters", {})
+        if FIELD in trained and FIELD not in given.model_fields_set:
+            given = given.model_copy(update={FIELD: trained[FIELD]})
+        load(store, pairs)
         spec = StageSpec(
             stage="finetune",
             artifact=Ref(name=start.name, version=new_version),

@@ -23,6 +23,7 @@ from stages.batches import open_samples
 from stages.chat_data import Conversations
 from stages.chat_template import CHAT_TOKENS, IGNORE, IMG_CONTEXT, SPECIAL_TOKENS, template_named
 from stages.checkpoints import fetch
+from stages.held_out import SHARE, Share, check_road
 from stages.instruct_data import InstructBatches
 from stages.manifest import Manifest, ManifestError
 from stages.train_loop import train
@@ -32,7 +33,7 @@ from stages.training.task import Finished, Task, parameter_groups
 from stages.weight_files import open_weights
 from stages.workspace import Output, Workspace
 
-VERSION = 1
+VERSION = 2
 ROLES = ("system", "user", "assistant")
 
 
@@ -59,7 +60,10 @@ class Parameters(BaseModel):
     template: str = Field(default="Hermes-2", description="Hermes-2, internlm2-chat, internvl2_5, ...")
     system_message: str = Field(default="", description="Opens conversations that bring none of their own.")
     context_length: int = Field(default=512, ge=16, description="Most tokens; the right end is cut off.")
-    held_out: int = Field(default=256, ge=1, description="Last samples of each artifact, never trained on.")
+    held_out_share: Share = SHARE
+    held_out: int = Field(
+        default=256, ge=1, description="Most samples kept aside of each artifact that are measured on at the end."
+    )
     mixture: tuple[Weight, ...] = Field(
         default=(), description="How much comes from which artifact below conversations/; all once when left out."
     )
@@ -189,7 +193,7 @@ class InstructTask:
         """
         self.parameters, self.chat, self.tokenizer, self.batches = parameters, chat, tokenizer, data
         self.module: nn.Module = chat
-        self.samples = data.sources(parameters.held_out, parameters.mixture)
+        self.samples = data.divide(parameters.held_out_share, parameters.held_out, parameters.mixture)
 
     def groups(self, weight_decay: float) -> list[dict[str, Any]]:
         """Return what learns; the encoder may have a rate of its own."""
@@ -208,7 +212,7 @@ class InstructTask:
             "config.json": self.chat.config.model_dump_json(indent=2).encode(),
             "tokenizer.json": self.tokenizer.to_str(pretty=True).encode(),
         }
-        numbers = self.batches.held_out(self.parameters.held_out)
+        numbers = self.batches.aside
         metrics: dict[str, Any] = {"held_out": len(numbers), "left_out": self.batches.left_out}
         metrics |= self._measure(numbers, numbers)
         if len(numbers) > 1:
@@ -248,6 +252,7 @@ class InstructTask:
 
 
 def _build(parameters: Parameters, here: Workspace) -> Task:
+    check_road(parameters.held_out_share, here.inputs.values())
     chat, tokenizer = assemble(parameters, here)
     freeze(chat, parameters)
     if not (artifacts := here.all("conversations")):

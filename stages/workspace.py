@@ -169,10 +169,9 @@ class Placement:
 
 
 class Opened(NamedTuple):
-    """Shards that a stage has opened: samples per shard, and the keys of those left out because they are damaged."""
+    """Shards that a stage has opened, and the keys of the samples left out because they are damaged."""
 
     name: str
-    sizes: tuple[int, ...]
     left_out: tuple[str, ...]
 
 

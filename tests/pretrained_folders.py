@@ -7,7 +7,6 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from stages.language_data import scene_texts
-from stages.sources.scenes import Split
 from stages.tokenizer import train_tokenizer
 
 TOKENS = 360
@@ -25,7 +24,7 @@ def write(folder: Path, kind: str = "llama", **fields: Any) -> Any:
         kind: `llama`, or `qwen2`, whose head is tied and whose texts have no token to begin with.
         fields: Of the configuration, in place of the usual ones.
     """
-    pieces = [piece for text in scene_texts(7, Split.TRAIN, 120) for piece in text]
+    pieces = [piece for text in scene_texts(7, 120) for piece in text]
     tokenizer = train_tokenizer(pieces, TOKENS)
     torch.manual_seed(0)
     given = {**SHAPE, "vocab_size": TOKENS + 8, **fields}

@@ -26,7 +26,8 @@ from stages import (
 from stages.training.schedule import Schedule
 
 IMAGE_SIZE = 224
-HELD_OUT = 256
+HELD_OUT, HELD_OUT_SHARE = 256, 0.01
+"""Pictures that are measured on, and the share of all that is never trained on: 256 of 25,600."""
 SHAPE = TextConfig(
     vocab_size=32000, hidden_size=2048, intermediate_size=5632, num_hidden_layers=22, num_attention_heads=32,
     num_key_value_heads=4, rms_norm_eps=1e-5,
@@ -84,6 +85,7 @@ def contrastive_parameters(start_vision: str | None) -> contrastive.Parameters:
         mask_ratio=0.5,
         unmasked_steps=whole,
         smallest_crop=0.5,
+        held_out_share=HELD_OUT_SHARE,
         held_out=HELD_OUT,
         start_vision=start_vision,
         schedule=_schedule(
@@ -100,7 +102,7 @@ def generative_parameters() -> generative.Parameters:
     """
     given = generative.paper_parameters()
     schedule = _schedule(512, 20_000, 1e-4, 1000, beta2=0.98, weight_decay=0.05)
-    return given.model_copy(update={"held_out": HELD_OUT, "schedule": schedule})
+    return given.model_copy(update={"held_out_share": HELD_OUT_SHARE, "held_out": HELD_OUT, "schedule": schedule})
 
 
 def instruct_parameters() -> instruct.Parameters:
@@ -109,6 +111,7 @@ def instruct_parameters() -> instruct.Parameters:
         image_size=IMAGE_SIZE,
         context_length=1024,
         drop_path_rate=0.1,
+        held_out_share=HELD_OUT_SHARE,
         held_out=HELD_OUT,
         schedule=_schedule(128, 2000, 4e-5, 60, beta2=0.999, weight_decay=0.01),
     )
