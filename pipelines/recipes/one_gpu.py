@@ -34,7 +34,7 @@ SHAPE = TextConfig(
 )  # fmt: skip
 """What a plan counts by before a language model is named: TinyLlama-1.1B (arXiv:2401.02385), the smallest LLaMA."""
 
-ONE = {"workers": 1, "gpus_per_worker": 1, "activation_checkpointing": True, "data_workers": 8}
+ONE = {"workers": 1, "gpus_per_worker": 1, "activation_checkpointing": True, "compile": True, "data_workers": 8}
 PLACEMENT: dict[str, dict[str, Any]] = {
     # Contrast over 4,096 pairs from 16 micro batches: GradCache computes each twice and holds one at a time.
     "contrastive": {**ONE, "micro_batch_size": 256, "checkpoint_steps": 200},
