@@ -9,7 +9,7 @@ export DO_NOT_TRACK = 1
 export HF_HUB_OFFLINE = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo down ui test test-faults test-slow golden check bench seeds gpu lock clean
+.PHONY: help setup demo down ui test test-faults test-slow test-gpu golden check bench seeds gpu lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -41,13 +41,16 @@ ui: setup ## Start the services and print the addresses of the UI and the report
 	@$(BIN)/internvl up
 
 test: setup ## Run the tests
-	@$(BIN)/python -m pytest -m "not slow"
+	@$(BIN)/python -m pytest -m "not slow and not gpu"
 
 test-faults: setup ## Run the fault suite alone: the hostile web, killed processes, lying storage
 	@$(BIN)/python -m pytest -m "faults and not slow"
 
 test-slow: setup ## Run the tests that take minutes each
 	@$(BIN)/python -m pytest -m slow --timeout 1800
+
+test-gpu: ## On one GPU: each stage trained, killed, resumed, in fp32 and bf16
+	@INTERNVL_TEST_DEVICE=cuda $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) -m pytest -m gpu
 
 golden: setup ## Renew the golden loss curves, after a change that is meant to move them
 	@PYTHONPATH=.:tests:tests/stages/training $(BIN)/python tests/stages/training/golden_curves.py

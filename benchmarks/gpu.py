@@ -8,7 +8,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import asdict
 from functools import partial
@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import load, load_file, save
 from torch import Tensor, nn
 
-from benchmarks.gpu_models import STAGES, Shape, patches_kept
+from benchmarks.gpu_models import STAGES, TINY, Shape, Stage
 from benchmarks.timing import publish, surroundings
 from models.attention import attention
 from models.grad_cache import accumulate
@@ -28,12 +28,19 @@ from models.objective import totals_of
 from models.parity import check_stage2, check_vision
 from stages.training.optimizer import optimizer_of
 from stages.training.schedule import Schedule
+from stages.training.sharding import compile_layers
 from stages.training.task import parameter_groups
 
 RESULTS = Path(__file__).parent / "results" / "gpu.json"
 RECORDINGS = Path(__file__).parent.parent / "tests" / "parity"
 CHECKS = {"intern_vit_6b_style": check_vision, "internvl_stage2": check_stage2}
-TINY = Shape(1, 1, 32, 32, 28, 5, 3, 64, 16, 4, 2)
+WAYS = {
+    "recomputed": (True, False),
+    "recomputed, compiled": (True, True),
+    "kept": (False, False),
+    "kept, compiled": (False, True),
+}
+"""Whether activations are computed again in the backward pass instead of kept, and whether layers are compiled."""
 ATTENTIONS = {"vision, 257 tokens": (32, 25, 257, 128, False), "text, 512 tokens": (16, 32, 512, 128, True)}
 """Rows, heads, tokens, width of a head, causal."""
 
@@ -96,64 +103,65 @@ def kernels(device: torch.device, *, dry: bool) -> dict[str, Any]:
 class Trainer:
     """Steps of one objective on drawn data, through the parts of the training loop."""
 
-    def __init__(self, name: str, shape: Shape, device: torch.device) -> None:
-        """Build the model on the device."""
-        make, masked = STAGES[name]
+    def __init__(self, stage: Stage, shape: Any, device: torch.device, way: str = "recomputed") -> None:
+        """Build the model and its data on the device."""
+        recompute, compiled = WAYS[way]
         torch.manual_seed(0)
         with torch.device(device):
-            self.objective, self.pair_flop = make(shape)
-        self.module = cast(nn.Module, self.objective)
+            self.work = stage.make(shape)
+        self.module = cast(nn.Module, self.work.objective)
         for part in self.module.modules():
             if hasattr(part, "gradient_checkpointing"):
-                part.gradient_checkpointing = True  # type: ignore[assignment]
-        schedule = Schedule(global_batch_size=shape.global_batch_size, steps=1, learning_rate=1e-5)
+                part.gradient_checkpointing = recompute  # type: ignore[assignment]
+        if compiled:
+            compile_layers(self.module)
+        schedule = Schedule(global_batch_size=1, steps=1, learning_rate=1e-5)
         self.optimizer = optimizer_of(parameter_groups(self.module.named_parameters(), 0.1), schedule)
-        kept = patches_kept(shape) if masked else None
-        pieces = max(1, shape.global_batch_size // shape.micro_batch_size)
-        self.micro_batches = [shape.batch(device, kept) for _ in range(pieces)]
         self.device = device
 
     def step(self) -> float:
         """Take one step and return its loss."""
-        totals = totals_of(self.objective, self.micro_batches)
+        micro_batches = self.work.micro_batches
+        totals = totals_of(self.work.objective, micro_batches)
         with torch.autocast(self.device.type, torch.bfloat16):
-            losses = accumulate(self.module, self.micro_batches, totals, Tensor.backward, nullcontext)
+            losses = accumulate(self.module, micro_batches, totals, Tensor.backward, nullcontext)
         nn.utils.clip_grad_norm_([p for p in self.module.parameters() if p.requires_grad], 1.0)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return float(losses["loss"])
 
 
-def trained(name: str, shape: Shape, device: torch.device, peak: float, rounds: int) -> dict[str, Any]:
+def trained(stage: Stage, way: str, shape: Any, device: torch.device, peak: float, rounds: int) -> dict[str, Any]:
     """Return speed, share of the measured peak, and memory of one stage, at the largest shape that fits."""
     while True:
+        trainer = None  # a former try's model would lie beside this one's
         try:
             if device.type == "cuda":
                 torch.cuda.empty_cache()
                 torch.cuda.reset_peak_memory_stats()
-            trainer = Trainer(name, shape, device)
+            trainer = Trainer(stage, shape, device, way)
             seconds = seconds_of(trainer.step, device, rounds)
             break
         except torch.OutOfMemoryError:
-            if shape.vision_layers == 1:
-                raise
             shape = shape.smaller()
-    pairs = len(trainer.micro_batches) * shape.micro_batch_size
-    flops = pairs * trainer.pair_flop / seconds
+            if shape is None:
+                raise
+    work = trainer.work
     memory = torch.cuda.max_memory_allocated() if device.type == "cuda" else None
     return {
         "shape": asdict(shape),
         "parameters": sum(parameter.numel() for parameter in trainer.module.parameters()),
-        "pairs_per_second": pairs / seconds,
-        "useful_tflops": flops / 1e12,
-        "mfu_of_measured_matmul": flops / peak,
+        "samples_per_second": work.samples / seconds,
+        "useful_tflops": work.flop / seconds / 1e12,
+        "mfu_of_measured_matmul": work.flop / seconds / peak,
         "peak_memory_gib": memory and memory / 2**30,
     }
 
 
 def resumed(shape: Shape, device: torch.device) -> dict[str, Any]:
     """Return whether two more steps after a restore equal those of the run that went on, bit by bit."""
-    trainer = Trainer("S1-true", shape, device)
+    stage = STAGES["S1-true"]
+    trainer = Trainer(stage, shape, device)
     before = [trainer.step(), trainer.step()]
     weights = save({name: value.contiguous() for name, value in trainer.module.state_dict().items()})
     moments = {
@@ -162,7 +170,7 @@ def resumed(shape: Shape, device: torch.device) -> dict[str, Any]:
         for name, value in state.items()
     }
     onward = [trainer.step(), trainer.step()]
-    again = Trainer("S1-true", shape, device)
+    again = Trainer(stage, shape, device)
     again.module.load_state_dict(load(weights))
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in load(save(moments)).items():
@@ -174,18 +182,23 @@ def resumed(shape: Shape, device: torch.device) -> dict[str, Any]:
     return {"before": before, "onward": onward, "replayed": replayed, "bitwise": onward == replayed}
 
 
-def measure(device: torch.device, *, dry: bool) -> dict[str, Any]:
-    """Return everything that is measured."""
+def measure(device: torch.device, *, dry: bool) -> Iterator[dict[str, Any]]:
+    """Yield everything that is measured, part by part: what was found stands if a later part fails."""
     peak = matmul_peak(device, 128 if dry else 8192)
-    return {
+    yield {
         "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu (dry run: speeds mean nothing)",
         "matmul_tflops": peak / 1e12,
-        "parity": parity(device),
-        "attention": kernels(device, dry=dry),
-        "stages": {name: trained(name, TINY if dry else Shape(), device, peak, 1 if dry else 5) for name in STAGES},
-        "resume": resumed(TINY if dry else Shape(2, 2, global_batch_size=64, micro_batch_size=32), device),
         "surroundings": surroundings(("torch", "safetensors", "numpy", "pydantic")),
     }
+    yield {"parity": parity(device)}
+    yield {"attention": kernels(device, dry=dry)}
+    stages: dict[str, dict[str, Any]] = {name: {} for name in STAGES}
+    for name, stage in STAGES.items():
+        for way in stage.ways:
+            shape = stage.tiny if dry else stage.shape
+            stages[name][way] = trained(stage, way, shape, device, peak, 1 if dry else 5)
+            yield {"stages": stages}
+    yield {"resume": resumed(TINY if dry else Shape(2, 2, global_batch_size=64, micro_batch_size=32), device)}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -204,8 +217,16 @@ def main(arguments: list[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 2
-    found = measure(torch.device("cpu" if given.dry else "cuda"), dry=given.dry)
-    lines = [f"{name}: {stage['mfu_of_measured_matmul']:.1%} of matmul" for name, stage in found["stages"].items()]
+    found: dict[str, Any] = {}
+    for part in measure(torch.device("cpu" if given.dry else "cuda"), dry=given.dry):
+        found |= part
+        given.out.write_text(json.dumps(found, indent=1) + "\n")
+        print("measured", *part, file=sys.stderr, flush=True)
+    lines = [
+        f"{name}, activations {way}: {stage['mfu_of_measured_matmul']:.1%} of matmul"
+        for name, ways in found["stages"].items()
+        for way, stage in ways.items()
+    ]
     publish(found, "\n".join([found["device"], *lines, f"resumed bitwise: {found['resume']['bitwise']}"]), given.out)
     return 0 if found["resume"]["bitwise"] else 1
 

@@ -1,14 +1,16 @@
 """One attention function for every model: flash-attn where it can run, PyTorch's own elsewhere."""
 
+import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache, partial
+from functools import partial
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn.attention.varlen import varlen_attn
 
 from models.packing import Packing
 
@@ -16,6 +18,14 @@ try:  # at import, because a compiler cannot look for packages while it traces
     import flash_attn
 except ImportError:
     flash_attn = None
+
+# One split: with several, the order of sums would depend on the other samples' lengths. PyTorch before 2.12 knows
+# neither setting; its heads share no keys.
+_VARLEN_SETTINGS = {
+    name: value
+    for name, value in {"enable_gqa": True, "num_splits": 1}.items()
+    if name in inspect.signature(varlen_attn).parameters
+}
 
 Implementation = Literal["auto", "flash", "varlen", "sdpa", "reference"]
 # Names of shapes say what a call must fit; tests alone check them, a run pays nothing.
@@ -42,12 +52,9 @@ def _flash() -> Any:
     return flash_attn
 
 
-@cache
-def _varlen() -> Callable[..., Tensor]:
-    """Return PyTorch's attention over samples of any length; it has CUDA kernels alone."""
-    from torch.nn.attention.varlen import varlen_attn
-
-    return varlen_attn  # type: ignore[return-value]
+def _varlen() -> tuple[Callable[..., Any], dict[str, Any]]:
+    """Return PyTorch's attention over samples of any length, and settings of it; it has CUDA kernels alone."""
+    return varlen_attn, _VARLEN_SETTINGS
 
 
 def _half_on_cuda(tensor: Tensor) -> bool:
@@ -104,9 +111,7 @@ def attention(
     if chosen in ("flash", "varlen"):
         assert packing is not None
         return _end_to_end(chosen, query, key, value, causal, packing, window)
-    groups = query.shape[1] // key.shape[1]
-    if groups > 1:
-        key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
+    key, value = (_repeated(each, query.shape[1], dim=1) for each in (key, value))
     one = partial(_windowed, _reference if chosen == "reference" else _sdpa, window)
     if packing is None:
         return one(query, key, value, mask, causal)
@@ -159,7 +164,7 @@ def _end_to_end(
     window: int | None,
 ) -> Queries:
     """Run a kernel that reads all rows laid end to end, shape (tokens of all, heads, head_dim)."""
-    batch, _, tokens, _ = query.shape
+    batch, heads, tokens, _ = query.shape
     flat = [each.transpose(1, 2).flatten(0, 1) for each in (query, key, value)]
     borders = (packing.starts, packing.starts, packing.longest, packing.longest)
     sides = (-1 if window is None else window - 1, 0 if causal else -1)
@@ -167,9 +172,17 @@ def _end_to_end(
         limits = {} if window is None else {"window_size": sides}
         found = torch.as_tensor(_flash().flash_attn_varlen_func(*flat, *borders, causal=causal, **limits))
     else:
-        # One split: with several, the order of sums would depend on the other samples' lengths.
-        found = _varlen()(*flat, *borders, window_size=sides, enable_gqa=True, num_splits=1)
+        attend, settings = _varlen()
+        if "enable_gqa" not in settings:
+            flat[1:] = [_repeated(each, heads, dim=1) for each in flat[1:]]
+        found = attend(*flat, *borders, window_size=sides, **settings)
     return torch.as_tensor(found.unflatten(0, (batch, tokens)).transpose(1, 2))
+
+
+def _repeated(keys: Tensor, heads: int, dim: int) -> Tensor:
+    """Return as many key heads as there are heads."""
+    groups = heads // keys.shape[dim]
+    return keys if groups == 1 else keys.repeat_interleave(groups, dim=dim)
 
 
 def _length_by_length(

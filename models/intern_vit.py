@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from models.attention import attention
 from models.config import VisionConfig
 from models.layers import Linear, RMSNorm
-from models.stochastic_depth import drop_path
+from models.stochastic_depth import kept
 from models.vision_embeddings import InternVisionEmbeddings
 
 
@@ -68,22 +68,26 @@ class InternMLP(nn.Module):
 class InternVisionEncoderLayer(nn.Module):
     """One pre-norm block with layer scale."""
 
-    def __init__(self, config: VisionConfig, number: int, drop_path_rate: float) -> None:
-        """Allocate block `number`, counted from 0, with its own drop rate."""
+    def __init__(self, config: VisionConfig) -> None:
+        """Allocate both branches."""
         super().__init__()
         self.attn, self.mlp = InternAttention(config), InternMLP(config)
         self.norm1, self.norm2 = make_norm(config), make_norm(config)
         self.ls1 = nn.Parameter(config.initializer_factor * torch.ones(config.hidden_size))
         self.ls2 = nn.Parameter(config.initializer_factor * torch.ones(config.hidden_size))
-        self.number, self.drop_path_rate = number, drop_path_rate
 
     def forward(
-        self, hidden: Float[Tensor, "batch tokens width"], noise: Int64[Tensor, " batch"] | None = None
+        self, hidden: Float[Tensor, "batch tokens width"], shares: Float[Tensor, "branches batch"] | None = None
     ) -> Float[Tensor, "batch tokens width"]:
-        """Return (batch, tokens, width); `noise` decides which rows skip a branch in training."""
-        rate = self.drop_path_rate if self.training else 0.0
-        hidden = hidden + drop_path(self.attn(self.norm1(hidden)) * self.ls1, rate, noise, 2 * self.number)
-        return hidden + drop_path(self.mlp(self.norm2(hidden)) * self.ls2, rate, noise, 2 * self.number + 1)
+        """Return (batch, tokens, width); `shares` scales each row's two branches (see `InternVisionEncoder.shares`).
+
+        What differs between blocks is weights and tensors, no number: a compiled block serves for all.
+        """
+        first, second = (None, None) if shares is None else shares[:, :, None, None]
+        mixed = self.attn(self.norm1(hidden)) * self.ls1
+        hidden = hidden + (mixed if first is None else mixed * first)
+        mixed = self.mlp(self.norm2(hidden)) * self.ls2
+        return torch.as_tensor(hidden + (mixed if second is None else mixed * second))
 
 
 class InternVisionEncoder(nn.Module):
@@ -94,8 +98,17 @@ class InternVisionEncoder(nn.Module):
         super().__init__()
         depth, rate = config.num_hidden_layers, config.drop_path_rate
         linear = [rate * number / max(1, depth - 1) for number in range(depth)]
-        rates = linear if config.drop_path_schedule == "linear" else [rate] * depth
-        self.layers = nn.ModuleList(InternVisionEncoderLayer(config, *each) for each in enumerate(rates))
+        self.drop_path_rates = linear if config.drop_path_schedule == "linear" else [rate] * depth
+        self.layers = nn.ModuleList(InternVisionEncoderLayer(config) for _ in range(depth))
+
+    def shares(self, number: int, noise: Int64[Tensor, " batch"] | None) -> Float[Tensor, "branches batch"] | None:
+        """Return how much of each row's branches block `number` takes, shape (2, batch); None: all of them.
+
+        Raises:
+            ValueError: Blocks are dropped and there is no noise.
+        """
+        rate = self.drop_path_rates[number] if self.training else 0.0
+        return torch.stack([kept(rate, noise, 2 * number + branch) for branch in range(2)]) if rate else None
 
 
 @dataclass(frozen=True)
@@ -174,11 +187,12 @@ class InternVisionModel(nn.Module):
         """
         hidden = self.embeddings(pixel_values, keep_patches)
         states = [hidden]
-        for layer in self.encoder.layers:
+        for number, layer in enumerate(self.encoder.layers):
+            shares = self.encoder.shares(number, noise)
             if self.gradient_checkpointing and torch.is_grad_enabled():
-                hidden = torch.as_tensor(checkpoint(layer, hidden, noise, use_reentrant=False))
+                hidden = torch.as_tensor(checkpoint(layer, hidden, shares, use_reentrant=False))
             else:
-                hidden = layer(hidden, noise)
+                hidden = layer(hidden, shares)
             states.append(hidden)
         return VisionOutput(last_hidden_state=hidden, hidden_states=tuple(states))
 

@@ -38,20 +38,15 @@ def uniform(noise: Int64[Tensor, " rows"], stream: int) -> Float[Tensor, " rows"
     return _shifted(bits, 40).float() * 2.0**-24
 
 
-def drop_path(
-    branch: Float[Tensor, "rows tokens width"], rate: float, noise: Int64[Tensor, " rows"] | None, stream: int
-) -> Float[Tensor, "rows tokens width"]:
-    """Drop a share `rate` of the rows of a residual branch and scale up the others, so that the mean stays.
+def kept(rate: float, noise: Int64[Tensor, " rows"] | None, stream: int) -> Float[Tensor, " rows"]:
+    """Return what to multiply a residual branch's rows with: 0 for a share `rate` of them, else 1 / (1 - rate).
 
     Raises:
         ValueError: Rows are to be dropped and bring no noise.
     """
-    if not rate:
-        return branch
     if noise is None:
         raise ValueError(
             f"stochastic depth at rate {rate:g} needs `noise`, one int64 per row; give it in the batch, "
             "or call eval() where nothing is trained"
         )
-    kept = (uniform(noise, stream) >= rate).to(branch.dtype) / (1 - rate)
-    return branch * kept[:, None, None]
+    return (uniform(noise, stream) >= rate).float() / (1 - rate)

@@ -39,6 +39,15 @@ def kept_patches(
     return chosen.view(len(pictures), -1, chosen.shape[-1])
 
 
+def bicubic(places: int, size: int, device: torch.device) -> Float[Tensor, "{size} {places}"]:
+    """Return the weights by which bicubic interpolation makes each of `size` points of `places` points.
+
+    A product with them has a gradient that adds up in one order; that of PyTorch's own on a GPU does not.
+    """
+    one_each = torch.eye(places, device=device)[None, :, :, None]
+    return F.interpolate(one_each, size=(size, 1), mode="bicubic", align_corners=False)[0, :, :, 0].t()
+
+
 class InternVisionEmbeddings(nn.Module):
     """Patches, a class token and learned positions."""
 
@@ -61,10 +70,11 @@ class InternVisionEmbeddings(nn.Module):
         if (rows, columns) == (grid, grid):
             return self.position_embedding
         first, rest = self.position_embedding[:, :1], self.position_embedding[:, 1:]
-        square = rest.float().reshape(1, grid, grid, -1).permute(0, 3, 1, 2)
-        resized = F.interpolate(square, size=(rows, columns), mode="bicubic", align_corners=False)
-        flat = resized.reshape(1, -1, rows * columns).permute(0, 2, 1).to(rest.dtype)
-        return torch.cat([first, flat], dim=1)
+        square = rest.float().view(grid, grid, -1)
+        with torch.autocast(rest.device.type, enabled=False):
+            along, across = (bicubic(grid, size, rest.device) for size in (rows, columns))
+            resized = torch.einsum("ri,cj,ijw->rcw", along, across, square)
+        return torch.cat([first, resized.reshape(1, rows * columns, -1).to(rest.dtype)], dim=1)
 
     def forward(
         self,

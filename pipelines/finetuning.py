@@ -10,6 +10,7 @@ from infra.storage import Store
 from pipelines.aside import given_in, made_aside
 from pipelines.options import app
 from pipelines.terminal import Refusal, clear_errors, console
+from stages.held_out import FIELD
 from stages.manifest import load
 from stages.materialize import StageSpec
 from stages.ref import Ref
@@ -38,7 +39,10 @@ def finetune(
             raise Refusal(f"{start} stands and is read from; give --new-version another name")
         store = Store(settings().store_root)
         fields = {**given_in(parameters), "checkpoint": start.name, "shards": pairs.name}
-        load(store, start), load(store, pairs)
+        trained = load(store, start).identity.get("parameters", {})
+        if FIELD in trained:
+            fields.setdefault(FIELD, trained[FIELD])
+        load(store, pairs)
         spec = StageSpec(
             stage="finetune",
             artifact=Ref(name=start.name, version=new_version),

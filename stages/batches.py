@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from infra.storage import Store
+from stages.held_out import Fingerprints, stacked
 from stages.manifest import Manifest, ManifestError
 from stages.shard_reading import Copies, OnCorrupt, Places, Ranges
 from stages.tars import MEMBERS
@@ -88,15 +89,19 @@ class ShardedSamples:
             else Ranges(store, shards, folder, cache_bytes)
         )
         places: dict[str, list[Places]] = {suffix: [] for suffix in MEMBERS}
+        fingerprints = [stacked([])]
         for part in shards.parts:
             found = self._shards.open(part)
             self.keys += found.keys
             self.sizes.append(len(found.keys))
             self.left_out += found.left_out
+            fingerprints.append(found.fingerprints)
             for suffix in MEMBERS:
                 places[suffix].append(found.places[suffix])
         self._starts = [0, *accumulate(self.sizes)]
         self._places = {suffix: np.concatenate(found) for suffix, found in places.items() if found}
+        self.fingerprints: Fingerprints = np.concatenate(fingerprints)
+        """What says of each sample whether it is kept aside."""
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -128,5 +133,5 @@ def open_samples(here: Workspace, shards: Manifest) -> ShardedSamples:
     folder, room = here.scratch / shards.ref.name.replace("/", "-"), here.placement.cache_bytes
     copied = room is None or sum(part.files["tar"].bytes for part in shards.parts) <= room
     samples = ShardedSamples(here.store, shards, folder, None if copied else room, here.on_corrupt)
-    here.opened.append(Opened(samples.name, tuple(samples.sizes), tuple(samples.left_out)))
+    here.opened.append(Opened(samples.name, tuple(samples.left_out)))
     return samples

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 from tokenizers import Tokenizer
@@ -18,6 +17,7 @@ from models.packing import first_fit
 from models.preprocess import decode, stack, tile, tile_count
 from stages.batches import ShardedSamples
 from stages.chat_template import IGNORE, TemplateError, encode_conversation
+from stages.held_out import Divided, by_shard, divide
 from stages.training.task import SampleFacts
 
 REMEMBERED = 1 << 16
@@ -186,10 +186,26 @@ class Conversations:
         """Return what a conversation is known by."""
         return SampleFacts.of(self._samples, self._numbers[number])
 
-    def first_of_shards(self, count: int) -> tuple[int, ...]:
-        """Return how many of the first `count` conversations lie in each shard that has some."""
-        found = np.searchsorted(self._numbers[:count], np.cumsum(self._samples.sizes))
-        return tuple(int(size) for size in np.diff(found, prepend=0) if size)
+    def sample(self, number: int) -> int:
+        """Return which sample of the shards a conversation is."""
+        return self._numbers[number]
+
+    def divided(self, share: float, held_out: int) -> Divided:
+        """Return what is trained on and what is measured, which may be nothing, by the rule that all stages follow.
+
+        Raises:
+            ManifestError: Nothing is left to train on.
+        """
+        return divide(self._samples.fingerprints[self._numbers], share, held_out, self.told, needed=False)
+
+    @property
+    def told(self) -> str:
+        """The artifact, and what of it cannot be learned from."""
+        return self.name + (f" (left out: {dict(self.left_out)})" if self.left_out else "")
+
+    def in_shards(self, rows: Sequence[int]) -> tuple[int, ...]:
+        """Return how many of some conversations, in rising order, lie in each shard that has some."""
+        return by_shard([self._numbers[row] for row in rows], self._samples.sizes)
 
     def example(self, number: int, shown: Image.Image | None = None) -> Example:
         """Return a conversation with its picture, or with another one in its size."""

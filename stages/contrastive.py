@@ -21,29 +21,32 @@ from models.renaming import fill
 from stages.batches import ShardedSamples
 from stages.checkpoints import fetch
 from stages.contrastive_parameters import Parameters, config_of
+from stages.held_out import by_shard, check_road, divide
 from stages.manifest import Manifest
 from stages.pair_batches import Augmentation, PairBatches
 from stages.pair_measures import language_loss, measured_retrieval
-from stages.pairs import Texts, shards_of, training_rows
+from stages.pairs import Texts, shards_of
 from stages.pretrained_vision import started
 from stages.train_loop import train
+from stages.training.order import Source
 from stages.training.task import Finished, Metrics, Task, parameter_groups
 from stages.weight_files import open_weights
 from stages.workspace import Output, Workspace
 
 __all__ = ["VERSION", "ContrastiveTask", "Parameters", "packed", "run"]
 
-VERSION = 2
+VERSION = 3
 
 
 class ContrastiveTask:
     """Pictures and captions of one global batch, told apart by their pairs."""
 
-    def __init__(self, parameters: Parameters, shards: Manifest, samples: ShardedSamples, language: Path) -> None:
+    def __init__(self, parameters: Parameters, samples: ShardedSamples, language: Path) -> None:
         """Start the vision tower from nothing or a trained one, the text tower from a fetched language checkpoint."""
         self.parameters, self.language = parameters, language
-        self.samples = training_rows(samples, parameters.held_out, shards)
-        self.held_out = list(range(self.samples, len(samples)))
+        rows = divide(samples.fingerprints, parameters.held_out_share, parameters.held_out, samples.name)
+        self.samples = [Source(samples.name, by_shard(rows.taught, samples.sizes))]
+        self.held_out = rows.aside.tolist()
         text = TextConfig.model_validate(json.loads((language / "config.json").read_text())["text"])
         self.config = config_of(parameters, text)
         seed = parameters.schedule.seed
@@ -63,7 +66,7 @@ class ContrastiveTask:
         self.module = ContrastiveObjective(self.model, loss=parameters.loss)
         texts = Texts.of(language, self.config.context_length)
         augmentation = Augmentation(parameters.smallest_crop)
-        self.batches = PairBatches(samples, texts, parameters.views(), seed, augmentation)
+        self.batches = PairBatches(samples, texts, parameters.views(), seed, augmentation, rows.taught)
 
     def groups(self, weight_decay: float) -> list[dict[str, Any]]:
         """Return the trained parameters; the text tower learns more slowly than the rest."""
@@ -106,9 +109,10 @@ def packed(model: InternVL, source: Path) -> dict[str, bytes]:
 
 
 def _build(parameters: Parameters, here: Workspace) -> Task:
-    shards, samples = shards_of(here, parameters.shards)
+    check_road(parameters.held_out_share, here.inputs.values())
+    _, samples = shards_of(here, parameters.shards)
     language = fetch(here.store, here.input("checkpoints/language"), here.scratch / "language")
-    return ContrastiveTask(parameters, shards, samples, language)
+    return ContrastiveTask(parameters, samples, language)
 
 
 def run(parameters: Parameters, output: Output, here: Workspace) -> Manifest:

@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from models.config import InternVLConfig, TextConfig, VisionConfig
 from models.contrastive_objective import Loss
+from stages.held_out import SHARE, Share
 from stages.manifest import ManifestError
 from stages.pair_batches import Switch, View
 from stages.training.schedule import Schedule
@@ -86,8 +87,9 @@ class Parameters(BaseModel):
         default="softmax", description="The paper's symmetric softmax, or SigLIP's sigmoid (arXiv:2303.15343)."
     )
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    held_out_share: Share = SHARE
     held_out: int = Field(
-        default=256, ge=0, description="The last samples of the shards: never trained on, measured at the end."
+        default=256, ge=0, description="Most of the samples kept aside that are measured on at the end."
     )
     schedule: Schedule = Schedule(global_batch_size=192, steps=300, learning_rate=2e-3, warmup_steps=30)
 

@@ -20,11 +20,11 @@ from stages.manifest import File, Ledger, Manifest, ManifestError, Part, digest_
 from stages.prompts import DESCRIBE
 from stages.sources.captions import LANGUAGES, caption, questions
 from stages.sources.identity import uid_of
-from stages.sources.scenes import Split, draw, sample_scene
+from stages.sources.scenes import FIRST_OF_CONVERSATIONS, Split, draw, sample_scene
 from stages.tars import read_tar, tar_bytes
 from stages.workspace import Output, Workspace, read_file
 
-VERSION = 1
+VERSION = 2
 CAPTION_FIRST = 0.25
 """Share of scenes that are described before they are asked about: most answers must be seen, not copied."""
 
@@ -98,8 +98,8 @@ def _members(row: dict[str, Any], picture: bytes) -> Members:
 
 def scene_row(parameters: Parameters, index: int) -> tuple[str, dict[str, Any], bytes]:
     """Return (uid, row, picture) of a training scene: questions and often a description, in one language."""
-    seed = parameters.seed
-    scene = sample_scene(seed, index, Split.TRAIN)
+    seed, number = parameters.seed, FIRST_OF_CONVERSATIONS + index
+    scene = sample_scene(seed, number, Split.TRAIN)
     rng = random.Random(f"conversation/{seed}/{index}")
     language = LANGUAGES[index % len(LANGUAGES)]
     asked = rng.sample(questions(scene, language), parameters.questions_per_scene)
@@ -107,7 +107,7 @@ def scene_row(parameters: Parameters, index: int) -> tuple[str, dict[str, Any], 
     described = (DESCRIBE[language], caption(scene, language, 0))
     if rng.random() < parameters.described:
         turns.insert(0 if rng.random() < CAPTION_FIRST else len(turns), described)
-    uid = uid_of("scenes", f"scene:{seed}/{Split.TRAIN}/{index}", described[1]).hex()
+    uid = uid_of("scenes", f"scene:{seed}/{Split.TRAIN}/{number}", described[1]).hex()
     row = {"id": uid, "source": "scenes", "language": language, "conversations": conversation(turns)}
     out = io.BytesIO()
     # Full colour resolution: at 48 pixels an object is as small as what a JPEG averages over.

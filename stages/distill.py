@@ -17,13 +17,15 @@ from models.config import INTERN_VIT_300M_448, VisionConfig
 from models.distillation import DistillationObjective
 from models.intern_vit import InternVisionModel
 from models.renaming import below, fill
-from stages.batches import ShardedSamples, generator_of
+from stages.batches import ShardedSamples, generator_of, open_samples
 from stages.checkpoints import fetch
+from stages.held_out import SHARE, Rows, Share, by_shard, check_road, divide
 from stages.manifest import Manifest, ManifestError
 from stages.noise import noise_of
-from stages.pairs import Pictures, random_box, shards_of, training_rows
+from stages.pairs import Pictures, random_box
 from stages.pretrained_vision import started
 from stages.train_loop import train
+from stages.training.order import Source
 from stages.training.schedule import Schedule
 from stages.training.task import Batch, Finished, SampleFacts, Task, parameter_groups
 from stages.weight_files import open_weights
@@ -51,7 +53,8 @@ class Parameters(BaseModel):
     smallest_crop: float = Field(
         default=1.0, gt=0, le=1, description="Smallest share of a picture that a random crop shows; 1 shows all."
     )
-    held_out: int = Field(default=64, ge=1, description="The last samples: never trained on, measured at the end.")
+    held_out_share: Share = SHARE
+    held_out: int = Field(default=64, ge=1, description="Most samples kept aside that are measured on at the end.")
     schedule: Schedule = Schedule(global_batch_size=64, steps=300, learning_rate=2e-3, warmup_steps=30)
 
 
@@ -76,35 +79,36 @@ def published_parameters() -> Parameters:
 class PictureBatches:
     """Makes batches of pictures alone; what is drawn for a sample is a function of (seed, step, sample)."""
 
-    def __init__(self, samples: ShardedSamples, image_size: int, seed: int, smallest_crop: float) -> None:
-        """Read nothing yet."""
-        self.samples, self.pictures = samples, Pictures(samples, image_size)
+    def __init__(self, samples: ShardedSamples, rows: Rows, image_size: int, seed: int, smallest_crop: float) -> None:
+        """Read nothing yet; `rows` are the samples that batches number from 0."""
+        self.samples, self.rows, self.pictures = samples, rows, Pictures(samples, image_size)
         self.seed, self.smallest_crop = seed, smallest_crop
 
     def __call__(self, rows: Sequence[int], step: int) -> Batch:
         """Return `pixel_values` (rows, 3, side, side) and `noise` (rows,)."""
-        boxes = None
+        found, boxes = self.rows[list(rows)].tolist(), None
         if self.smallest_crop < 1:
-            boxes = [random_box(generator_of(self.seed, "crop", step, row), self.smallest_crop) for row in rows]
-        noise = torch.cat([noise_of(self.seed, step, row) for row in rows])
-        return {"pixel_values": self.pictures.batch(rows, boxes), "noise": noise}
+            boxes = [random_box(generator_of(self.seed, "crop", step, row), self.smallest_crop) for row in found]
+        noise = torch.cat([noise_of(self.seed, step, row) for row in found])
+        return {"pixel_values": self.pictures.batch(found, boxes), "noise": noise}
 
     def facts(self, row: int) -> SampleFacts:
         """Return what a sample is known by."""
-        return SampleFacts.of(self.samples, row)
+        return SampleFacts.of(self.samples, int(self.rows[row]))
 
 
 class DistillTask:
     """A student, its frozen teacher, and pictures."""
 
-    def __init__(self, parameters: Parameters, teacher: InternVisionModel, shards: Manifest, samples: ShardedSamples):
+    def __init__(self, parameters: Parameters, teacher: InternVisionModel, samples: ShardedSamples) -> None:
         """Start the student from nothing or a trained one.
 
         Raises:
             ManifestError: The two do not see the same places, or nothing is left to train on.
         """
-        self.samples = training_rows(samples, parameters.held_out, shards)
-        self.held_out = list(range(self.samples, len(samples)))
+        rows = divide(samples.fingerprints, parameters.held_out_share, parameters.held_out, samples.name)
+        self.samples = [Source(samples.name, by_shard(rows.taught, samples.sizes))]
+        self.held_out = rows.aside.tolist()
         student = parameters.student
         if parameters.start_vision is None:
             self.student = InternVisionModel(student)
@@ -115,7 +119,7 @@ class DistillTask:
         except ValueError as error:
             raise ManifestError(f"distill: {error}; change distill.student or distill.layers") from error
         seed, crop = parameters.schedule.seed, parameters.smallest_crop
-        self.batches = PictureBatches(samples, student.image_size, seed, crop)
+        self.batches = PictureBatches(samples, rows.taught, student.image_size, seed, crop)
 
     def groups(self, weight_decay: float) -> list[dict[str, Any]]:
         """Return the student and the maps to the teacher's width."""
@@ -148,8 +152,9 @@ def _teacher(parameters: Parameters, here: Workspace) -> InternVisionModel:
 
 
 def _build(parameters: Parameters, here: Workspace) -> Task:
-    shards, samples = shards_of(here, parameters.shards)
-    return DistillTask(parameters, _teacher(parameters, here), shards, samples)
+    check_road(parameters.held_out_share, here.inputs.values())
+    samples = open_samples(here, here.input(parameters.shards))
+    return DistillTask(parameters, _teacher(parameters, here), samples)
 
 
 def run(parameters: Parameters, output: Output, here: Workspace) -> Manifest:

@@ -1,10 +1,9 @@
 """Measure a trained model on pictures that its stage was not trained on.
 
 Scenes of the drawn world come in two splits: `iid` are new drawings of what training showed,
-`unseen` show colour-shape pairs that were never drawn. A user's own pictures are measured on the
-last samples of the shards, which this stage kept aside; what earlier stages of the same model kept
-aside can be others, and the page says so. Beside every number stand what guessing gives, what the
-model says about another picture, and the 95 % interval over samples.
+`unseen` show colour-shape pairs that were never drawn. A user's own pictures are measured on those
+that no stage of the model was trained on (`stages.held_out`). Beside every number stand what guessing
+gives, what the model says about another picture, and the 95 % interval over samples.
 """
 
 import json
@@ -24,12 +23,13 @@ from stages.evaluation_held_out import dialogue_held_out, towers_held_out
 from stages.evaluation_report import Findings, markdown, render, totals
 from stages.evaluation_retrieval import Judge
 from stages.evaluation_world import worlds
+from stages.held_out import FIELD
 from stages.manifest import Ledger, Manifest, ManifestError, digest_of
 from stages.pairs import Texts
 from stages.sources.captions import LANGUAGES
 from stages.workspace import Output, Workspace
 
-VERSION = 2
+VERSION = 3
 DATA = {"contrastive": "shards/clean", "generative": "shards/caption_quality", "instruct": "conversations"}
 
 NOTES = {
@@ -40,10 +40,10 @@ NOTES = {
     "drawn": "iid: new drawings of contents that training showed, most of whose captions occur in training too. "
     "unseen: every scene has a colour-shape pair that was never drawn in training; only this split tests "
     "composition.",
-    "aside": "Held out: the stage that made this checkpoint was not trained on these samples. It may have been on "
-    "other captions of their pictures, and an earlier stage of the same model on the very samples, as each stage "
-    "keeps the last samples of its own data aside. Numbers can therefore be better than on data that is new to all "
-    "stages.",
+    "aside": "Held out: no stage that trained this model was shown these pictures, nor any caption of them: what is "
+    "kept aside is decided by a hash of the picture, the same in every stage. A copy that differs in one byte is "
+    "another picture and may have been shown, and so may pictures to models that were trained elsewhere and taken "
+    "over.",
 }
 
 
@@ -61,8 +61,8 @@ class Parameters(BaseModel):
     held_out: int = Field(
         default=0,
         ge=0,
-        description="How many of the last samples of the shards or conversations that the checkpoint was trained "
-        "from are measured on, these then being an input too; never more than this stage kept aside.",
+        description="Most samples that are measured on of those that no stage was trained on; the shards or "
+        "conversations that the checkpoint was trained from are then an input too.",
     )
     languages: tuple[str, ...] = Field(default=LANGUAGES, min_length=1, description="Languages of drawn scenes.")
     image_size: int = Field(default=48, ge=16, description="Side of a drawn picture in pixels.")
@@ -95,11 +95,11 @@ def load_judge(folder: Path, batch_size: int, checkpoint: Manifest) -> Judge:
     return Judge(model, Texts.of(folder, config.context_length), batch_size)
 
 
-def kept_aside(parameters: Parameters, checkpoint: Manifest, here: Workspace) -> Manifest:
-    """Return the data whose last samples are measured on.
+def kept_aside(parameters: Parameters, checkpoint: Manifest, here: Workspace) -> tuple[Manifest, float]:
+    """Return the data that is measured on, and the share of its pictures that was never trained on.
 
     Raises:
-        ManifestError: The checkpoint was trained on other data, or kept fewer samples aside.
+        ManifestError: The checkpoint was trained on other data, or keeps nothing aside by the rule of all stages.
     """
     trained = checkpoint.identity.get("parameters", {})
     data = here.input(trained.get("shards", DATA[parameters.kind]))
@@ -108,12 +108,12 @@ def kept_aside(parameters: Parameters, checkpoint: Manifest, here: Workspace) ->
             f"{checkpoint.ref} was not trained on {data.ref}, so nothing of it was kept aside; "
             "evaluate with the version that it was trained on"
         )
-    if parameters.held_out > (aside := trained.get("held_out", 0)):
+    if not (share := trained.get(FIELD, 0.0)):
         raise ManifestError(
-            f"{checkpoint.ref} kept {aside} samples aside and evaluate.held_out is {parameters.held_out}: "
-            f"the others were trained on; lower it to {aside}"
+            f"{checkpoint.ref} tells of no {FIELD}: all pictures of {data.ref} were trained on, or it was trained by "
+            f"an earlier version, which kept others aside; train it again with {FIELD} above 0"
         )
-    return data
+    return data, share
 
 
 def _measure(parameters: Parameters, checkpoint: Manifest, here: Workspace) -> Findings:
@@ -129,7 +129,7 @@ def _measure(parameters: Parameters, checkpoint: Manifest, here: Workspace) -> F
             instruct(session, world, parameters.languages, parameters.batch_size, found)
         if data is not None:
             here.progress(len(drawn), steps, "splits", "held out")
-            dialogue_held_out(session, here, data, parameters.held_out, parameters.batch_size, found)
+            dialogue_held_out(session, here, *data, parameters.held_out, parameters.batch_size, found)
     else:
         judge = load_judge(folder, parameters.batch_size, checkpoint)
         work = contrastive if parameters.kind == "contrastive" else generative
@@ -138,7 +138,7 @@ def _measure(parameters: Parameters, checkpoint: Manifest, here: Workspace) -> F
             work(judge, world, parameters.languages, found)
         if data is not None:
             here.progress(len(drawn), steps, "splits", "held out")
-            towers_held_out(judge, here, data, parameters.held_out, found)
+            towers_held_out(judge, here, *data, parameters.held_out, found)
     here.progress(steps, steps, "splits")
     return found
 

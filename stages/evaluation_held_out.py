@@ -1,6 +1,7 @@
 """What is measured on samples that a stage kept aside: a user's own pictures, captions and conversations."""
 
 import json
+from collections.abc import Sequence
 
 from models.preprocess import decode
 from stages.batches import ShardedSamples
@@ -12,6 +13,7 @@ from stages.evaluation_dialogue import held_out
 from stages.evaluation_metrics import auc_measure
 from stages.evaluation_report import Example, Findings
 from stages.evaluation_retrieval import Judge, nearest, other_captions, retrieval
+from stages.held_out import FIELD, divide
 from stages.manifest import Manifest, ManifestError
 from stages.workspace import Workspace
 
@@ -19,29 +21,42 @@ SPLIT, LANGUAGE = "held_out", "all"
 PICTURED = 12
 
 
-def last_samples(here: Workspace, data: Manifest, count: int) -> tuple[ShardedSamples, list[int]]:
-    """Return the samples of shards and the numbers of the last ones.
+def check_some(rows: Sequence[int], data: Manifest, share: float) -> None:
+    """Refuse to measure on fewer than two samples.
 
     Raises:
         ManifestError: There are fewer.
     """
-    samples = ShardedSamples(here.store, data, here.scratch / "data")
-    if len(samples) < count:
+    if len(rows) < 2:
         raise ManifestError(
-            f"{data.ref} holds {len(samples)} samples and evaluate.held_out is {count}; lower it to that"
+            f"{len(rows)} sample of {data.ref} is kept aside with {FIELD} {share:g}, and one has nothing to be told "
+            f"apart from; train with a larger {FIELD}, or on more samples"
         )
-    return samples, list(range(len(samples) - count, len(samples)))
 
 
-def towers_held_out(judge: Judge, here: Workspace, data: Manifest, count: int, found: Findings) -> None:
-    """Measure InternVL-C or -G on captioned pictures: retrieval and, with queries, matching and captioning."""
-    samples, rows = last_samples(here, data, count)
+def towers_held_out(judge: Judge, here: Workspace, data: Manifest, share: float, most: int, found: Findings) -> None:
+    """Measure InternVL-C or -G on captioned pictures: retrieval and, with queries, matching and captioning.
+
+    Args:
+        judge: The model.
+        here: Where the data is read.
+        data: Shards that it was trained on.
+        share: Of all pictures that its stage, and those before it, kept aside.
+        most: Most samples that are measured.
+        found: What was measured is added to it.
+
+    Raises:
+        ManifestError: Too few are kept aside.
+    """
+    samples = ShardedSamples(here.store, data, here.scratch / "data")
+    rows = divide(samples.fingerprints, share, most, str(data.ref)).aside.tolist()
+    check_some(rows, data, share)
     pictures = [decode(samples.read(row, "jpg")) for row in rows]
     captions = [samples.read(row, "txt").decode() for row in rows]
     spoken = [samples.facts(row).get("language") for row in rows]
     vision = judge.see(pictures)
     towers = judge.picture_vectors(vision)
-    found.judged += count
+    found.judged += len(rows)
     generative = judge.model.generative
     found.measures += retrieval(judge, SPLIT, LANGUAGE, towers, captions, "c_" if generative else "")
     best = nearest(towers, judge.text_vectors(captions), captions, PICTURED)
@@ -61,19 +76,29 @@ def towers_held_out(judge: Judge, here: Workspace, data: Manifest, count: int, f
 
 
 def dialogue_held_out(
-    session: ChatSession, here: Workspace, data: Manifest, count: int, batch_size: int, found: Findings
+    session: ChatSession, here: Workspace, data: Manifest, share: float, most: int, batch_size: int, found: Findings
 ) -> None:
-    """Measure a chat model on conversations: how likely the right answers are, and what it says itself."""
+    """Measure a chat model on conversations: how likely the right answers are, and what it says itself.
+
+    Args:
+        session: The model.
+        here: Where the data is read.
+        data: Conversations that it was trained on.
+        share: Of all pictures that its stage, and those before it, kept aside.
+        most: Most conversations that are measured.
+        batch_size: Conversations at once.
+        found: What was measured is added to it.
+
+    Raises:
+        ManifestError: Too few are kept aside.
+    """
     samples = ShardedSamples(here.store, data, here.scratch / "data")
     conversations = Conversations(samples, session.tokenizer, session.config)
-    if len(conversations) < count:
-        raise ManifestError(
-            f"{data.ref} holds {len(conversations)} conversations that fit and evaluate.held_out is {count}; lower it"
-        )
-    numbers = list(range(len(conversations) - count, len(conversations)))
+    numbers = conversations.divided(share, most).aside.tolist()
+    check_some(numbers, data, share)
     found.measures += held_out(session, conversations, numbers, batch_size, SPLIT, LANGUAGE)
-    found.judged += count
-    for number in range(len(samples) - min(count, PICTURED), len(samples)):
+    found.judged += len(numbers)
+    for number in map(conversations.sample, numbers[:PICTURED]):
         turns = [turn["value"] for turn in json.loads(samples.read(number, "json"))["conversations"]]
         picture = decode(samples.read(number, "jpg"))
         question = turns[0].replace(IMAGE, "").strip()

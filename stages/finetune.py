@@ -18,16 +18,18 @@ from models.learning_rates import LearningRates
 from stages.batches import ShardedSamples
 from stages.checkpoints import fetch
 from stages.contrastive import packed
+from stages.held_out import SHARE, Share, by_shard, check_road, divide
 from stages.manifest import Manifest, ManifestError
 from stages.pair_batches import Augmentation, PairBatches, Switch, View
 from stages.pair_measures import measured_retrieval
-from stages.pairs import Texts, shards_of, training_rows
+from stages.pairs import Texts, shards_of
 from stages.train_loop import train
+from stages.training.order import Source
 from stages.training.schedule import Schedule
 from stages.training.task import Finished, Metrics, Task, parameter_groups
 from stages.workspace import Output, Workspace
 
-VERSION = 1
+VERSION = 2
 
 
 class Parameters(BaseModel):
@@ -54,8 +56,9 @@ class Parameters(BaseModel):
     flip: bool = Field(
         default=False, description="Mirror every second picture, as the paper does; wrong where captions say left."
     )
+    held_out_share: Share = SHARE
     held_out: int = Field(
-        default=256, ge=0, description="The last samples: neither they nor other captions of their pictures teach."
+        default=256, ge=0, description="Most of the samples kept aside that are measured on at the end."
     )
     schedule: Schedule = Schedule(
         global_batch_size=128, steps=60, learning_rate=3e-4, warmup_steps=6, beta2=0.999, final_ratio=0.0
@@ -85,15 +88,23 @@ def paper_parameters(pairs: int, checkpoint: str = "checkpoints/generative") -> 
         precision="bf16",
     )
     return Parameters(
-        checkpoint=checkpoint, image_size=364, drop_path_rate=0.3, smallest_crop=0.5, flip=True, schedule=schedule
+        checkpoint=checkpoint,
+        image_size=364,
+        drop_path_rate=0.3,
+        smallest_crop=0.5,
+        flip=True,
+        # It is measured on pictures of its own.
+        held_out_share=0,
+        held_out=0,
+        schedule=schedule,
     )
 
 
 class FinetuneTask:
     """A finished model, and pairs of which all captions of a picture are right."""
 
-    def __init__(self, parameters: Parameters, shards: Manifest, samples: ShardedSamples, start: Path) -> None:
-        """Load a fetched checkpoint; all pictures are hashed once, to keep those held out apart.
+    def __init__(self, parameters: Parameters, samples: ShardedSamples, start: Path) -> None:
+        """Load a fetched checkpoint.
 
         Raises:
             ManifestError: Sizes do not fit, or nothing is left to train on.
@@ -106,17 +117,13 @@ class FinetuneTask:
         self.module = ContrastiveObjective(self.model, soft_targets=True)
         vision = self.model.config.vision
         view = View(vision.image_size, vision.patch_size)
-        first = training_rows(samples, parameters.held_out, shards)
-        self.held_out = list(range(first, len(samples)))
+        rows = divide(samples.fingerprints, parameters.held_out_share, parameters.held_out, samples.name)
+        self.samples = [Source(samples.name, by_shard(rows.taught, samples.sizes))]
+        self.held_out = rows.aside.tolist()
         texts = Texts.of(start, self.model.config.context_length)
         augmentation = Augmentation(parameters.smallest_crop, parameters.flip)
-        self.batches = PairBatches(samples, texts, Switch(view, view, 0), parameters.schedule.seed, augmentation)
-        rows = self.batches.apart(range(first), self.held_out)
-        if not rows:
-            raise ManifestError(
-                f"every picture of {shards.ref} is among the {parameters.held_out} samples kept aside; lower held_out"
-            )
-        self.batches.rows, self.samples = rows, len(rows)
+        views = Switch(view, view, 0)
+        self.batches = PairBatches(samples, texts, views, parameters.schedule.seed, augmentation, rows.taught)
 
     def groups(self, weight_decay: float) -> list[dict[str, Any]]:
         """Return the trained parameters, each layer slower than the one above it."""
@@ -170,9 +177,10 @@ def load(folder: Path, parameters: Parameters | None = None) -> InternVL:
 
 
 def _build(parameters: Parameters, here: Workspace) -> Task:
-    shards, samples = shards_of(here, parameters.shards)
+    check_road(parameters.held_out_share, here.inputs.values())
+    _, samples = shards_of(here, parameters.shards)
     start = fetch(here.store, here.input(parameters.checkpoint), here.scratch / "start")
-    return FinetuneTask(parameters, shards, samples, start)
+    return FinetuneTask(parameters, samples, start)
 
 
 def run(parameters: Parameters, output: Output, here: Workspace) -> Manifest:

@@ -19,14 +19,16 @@ from stages.batches import ShardedSamples
 from stages.checkpoints import fetch
 from stages.generative_batches import GenerativeBatches
 from stages.generative_measures import measure
+from stages.held_out import SHARE, Share, by_shard, check_road, divide
 from stages.manifest import Manifest
-from stages.pairs import Texts, shards_of, training_rows
+from stages.pairs import Texts, shards_of
 from stages.train_loop import train
+from stages.training.order import Source
 from stages.training.schedule import Schedule
 from stages.training.task import Finished, Task, parameter_groups
 from stages.workspace import Output, Workspace
 
-VERSION = 2
+VERSION = 3
 FEATURE_BYTES = 1 << 30
 """What the vision tower saw is kept up to this size per process; beyond it, it is seen anew each time."""
 TEXT_BYTES = 1 << 28
@@ -78,10 +80,9 @@ class Parameters(BaseModel):
         description="Train with the pictures of other samples: the twin beside which grounding is measured.",
     )
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    held_out_share: Share = SHARE
     held_out: int = Field(
-        default=256,
-        ge=0,
-        description="The last samples of these shards: never trained on in this stage, measured at the end.",
+        default=256, ge=0, description="Most of the samples kept aside that are measured on at the end."
     )
     schedule: Schedule = Schedule(
         global_batch_size=96, steps=260, learning_rate=3e-3, warmup_steps=30, beta2=0.98, weight_decay=0.05
@@ -129,11 +130,12 @@ def config_of(parameters: Parameters, found: InternVLConfig) -> InternVLConfig:
 class GenerativeTask:
     """One batch for three objectives through one QLLaMA."""
 
-    def __init__(self, parameters: Parameters, shards: Manifest, samples: ShardedSamples, contrastive: Path) -> None:
+    def __init__(self, parameters: Parameters, samples: ShardedSamples, contrastive: Path) -> None:
         """Load InternVL-C from a fetched checkpoint, add what looks at pictures, freeze the rest."""
         self.contrastive = contrastive
-        self.samples = training_rows(samples, parameters.held_out, shards)
-        self.held_out = list(range(self.samples, len(samples)))
+        rows = divide(samples.fingerprints, parameters.held_out_share, parameters.held_out, samples.name)
+        self.samples = [Source(samples.name, by_shard(rows.taught, samples.sizes))]
+        self.held_out = rows.aside.tolist()
         found = InternVLConfig.model_validate_json((contrastive / "config.json").read_text())
         self.config = config_of(parameters, found)
         self.model = InternVL(self.config, generative=True)
@@ -152,7 +154,7 @@ class GenerativeTask:
             samples,
             Texts.of(contrastive, self.config.context_length),
             self.config.vision.image_size,
-            trained_on=self.samples,
+            rows=rows.taught,
             seed=parameters.schedule.seed,
             steps=parameters.schedule.steps,
             hard_negatives=parameters.hard_negatives,
@@ -170,7 +172,7 @@ class GenerativeTask:
         ones are taken where there are any.
         """
         captions, texts = self.batches.captions, self.batches.texts
-        rows = list(range(min(FIRST_ROWS, self.samples)))
+        rows = self.batches.rows[:FIRST_ROWS].tolist()
         languages = captions.languages(rows)
         chosen = [row for row, language in zip(rows, languages, strict=True) if language == "en"] or rows
         words = [texts.ids(caption)[1:-1] for caption in captions.read(chosen)]
@@ -199,9 +201,10 @@ class GenerativeTask:
 
 
 def _build(parameters: Parameters, here: Workspace) -> Task:
-    shards, samples = shards_of(here, parameters.shards)
+    check_road(parameters.held_out_share, here.inputs.values())
+    _, samples = shards_of(here, parameters.shards)
     contrastive = fetch(here.store, here.input("checkpoints/contrastive"), here.scratch / "contrastive")
-    return GenerativeTask(parameters, shards, samples, contrastive)
+    return GenerativeTask(parameters, samples, contrastive)
 
 
 def run(parameters: Parameters, output: Output, here: Workspace) -> Manifest:

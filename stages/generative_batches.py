@@ -9,6 +9,7 @@ from torch import Tensor
 
 from models.negatives import MINED, OTHER, OWN
 from stages.batches import ShardedSamples, generator_of
+from stages.held_out import Rows
 from stages.pairs import Captions, Pictures, Texts, caption_ids, number_of, random_box
 from stages.recent import Recent
 from stages.training.task import Batch, SampleFacts
@@ -24,8 +25,8 @@ class GenerativeBatches:
     samples: ShardedSamples
     texts: Texts
     image_size: int
-    trained_on: int
-    """The first so many samples are trained on; others are never drawn."""
+    rows: Rows
+    """The samples that are trained on, which batches number from 0; others are never drawn."""
     seed: int
     steps: int
     hard_negatives: float
@@ -45,7 +46,8 @@ class GenerativeBatches:
 
     def __call__(self, rows: Sequence[int], step: int) -> Batch:
         """Return pictures, three readings of each caption, another caption, and draws, all by row."""
-        shown = [self._stranger(row) for row in rows] if self.blind else list(rows)
+        rows = self.rows[list(rows)].tolist()
+        shown = [self._stranger(row) for row in rows] if self.blind else rows
         boxes = None
         if self.smallest_crop < 1:
             boxes = [random_box(generator_of(self.seed, "crop", step, row), self.smallest_crop) for row in rows]
@@ -54,7 +56,7 @@ class GenerativeBatches:
         others = self.captions.read([other for _, _, other in draws])
         prompted = self.texts.prompted(captions, self.captions.languages(rows))
         return {
-            "row": torch.tensor(list(rows)),
+            "row": torch.tensor(rows),
             "pixel_values": self.pictures.batch(shown, boxes),
             "image_id": torch.tensor([self.image_id(row) for row in shown]),
             "judged": torch.tensor([judged for judged, _, _ in draws]),
@@ -70,7 +72,7 @@ class GenerativeBatches:
 
     def facts(self, row: int) -> SampleFacts:
         """Return what a sample is known by."""
-        return SampleFacts.of(self.samples, row)
+        return SampleFacts.of(self.samples, int(self.rows[row]))
 
     def seen(self, rows: Sequence[int]) -> Batch:
         """Return what the frozen towers read of samples, whole pictures."""
@@ -83,7 +85,7 @@ class GenerativeBatches:
 
     def _stranger(self, row: int) -> int:
         """Return the sample whose picture a blind run shows with this row's texts, the same at every step."""
-        return int(generator_of(self.seed, "blind", row).integers(self.trained_on))
+        return int(self.rows[generator_of(self.seed, "blind", row).integers(len(self.rows))])
 
     def _draw(self, row: int, step: int) -> tuple[int, tuple[float, float], int]:
         """Return what a picture is judged with, numbers in [0, 1) that choose who is mined, and another sample."""
@@ -100,9 +102,9 @@ class GenerativeBatches:
             rng: Draws.
             among: Samples to draw from; those that are trained on when left out.
         """
-        among = range(self.trained_on) if among is None else among
+        found = self.rows if among is None else among
         for _ in range(TRIES):
-            other = among[int(rng.integers(len(among)))]
+            other = int(found[int(rng.integers(len(found)))])
             differs = self.captions.one(other) != self.captions.one(row)
             if differs and self.image_id(other) != self.image_id(row):
                 return other

@@ -21,6 +21,7 @@ from stages.batches import open_samples
 from stages.chat_assembly import assemble, check_view, grow_tokenizer
 from stages.chat_data import Conversations
 from stages.chat_template import IGNORE
+from stages.held_out import check_road
 from stages.instruct_data import InstructBatches
 from stages.instruct_parameters import Parameters
 from stages.manifest import Manifest, ManifestError
@@ -31,7 +32,7 @@ from stages.workspace import Output, Workspace, read_file
 
 __all__ = ["VERSION", "InstructTask", "Parameters", "assemble", "check_view", "freeze", "grow_tokenizer", "run"]
 
-VERSION = 2
+VERSION = 3
 
 
 def freeze(chat: InternVLChat, parameters: Parameters) -> None:
@@ -85,7 +86,7 @@ class InstructTask:
         self.parameters, self.chat, self.tokenizer, self.batches = parameters, chat, tokenizer, data
         self.base = base
         self.module: nn.Module = chat
-        self.samples = data.sources(parameters.held_out, parameters.mixture)
+        self.samples = data.divide(parameters.held_out_share, parameters.held_out, parameters.mixture)
 
     def groups(self, weight_decay: float) -> list[dict[str, Any]]:
         """Return what learns; the encoder may have a rate of its own."""
@@ -103,7 +104,7 @@ class InstructTask:
             "config.json": self.chat.config.model_dump_json(indent=2).encode(),
             "tokenizer.json": self.tokenizer.to_str(pretty=True).encode(),
         }
-        numbers = self.batches.held_out(self.parameters.held_out)
+        numbers = self.batches.aside
         metrics: dict[str, Any] = {"held_out": len(numbers), "left_out": self.batches.left_out}
         metrics |= self._measure(numbers, numbers)
         if len(numbers) > 1:
@@ -179,6 +180,7 @@ def _shape(config: ChatConfig) -> dict[str, Any]:
 
 
 def _build(parameters: Parameters, here: Workspace) -> Task:
+    check_road(parameters.held_out_share, here.inputs.values())
     chat, tokenizer = assemble(parameters, here)
     base = base_of(parameters, chat, here)
     freeze(chat, parameters)

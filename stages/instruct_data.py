@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import accumulate
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from stages.chat_data import Conversations, Example, collate, collate_packed
-from stages.manifest import ManifestError
+from stages.held_out import Rows, nothing_aside
 from stages.noise import noise_of
 from stages.training.order import Source, Weight, check_weights
 from stages.training.task import SampleFacts
@@ -39,6 +40,10 @@ class InstructBatches:
         self._sample_noise = sample_noise
         self.data, self._filler, self._tokens, self._seed = list(data), filler, context_length, seed
         self._starts = [0, *accumulate(map(len, self.data))]
+        self.rows: Rows = np.arange(len(self))
+        """The conversations that batches number from 0: all, until it is settled what is trained on."""
+        self.aside: list[int] = []
+        """Those kept aside that are measured."""
 
     def __len__(self) -> int:
         """Return how many conversations there are."""
@@ -56,9 +61,10 @@ class InstructBatches:
 
     def __call__(self, rows: Sequence[int], step: int) -> dict[str, Tensor]:
         """Return conversations as rows that hold as many as fit, and the tiles of all their pictures."""
-        batch = collate_packed([self._noisy(row, step) for row in rows], self._filler, self._tokens)
+        found = self.rows[list(rows)].tolist()
+        batch = collate_packed([self._noisy(row, step) for row in found], self._filler, self._tokens)
         if self._sample_noise:
-            batch["sample_noise"] = torch.cat([noise_of(self._seed, step, row) for row in rows])
+            batch["sample_noise"] = torch.cat([noise_of(self._seed, step, row) for row in found])
         return batch
 
     def _noisy(self, row: int, step: int) -> Example:
@@ -81,36 +87,42 @@ class InstructBatches:
 
     def facts(self, row: int) -> SampleFacts:
         """Return what a conversation is known by."""
-        source, number = self._at(row)
+        source, number = self._at(int(self.rows[row]))
         return self.data[source].facts(number)
 
-    def sources(self, held_out: int, weights: Sequence[Weight]) -> list[Source]:
-        """Return what may be trained on: all but the last `held_out` of each artifact.
+    def divide(self, share: float, held_out: int, weights: Sequence[Weight]) -> list[Source]:
+        """Settle what is trained on, which batches number from 0 from now on, and what is measured.
+
+        Args:
+            share: Of all pictures that is kept aside.
+            held_out: Most conversations of each artifact that are measured.
+            weights: How much comes from which artifact; all once when empty.
+
+        Returns:
+            What is trained on, by artifact.
 
         Raises:
-            ManifestError: An artifact has too few; or the weights do not name what there is.
+            ManifestError: Nothing of an artifact is left to train on, or nothing of all to measure; or the weights
+                do not name what there is.
         """
         check_weights(weights or [Weight(name=each.name, repeat=1.0) for each in self.data], self.names)
         shares = {each.name: each for each in weights}
-        found = []
+        found: list[Source] = []
+        taught: list[Rows] = []
+        self.aside = []
         for start, data in zip(self._starts, self.data, strict=False):
-            if len(data) <= held_out:
-                raise ManifestError(
-                    f"{data.name}: {len(data)} conversations can be learned from (left out: "
-                    f"{dict(data.left_out) or 'none'}) and {held_out} are to be kept aside; lower "
-                    "instruct.held_out, or make more conversations"
-                )
-            shards = data.first_of_shards(len(data) - held_out)
-            samples = sum(shards)
-            weight = shares[data.name].of(samples) if shares else float(samples)
-            found.append(Source(data.name, shards, weight, start))
+            rows = data.divided(share, held_out)
+            count = len(rows.taught)
+            weight = shares[data.name].of(count) if shares else float(count)
+            found.append(Source(data.name, data.in_shards(rows.taught.tolist()), weight, sum(map(len, taught))))
+            taught.append(rows.taught + start)
+            self.aside += (rows.aside + start).tolist()
+        if not self.aside:
+            raise nothing_aside(", ".join(each.told for each in self.data), len(self), share)
+        self.rows = np.concatenate(taught)
         return found
 
     @property
     def names(self) -> list[str]:
         """The artifacts, in the order of their rows."""
         return [each.name for each in self.data]
-
-    def held_out(self, held_out: int) -> list[int]:
-        """Return the rows that are kept aside: the last of each artifact."""
-        return [row for end in self._starts[1:] for row in range(end - held_out, end)]

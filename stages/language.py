@@ -8,6 +8,7 @@ alone.
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +22,20 @@ from models.config import TextConfig
 from models.losses import IGNORE, caption_losses, labelled, shared
 from models.objective import SAMPLE_LOSS, Named
 from models.qllama import LlamaForCausalLM
-from stages.batches import ShardedSamples, open_samples
-from stages.language_data import ROLES, LanguageBatches, Text, caption_texts, scene_texts
+from stages.batches import open_samples
+from stages.held_out import SHARE, Share, by_shard, check_road, divide
+from stages.language_data import ROLES, LanguageBatches, Origin, Text, caption_texts, fingerprints, scene_texts
 from stages.manifest import Manifest, ManifestError
 from stages.pretrained_language import look, take
 from stages.prompts import all_prompts
-from stages.sources.scenes import Split
 from stages.tokenizer import train_tokenizer
 from stages.train_loop import train
+from stages.training.order import Source
 from stages.training.schedule import Schedule
 from stages.training.task import Finished, Task, parameter_groups
 from stages.workspace import Output, Workspace
 
-VERSION = 2
+VERSION = 3
 TOKENIZER_TEXTS = 4000
 
 
@@ -58,7 +60,10 @@ class Parameters(BaseModel):
         default=None, description="Hash of what the folder says of itself; filled in at start."
     )
     world_seed: int = Field(default=0, description="Seed of the drawn world.")
-    held_out: int = Field(default=200, ge=1, description="Texts kept aside to measure on.")
+    held_out_share: Share = SHARE
+    held_out: int = Field(
+        default=200, ge=1, description="Most of the texts kept aside that are measured on at the end."
+    )
     vocab_size: int = Field(default=700, ge=300, description="Most entries of the tokenizer.")
     hidden_size: int = Field(default=96, ge=8)
     intermediate_size: int = Field(default=256, ge=8)
@@ -80,20 +85,18 @@ def pin(parameters: Parameters) -> Parameters:
     return parameters.model_copy(update={"pretrained_shape": found.config, "pretrained_digest": found.digest})
 
 
-def _texts(parameters: Parameters, here: Workspace) -> tuple[list[Text], list[Text], ShardedSamples | None]:
-    """Return (texts to train on, texts kept aside, the samples that they are of)."""
+def _texts(parameters: Parameters, here: Workspace) -> tuple[list[Text], list[Text], Origin | None]:
+    """Return (texts to train on, texts kept aside, the samples that the first are of)."""
+    share, most = parameters.held_out_share, parameters.held_out
     if parameters.documents:
-        train_on = scene_texts(parameters.world_seed, Split.TRAIN, parameters.documents)
-        return train_on, scene_texts(parameters.world_seed, Split.VALIDATION, parameters.held_out), None
-    shards = here.input("shards/clean")
-    samples = open_samples(here, shards)
-    captions = caption_texts(samples)
-    if len(captions) <= parameters.held_out:
-        raise ManifestError(
-            f"{shards.ref} holds {len(captions)} captions and {parameters.held_out} are to be kept aside; "
-            "lower language.held_out or keep more rows in the filters"
-        )
-    return captions[: -parameters.held_out], captions[-parameters.held_out :], samples
+        texts = scene_texts(parameters.world_seed, parameters.documents)
+        rows, origin = divide(fingerprints(texts), share, most, "language.documents"), None
+    else:
+        samples = open_samples(here, here.input("shards/clean"))
+        texts = caption_texts(samples)
+        rows = divide(samples.fingerprints, share, most, samples.name)
+        origin = Origin(samples, rows.taught)
+    return [texts[row] for row in rows.taught], [texts[row] for row in rows.aside], origin
 
 
 class _Decoder(nn.Module):
@@ -121,9 +124,9 @@ class LanguageTask:
         parameters: Parameters,
         texts: list[Text],
         held_out: list[Text],
-        samples: ShardedSamples | None = None,
+        origin: Origin | None = None,
     ) -> None:
-        """Train the tokenizer and allocate the decoder; `samples` are those that the texts are of.
+        """Train the tokenizer and allocate the decoder; `origin` tells of the samples that the texts are of.
 
         Raises:
             ManifestError: No text kept aside has room for a description.
@@ -141,8 +144,11 @@ class LanguageTask:
             num_attention_heads=parameters.num_attention_heads,
         )
         self.module = _Decoder(self.config)
-        self.batches = LanguageBatches(self.tokenizer, parameters.context_length, texts, samples)
-        self.held_out, self.samples = held_out, len(texts)
+        self.batches = LanguageBatches(self.tokenizer, parameters.context_length, texts, origin)
+        self.held_out = held_out
+        self.samples: int | Sequence[Source] = len(texts)
+        if origin is not None:
+            self.samples = [Source(origin.samples.name, by_shard(origin.rows, origin.samples.sizes))]
         if held_out and not any(self._described(text) for text in held_out):
             raise ManifestError(
                 f"language.context_length {parameters.context_length} ends before the description in each of the "
@@ -206,6 +212,7 @@ class LanguageTask:
 
 
 def _build(parameters: Parameters, here: Workspace) -> Task:
+    check_road(parameters.held_out_share, here.inputs.values())
     return LanguageTask(parameters, *_texts(parameters, here))
 
 

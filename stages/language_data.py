@@ -9,9 +9,10 @@ from torch import Tensor
 
 from models.losses import IGNORE
 from stages.batches import ShardedSamples
+from stages.held_out import Fingerprints, Rows, fingerprints_of_texts
 from stages.prompts import caption_prompt
 from stages.sources.captions import document
-from stages.sources.scenes import Split, sample_scene
+from stages.sources.scenes import FIRST_OF_TEXTS, Split, sample_scene
 from stages.tokenizer import BOS_ID, EOS_ID
 from stages.training.task import SampleFacts
 
@@ -29,7 +30,19 @@ class Piece(NamedTuple):
 Text = list[Piece]
 
 
-def scene_texts(seed: int, split: Split, count: int) -> list[Text]:
+class Origin(NamedTuple):
+    """Which samples texts are of: text number n is of sample `rows[n]`."""
+
+    samples: ShardedSamples
+    rows: Rows
+
+
+def fingerprints(texts: Sequence[Text]) -> Fingerprints:
+    """Return what says of each text about a scene, which no picture belongs to, whether it is kept aside."""
+    return fingerprints_of_texts("".join(piece.text for piece in text) for text in texts)
+
+
+def scene_texts(seed: int, count: int) -> list[Text]:
     """Return texts about scenes: a description, its prompt and the same in another language, two questions answered.
 
     The prompts are those of the generative stage: its language model is frozen there, and can only
@@ -37,7 +50,7 @@ def scene_texts(seed: int, split: Split, count: int) -> list[Text]:
     """
     found = []
     for index in range(count):
-        told = document(sample_scene(seed, index, split), index)
+        told = document(sample_scene(seed, FIRST_OF_TEXTS + index, Split.TRAIN), index)
         pieces = [
             Piece("description", f"{told.described}\n"),
             Piece("prompt", caption_prompt(told.language)),
@@ -67,7 +80,7 @@ class LanguageBatches:
         tokenizer: Tokenizer,
         context_length: int,
         texts: Sequence[Text],
-        samples: ShardedSamples | None = None,
+        origin: Origin | None = None,
     ) -> None:
         """Tokenise nothing yet.
 
@@ -75,10 +88,10 @@ class LanguageBatches:
             tokenizer: Text to tokens.
             context_length: Most tokens of a text; the end is cut off.
             texts: What is learned from.
-            samples: Where they come from, number for number; None where they are about drawn scenes.
+            origin: The samples that they are of; None where they are about drawn scenes.
         """
         self.tokenizer, self.context_length = tokenizer, context_length
-        self.texts, self._samples = texts, samples
+        self.texts, self._origin = texts, origin
 
     def __call__(self, rows: Sequence[int], step: int) -> dict[str, Tensor]:
         """Return tokens and labels, shape (rows, longest)."""
@@ -86,9 +99,9 @@ class LanguageBatches:
 
     def facts(self, row: int) -> SampleFacts:
         """Return what a text is known by; one about a scene is in two languages, so in none."""
-        if self._samples is None:
-            return SampleFacts(f"scene-{row}", "drawn", None)
-        return SampleFacts.of(self._samples, row)
+        if self._origin is None:
+            return SampleFacts(f"text-{row}", "drawn", None)
+        return SampleFacts.of(self._origin.samples, int(self._origin.rows[row]))
 
     def encode(self, text: Text) -> tuple[list[int], list[int]]:
         """Return (input ids, number of the piece that each belongs to), begun and ended like LLaMA's."""

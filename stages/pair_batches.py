@@ -9,6 +9,7 @@ from torch import Tensor
 
 from models.vision_embeddings import kept_patches
 from stages.batches import ShardedSamples, generator_of
+from stages.held_out import Rows
 from stages.noise import noise_of
 from stages.pairs import Captions, Pictures, Texts, caption_ids, random_box
 from stages.training.task import Batch, SampleFacts
@@ -81,7 +82,7 @@ class PairBatches:
         views: Callable[[int], View],
         seed: int,
         augmentation: Augmentation | None = None,
-        rows: Sequence[int] | None = None,
+        rows: Rows | None = None,
     ) -> None:
         """Read nothing yet.
 
@@ -104,15 +105,9 @@ class PairBatches:
             self._pictures = {image_size: Pictures(self.samples, image_size)}
         return self._pictures[image_size]
 
-    def apart(self, rows: Sequence[int], others: Sequence[int]) -> list[int]:
-        """Return the samples whose picture is none of the others'; the bytes of all these pictures are read."""
-        pictures = Pictures(self.samples, 1)
-        taken = set(pictures.ids(others).tolist())
-        return [row for row, number in zip(rows, pictures.ids(rows).tolist(), strict=True) if number not in taken]
-
     def facts(self, row: int) -> SampleFacts:
         """Return what a sample is known by."""
-        return SampleFacts.of(self.samples, row if self.rows is None else self.rows[row])
+        return SampleFacts.of(self.samples, row if self.rows is None else int(self.rows[row]))
 
     def __call__(self, rows: Sequence[int], step: int) -> Batch:
         """Return a batch.
@@ -124,7 +119,7 @@ class PairBatches:
             for equal pictures and captions. `noise` (rows,), for stochastic depth.
         """
         view = self.views(step)
-        found = rows if self.rows is None else [self.rows[row] for row in rows]
+        found = rows if self.rows is None else self.rows[list(rows)].tolist()
         captions = self.captions.read(found)
         input_ids, mask = self.texts.summaries(captions)
         pictures = self.pictures(view.image_size)

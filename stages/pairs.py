@@ -50,20 +50,6 @@ def normalise(pixels: Sequence[Pixels]) -> Tensor:
     return (stacked - torch.tensor(IMAGENET_MEAN).view(3, 1, 1)) / torch.tensor(IMAGENET_STD).view(3, 1, 1)
 
 
-def training_rows(samples: ShardedSamples, held_out: int, shards: Manifest) -> int:
-    """Return how many samples may be trained on: the last `held_out` never are.
-
-    Raises:
-        ManifestError: Nothing would be left to train on.
-    """
-    if len(samples) <= held_out:
-        raise ManifestError(
-            f"{shards.ref} holds {len(samples)} samples and {held_out} are to be kept aside; "
-            "lower held_out or keep more rows in the filters"
-        )
-    return len(samples) - held_out
-
-
 class Pictures:
     """The pictures of shards by sample number, decoded once where memory allows."""
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from infra.storage import Store
+from stages.held_out import Fingerprints, fingerprint_of_members, fingerprints_of, stacked
 from stages.manifest import Manifest, ManifestError, Part
 from stages.shard_index import cuts, read_index
 from stages.tars import MEMBERS, TarError, samples_of
@@ -32,17 +33,20 @@ class Contents(NamedTuple):
 
     keys: list[str]
     places: dict[str, Places]
+    fingerprints: Fingerprints
     left_out: list[str]
     """Samples that are damaged and, by the policy, not read."""
 
 
-def _contents(rows: list[tuple[str, dict[str, tuple[int, int]]]], left_out: list[str]) -> Contents:
+def _contents(
+    rows: list[tuple[str, dict[str, tuple[int, int]]]], fingerprints: Fingerprints, left_out: list[str]
+) -> Contents:
     nowhere = (-1, -1)
     places = {
         suffix: np.array([found.get(suffix, nowhere) for _, found in rows], dtype=np.int64).reshape(-1, 2)
         for suffix in MEMBERS
     }
-    return Contents([key for key, _ in rows], places, left_out)
+    return Contents([key for key, _ in rows], places, fingerprints, left_out)
 
 
 class Copies:
@@ -73,13 +77,12 @@ class Copies:
             return self._undamaged(part, path)
         path.write_bytes(data)
         try:
-            return _contents(
-                [
-                    (sample.key, {m.suffix: (m.offset, len(m.data)) for m in sample.members.values()})
-                    for sample in samples_of(io.BytesIO(data))
-                ],
-                [],
-            )
+            rows, fingerprints = [], []
+            for sample in samples_of(io.BytesIO(data)):
+                found = sample.members.values()
+                rows.append((sample.key, {each.suffix: (each.offset, len(each.data)) for each in found}))
+                fingerprints.append(fingerprint_of_members({each.suffix: each.data for each in found}))
+            return _contents(rows, stacked(fingerprints), [])
         except TarError as error:
             raise ManifestError(f"shard {part.key}: {error}") from error
 
@@ -91,7 +94,8 @@ class Copies:
         whole = _hashes_hold(index, data)
         rows = [(row["uid"].hex(), _places(row)) for row in index.to_pylist()]
         kept = [row for row, good in zip(rows, whole, strict=True) if good]
-        return _contents(kept, [key for (key, _), good in zip(rows, whole, strict=True) if not good])
+        left_out = [key for (key, _), good in zip(rows, whole, strict=True) if not good]
+        return _contents(kept, _fingerprints(self._shards, part, index)[whole], left_out)
 
     def read(self, shard: int, offset: int, size: int) -> bytes:
         """Return bytes of a shard."""
@@ -123,7 +127,8 @@ class Ranges:
         """
         index = read_index(self._store, self._shards, part)
         self._blocks.append(_Blocks.of(self._shards.key(part.files["tar"]), index))
-        return _contents([(row["uid"].hex(), _places(row)) for row in index.to_pylist()], [])
+        fingerprints = _fingerprints(self._shards, part, index)
+        return _contents([(row["uid"].hex(), _places(row)) for row in index.to_pylist()], fingerprints, [])
 
     def read(self, shard: int, offset: int, size: int) -> bytes:
         """Return bytes of a shard, of samples whose hashes were checked when they arrived.
@@ -216,6 +221,20 @@ def _missing(shards: Manifest, tar: str) -> ManifestError:
         f"a shard of {shards.ref} is missing, nothing stands at {tar}; `internvl verify {shards.ref}` lists what is "
         f"gone, then run stage {shards.stage} again with --force"
     )
+
+
+def _fingerprints(shards: Manifest, part: Part, index: pa.Table) -> Fingerprints:
+    """Return the fingerprints of a shard's samples, without reading a picture.
+
+    Raises:
+        ManifestError: Its index does not know them.
+    """
+    if index["sha256"].null_count:
+        raise ManifestError(
+            f"the index of shard {part.key} of {shards.ref} does not tell the hash of every picture, which says what "
+            "is kept aside; write it again: internvl rerun write_shards --force"
+        )
+    return fingerprints_of(index["sha256"].to_pylist())
 
 
 def _hashes_hold(index: pa.Table, shard: bytes) -> list[bool]:

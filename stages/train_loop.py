@@ -133,7 +133,7 @@ def _loop(gang: Gang, here: Workspace) -> None:
     if gang.is_first:
         here.progress(0, schedule.steps, "steps", "reading data")
     task = gang.together(partial(job.build, job.parameters, here), patient=True)
-    order = gang.together(partial(order_of, gang, task, here.opened))
+    order = gang.together(partial(order_of, gang, task))
     told = gang.gathered((digest_of(order.described()), order.samples))
     gang.together(partial(check_order, *zip(*told, strict=True)))
     order, history, weights = _trained(gang, here, task, order)

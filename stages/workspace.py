@@ -123,6 +123,8 @@ class Placement:
     """Compute the inside of layers again for the backward pass instead of keeping it."""
     compile: bool = False
     """Compile each layer with torch.compile."""
+    deterministic: bool = False
+    """On a GPU too, the same run gives the same bits: slower kernels that add up in one order alone."""
     collective_timeout_seconds: float = 600.0
     """How long a step waits for a process that does not answer."""
     checkpoint_steps: int = 50
@@ -167,10 +169,9 @@ class Placement:
 
 
 class Opened(NamedTuple):
-    """Shards that a stage has opened: samples per shard, and the keys of those left out because they are damaged."""
+    """Shards that a stage has opened, and the keys of the samples left out because they are damaged."""
 
     name: str
-    sizes: tuple[int, ...]
     left_out: tuple[str, ...]
 
 

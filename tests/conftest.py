@@ -18,6 +18,9 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("DO_NOT_TRACK", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+if os.environ.get("INTERNVL_TEST_DEVICE", "cpu") == "cpu":
+    # Recorded curves are those of a CPU, and two processes would want two GPUs; `make test-gpu` shows the GPU.
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
 @pytest.fixture

@@ -18,7 +18,6 @@ from transformers import (
 from models.decoders import DECODERS
 from models.official_config import text_of
 from stages.language_data import scene_texts
-from stages.sources.scenes import Split
 from stages.tokenizer import train_tokenizer
 
 TOKENS = 360
@@ -37,7 +36,7 @@ def write(folder: Path, kind: str = "llama", **fields: Any) -> Any:
             which transformers does not have: a LLaMA whose weights are fused and renamed.
         fields: Of the configuration, in place of the usual ones.
     """
-    pieces = [piece for text in scene_texts(7, Split.TRAIN, 120) for piece in text]
+    pieces = [piece for text in scene_texts(7, 120) for piece in text]
     tokenizer = train_tokenizer(pieces, TOKENS)
     torch.manual_seed(0)
     given = {**SHAPE, "vocab_size": TOKENS + 8, **fields}

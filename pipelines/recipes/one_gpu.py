@@ -27,14 +27,15 @@ from stages import (
 from stages.training.schedule import Schedule
 
 IMAGE_SIZE = 224
-HELD_OUT = 256
+HELD_OUT, HELD_OUT_SHARE = 256, 0.01
+"""Pictures that are measured on, and the share of all that is never trained on: 256 of 25,600."""
 SHAPE = TextConfig(
     vocab_size=32000, hidden_size=2048, intermediate_size=5632, num_hidden_layers=22, num_attention_heads=32,
     num_key_value_heads=4, rms_norm_eps=1e-5,
 )  # fmt: skip
 """What a plan counts by before a language model is named: TinyLlama-1.1B (arXiv:2401.02385), the smallest LLaMA."""
 
-ONE = {"workers": 1, "gpus_per_worker": 1, "activation_checkpointing": True, "data_workers": 8}
+ONE = {"workers": 1, "gpus_per_worker": 1, "activation_checkpointing": True, "compile": True, "data_workers": 8}
 PLACEMENT: dict[str, dict[str, Any]] = {
     # Contrast over 4,096 pairs from 16 micro batches: GradCache computes each twice and holds one at a time.
     "contrastive": {**ONE, "micro_batch_size": 256, "checkpoint_steps": 200},
@@ -85,6 +86,7 @@ def contrastive_parameters(start_vision: str | None) -> contrastive.Parameters:
         mask_ratio=0.5,
         unmasked_steps=whole,
         smallest_crop=0.5,
+        held_out_share=HELD_OUT_SHARE,
         held_out=HELD_OUT,
         start_vision=start_vision,
         schedule=_schedule(
@@ -101,7 +103,7 @@ def generative_parameters() -> generative.Parameters:
     """
     given = generative.paper_parameters()
     schedule = _schedule(512, 20_000, 1e-4, 1000, beta2=0.98, weight_decay=0.05)
-    return given.model_copy(update={"held_out": HELD_OUT, "schedule": schedule})
+    return given.model_copy(update={"held_out_share": HELD_OUT_SHARE, "held_out": HELD_OUT, "schedule": schedule})
 
 
 def instruct_parameters() -> instruct.Parameters:
@@ -110,6 +112,7 @@ def instruct_parameters() -> instruct.Parameters:
         image_size=IMAGE_SIZE,
         context_length=1024,
         drop_path_rate=0.1,
+        held_out_share=HELD_OUT_SHARE,
         held_out=HELD_OUT,
         schedule=_schedule(128, 2000, 4e-5, 60, beta2=0.999, weight_decay=0.01),
     )
@@ -130,7 +133,8 @@ def chat_lessons(system: str | None) -> tuple[instruct.Parameters | None, instru
 def _on_one(given: instruct.Parameters, steps: int) -> instruct.Parameters:
     """Return a lesson of a system with the batch and the steps of one GPU."""
     fewer = {"global_batch_size": 128, "steps": steps, "warmup_steps": round(0.03 * steps)}
-    return given.model_copy(update={"schedule": given.schedule.model_copy(update=fewer), "held_out": HELD_OUT})
+    aside = {"held_out_share": HELD_OUT_SHARE, "held_out": HELD_OUT}
+    return given.model_copy(update={"schedule": given.schedule.model_copy(update=fewer), **aside})
 
 
 def one_gpu(own: OwnData) -> Recipe:

@@ -1,5 +1,7 @@
 """The photos recipe: your own pictures and captions, from a url list, a folder or a tar."""
 
+from typing import Any
+
 from filters.policies import caption_quality, clean
 from pipelines.names import RecipeName
 from pipelines.recipes import OwnData
@@ -18,6 +20,8 @@ from stages import (
 from stages.training.schedule import Schedule
 
 IMAGE_SIZE = 64
+ASIDE: dict[str, Any] = {"held_out_share": 0.1, "held_out": 32}
+"""Of a few hundred pictures, a few dozen."""
 
 
 def schedule(steps: int, learning_rate: float = 2e-3) -> Schedule:
@@ -52,11 +56,11 @@ def photos(own: OwnData) -> Recipe:
             steps=40,
         ),
         score=score.Parameters(image_size=IMAGE_SIZE),
-        language=language.Parameters(documents=0, held_out=16, schedule=schedule(200)),
-        contrastive=contrastive.Parameters(image_size=IMAGE_SIZE, held_out=32, schedule=schedule(200)),
-        generative=generative.Parameters(held_out=32, schedule=schedule(150)),
+        language=language.Parameters(documents=0, **ASIDE, schedule=schedule(200)),
+        contrastive=contrastive.Parameters(image_size=IMAGE_SIZE, **ASIDE, schedule=schedule(200)),
+        generative=generative.Parameters(**ASIDE, schedule=schedule(150)),
         conversations=conversations.Parameters(captions=True, image_size=IMAGE_SIZE),
-        instruct=instruct.Parameters(held_out=32, schedule=schedule(200)),
+        instruct=instruct.Parameters(**ASIDE, schedule=schedule(200)),
         evaluations=tuple(
             evaluate.Parameters(kind=kind, held_out=32, image_size=IMAGE_SIZE)
             for kind in ("contrastive", "generative", "instruct")

@@ -8,13 +8,14 @@ from pipelines.recipes.recipe import Recipe
 from pipelines.recipes.tiny import tiny
 
 ROWS = {"laion_en": 240, "cc3m": 240}
+HELD_OUT_SHARE = 0.15
 STEPS = {"steps": 3, "warmup_steps": 1, "global_batch_size": 16}
 
 
 def _short(parameters: Any, **fewer: Any) -> Any:
     """Return a training stage's parameters with a few steps, and other fields replaced."""
     schedule = parameters.schedule.model_copy(update=STEPS)
-    return parameters.model_copy(update={"schedule": schedule, **fewer})
+    return parameters.model_copy(update={"schedule": schedule, "held_out_share": HELD_OUT_SHARE, **fewer})
 
 
 def smoke(web_url: str) -> Recipe:

@@ -29,11 +29,14 @@ UNSEEN_PAIRS = frozenset(
 )
 
 
+FIRST_OF_WEB, FIRST_OF_CONVERSATIONS, FIRST_OF_TEXTS = 0, 1 << 32, 1 << 33
+"""Where the numbers begin of the scenes that each of them shows in training; a scene is never shown by two."""
+
+
 class Split(StrEnum):
     """Which part of the world a scene is from; evaluation scenes are never drawn in training."""
 
     TRAIN = "train"
-    VALIDATION = "validation"
     IID = "iid"
     UNSEEN = "unseen"
 

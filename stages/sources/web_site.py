@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from stages.outcome import Outcome
 from stages.sources.captions import caption
-from stages.sources.scenes import COLORS, SHAPES, Scene, Split, sample_scene
+from stages.sources.scenes import COLORS, FIRST_OF_WEB, SHAPES, Scene, Split, sample_scene
 
 SOURCES = ("laion_en", "laion_multi", "coyo", "cc3m", "wukong")
 LANGUAGE_OF = {"laion_en": "en", "laion_multi": "de", "coyo": "en", "cc3m": "en", "wukong": "zh"}
@@ -196,7 +196,7 @@ _OUTCOME_OF = {
 
 
 def _plan_row(spec: SiteSpec, source: str, row: int, language: str, rng: random.Random) -> dict[str, Any]:
-    index = int.from_bytes(hashlib.sha256(f"{source}/{row}".encode()).digest()[:4], "big")
+    index = FIRST_OF_WEB + int.from_bytes(hashlib.sha256(f"{source}/{row}".encode()).digest()[:4], "big")
     scene = sample_scene(spec.seed, index, Split.TRAIN)
     text = caption(scene, language, rng.randint(0, 1))
     fault = _pick(rng, FAULTS[source] | COMMON_FAULTS | HARMLESS)

@@ -98,7 +98,7 @@ def explain(
     torch.manual_seed(job.schedule.seed)
     gang = Gang(job)
     task = job.build(job.parameters, here)
-    order = order_of(gang, task, here.opened)
+    order = order_of(gang, task)
     placed = place(gang, task)
     weights, detours = _restore(gang, task, order, placed, scratch, step - 1)
     batch = _batch_of(job, step, detours)
@@ -224,6 +224,6 @@ def _sample(batches: Any, row: int, loss: float | None) -> SampleLoss:
     samples, rows = getattr(batches, "samples", None), getattr(batches, "rows", None)
     caption, picture = "", None
     if isinstance(samples, ShardedSamples):
-        number = row if rows is None else rows[row]
+        number = row if rows is None else int(rows[row])
         caption, picture = samples.read(number, "txt").decode(errors="replace"), samples.read(number, "jpg")
     return SampleLoss(row, batches.facts(row), loss, caption, picture)

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import os
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from itertools import count
@@ -38,9 +39,14 @@ class Gang:
 
         Raises:
             LostPeer: They do not all come.
+            ManifestError: There are more processes than GPUs on this machine.
         """
         self.job = job
         cuda = torch.cuda.is_available()
+        if cuda:
+            _check_gpus(torch.cuda.device_count())
+            if job.placement.deterministic:
+                _be_deterministic()
         if not cuda:
             # On shared cores two threads per step are slower than one; more cores mean more workers.
             torch.set_num_threads(1)
@@ -149,3 +155,23 @@ class Gang:
         if isinstance(batch, list | tuple):
             return [self.move(value) for value in batch]
         return batch
+
+
+def _check_gpus(gpus: int) -> None:
+    """Refuse two processes on one GPU, which NCCL would refuse later, in words of its own.
+
+    Raises:
+        ManifestError: They are too many.
+    """
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if processes > gpus:
+        raise ManifestError(
+            f"{processes} processes are to train on this machine, one on each GPU, and it has {gpus}; "
+            f"start {gpus}, or hide the GPUs to train on the CPU: CUDA_VISIBLE_DEVICES="
+        )
+
+
+def _be_deterministic() -> None:
+    """Let kernels be chosen that add up in one order alone; where PyTorch has none it says so in an error."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts, which is later
+    torch.use_deterministic_algorithms(True)

@@ -10,7 +10,6 @@ from stages.training.gang import Gang
 from stages.training.order import Order, Source
 from stages.training.task import Batch, Task
 from stages.training.workers import Made, Maker, made_in_order
-from stages.workspace import Opened
 
 
 @dataclass(frozen=True)
@@ -27,24 +26,21 @@ class Step:
     """How long this process stood still for its data."""
 
 
-def order_of(gang: Gang, task: Task, opened: Sequence[Opened]) -> Order:
-    """Return the order of a run: of the sources that a task tells of, or of its samples as they lie in their shards.
+def order_of(gang: Gang, task: Task) -> Order:
+    """Return the order of a run: of the sources that a task tells of, or of samples that lie in no shards.
 
     Raises:
-        ManifestError: Shards are to be shuffled in windows, and it is not known which samples lie in which.
+        ManifestError: Shards are to be shuffled in windows, and there are none.
     """
     schedule = gang.job.schedule
     if not isinstance(task.samples, int):
         return Order(schedule.seed, task.samples, schedule.shuffle_window)
-    shards: tuple[int, ...] = (task.samples,)
     if schedule.shuffle_window:
-        if len(opened) != 1 or sum(opened[0].sizes) < task.samples:
-            raise ManifestError(
-                f"shuffle_window {schedule.shuffle_window} needs samples that lie in the shards of one artifact, "
-                f"and this stage opened {len(opened)}; set schedule.shuffle_window to 0"
-            )
-        shards = first_samples(opened[0].sizes, task.samples)
-    return Order(schedule.seed, [Source("samples", shards)], schedule.shuffle_window)
+        raise ManifestError(
+            f"shuffle_window {schedule.shuffle_window} needs samples that lie in shards, and what this stage trains "
+            "on lies in none; set schedule.shuffle_window to 0"
+        )
+    return Order(schedule.seed, [Source("samples", (task.samples,))])
 
 
 def check_order(orders: Sequence[str], samples: Sequence[int]) -> None:
@@ -64,15 +60,6 @@ def check_order(orders: Sequence[str], samples: Sequence[int]) -> None:
             f"samples and process 0 has {samples[0]}. With schedule.on_corrupt skip a machine that reads damaged "
             "copies leaves samples out that others have: put its copies right (`internvl verify` finds them there)"
         )
-
-
-def first_samples(sizes: Sequence[int], samples: int) -> tuple[int, ...]:
-    """Return how many of the first `samples` samples lie in each shard; shards with none are left out."""
-    found, left = [], samples
-    for size in sizes:
-        found.append(min(size, left))
-        left -= found[-1]
-    return tuple(size for size in found if size)
 
 
 def steps(gang: Gang, task: Task, order: Order, first: int) -> Generator[Step, None, None]:

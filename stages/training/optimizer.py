@@ -1,6 +1,6 @@
 """The optimizers: AdamW, and AdamW that never takes a larger step than its own estimate allows."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, overload
 
 import torch
@@ -9,6 +9,9 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from stages.training.schedule import Schedule
+
+TEMPORARY = 1 << 26
+"""About how many numbers a step computes at once: what it holds beside weights and moments, times three."""
 
 
 def optimizer_of(groups: list[dict[str, Any]], schedule: Schedule) -> torch.optim.Optimizer:
@@ -80,15 +83,18 @@ class StableAdamW(torch.optim.Optimizer):
         torch._foreach_lerp_(firsts, gradients, 1 - beta1)
         torch._foreach_mul_(seconds, beta2)
         torch._foreach_addcmul_(seconds, gradients, gradients, 1 - beta2)
-        unbiased = list(torch._foreach_div(seconds, 1 - beta2**count))
-        rates = group["lr"] / _sizes(parameters, gradients, unbiased, group["eps"]).clamp(min=1)
-        torch._foreach_sqrt_(unbiased)
-        torch._foreach_add_(unbiased, group["eps"])
-        updates = torch._foreach_div(firsts, unbiased)
-        torch._foreach_div_(updates, 1 - beta1**count)
-        torch._foreach_add_(updates, values, alpha=group["weight_decay"])
-        torch._foreach_mul_(updates, list(rates))
-        torch._foreach_sub_(values, updates)
+        pieces = list(_pieces(values))
+        sums = [_squares(gradients[piece], seconds[piece], 1 - beta2**count, group["eps"]) for piece in pieces]
+        rates = group["lr"] / _sizes(parameters, torch.cat(sums)).clamp(min=1)
+        for piece in pieces:
+            unbiased = torch._foreach_div(seconds[piece], 1 - beta2**count)
+            torch._foreach_sqrt_(unbiased)
+            torch._foreach_add_(unbiased, group["eps"])
+            updates = torch._foreach_div(firsts[piece], unbiased)
+            torch._foreach_div_(updates, 1 - beta1**count)
+            torch._foreach_add_(updates, values[piece], alpha=group["weight_decay"])
+            torch._foreach_mul_(updates, list(rates[piece]))
+            torch._foreach_sub_(values[piece], updates)
 
     def _state_of(self, parameter: Tensor) -> dict[str, Any]:
         state: dict[str, Any] = self.state[parameter]
@@ -98,11 +104,28 @@ class StableAdamW(torch.optim.Optimizer):
         return state
 
 
-def _sizes(parameters: list[Tensor], gradients: list[Tensor], seconds: list[Tensor], eps: float) -> Tensor:
+def _pieces(tensors: list[Tensor]) -> Iterator[slice]:
+    """Cut a list where about `TEMPORARY` numbers are together: what is computed of a piece is held beside it."""
+    start = held = 0
+    for place, tensor in enumerate(tensors):
+        if held and held + tensor.numel() > TEMPORARY:
+            yield slice(start, place)
+            start, held = place, 0
+        held += tensor.numel()
+    yield slice(start, len(tensors))
+
+
+def _squares(gradients: list[Tensor], seconds: list[Tensor], share: float, eps: float) -> Tensor:
+    """Return the sum of gradient^2 / second moment over what is here of each tensor, shape (tensors,)."""
+    floors = torch._foreach_div(seconds, share)
+    torch._foreach_clamp_min_(floors, eps**2)
+    squares = torch._foreach_mul(gradients, gradients)
+    torch._foreach_div_(squares, floors)
+    return torch.stack([square.sum() for square in squares]).float()
+
+
+def _sizes(parameters: list[Tensor], sums: Tensor) -> Tensor:
     """Return the root mean square of gradient / sqrt(second moment) of each whole tensor, shape (parameters,)."""
-    floors = torch._foreach_clamp_min(seconds, eps**2)
-    squares = torch._foreach_div(torch._foreach_mul(gradients, gradients), floors)
-    sums = torch.stack([square.sum() for square in squares]).float()
     sharded = [index for index, parameter in enumerate(parameters) if isinstance(parameter, DTensor)]
     if sharded:
         picked = torch.tensor(sharded, device=sums.device)

@@ -12,7 +12,7 @@ from models.objective import Objective
 from stages.manifest import ManifestError
 from stages.training.gang import Gang
 from stages.training.optimizer import optimizer_of
-from stages.training.sharding import average_whole, clip_shards, layers_of, or_nothing, shard
+from stages.training.sharding import average_whole, clip_shards, compile_layers, or_nothing, shard
 from stages.training.task import Task
 
 
@@ -77,8 +77,7 @@ def place(gang: Gang, task: Task) -> Placed:
     if placement.activation_checkpointing:
         _checkpoint_activations(bare)
     if placement.compile:
-        for layer in layers_of(bare):
-            layer.compile()
+        compile_layers(bare)
     sharded = placement.sharding == "fsdp2" and gang.processes > 1
     if sharded:
         bf16 = schedule.precision == "bf16"

@@ -22,6 +22,14 @@ def layers_of(module: nn.Module) -> list[nn.Module]:
     return [layer for each in lists for layer in each]
 
 
+def compile_layers(module: nn.Module) -> None:
+    """Let each layer be compiled when it is first called; layers of one kind share what is compiled."""
+    # QLLaMA's layers are called in about twenty ways: with and without pictures, cache, mask and gradient.
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
+    for layer in layers_of(module):
+        layer.compile()
+
+
 def shard(module: nn.Module, device: torch.device, *, bf16: bool) -> None:
     """Cut all weights over the processes, in place; afterwards parameters are `DTensor`s.
 

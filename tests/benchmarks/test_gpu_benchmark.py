@@ -16,8 +16,10 @@ ROOT = Path(__file__).parents[2]
 def test_a_dry_run_measures_everything(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert gpu.main(["--dry", "--out", str(tmp_path / "gpu.json")]) == 0
     found = json.loads((tmp_path / "gpu.json").read_text())
-    assert found["stages"].keys() == {"S1-true", "S2-true"}
-    assert all(stage["pairs_per_second"] > 0 for stage in found["stages"].values())
+    assert found["stages"].keys() == {"S1-true", "S2-true", "S3-2B"}
+    for name, ways in found["stages"].items():
+        assert tuple(ways) == gpu.STAGES[name].ways
+        assert all(measured["samples_per_second"] > 0 for measured in ways.values())
     for name in gpu.CHECKS:
         single, half = (found["parity"][f"{name}, {precision}"] for precision in ("fp32", "bf16"))
         assert single["outputs"] < 1e-5, "the recording itself is met"
@@ -27,7 +29,8 @@ def test_a_dry_run_measures_everything(tmp_path: Path, capsys: pytest.CaptureFix
 
 
 def test_a_resumed_run_that_differs_is_not_a_success(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpu, "measure", lambda *_, **__: {"device": "x", "stages": {}, "resume": {"bitwise": False}})
+    found = [{"device": "x", "stages": {}}, {"resume": {"bitwise": False}}]
+    monkeypatch.setattr(gpu, "measure", lambda *_, **__: found)
     assert gpu.main(["--dry", "--out", str(tmp_path / "gpu.json")]) == 1
 
 

@@ -102,11 +102,20 @@ def varlen_of_reference(*given: Any, window_size: tuple[int, int], enable_gqa: b
     return spans_of_reference(*given, causal=window_size[1] == 0, window_size=left)
 
 
+SETTINGS = {"enable_gqa": True, "num_splits": 1}
+
+
+def old_varlen_of_reference(query: torch.Tensor, key: torch.Tensor, *given: Any, **words: Any) -> Any:
+    """Stand for the kernel of PyTorch before 2.12, whose heads share no keys."""
+    assert key.shape[1] == query.shape[1]
+    return varlen_of_reference(query, key, *given, **words, **SETTINGS)
+
+
 @pytest.fixture
 def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     package = SimpleNamespace(flash_attn_func=rows_of_reference, flash_attn_varlen_func=spans_of_reference)
     monkeypatch.setattr(module, "_flash", lambda: package)
-    monkeypatch.setattr(module, "_varlen", lambda: varlen_of_reference)
+    monkeypatch.setattr(module, "_varlen", lambda: (varlen_of_reference, SETTINGS))
     monkeypatch.setattr(module, "_half_on_cuda", lambda tensor: True)
 
 
@@ -121,6 +130,14 @@ def test_gpu_kernels_are_handed_the_right_rows(implementation: Implementation, h
     if implementation != "varlen":
         fixed = attention(*given, **how, implementation=implementation)
         assert torch.allclose(fixed, attention(*given, **how, implementation="sdpa"), atol=2e-6)
+
+
+@pytest.mark.usefixtures("as_on_a_gpu")
+def test_an_older_kernel_is_handed_a_key_for_each_head(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_varlen", lambda: (old_varlen_of_reference, {}))
+    given, packing = inputs(2), Packing.of(INDEX)
+    packed = attention(*given, causal=True, packing=packing, implementation="varlen")
+    assert torch.allclose(packed, attention(*given, causal=True, packing=packing, implementation="sdpa"), atol=2e-6)
 
 
 def test_auto_takes_the_first_that_can_run(monkeypatch: pytest.MonkeyPatch, as_on_a_gpu: None) -> None:
@@ -138,7 +155,7 @@ def test_auto_takes_the_first_that_can_run(monkeypatch: pytest.MonkeyPatch, as_o
         flash_attn_varlen_func=note("packed flash", spans_of_reference),
     )
     monkeypatch.setattr(module, "_flash", lambda: package)
-    monkeypatch.setattr(module, "_varlen", lambda: note("varlen", varlen_of_reference))
+    monkeypatch.setattr(module, "_varlen", lambda: (note("varlen", varlen_of_reference), SETTINGS))
     monkeypatch.setattr(module, "_sdpa", note("sdpa", module._sdpa))
     given, packing = inputs(), Packing.of(INDEX)
     attention(*given)

@@ -26,7 +26,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     make_language(store)
     inputs = tuple(Ref(name=name, version="t") for name in ("shards/clean", "checkpoints/language"))
     ref = Ref(name="checkpoints/contrastive", version="t")
-    given = {**SMALL, "held_out": 8, "schedule": SCHEDULE}
+    given = {**SMALL, "held_out_share": 0.3, "held_out": 8, "schedule": SCHEDULE}
     materialize(StageSpec(stage="contrastive", artifact=ref, parameters=given, inputs=inputs), store, InlineCluster())
     return store
 
@@ -51,7 +51,8 @@ def test_a_checkpoint_is_tuned_and_told_before_and_after(store: Store, tmp_path:
     code, said = call(*words)
     assert code == 0, said
     made = load(store, Ref(name="checkpoints/contrastive", version="tuned"))
-    assert made.ledger.kept == 16 and "checkpoints/contrastive@tuned 16 pairs" in said
+    assert made.ledger.kept == 15 and "checkpoints/contrastive@tuned 15 pairs" in said
+    assert made.identity["parameters"]["held_out_share"] == 0.3, "that of the checkpoint, where none is given"
     assert f"text to image R@1 among 8 held out: {made.totals['recall_at_1_text_to_image_before']:.1%} before" in said
     given.write_text(json.dumps({"held_out": 4, "schedule": SCHEDULE}))
     code, said = call(*words)

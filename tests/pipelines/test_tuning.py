@@ -32,7 +32,7 @@ def store(root: Path) -> Store:
         "instruct",
         store,
         "checkpoints/instruct",
-        {"held_out": 4, "template": "internvl2_5", "schedule": SCHEDULE},
+        {"held_out_share": 0.3, "held_out": 4, "template": "internvl2_5", "schedule": SCHEDULE},
         names,
     )
     return store
@@ -63,7 +63,8 @@ def test_adapters_are_trained_on_a_finished_model(store: Store, root: Path) -> N
     assert (used["template"], used["start"], used["held_out"]) == ("internvl2_5", "checkpoints/instruct", 4)
     assert used["schedule"]["steps"] == 1 and used["schedule"]["learning_rate"] == 0.001
     assert "adapter" in found.parts[0].files and "model" not in found.parts[0].files
-    assert f"checkpoints/instruct@adapted 20 conversations; held out loss {found.totals['held_out_loss']:.3f}" in said
+    loss = f"held out loss {found.totals['held_out_loss']:.3f}"
+    assert f"checkpoints/instruct@adapted {found.ledger.kept} conversations; {loss}" in said
     # A second one goes on from base and adapters together, and adapts nothing unless it is asked to.
     code, said = call(store, "checkpoints/instruct@adapted", *GO_ON[1:], "twice")
     assert code == 0, said

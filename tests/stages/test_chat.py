@@ -58,7 +58,7 @@ def chat() -> ChatSession:
 
 
 def picture(index: int) -> Image.Image:
-    return draw(sample_scene(0, index, Split.VALIDATION))
+    return draw(sample_scene(0, index, Split.IID))
 
 
 def test_many_at_once_say_what_each_alone_says(chat: ChatSession) -> None:

@@ -25,6 +25,7 @@ from stages.workspace import Workspace
 SMALL = {"patch_size": 12, "hidden_size": 24, "intermediate_size": 48, "num_hidden_layers": 1, "embed_dim": 16}
 GIVEN = {
     **SMALL,
+    "held_out_share": 0.3,
     "held_out": 16,
     "schedule": {"global_batch_size": 16, "steps": 30, "learning_rate": 0.01, "warmup_steps": 3},
 }
@@ -77,11 +78,22 @@ def test_it_learns_the_pairs_and_says_what_guessing_gives(made: Store, trained: 
     assert metrics["language_loss_before"] > 0 and metrics["language_loss_after"] > 0
 
 
-def test_the_last_samples_are_never_trained_on(made: Store, tmp_path: Path) -> None:
+def test_what_is_kept_aside_is_never_trained_on(made: Store, tmp_path: Path) -> None:
     task = task_of(made, tmp_path)
-    assert task.samples == 32 and task.held_out == list(range(32, 48))
-    with pytest.raises(ManifestError, match="48 samples and 48 are to be kept aside"):
-        task_of(made, tmp_path / "all", held_out=48)
+    (source,) = task.samples
+    assert source.shards == (25, 6) and len(task.held_out) == 16, "31 of 48, in shards of 40 and 8"
+    aside = set(task.batches.pictures(48).ids(task.held_out).tolist())
+    taught = task.batches(range(source.samples), 0)["image_id"].tolist()
+    assert len(taught) == 31 and aside.isdisjoint(taught)
+    assert {task.batches.facts(row).uid for row in range(31)} == {
+        task.batches.samples.keys[r] for r in task.batches.rows
+    }
+    with pytest.raises(ManifestError, match=r"held_out_share 1 keeps the pictures of all .* lower held_out_share"):
+        task_of(made, tmp_path / "all", held_out_share=1 - 1e-9)
+    with pytest.raises(ManifestError, match="raise held_out_share, in all stages alike"):
+        task_of(made, tmp_path / "none", held_out_share=0)
+    whole = task_of(made, tmp_path / "whole", held_out_share=0, held_out=0)
+    assert whole.samples[0].samples == 48 and whole.held_out == []
 
 
 def test_the_text_tower_learns_slowly_and_its_head_not_at_all(made: Store, tmp_path: Path) -> None:

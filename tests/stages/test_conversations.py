@@ -20,7 +20,7 @@ from stages.manifest import Ledger, Manifest, ManifestError, digest_of
 from stages.prompts import DESCRIBE
 from stages.ref import Ref
 from stages.sources.captions import LANGUAGES, caption, questions
-from stages.sources.scenes import UNSEEN_PAIRS, Split, sample_scene
+from stages.sources.scenes import FIRST_OF_CONVERSATIONS, UNSEEN_PAIRS, Split, sample_scene
 from stages.tars import read_tar, tar_bytes
 from stages.workspace import Output, Workspace
 
@@ -51,7 +51,7 @@ def test_scenes_are_described_and_asked_about_in_three_languages(store: Store, t
     first: Counter[bool] = Counter()
     for index in range(len(samples)):
         row = json.loads(samples.read(index, "json"))
-        scene, language = sample_scene(0, index, Split.TRAIN), LANGUAGES[index % 3]
+        scene, language = sample_scene(0, FIRST_OF_CONVERSATIONS + index, Split.TRAIN), LANGUAGES[index % 3]
         right = {each.question: each for each in questions(scene, language)}
         turns = row["conversations"]
         assert row["language"] == language and turns[0]["value"].startswith("<image>\n")

@@ -29,7 +29,8 @@ STUDENT = VisionConfig(
 
 def given(**changes: Any) -> distill.Parameters:
     schedule = {"global_batch_size": 8, "steps": 30, "learning_rate": 5e-3, "warmup_steps": 3}
-    fields = {"student": STUDENT.model_dump(), "held_out": 8, "layers": 2, "smallest_crop": 0.6, "schedule": schedule}
+    fields = {"student": STUDENT.model_dump(), "held_out_share": 0.3, "held_out": 8, "layers": 2}
+    fields |= {"smallest_crop": 0.6, "schedule": schedule}
     return distill.Parameters.model_validate({**fields, **changes})
 
 
@@ -47,7 +48,7 @@ def run(here: Workspace, parameters: distill.Parameters, version: str = "t") -> 
 def test_an_encoder_comes_out_that_instruct_and_contrastive_take(here: Workspace, tmp_path: Path) -> None:
     before = run(here, given(schedule={"global_batch_size": 8, "steps": 1, "learning_rate": 1e-9}), "before")
     made = run(here, given())
-    assert made.ledger.kept == 32 and made.totals["held_out"] == 8
+    assert made.ledger.kept == 25 and made.totals["held_out"] == 8, "15 of 40 pictures are kept aside"
     assert made.totals["held_out_cosine"] > before.totals["held_out_cosine"] + 0.2
     folder = fetch(here.store, made, tmp_path / "made")
     taken = started(str(folder), STUDENT).state_dict()
@@ -69,7 +70,7 @@ def test_what_does_not_fit_is_refused(here: Workspace) -> None:
     for changes, message in (
         ({"layers": 3}, "3 last blocks are to be compared and one of the encoders has 2; change distill.student"),
         ({"student": {**STUDENT.model_dump(), "patch_size": 16}}, "must see the same places"),
-        ({"held_out": 40}, "40 samples and 40 are to be kept aside"),
+        ({"held_out_share": 0.0}, "keeps none of their pictures aside"),
     ):
         with pytest.raises(ManifestError, match=message):
             run(here, given(**changes), "refused")

@@ -189,9 +189,15 @@ def test_answers_are_compared_without_case_and_full_stop() -> None:
 
 
 def commit(
-    store: Store, kind: str, config: str, weights: dict[str, torch.Tensor], tokenizer: str, data: Manifest, aside: int
+    store: Store,
+    kind: str,
+    config: str,
+    weights: dict[str, torch.Tensor],
+    tokenizer: str,
+    data: Manifest,
+    aside: float,
 ) -> Manifest:
-    identity = {"stage": kind, "parameters": {"held_out": aside}, "inputs": {data.ref.name: data.digest}}
+    identity = {"stage": kind, "parameters": {"held_out_share": aside}, "inputs": {data.ref.name: data.digest}}
     files = {
         "model.safetensors": save({name: value.contiguous() for name, value in weights.items()}),
         "config.json": config.encode(),
@@ -203,7 +209,7 @@ def commit(
     return output.commit([publish(output, digest_of(kind), named, 1, facts)])
 
 
-def make_towers(store: Store, kind: str, data: Manifest, aside: int = 8) -> Manifest:
+def make_towers(store: Store, kind: str, data: Manifest, aside: float = 0.3) -> Manifest:
     tokenizer = tiny_tokenizer()
     config = InternVLConfig(
         vision=VISION,
@@ -218,7 +224,7 @@ def make_towers(store: Store, kind: str, data: Manifest, aside: int = 8) -> Mani
     return commit(store, kind, config.model_dump_json(), state, tokenizer.to_str(), data, aside)
 
 
-def make_chat(store: Store, data: Manifest, aside: int = 8) -> Manifest:
+def make_chat(store: Store, data: Manifest, aside: float = 0.45) -> Manifest:
     tokenizer = tiny_tokenizer()
     grow_tokenizer(tokenizer, "Hermes-2")
     config = ChatConfig(
@@ -300,7 +306,7 @@ def test_a_generative_model_is_measured_in_all_its_ways(store: Store, tmp_path: 
     assert {"held_out_all_caption_loss", "held_out_all_own_picture_helps_the_caption"} <= found
     assert manifest.totals["iid_de_matching_auc_random_chance"] == 0.5
     assert manifest.totals["held_out_all_caption_loss"] == pytest.approx(np.log(360), rel=0.2)
-    assert "may have been" in page_of(store, manifest)
+    assert "no stage that trained this model was shown these pictures" in page_of(store, manifest)
 
 
 @pytest.mark.parametrize(("verdict", "expected"), [(100.0, 1.0), (0.0, None), (-100.0, 0.0)])
@@ -380,12 +386,16 @@ def test_the_shared_prefix_changes_no_vector() -> None:
 
 def test_what_was_trained_on_is_never_measured(store: Store, tmp_path: Path) -> None:
     shards = make_shards(store, samples=20)
-    checkpoint = make_towers(store, "contrastive", shards, aside=4)
-    with pytest.raises(ManifestError, match=r"kept 4 samples aside and evaluate\.held_out is 5.*lower it to 4"):
-        evaluated(store, tmp_path, [checkpoint, shards], kind="contrastive", held_out=5)
+    checkpoint = make_towers(store, "contrastive", shards, aside=0.2)
+    made = evaluated(store, tmp_path, [checkpoint, shards], kind="contrastive", held_out=20)
+    assert made.ledger.kept == 6, "six of twenty lie in the share, and no other is measured"
     other = make_shards(store, samples=21, version="other")
     with pytest.raises(ManifestError, match="checkpoints/contrastive@t was not trained on shards/clean@other"):
         evaluated(store, tmp_path, [checkpoint, other], version="b", kind="contrastive", held_out=4)
+    for aside, message in ((0.0, "tells of no held_out_share"), (0.05, "1 sample of shards/clean@t is kept aside")):
+        checkpoint = make_towers(Store(str(tmp_path / str(aside))), "contrastive", shards, aside)
+        with pytest.raises(ManifestError, match=message):
+            evaluated(store, tmp_path, [checkpoint, shards], version=str(aside), kind="contrastive", held_out=4)
 
 
 def test_a_checkpoint_of_another_kind_is_refused(store: Store, tmp_path: Path) -> None:
@@ -426,4 +436,4 @@ def test_the_page_escapes_what_models_and_people_wrote() -> None:
 def test_of_every_model_it_is_said_what_kept_aside_means(kind: str) -> None:
     for given, said in (({"held_out": 4}, True), ({"scenes": 4}, False), ({"held_out": 4, "scenes": 4}, True)):
         notes = evaluate.notes_for(evaluate.Parameters.model_validate({"kind": kind, **given}))
-        assert any("an earlier stage of the same model on the very samples" in note for note in notes) == said
+        assert any("no stage that trained this model was shown these pictures" in note for note in notes) == said

@@ -31,12 +31,14 @@ SMALL = {
     "intermediate_size": 48,
     "num_hidden_layers": 1,
     "embed_dim": 16,
+    "held_out_share": 0.3,
     "held_out": 16,
     "schedule": {"global_batch_size": 16, "steps": 10, "learning_rate": 0.01, "warmup_steps": 3},
 }
 GIVEN = {
     "shards": "shards/several",
     "image_size": 60,
+    "held_out_share": 0.25,
     "held_out": 47,
     "schedule": {"global_batch_size": 24, "steps": 40, "learning_rate": 0.003, "warmup_steps": 4, "beta2": 0.99},
 }
@@ -111,12 +113,15 @@ def test_the_result_is_a_whole_checkpoint_for_larger_pictures(made: Store, tuned
 
 def test_no_caption_of_a_picture_kept_aside_teaches(made: Store, tmp_path: Path) -> None:
     task = task_of(made, tmp_path)
-    # 145 rows come first; the last of them, 144, shares its picture with 145 and 146, which are kept aside.
-    assert task.held_out == list(range(145, 192)) and task.batches.rows == list(range(144)) and task.samples == 144
-    aside = set(task.batches.pictures(60).ids(task.held_out).tolist())
-    assert aside.isdisjoint(task.batches(range(144), 0)["image_id"].tolist())
-    with pytest.raises(ManifestError, match="every picture of shards/several@t is among the 191 samples"):
-        task_of(made, tmp_path / "all", held_out=191)
+    (source,) = task.samples
+    taught, whole = set(task.batches.rows.tolist()), task_of(made, tmp_path / "whole", held_out=192).held_out
+    assert len(task.held_out) == 47 and set(task.held_out) <= set(whole), "of those kept aside, some are measured"
+    assert taught.isdisjoint(whole) and taught | set(whole) == set(range(192)) and source.samples == len(taught)
+    assert len({row // 3 for row in taught}) * 3 == len(taught), "all captions of a picture are on one side"
+    aside = set(task.batches.pictures(60).ids(whole).tolist())
+    assert aside.isdisjoint(task.batches(range(source.samples), 0)["image_id"].tolist())
+    with pytest.raises(ManifestError, match=r"was trained with held_out_share 0\.3 and this stage has 0\.31"):
+        task_of(made, tmp_path / "more", held_out_share=0.31)
 
 
 def test_layers_learn_more_slowly_the_lower_they_are(made: Store, tmp_path: Path) -> None:
@@ -158,4 +163,5 @@ def test_sizes_and_schedules_that_do_not_fit_are_refused(made: Store, tmp_path: 
     with pytest.raises(ManifestError, match="900 pairs are fewer than the paper's batch of 1024"):
         paper_parameters(pairs=900)
     paper = paper_parameters(pairs=145_000)  # Flickr30K: 29,000 training pictures with five captions
+    assert paper.held_out_share == 0 and paper.held_out == 0, "it is measured on a split of its own"
     assert paper.image_size == 364 and paper.layer_decay == 0.9 and paper.schedule.steps == 1416

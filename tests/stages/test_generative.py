@@ -23,7 +23,7 @@ from stages.generative_measures import area_under_curve, measure
 from stages.manifest import Manifest, ManifestError, load
 from stages.materialize import StageSpec, materialize
 from stages.ref import Ref
-from stages.training.order import Order, Source
+from stages.training.order import Order
 from stages.workspace import Workspace
 
 CONTRASTIVE = {
@@ -32,11 +32,13 @@ CONTRASTIVE = {
     "intermediate_size": 48,
     "num_hidden_layers": 1,
     "embed_dim": 16,
+    "held_out_share": 0.3,
     "held_out": 16,
     "schedule": {"global_batch_size": 16, "steps": 2, "learning_rate": 0.01},
 }
 GIVEN = {
     "num_query_token": 4,
+    "held_out_share": 0.3,
     "held_out": 16,
     "schedule": {"global_batch_size": 16, "steps": 12, "learning_rate": 0.01, "warmup_steps": 2},
 }
@@ -75,7 +77,7 @@ def task_of(store: Store, folder: Path, **given: object) -> GenerativeTask:
 
 
 def rows_at(task: GenerativeTask, step: int) -> list[int]:
-    return Order(0, [Source("samples", (task.samples,))]).rows(step, 16)
+    return Order(0, task.samples).rows(step, 16)
 
 
 def test_only_what_looks_at_pictures_has_learned(made: Store, trained: Manifest, tmp_path: Path) -> None:
@@ -147,7 +149,7 @@ def test_steps_have_the_same_bits_kept_or_not_and_after_a_restart(
 
     running = task_of(made, tmp_path / "1")
     expected = losses(running, range(4))[-1]  # the samples of step 3 were seen in the first epoch, with others
-    assert len(running.module.towers.visions) == 32 and len(running.module.towers.texts) == 32
+    assert len(running.module.towers.visions) == 31 and len(running.module.towers.texts) == 31
     restarted = task_of(made, tmp_path / "2")
     (found,) = losses(restarted, range(3, 4))
     monkeypatch.setattr("stages.generative.FEATURE_BYTES", 0)
@@ -167,7 +169,7 @@ def test_what_a_crop_shows_is_not_kept(made: Store, tmp_path: Path) -> None:
 
 def test_queries_begin_as_words(made: Store, tmp_path: Path) -> None:
     task = task_of(made, tmp_path / "captions")
-    english = [row for row in range(task.samples) if row % 3 == 0]
+    english = [row for row in task.batches.rows.tolist() if row % 3 == 0]
     texts, captions = task.batches.texts, task.batches.captions
     told = [texts.ids(caption)[1:-1] for caption in captions.read(english)]
     starts = task.model.query_tokens[0].detach()
@@ -183,9 +185,14 @@ def test_queries_begin_as_words(made: Store, tmp_path: Path) -> None:
     assert not torch.allclose(other.model.query_tokens, task.model.query_tokens)
 
 
-def test_too_few_samples_are_refused(made: Store, tmp_path: Path) -> None:
-    with pytest.raises(ManifestError, match="lower held_out"):
-        task_of(made, tmp_path, held_out=50)
+def test_what_would_measure_on_trained_pictures_or_on_none_is_refused(made: Store, tmp_path: Path) -> None:
+    with pytest.raises(
+        ManifestError, match=r"trained with held_out_share 0\.3 and this stage has 0\.5.*set held_out_share to 0\.3"
+    ):
+        task_of(made, tmp_path / "more", held_out_share=0.5)
+    with pytest.raises(ManifestError, match="raise held_out_share"):
+        task_of(made, tmp_path / "none", held_out_share=0.001)
+    assert set(task_of(made, tmp_path / "less", held_out_share=0.1).held_out) < set(task_of(made, tmp_path).held_out)
 
 
 def test_the_area_under_the_curve() -> None:

@@ -52,7 +52,9 @@ def prepared(store: Store, tmp_path: Path, **given: Any) -> Workspace:
 
 def small(**changes: Any) -> instruct.Parameters:
     schedule = Schedule(global_batch_size=8, steps=3, learning_rate=3e-3)
-    return instruct.Parameters.model_validate({"held_out": 12, "schedule": schedule, **changes})
+    return instruct.Parameters.model_validate(
+        {"held_out_share": 0.35, "held_out": 12, "schedule": schedule, **changes}
+    )
 
 
 def run(store: Store, here: Workspace, parameters: instruct.Parameters, version: str = "t") -> Manifest:
@@ -72,7 +74,7 @@ def test_a_chat_model_comes_out_whole_and_the_same_twice(store: Store, tmp_path:
     assert added == list(range(min(added), min(added) + 11)) and len(SPECIAL_TOKENS) == 9
     assert config.image_context_token_id == tokenizer.token_to_id("<IMG_CONTEXT>")
     assert weights["language_model.lm_head.weight"].shape[0] == config.text.vocab_size == tokenizer.get_vocab_size()
-    assert made.ledger.kept == 48
+    assert made.ledger.kept == 47
     for name in ("held_out_loss", "token_accuracy", "answers_right", "blind_answers_right", "blind_held_out_loss"):
         assert 0 <= made.totals[name] < 20, name
     assert made.totals["held_out"] == 12 and made.totals["left_out"] == {}
@@ -217,7 +219,7 @@ def test_conversations_too_long_are_left_out_with_their_reason_and_too_few_are_r
     data = Conversations(samples, tokenizer, chat.config)
     assert len(data) == 0 and sum(data.left_out.values()) == 60
     assert all("raise context_length" in reason for reason in data.left_out)
-    with pytest.raises(ManifestError, match=r"raise context_length.*lower instruct\.held_out"):
+    with pytest.raises(ManifestError, match=r"raise context_length.*nothing is left to train on"):
         run(store, here, small(context_length=16))
 
 
@@ -267,7 +269,7 @@ def test_a_batch_maker_travels_to_data_workers_without_the_model(store: Store, t
     assert made.facts(4) == (told["id"], "scenes", told["language"])
 
 
-def test_several_artifacts_are_mixed_and_each_keeps_its_last_samples_aside(store: Store, tmp_path: Path) -> None:
+def test_several_artifacts_are_mixed_and_each_keeps_its_own_share_aside(store: Store, tmp_path: Path) -> None:
     here = prepared(store, tmp_path)
     inputs = {f"conversations/{name}": each_of(store, tmp_path, name, scenes) for name, scenes in SCENES.items()}
     here.inputs.pop("conversations")
@@ -276,10 +278,10 @@ def test_several_artifacts_are_mixed_and_each_keeps_its_last_samples_aside(store
     schedule = Schedule(global_batch_size=8, steps=6, learning_rate=3e-3)
     made = run(store, here, small(held_out=4, mixture=weights, schedule=schedule))
     audited = audit_run(store, made)
-    assert audited.sound and made.totals["held_out"] == 8
+    assert audited.sound and made.totals["held_out"] == 3 + 4, "of twenty, three lie in the share; four at most"
     assert {each.name: each.samples for each in audited.sources} == {
-        "conversations/few": SCENES["few"] - 4,
-        "conversations/many": SCENES["many"] - 4,
+        "conversations/few": SCENES["few"] - 3,
+        "conversations/many": SCENES["many"] - 7,
     }
     few, many = (each.read for each in audited.sources)
     assert few + many == 48 and few > 1.8 * many, "three to one, though the other has twice as many"
@@ -288,6 +290,28 @@ def test_several_artifacts_are_mixed_and_each_keeps_its_last_samples_aside(store
 
 
 SCENES = {"few": 20, "many": 40}
+
+
+def test_an_artifact_may_be_too_small_to_keep_anything_aside_but_not_all_of_them(
+    store: Store, tmp_path: Path
+) -> None:
+    here = prepared(store, tmp_path)
+    chat, tokenizer = instruct.assemble(small(), here)
+    pair = [each_of(store, tmp_path, name, scenes) for name, scenes in SCENES.items()]
+    data = [
+        Conversations(ShardedSamples(store, each, tmp_path / str(number)), tokenizer, chat.config)
+        for number, each in enumerate(pair)
+    ]
+    made = InstructBatches(data, chat.config.eos_token_id, 512)
+    few, many = made.divide(0.15, 4, ())
+    assert (few.samples, many.samples) == (19, 37) and many.first == 19 and len(made.aside) == 1 + 3
+    told = [made.facts(row).uid for row in range(few.samples + many.samples)]
+    kept = [each.facts(row).uid for each in data for row in each.divided(0.15, 0).taught.tolist()]
+    assert told == kept, "batches number what is trained on, one artifact after the other"
+    assert set(made.aside).isdisjoint(made.rows.tolist())
+    made = InstructBatches(data[:1], chat.config.eos_token_id, 512)
+    with pytest.raises(ManifestError, match=r"conversations/few holds 20 .* keeps none of their pictures aside"):
+        made.divide(0.05, 4, ())
 
 
 def each_of(store: Store, tmp_path: Path, name: str, scenes: int) -> Manifest:

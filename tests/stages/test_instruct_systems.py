@@ -36,7 +36,8 @@ def small(given: Parameters, **changes: Any) -> Parameters:
     schedule = given.schedule.model_copy(
         update={"global_batch_size": 8, "steps": 3, "warmup_steps": 0, "learning_rate": 3e-3, "precision": "fp32"}
     )
-    sizes = {"image_size": 48, "most_layers": 3, "context_length": 512, "max_dynamic_patch": 1, "held_out": 12}
+    sizes: dict[str, Any] = {"image_size": 48, "most_layers": 3, "context_length": 512, "max_dynamic_patch": 1}
+    sizes |= {"held_out_share": 0.35, "held_out": 12}
     select = {"select_layer": max(given.select_layer, -2)}
     return given.model_copy(update={**sizes, **select, "schedule": schedule, **changes})
 

@@ -14,12 +14,12 @@ from stages.language import LanguageTask, Parameters
 from stages.language_data import Piece, scene_texts
 from stages.manifest import ManifestError
 from stages.materialize import StageSpec, materialize
-from stages.sources.scenes import Split
 from stages.tokenizer import BOS_ID, EOS_ID, load_tokenizer, train_tokenizer
 from stages.training.schedule import Schedule
 
 SMALL = Parameters(
     documents=400,
+    held_out_share=0.1,
     held_out=32,
     vocab_size=400,
     hidden_size=48,
@@ -41,7 +41,7 @@ def test_the_tokenizer_gives_back_any_text_and_keeps_ideographs_apart() -> None:
 
 
 def test_labels_begin_and_end_as_llama_does() -> None:
-    task = LanguageTask(SMALL.model_copy(update={"context_length": 512}), scene_texts(0, Split.TRAIN, 50), [])
+    task = LanguageTask(SMALL.model_copy(update={"context_length": 512}), scene_texts(0, 50), [])
     batch = task.batches([0, 1, 2], step=0)
     ids, labels = batch["input_ids"], batch["labels"]
     assert ids.shape == labels.shape == batch["places"].shape
@@ -53,11 +53,11 @@ def test_labels_begin_and_end_as_llama_does() -> None:
 
 
 def test_a_batch_maker_travels_without_the_model_and_losses_of_micro_batches_add_up() -> None:
-    task = LanguageTask(SMALL, scene_texts(0, Split.TRAIN, 50), [])
+    task = LanguageTask(SMALL, scene_texts(0, 50), [])
     again = pickle.loads(pickle.dumps(task.batches))
     whole = task.batches([3, 9, 4], 0)
     assert all(torch.equal(value, whole[name]) for name, value in again([3, 9, 4], 0).items())
-    assert again.facts(9) == ("scene-9", "drawn", None)
+    assert again.facts(9) == ("text-9", "drawn", None)
     expected, totals = task.module(whole), task.module.counts(whole)
     parts = [task.module(task.batches(rows, 0), totals) for rows in ([3], [9, 4])]
     assert sum(part["loss"].item() for part in parts) == pytest.approx(expected["loss"].item(), rel=1e-6)
@@ -101,7 +101,7 @@ def test_a_context_that_ends_before_every_description_is_refused() -> None:
     short = SMALL.model_copy(update={"context_length": 8})
     text = [Piece("prompt", "0123456789 " * 4), Piece("description", "two red circles\n")]
     with pytest.raises(ManifestError, match=r"context_length 8 ends before .* the 1 texts kept aside.*raise it"):
-        LanguageTask(short, scene_texts(0, Split.TRAIN, 50), [text])
+        LanguageTask(short, scene_texts(0, 50), [text])
     task = LanguageTask(short, [text] * 3, [[text[1]], text])
     with torch.no_grad():
         assert task._measure().keys() == {"held_out", "description_loss"}

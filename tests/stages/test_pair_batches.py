@@ -2,6 +2,7 @@
 
 import pickle
 
+import numpy as np
 import pytest
 import torch
 from training_data import make_shards, members, tiny_tokenizer
@@ -74,6 +75,6 @@ def test_pictures_and_captions_are_told_apart_and_every_second_is_mirrored(sampl
 
 
 def test_chosen_rows_are_numbered_from_nothing(samples: ShardedSamples) -> None:
-    some, every = maker(samples, rows=[9, 4, 7]), maker(samples)
+    some, every = maker(samples, rows=np.array([9, 4, 7])), maker(samples)
     for name, value in some([2, 0], 2).items():
         assert torch.equal(value, every([7, 9], 2)[name]), name

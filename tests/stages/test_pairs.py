@@ -23,7 +23,6 @@ from stages.pairs import (
     caption_ids,
     padded,
     random_box,
-    training_rows,
 )
 from stages.prompts import SUMMARIZE, caption_prompt
 from stages.recent import Recent
@@ -133,15 +132,12 @@ def test_a_broken_picture_is_named(store: Store, tmp_path: Path) -> None:
         Pictures(samples, 32).read(0)
 
 
-def test_captions_and_what_is_kept_aside(store: Store, tmp_path: Path) -> None:
+def test_captions_and_their_languages(store: Store, tmp_path: Path) -> None:
     shards = make_shards(store, samples=5, rows_per_shard=2)
     samples = ShardedSamples(store, shards, tmp_path)
     captions = Captions(samples)
     assert captions.read([4, 0]) == [members(row)[1]["txt"].decode() for row in (4, 0)]
     assert captions.languages([0, 1, 2]) == ["en", "de", "zh"]
-    assert training_rows(samples, 2, shards) == 3
-    with pytest.raises(ManifestError, match="lower held_out"):
-        training_rows(samples, 5, shards)
 
 
 def test_captions_take_no_more_memory_the_more_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

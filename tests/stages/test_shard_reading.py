@@ -13,6 +13,7 @@ from infra.cluster import InlineCluster
 from infra.storage import Store
 from stages import shard_reading
 from stages.batches import ShardedSamples, open_samples
+from stages.held_out import by_shard, divide, fingerprint
 from stages.manifest import Ledger, Manifest, ManifestError
 from stages.ref import Ref
 from stages.shard_index import INDEX
@@ -25,11 +26,12 @@ SAMPLES, PER_SHARD = 24, 8
 EXPECTED = [members(number) for number in range(SAMPLES)]
 
 
-def indexed(tar: bytes) -> pa.Table:
+def indexed(tar: bytes, hashes: bool = True) -> pa.Table:
     rows = []
     for sample in samples_of(io.BytesIO(tar)):
         row: dict[str, Any] = {"uid": bytes.fromhex(sample.key), "offset": sample.offset, "bytes": len(sample.raw)}
         row["sample_sha256"] = hashlib.sha256(sample.raw).digest()
+        row["sha256"] = hashlib.sha256(sample.members["jpg"].data).digest() if hashes else None
         for suffix in MEMBERS:
             row |= {f"{suffix}_offset": sample.members[suffix].offset}
             row |= {f"{suffix}_bytes": len(sample.members[suffix].data)}
@@ -37,13 +39,13 @@ def indexed(tar: bytes) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=INDEX)
 
 
-def publish(store: Store, with_index: bool = True, cut: int | None = None) -> Manifest:
+def publish(store: Store, with_index: bool = True, cut: int | None = None, hashes: bool = True) -> Manifest:
     """Publish shards of drawn samples, as stages/write_shards.py lays them out."""
     output = Output(store, Ref(name="shards/clean", version="t"), "write_shards", {"cut": cut})
     parts = []
     for number in range(SAMPLES // PER_SHARD):
         tar = tar_bytes(EXPECTED[number * PER_SHARD : (number + 1) * PER_SHARD])
-        index = parquet_bytes(indexed(tar))
+        index = parquet_bytes(indexed(tar, hashes))
         files: dict[str, tuple[str, bytes | Path]] = {"tar": (f"{number:06d}.tar", tar[:cut])}
         if with_index:
             files["index"] = (f"{number:06d}.parquet", index)
@@ -55,6 +57,8 @@ def check(samples: ShardedSamples, expected: list[tuple[str, dict[str, bytes]]])
     assert samples.keys == [key for key, _ in expected] and len(samples) == len(expected)
     for number, (_, found) in enumerate(expected):
         assert {suffix: samples.read(number, suffix) for suffix in MEMBERS} == found
+    pictures = [fingerprint(found["jpg"]) for _, found in expected]
+    assert samples.fingerprints.tolist() == [[each, each] for each in pictures]
 
 
 def damage(store: Store, shards: Manifest, shard: int, at: int) -> None:
@@ -77,6 +81,11 @@ def test_copies_and_ranges_give_the_same_on_disk_and_s3(
     assert ranged.sizes == [PER_SHARD] * 3 and ranged.facts(9)["uid"] == EXPECTED[9][0]
 
 
+def test_an_index_that_does_not_know_the_pictures_is_refused(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match=r"shard 000000 of shards/clean@t does not tell the hash.*write it again"):
+        ShardedSamples(store, publish(store, hashes=False), tmp_path, cache_bytes=1 << 20)
+
+
 def test_the_cache_stays_small_and_a_window_reads_each_shard_about_once(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -94,13 +103,14 @@ def test_the_cache_stays_small_and_a_window_reads_each_shard_about_once(
     for window in (1, 0):
         folder = tmp_path / f"window-{window}"
         samples = ShardedSamples(store, shards, folder, cache_bytes=size)
-        order, asked[:] = Order(0, [Source("samples", tuple(samples.sizes))], window), []
-        for place in range(SAMPLES):
-            number = order.row(place)
+        taught = divide(samples.fingerprints, 0.3, 0, "drawn").taught.tolist()
+        order, asked[:] = Order(0, [Source("samples", by_shard(taught, samples.sizes))], window), []
+        for place in range(len(taught)):
+            number = taught[order.row(place)]
             assert samples.read(number, "jpg") == EXPECTED[number][1]["jpg"]
             assert sum(file.stat().st_size for file in folder.iterdir()) <= size
         taken[window] = len(asked)
-    assert taken[1] == len(shards.parts), "each shard is read once"
+    assert taken[1] == len(shards.parts), "each shard is read once, though samples between are kept aside"
     assert taken[0] > 2 * taken[1], "an order over everything reads them again and again"
 
 
@@ -164,6 +174,7 @@ def test_placement_decides_whether_shards_are_copied(store: Store, tmp_path: Pat
     for cache_bytes, copied in ((None, True), (whole, True), (whole - 1, False)):
         folder = tmp_path / f"{cache_bytes}"
         here = Workspace(store, InlineCluster(), folder, placement=Placement(cache_bytes=cache_bytes))
-        check(open_samples(here, shards), EXPECTED)
+        samples = open_samples(here, shards)
+        check(samples, EXPECTED)
         assert bool(list((folder / "shards-clean").glob("*.tar"))) == copied
-        assert here.opened[0].sizes == (8, 8, 8)
+        assert samples.sizes == [8, 8, 8] and len(here.opened) == 1

@@ -100,7 +100,7 @@ def build_with_dropout(parameters: Parameters, here: Workspace) -> Task:
 
 
 def build_nothing(parameters: Parameters, here: Workspace) -> Task:
-    raise ManifestError("shards/clean@t holds 3 samples and 5 are to be kept aside; lower held_out")
+    raise ManifestError("shards/clean@t holds 3 samples and all are kept aside; lower held_out_share")
 
 
 def build_without_end(parameters: Parameters, here: Workspace) -> Task:
@@ -190,7 +190,7 @@ def test_a_finished_run_is_not_trained_again(store: Store, tmp_path: Path) -> No
 
 
 def test_a_refused_run_says_why_and_can_be_put_right(store: Store, tmp_path: Path) -> None:
-    with pytest.raises(ManifestError, match="lower held_out"):
+    with pytest.raises(ManifestError, match="lower held_out_share"):
         make(store, tmp_path, build_nothing)
     assert make(store, tmp_path).totals["steps"] == SCHEDULE.steps
 

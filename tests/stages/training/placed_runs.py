@@ -222,7 +222,7 @@ def three_steps(job: Job) -> dict[str, Any]:
     """Return losses, gradient norms and weights of three steps through the parts of the real loop."""
     gang, task, placed = place_small(job)
     found: dict[str, Any] = {"losses": [], "norms": [], "rows": []}
-    for step in steps(gang, task, order_of(gang, task, []), 0):
+    for step in steps(gang, task, order_of(gang, task), 0):
         set_rates(placed.optimizer, job.schedule.factor(step.number) * job.schedule.learning_rate)
         totals = totals_of(placed.objective, step.micro_batches)
         losses = accumulate(placed.module, step.micro_batches, totals, placed.backward, placed.no_sync)

@@ -48,6 +48,7 @@ STAGES = {
         language,
         {
             "documents": 160,
+            "held_out_share": 0.2,
             "held_out": 8,
             "vocab_size": 320,
             "hidden_size": 32,
@@ -73,18 +74,25 @@ STAGES = {
             "smallest_crop": 0.5,
             "patch_learning_rate_scale": 0.5,
             "layer_decay": 0.9,
+            "held_out_share": 0.2,
             "held_out": 8,
         },
         ("shards/clean", "checkpoints/language"),
     ),
     "generative": Stage(
         generative,
-        {"num_query_token": 4, "hard_negatives": 0.5, "image_negatives": True, "held_out": 8},
+        {"num_query_token": 4, "hard_negatives": 0.5, "image_negatives": True, "held_out_share": 0.2, "held_out": 8},
         ("shards/caption_quality", "checkpoints/contrastive"),
     ),
     "instruct": Stage(
         instruct,
-        {"drop_path_rate": 0.1, "vision_learning_rate_scale": 0.5, "context_length": 128, "held_out": 8},
+        {
+            "drop_path_rate": 0.1,
+            "vision_learning_rate_scale": 0.5,
+            "context_length": 128,
+            "held_out_share": 0.2,
+            "held_out": 8,
+        },
         ("conversations", "checkpoints/contrastive", "checkpoints/language"),
     ),
 }

@@ -1,13 +1,17 @@
 """Which sample stands where: permutations, mixtures and windows of shards, all from (seed, step) alone."""
 
 from itertools import pairwise
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from pydantic import ValidationError
 
 from stages.manifest import ManifestError
+from stages.training.loading import order_of
 from stages.training.order import CYCLE, Order, Source, Weight, check_weights
+from stages.training.schedule import Schedule
 
 SHARDS = (5, 7, 3, 9, 6)
 SAMPLES = sum(SHARDS)
@@ -105,3 +109,14 @@ def test_orders_of_nothing_and_shares_too_small_are_refused() -> None:
         Order(0, [Source("web", (3,)), Source("news", ())])
     with pytest.raises(ManifestError, match="news would get less than one of 1024 places"):
         Order(0, [Source("web", (3,), 1e6), Source("news", (3,), 1.0, 3)])
+
+
+def test_a_window_needs_shards() -> None:
+    gang: Any = SimpleNamespace(
+        job=SimpleNamespace(schedule=Schedule(global_batch_size=4, steps=2, learning_rate=0.1, shuffle_window=2))
+    )
+    bare: Any = SimpleNamespace(samples=30)
+    with pytest.raises(ManifestError, match="shuffle_window 2 needs samples that lie in shards"):
+        order_of(gang, bare)
+    lying: Any = SimpleNamespace(samples=[Source("samples", (12, 18, 4))])
+    assert order_of(gang, lying).described() == Order(0, lying.samples, window=2).described()

@@ -4,9 +4,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from forked_runs import Forks
-from real_stages import BATCH, SAMPLES, ended
+from real_stages import SAMPLES, ended
 
-KEPT_ASIDE = {"held_out": SAMPLES - BATCH}
+KEPT_ASIDE = {"held_out_share": 0.88, "held_out": SAMPLES}
+"""One batch of the pictures is left, and by the share of the conversations one batch of those."""
+OF_TALK = {**KEPT_ASIDE, "held_out_share": 0.854}
 CALM = {
     "drop_path_rate": 0.0,
     "masked_image_size": None,
@@ -49,7 +51,7 @@ LESSONS = [
     # Captions go through the frozen language model, matching meets other wrong pairs in each step: by heart they are
     # learned from fixed pairs in `tests/models/test_generative_objective.py`.
     Lesson("generative", KEPT_ASIDE, CONTRASTIVE, 60, {"itc": 0.05, "itg": 1.2}, learning_rate=0.02),
-    Lesson("instruct", {"drop_path_rate": 0.0, **KEPT_ASIDE}, {**LANGUAGE, **CONTRASTIVE}, 75, {"loss": 0.05}),
+    Lesson("instruct", {"drop_path_rate": 0.0, **OF_TALK}, {**LANGUAGE, **CONTRASTIVE}, 75, {"loss": 0.05}),
 ]
 
 

@@ -7,6 +7,8 @@ import toy_run
 from forked_runs import Forks
 
 from infra.storage import Store
+from stages.manifest import ManifestError
+from stages.training import gang
 
 WORDS = {
     "disk": "refused: the state of checkpoints/contrastive@t at step 3 was not saved",
@@ -35,3 +37,10 @@ def test_a_save_that_fails_on_one_process_ends_all_alike(forks: Forks, tmp_path:
     if how != "nothing can be written":
         assert forks.run(tmp_path, 2) == [0, 0], forks.said()
         assert toy_run.state_keys(Store(str(tmp_path))) == []
+
+
+def test_two_processes_on_one_gpu_are_refused_before_nccl_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    gang._check_gpus(2)
+    with pytest.raises(ManifestError, match="2 processes .* it has 1; start 1, or hide the GPUs"):
+        gang._check_gpus(1)
