@@ -62,7 +62,8 @@ def sample_frames(
                 return _frames(container, name, count, (first, last), generator)
         except (av.FFmpegError, OSError) as error:
             raise VideoError(
-                f"{name} cannot be read as a video ({error.strerror or error}); name an mp4, webm, mkv, mov, avi or gif file"
+                f"{name} cannot be read as a video ({error.strerror or error}); "
+                "name an mp4, webm, mkv, mov, avi or gif file"
             ) from None
 
 
