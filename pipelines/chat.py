@@ -155,7 +155,8 @@ class Terminal:
                 self.write(harmless(piece))
         except KeyboardInterrupt:
             interrupted = True
-        self.talk.remember(question, answer.text)
+        if answer.text or not interrupted:
+            self.talk.remember(question, answer.text)
         self.write("\n")
         if self.verbose:
             self.note(speed(answer))

@@ -24,42 +24,39 @@ def silent(_done: int, _total: int) -> None:
     """Tell nobody."""
 
 
-def load_chat(folder: Path, told: Told = silent) -> tuple[InternVLChat, Tokenizer]:
-    """Return the chat model and the tokenizer of a folder; every weight is checked before the first is read.
-
-    On a GPU the model keeps the type it is stored in; without one it computes in float32.
+def open_chat(folder: Path) -> tuple[Source, ChatConfig]:
+    """Return the chat model of a folder, its weights checked and left in their files, and its shape.
 
     Raises:
-        ManifestError: It holds no chat model, or no tokenizer that can be read.
+        ManifestError: It holds no chat model.
         WeightsError: The weights are not all of the model's and no others.
         ValueError: Its configuration cannot be computed here.
     """
     given = folder / "config.json"
     if not given.is_file():
         raise ManifestError(f"{folder} has no config.json; name the folder of a chat model, or an artifact")
-    if not _FIELDS & json.loads(given.read_bytes()).keys():
-        raise ManifestError(f"{folder} holds no chat model: talk to one that stage instruct made")
+    fields = json.loads(given.read_bytes())
+    if not _FIELDS & fields.keys():
+        raise ManifestError(f"{folder} holds no chat model: name one that stage instruct made")
     source = open_source(folder)
-    assert isinstance(source.config, ChatConfig), "one of those fields makes it one"
-    tokenizer = _tokenizer(folder)
-    with torch.device("meta"):
-        model = InternVLChat(_talked_to(source, json.loads(given.read_bytes())))
-    weights = from_layout(source.layout, source.weights, source.config, source.decoder)
-    model.load_state_dict(_read(weights, list(model.state_dict()), told), assign=True)
-    return model.eval(), tokenizer
+    config = source.config
+    assert isinstance(config, ChatConfig), "one of those fields makes it one"
+    spoken = fields.get("llm_config") or fields.get("text_config") or {}
+    if isinstance(spoken.get("bos_token_id"), int):  # the shape alone is read elsewhere, and needs no ids
+        text = config.text.model_copy(update={"bos_token_id": spoken["bos_token_id"]})
+        config = config.model_copy(update={"text": text})
+    if source.layout == "official" and fields.get("system_message") is None:
+        # The official code keeps each template's in itself, not in the file.
+        config = config.model_copy(update={"system_message": SYSTEM_MESSAGES.get(config.template, "")})
+    return source, config
 
 
-def _read(weights: State, names: list[str], told: Told) -> dict[str, torch.Tensor]:
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    found = {}
-    for number, name in enumerate(names):
-        told(number, len(names))
-        found[name] = weights[name].to(device, None if device.type == "cuda" else torch.float32)
-    told(len(names), len(names))
-    return found
+def open_tokenizer(folder: Path) -> Tokenizer:
+    """Return the tokenizer of a folder.
 
-
-def _tokenizer(folder: Path) -> Tokenizer:
+    Raises:
+        ManifestError: It is missing, or cannot be read.
+    """
     path = folder / "tokenizer.json"
     if not path.is_file():
         raise ManifestError(
@@ -72,10 +69,30 @@ def _tokenizer(folder: Path) -> Tokenizer:
         raise ManifestError(f"{path} cannot be read as a tokenizer: {error}; copy it anew") from error
 
 
-def _talked_to(source: Source, given: dict[str, object]) -> ChatConfig:
-    """Return the configuration; the official code keeps each template's system message in itself, not in the file."""
-    config = source.config
-    assert isinstance(config, ChatConfig)
-    if source.layout != "official" or given.get("system_message") is not None:
-        return config
-    return config.model_copy(update={"system_message": SYSTEM_MESSAGES.get(config.template, "")})
+def load_chat(folder: Path, told: Told = silent) -> tuple[InternVLChat, Tokenizer]:
+    """Return the chat model and the tokenizer of a folder; every weight is checked before the first is read.
+
+    On a GPU the model keeps the type it is stored in; without one it computes in float32.
+
+    Raises:
+        ManifestError: It holds no chat model, or no tokenizer that can be read.
+        WeightsError: The weights are not all of the model's and no others.
+        ValueError: Its configuration cannot be computed here.
+    """
+    source, config = open_chat(folder)
+    tokenizer = open_tokenizer(folder)
+    with torch.device("meta"):
+        model = InternVLChat(config)
+    weights = from_layout(source.layout, source.weights, config, source.decoder)
+    model.load_state_dict(_read(weights, list(model.state_dict()), told), assign=True)
+    return model.eval(), tokenizer
+
+
+def _read(weights: State, names: list[str], told: Told) -> dict[str, torch.Tensor]:
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    found = {}
+    for number, name in enumerate(names):
+        told(number, len(names))
+        found[name] = weights[name].to(device, None if device.type == "cuda" else torch.float32)
+    told(len(names), len(names))
+    return found

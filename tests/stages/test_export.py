@@ -23,6 +23,7 @@ from models.preprocess import pixel_values
 from models.rope import DynamicRope
 from models.weights import chat_from_native, chat_to_native
 from stages import export
+from stages.chat import ChatSession
 from stages.checkpoints import publish
 from stages.manifest import ManifestError, digest_of, verify
 from stages.ref import Ref
@@ -49,13 +50,45 @@ def test_a_chat_export_is_whole_repeatable_and_can_come_back(store: Store, tmp_p
     assert "processor.image_processor = GotOcr2ImageProcessorPil.from_pretrained(FOLDER)" in card
     assert checkpoint.digest in card and "c" * 64 in card and str(checkpoint.ref) in card
     assert "Not evaluated when it was exported." in card
-    assert len(AutoTokenizer.from_pretrained(folder)) == model.config.text.vocab_size
+    tokens = AutoTokenizer.from_pretrained(folder)
+    assert len(tokens) == model.config.text.vocab_size + 1, "the mark of a video, which no text keeps"
 
 
-def test_tiles_without_a_thumbnail_are_refused(store: Store, tmp_path: Path) -> None:
-    _, _, checkpoint = make_chat(store, max_dynamic_patch=4, use_thumbnail=False)
-    with pytest.raises(ManifestError, match=r"use_thumbnail False with max_dynamic_patch 4.*use_thumbnail=True"):
-        exported(store, tmp_path, checkpoint, "instruct")
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"ps_version": "v1"}, "ps_version v2 only, not 'v1'"),
+        ({"max_dynamic_patch": 4, "use_thumbnail": False}, "use_thumbnail False with max_dynamic_patch 4"),
+        ({"downsample_ratio": 1 / 3}, "only ratios that are powers of two work there"),
+    ],
+)
+def test_what_transformers_computes_otherwise_keeps_the_official_layout(
+    store: Store, tmp_path: Path, changes: dict[str, Any], why: str
+) -> None:
+    model, tokenizer, checkpoint = make_chat(store, **changes)
+    manifest = exported(store, tmp_path, checkpoint, "instruct")
+    assert manifest.totals["notes"][0].startswith("layout official: ") and why in manifest.totals["notes"][0]
+    folder = export.unpack(store, manifest, tmp_path / "out")
+    written = json.loads((folder / "config.json").read_text())
+    assert (written["model_type"], written["architectures"]) == ("internvl_chat", ["InternVLChatModel"])
+    assert written["llm_config"]["eos_token_id"] == tokenizer.token_to_id("<|im_end|>")
+    assert written["template"] == "Hermes-2" and "InternVLChatModel" in (folder / "README.md").read_text()
+    weights = load_file(folder / "model.safetensors")
+    assert all(torch.equal(weights[name], value) for name, value in model.state_dict().items())
+    picture = Image.new("RGB", (130, 50), "red")
+    ours = ChatSession(model, tokenizer).ask("What?", picture, max_new_tokens=8)
+    assert ChatSession.from_folder(folder).ask("What?", picture, max_new_tokens=8) == ours
+    assert len(AutoTokenizer.from_pretrained(folder)) == model.config.text.vocab_size + 1
+    with pytest.raises(ManifestError, match=rf"cannot be exported: .*{why}.*or export it in the layout official"):
+        exported(store, tmp_path, checkpoint, "instruct", version="native", layout="native")
+
+
+def test_the_official_layout_can_be_asked_for(store: Store, tmp_path: Path) -> None:
+    _, _, checkpoint = make_chat(store, {"qkv_bias": True})
+    manifest = exported(store, tmp_path, checkpoint, "instruct", layout="official")
+    folder = export.unpack(store, manifest, tmp_path / "out")
+    assert manifest.totals["notes"] == ["layout official"]
+    assert json.loads((folder / "config.json").read_text())["llm_config"]["architectures"] == ["Qwen2ForCausalLM"]
 
 
 def test_the_card_carries_the_evaluation(store: Store, tmp_path: Path) -> None:
@@ -76,21 +109,22 @@ def chat_names(folder: Path) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    ("shape", "changes", "message"),
+    ("shape", "message"),
     [
-        ({}, {"ps_version": "v1"}, r"ps_version v2 only"),
-        ({"sliding_window": 9, "qkv_bias": True}, {}, r"no decoder with qkv_bias and with sliding_window.*leave one"),
+        (
+            {"sliding_window": 9, "qkv_bias": True},
+            r"no decoder with qkv_bias and with sliding_window.*nor is there an official.*: Qwen2ForCausalLM knows",
+        ),
         (
             {"sliding_window": 9, "rope_scaling": DynamicRope(factor=2.0)},
-            {},
-            r"no decoder with sliding_window and rope_scaling 'dynamic'; leave one",
+            r"no decoder with sliding_window and rope_scaling 'dynamic'.*: Phi3ForCausalLM knows no rope_scaling",
         ),
     ],
 )
-def test_a_model_that_transformers_cannot_hold_is_refused(
-    store: Store, tmp_path: Path, shape: dict[str, Any], changes: dict[str, Any], message: str
+def test_a_model_that_nobody_else_computes_is_refused(
+    store: Store, tmp_path: Path, shape: dict[str, Any], message: str
 ) -> None:
-    _, _, checkpoint = make_chat(store, shape, **changes)
+    _, _, checkpoint = make_chat(store, shape)
     with pytest.raises(ManifestError, match=rf"checkpoints/instruct@t cannot be exported: .*{message}"):
         exported(store, tmp_path, checkpoint, "instruct")
 
@@ -98,7 +132,7 @@ def test_a_model_that_transformers_cannot_hold_is_refused(
 def test_a_foreign_configuration_is_refused_by_name(store: Store, tmp_path: Path) -> None:
     model, tokenizer, _ = make_chat(Store(str(tmp_path / "other")))
     checkpoint = commit(store, "checkpoints/instruct", '{"hidden_size": 3}', model.state_dict(), tokenizer)
-    with pytest.raises(ManifestError, match=r"config.json of checkpoints/instruct@t is not one of this version's"):
+    with pytest.raises(ManifestError, match=r"instruct@t cannot be exported: .* holds no chat model: name one"):
         exported(store, tmp_path, checkpoint, "instruct")
 
 
