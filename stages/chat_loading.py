@@ -24,6 +24,18 @@ def silent(_done: int, _total: int) -> None:
     """Tell nobody."""
 
 
+def is_chat(folder: Path) -> bool:
+    """Return whether a folder's `config.json` is a chat model's, in whatever layout.
+
+    Raises:
+        ManifestError: It has none.
+    """
+    given = folder / "config.json"
+    if not given.is_file():
+        raise ManifestError(f"{folder} has no config.json; name the folder of a model, or an artifact name@version")
+    return bool(_FIELDS & json.loads(given.read_bytes()).keys())
+
+
 def open_chat(folder: Path) -> tuple[Source, ChatConfig]:
     """Return the chat model of a folder, its weights checked and left in their files, and its shape.
 
@@ -32,13 +44,10 @@ def open_chat(folder: Path) -> tuple[Source, ChatConfig]:
         WeightsError: The weights are not all of the model's and no others.
         ValueError: Its configuration cannot be computed here.
     """
-    given = folder / "config.json"
-    if not given.is_file():
-        raise ManifestError(f"{folder} has no config.json; name the folder of a chat model, or an artifact")
-    fields = json.loads(given.read_bytes())
-    if not _FIELDS & fields.keys():
+    if not is_chat(folder):
         raise ManifestError(f"{folder} holds no chat model: name one that stage instruct made")
     source = open_source(folder)
+    fields = json.loads((folder / "config.json").read_bytes())
     config = source.config
     assert isinstance(config, ChatConfig), "one of those fields makes it one"
     spoken = fields.get("llm_config") or fields.get("text_config") or {}

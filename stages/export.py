@@ -25,7 +25,7 @@ from stages.export_chat import Layout, write_chat
 from stages.export_native import image_processor_config, json_bytes
 from stages.manifest import Ledger, Manifest, ManifestError, digest_of
 from stages.model_files import open_source
-from stages.weight_files import on_meta, open_weights, write_weights
+from stages.weight_files import SHARD_BYTES, on_meta, open_weights, write_weights
 from stages.workspace import Output, Workspace
 
 VERSION = 3
@@ -49,7 +49,13 @@ class Parameters(BaseModel):
     )
 
 
-def write(source: Path, target: Path, parameters: Parameters, card: Callable[[str], str]) -> list[str]:
+def write(
+    source: Path,
+    target: Path,
+    parameters: Parameters,
+    card: Callable[[str], str],
+    shard_bytes: int = SHARD_BYTES,
+) -> list[str]:
     """Write a checkpoint's files into a new folder; return what somebody should know of it, if anything.
 
     Args:
@@ -57,23 +63,24 @@ def write(source: Path, target: Path, parameters: Parameters, card: Callable[[st
         target: A new or empty folder.
         parameters: What is written.
         card: From how the model is used to README.md.
+        shard_bytes: Most bytes of one file of weights.
 
     Raises:
         ManifestError: The tokenizer is missing, or is not this model's.
         ValueError: There is no such layout of this model, or it is another kind of model.
     """
     if parameters.kind == "instruct":
-        done = write_chat(source, target, parameters.layout, parameters.max_new_tokens)
+        done = write_chat(source, target, parameters.layout, parameters.max_new_tokens, shard_bytes)
         usage = CHAT_USAGE if done.layout == "native" else OFFICIAL_USAGE
         notes = [f"layout {done.layout}" + (f": {done.why}" if done.why else "")]
     else:
-        _write_towers(source, target)
+        _write_towers(source, target, shard_bytes)
         usage, notes = TOWERS_USAGE, []
     (target / "README.md").write_text(card(usage))
     return notes
 
 
-def _write_towers(source: Path, target: Path) -> None:
+def _write_towers(source: Path, target: Path, shard_bytes: int) -> None:
     """Write InternVL-C or InternVL-G: the official layout, and the vision tower for transformers' own class.
 
     Raises:
@@ -84,9 +91,9 @@ def _write_towers(source: Path, target: Path) -> None:
         raise ValueError(f"{source} holds no InternVL-C or -G; name one of the contrastive or generative stage")
     vision = below(from_layout(opened.layout, opened.weights, opened.config, opened.decoder), "vision_model.")
     described = native_vision_config(opened.config.vision)
-    convert(source, target, "official")
+    convert(source, target, "official", shard_bytes=shard_bytes)
     tower = vision_to_native(vision)
-    write_weights(tower, on_meta(tower), target / "vision")
+    write_weights(tower, on_meta(tower), target / "vision", shard_bytes)
     image = json_bytes(image_processor_config(opened.config.vision.image_size))
     for name, data in (
         ("preprocessor_config.json", image),

@@ -136,7 +136,7 @@ def _texts(
     files = {
         "config.json": fields,
         "generation_config.json": generation,
-        "tokenizer_config.json": tokenizer_config(words, context=config.context_length),
+        "tokenizer_config.json": tokenizer_config(words, config.context_length, layout == "native"),
     }
     image = image_processor_config(config.vision.image_size, config.min_dynamic_patch, config.max_dynamic_patch)
     if layout == "native":

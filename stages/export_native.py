@@ -30,11 +30,16 @@ class Words:
     """Any of these ends an answer."""
 
 
-def tokenizer_config(words: Words, context: int) -> dict[str, Any]:
+def tokenizer_config(words: Words, context: int, native: bool = True) -> dict[str, Any]:
     """Return `tokenizer_config.json`: a fast tokenizer that adds nothing by itself.
 
     The picture tokens carry the names under which transformers' InternVL processor asks for
     them. It also asks for a token that stands for a video, and replaces it before any text becomes tokens.
+
+    Args:
+        words: Of the model.
+        context: Most tokens of a conversation.
+        native: For that processor; the official code asks for tokens by their text.
     """
     named = {
         "start_image_token": IMG_START,
@@ -51,8 +56,7 @@ def tokenizer_config(words: Words, context: int) -> dict[str, Any]:
         "padding_side": "left",
         "clean_up_tokenization_spaces": False,
         "model_max_length": context,
-        "extra_special_tokens": named,
-        "processor_class": "InternVLProcessor",
+        **({"extra_special_tokens": named, "processor_class": "InternVLProcessor"} if native else {}),
     }
 
 
