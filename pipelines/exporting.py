@@ -56,7 +56,7 @@ def export(
         from stages.export_card import model_card
 
         with files_of(checkpoint) as folder:
-            stored = not Path(checkpoint).expanduser().exists()
+            stored = "@" in checkpoint and not Path(checkpoint).expanduser().exists()
             manifest = load(Store(settings().store_root), Ref.model_validate(checkpoint)) if stored else None
             chat = is_chat(folder)
             name = manifest.ref if manifest else folder.resolve().name

@@ -1,4 +1,4 @@
-"""`internvl export`: one command from a checkpoint to a folder that transformers loads, and what cannot be exported."""
+"""`internvl export`: from a checkpoint to a folder that transformers loads, and what cannot be exported."""
 
 import json
 from pathlib import Path
