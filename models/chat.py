@@ -5,11 +5,12 @@ from collections.abc import Iterator, Sequence
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, Int64
-from torch import Tensor, nn
+from torch import Tensor
 
 from models.config import ChatConfig
+from models.connectors import Connected
 from models.intern_vit import InternVisionModel
-from models.layers import Linear
+from models.lora import TokenNoise
 from models.losses import shared
 from models.objective import SAMPLE_LOSS, Named
 from models.packing import Packing, learned_places
@@ -21,56 +22,32 @@ IGNORE = -100
 GREEDY = Sampling()
 
 
-def pixel_unshuffle(
-    tokens: Float[Tensor, "tiles tokens width"], cell: int, ps_version: str = "v2"
-) -> Float[Tensor, "tiles cells {cell}*{cell}*width"]:
-    """Fold cells of `cell` x `cell` neighbouring tokens into one wide token.
-
-    Args:
-        tokens: A square grid without class token, row by row, shape (tiles, grid * grid, width).
-        cell: Tokens along one side of a cell.
-        ps_version: `v2` emits the cells row by row; `v1` transposed, as models before 1.5 were trained.
-
-    Returns:
-        Shape (tiles, (grid / cell) ** 2, cell * cell * width).
-
-    Raises:
-        ValueError: The tokens are no square grid that divides into cells.
-    """
-    tiles, count, width = tokens.shape
-    grid = round(count**0.5)
-    if grid * grid != count or grid % cell:
-        raise ValueError(f"{count} tokens are no square grid that divides into cells of {cell} x {cell}")
-    side = grid // cell
-    cells = tokens.view(tiles, side, cell, side, cell, width).permute(0, 1, 3, 2, 4, 5)
-    if ps_version == "v1":
-        cells = cells.transpose(1, 2)
-    return cells.reshape(tiles, side * side, cell * cell * width)
-
-
-class InternVLChat(nn.Module):
+class InternVLChat(Connected):
     """The chat model under the official weight names `vision_model.*`, `mlp1.*`, `language_model.*`.
 
-    It is trained with the next-token loss alone (arXiv:2312.14238, section 3.4); the connector with
-    its norm and unshuffling is that of the released models since 1.1 (arXiv:2404.16821, section 3.1).
+    It is trained with the next-token loss alone (arXiv:2312.14238, section 3.4). `models.connectors` has the names of
+    connectors of other kinds than `mlp1`.
     """
 
     def __init__(self, config: ChatConfig) -> None:
         """Allocate all three parts."""
         super().__init__()
         self.config = config
-        wide, width = config.vision.hidden_size * config.cell**2, config.text.hidden_size
         self.vision_model = InternVisionModel(config.vision)
-        self.mlp1 = nn.Sequential(nn.LayerNorm(wide), Linear(wide, width), nn.GELU(), Linear(width, width))
+        self._connect(config)
         self.language_model = LlamaForCausalLM(config.text)
+        # What dropout of adapters is drawn from, where there is any (`models.lora`).
+        self.vision_noise, self.language_noise = TokenNoise(), TokenNoise()
 
     def image_features(
         self, pixel_values: Float[Tensor, "tiles channels height width"], noise: Int64[Tensor, " tiles"] | None = None
-    ) -> Float[Tensor, "tiles cells text_width"]:
+    ) -> Float[Tensor, "tiles places text_width"]:
         """Return what the language model sees of tiles, shape (tiles, tokens per tile, text width)."""
-        states = self.vision_model(pixel_values, noise=noise).hidden_states[self.config.select_layer]
-        cells = pixel_unshuffle(states[:, 1:], self.config.cell, self.config.ps_version)
-        return torch.as_tensor(self.mlp1(cells))
+        if noise is not None:
+            self.vision_noise.draw(
+                noise[:, None], torch.arange(self.config.vision.grid**2 + 1, device=noise.device)[None]
+            )
+        return self._shown(self.vision_model(pixel_values, noise=noise), self.config)
 
     def embed(
         self,
@@ -140,14 +117,18 @@ class InternVLChat(nn.Module):
                 padded on the right, and `pixel_values` where there are pictures. Where several samples
                 share a row: `sample_index`, each token's sample by its number in the batch and a number of its
                 own for padding, shape (batch, tokens); and `loss_weights` of shape (batch, tokens - 1)
-                where learned tokens do not weigh the same.
+                where learned tokens do not weigh the same. `noise` of each tile for stochastic depth, and
+                `sample_noise` of each sample for dropout of adapters, int64.
             totals: Of the step, as `models.objective.totals_of` gives them.
         """
         shown = (batch.get(name) for name in ("pixel_values", "image_flags", "noise"))
         embedded = self.embed(batch["input_ids"], *shown)
         index = batch.get("sample_index")
+        packing = None if index is None else Packing.of(index)
+        if "sample_noise" in batch:
+            self._draw(batch["sample_noise"], batch["input_ids"], packing, index)
         # Nothing looks ahead, so padding on the right needs no mask, and flash attention can run.
-        hidden, _ = self.language_model.model(embedded, packing=None if index is None else Packing.of(index))
+        hidden, _ = self.language_model.model(embedded, packing=packing)
         learned = learned_places(batch["labels"], index, IGNORE)
         # Answers are a small share of the tokens: the head works on their places alone.
         logits = self.language_model.lm_head(hidden[:, :-1][learned]).float()
@@ -165,6 +146,20 @@ class InternVLChat(nn.Module):
             "token_accuracy": shared(right, learned.sum(), given.get("token_accuracy")),
             SAMPLE_LOSS: _by_sample((each * weights).detach(), weights, _owners(learned, index)),
         }
+
+    def _draw(
+        self,
+        noise: Int64[Tensor, " samples"],
+        input_ids: Int[Tensor, "batch tokens"],
+        packing: Packing | None,
+        index: Int[Tensor, "batch tokens"] | None,
+    ) -> None:
+        """Give each token bits of its sample and of its place there; those of padding are never read."""
+        if packing is None or index is None:
+            places = torch.arange(input_ids.shape[1], device=input_ids.device)[None]
+            self.language_noise.draw(noise[:, None], places)
+        else:
+            self.language_noise.draw(noise[index.clamp(min=0)], packing.positions)
 
     def generate(
         self,

@@ -4,11 +4,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from models.config import ChatConfig, InternVLConfig, TextConfig, VisionConfig
+from models.config import ChatConfig, Connector, InternVLConfig, TextConfig, VisionConfig
 from models.rope import RopeScaling
 
 Layout = Literal["llama", "qwen2", "internlm2", "phi3"]
-Connector = Literal["unshuffle_mlp", "mlp", "two_mlp"]
 
 
 class _Data(BaseModel):
@@ -92,11 +91,6 @@ class Size(_Data):
         """
         if self.kind != "chat" or not (self.chat and self.vision and self.language):
             raise ValueError(f"{self.name} is no chat model")
-        if self.chat.connector != "unshuffle_mlp":
-            raise ValueError(
-                f"{self.name} has a connector of an older kind ({self.chat.connector}); ours is unshuffle_mlp alone: "
-                "take InternVL-Chat-V1-1 or a later one"
-            )
         scaling = rope_scaling or self.language.shape.rope_scaling
         if self.language.factors_elsewhere and scaling is None:
             raise ValueError(
@@ -110,5 +104,6 @@ class Size(_Data):
             image_context_token_id=image_context_token_id,
             eos_token_id=eos_token_id,
             system_message=system_message,
-            **self.chat.model_dump(exclude={"connector"}),
+            towers=self.towers,
+            **self.chat.model_dump(),
         )

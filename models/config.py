@@ -6,6 +6,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from models.rope import DynamicRope, LongRope, RopeScaling
 
+Connector = Literal["unshuffle_mlp", "mlp", "two_mlp"]
+
 
 class VisionConfig(BaseModel):
     """Shape of an InternViT encoder (arXiv:2312.14238, section 3.2)."""
@@ -123,6 +125,10 @@ class ChatConfig(BaseModel):
 
     vision: VisionConfig
     text: TextConfig
+    connector: Connector = Field(default="unshuffle_mlp", description="See `models.connectors`.")
+    towers: InternVLConfig | None = Field(
+        default=None, description="InternVL-G whose queries are shown; `two_mlp` has one, and no other connector."
+    )
     downsample_ratio: float = Field(default=0.5, gt=0, le=1, description="Side of the token grid after unshuffling.")
     ps_version: Literal["v1", "v2"] = Field(
         default="v2", description="v1 emits the cells transposed, as old models do."
@@ -146,6 +152,19 @@ class ChatConfig(BaseModel):
             )
         return self
 
+    @model_validator(mode="after")
+    def _connector_fits(self) -> "ChatConfig":
+        if self.connector != "unshuffle_mlp" and self.cell != 1:
+            raise ValueError(f"connector {self.connector} unshuffles nothing: downsample_ratio must be 1")
+        if (self.connector == "two_mlp") != (self.towers is not None):
+            raise ValueError(f"connector {self.connector} {'has' if self.towers else 'needs'} towers, QLLaMA's shape")
+        if self.towers and self.towers.vision.hidden_size != self.vision.hidden_size:
+            raise ValueError(
+                f"QLLaMA looks at {self.towers.vision.hidden_size} numbers a patch and the encoder gives "
+                f"{self.vision.hidden_size}; take both from one InternVL-G"
+            )
+        return self
+
     @property
     def cell(self) -> int:
         """Patches along one side that become one token."""
@@ -153,5 +172,6 @@ class ChatConfig(BaseModel):
 
     @property
     def num_image_token(self) -> int:
-        """Context tokens of one tile."""
-        return (self.vision.grid // self.cell) ** 2
+        """Context tokens of one tile; QLLaMA's queries are some of them."""
+        queries = self.towers.num_query_token if self.towers else 0
+        return queries + (self.vision.grid // self.cell) ** 2

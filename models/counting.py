@@ -22,28 +22,6 @@ Shape = tuple[int, ...]
 Shapes = dict[str, Shape]
 
 
-def _two_layers(seen: int, width: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(seen, width), nn.GELU(), nn.Linear(width, width))
-
-
-class _FirstChat(nn.Module):
-    """The parts of a chat model of 2023, to be counted."""
-
-    def __init__(self, size: Size) -> None:
-        super().__init__()
-        assert size.vision is not None and size.language is not None
-        seen, width = size.vision.hidden_size, size.language.shape.hidden_size
-        self.vision_model = InternVisionModel(size.vision)
-        if size.towers is None:
-            self.mm_projector = _two_layers(seen, width)
-        else:
-            text = size.towers.text
-            self.query_tokens = nn.Parameter(torch.empty(1, size.towers.num_query_token, text.hidden_size))
-            self.qllama = LlamaForCausalLM(text, seen, size.towers.cross_attention_frequency)
-            self.mlp1, self.mlp2 = _two_layers(seen, width), _two_layers(text.hidden_size, width)
-        self.language_model = LlamaForCausalLM(size.language.shape)
-
-
 def build(size: Size) -> nn.Module:
     """Return the model of a size on the meta device, where it takes no memory.
 
@@ -60,12 +38,10 @@ def build(size: Size) -> nn.Module:
             assert size.towers is not None
             return InternVL(size.towers, generative=size.kind == "generative")
         assert size.vision is not None and size.language is not None and size.chat is not None
-        if size.chat.connector != "unshuffle_mlp":
-            return _FirstChat(size)
         # Which tokens a tokenizer gives which number changes no shape.
         numbers = {"image_context_token_id": 0, "eos_token_id": 0}
-        part = size.chat.model_dump(exclude={"connector"})
-        return InternVLChat(ChatConfig(vision=size.vision, text=size.language.shape, **numbers, **part))
+        config = {"towers": size.towers, **numbers, **size.chat.model_dump()}
+        return InternVLChat(ChatConfig(vision=size.vision, text=size.language.shape, **config))
 
 
 @lru_cache(maxsize=64)

@@ -18,7 +18,7 @@ from models.intern_vit import InternVisionModel
 from models.layers import wide
 from models.packing import Packing
 from models.pooling import AttentionPooling
-from models.qllama import Cache, LlamaForCausalLM, Looks, causal_mask
+from models.qllama import Cache, LlamaForCausalLM, Looks, ask_queries, causal_mask
 
 LOGIT_SCALE = math.log(1 / 0.07)
 MAX_LOGIT_SCALE = math.log(100)
@@ -129,11 +129,7 @@ class InternVL(nn.Module):
         Queries see each other but never a text, so retrieval and captioning share this one pass. `looks`, an
         empty list, is filled with what `match` needs to spare looking again.
         """
-        queries = self.query_tokens.expand(vision.shape[0], -1, -1)
-        count = queries.shape[1]
-        everything = torch.ones(1, 1, count, count, dtype=torch.bool, device=vision.device)
-        hidden, cache = self.qllama.model(queries, everything, vision=vision, queries=count, looks=looks)
-        return torch.as_tensor(hidden), cache
+        return ask_queries(self.qllama.model, self.query_tokens, vision, looks)
 
     def pool_queries(self, hidden: Float[Tensor, "batch queries width"]) -> Float[Tensor, "batch embed_dim"]:
         """Return unit vectors of the queries alone."""

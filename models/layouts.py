@@ -36,6 +36,11 @@ def refuse_layout(layout: Whose, config: Model) -> None:
     """
     if layout == "native" and isinstance(config, InternVLConfig):
         raise ValueError("transformers has no class for InternVL-C and -G; official, ours and pth are possible")
+    if layout != "ours" and isinstance(config, ChatConfig) and config.connector != "unshuffle_mlp":
+        raise ValueError(
+            f"neither the official code nor transformers has a chat model with the connector {config.connector}; "
+            "only ours is possible"
+        )
     if layout == "pth" and isinstance(config, ChatConfig):
         raise ValueError("no chat model was ever released as .pth; official, native and ours are possible")
 

@@ -136,10 +136,11 @@ def chat_of(fields: Mapping[str, Any], strict: bool = True, **ours: Any) -> Chat
         ValueError: Ours cannot compute the same, or a field is missing.
     """
     text = _need(fields, "llm_config")
-    ends = text.get("eos_token_id", 2)
+    ends, begin = text.get("eos_token_id", 2), text.get("bos_token_id")
+    spoken = text_of(text, strict)
     return ChatConfig(
         vision=vision_of(_sized(fields), strict),
-        text=text_of(text, strict),
+        text=spoken.model_copy(update={"bos_token_id": begin}) if isinstance(begin, int) else spoken,
         downsample_ratio=fields.get("downsample_ratio", 0.5),
         ps_version=fields.get("ps_version", "v1"),
         select_layer=fields.get("select_layer", -4),

@@ -112,6 +112,24 @@ class LlamaModel(nn.Module):
         return self.norm(hidden), cache
 
 
+def ask_queries(
+    model: LlamaModel,
+    query_tokens: Float[Tensor, "1 queries width"],
+    vision: Float[Tensor, "batch vision_tokens vision_width"],
+    looks: Looks | None = None,
+) -> tuple[Float[Tensor, "batch queries width"], Cache]:
+    """Let queries look at pictures: they see each other both ways, and no text.
+
+    Returns:
+        Their hidden states, and keys and values for a text that reads on.
+    """
+    queries = query_tokens.expand(vision.shape[0], -1, -1)
+    count = queries.shape[1]
+    everything = torch.ones(1, 1, count, count, dtype=torch.bool, device=vision.device)
+    hidden, cache = model(queries, everything, vision=vision, queries=count, looks=looks)
+    return hidden, cache
+
+
 def seen_by(past: Cache | None) -> int:
     """Return how many tokens a cache holds."""
     return past[0][0].shape[2] if past else 0

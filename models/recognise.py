@@ -134,4 +134,6 @@ def recognise(name: str, given: Mapping[str, Any], weights: Collection[str] | No
     if isinstance(config, TextConfig):
         return Size(name=name, kind="language", language=language)
     part = {field: value for field, value in config.model_dump().items() if field in ChatPart.model_fields}
-    return Size(name=name, kind="chat", vision=config.vision, language=language, chat=ChatPart(**part))
+    return Size(
+        name=name, kind="chat", vision=config.vision, towers=config.towers, language=language, chat=ChatPart(**part)
+    )

@@ -14,6 +14,7 @@ from pipelines import (
     chatting,
     checking,
     converting,
+    distilling,
     explaining,
     exporting,
     finetuning,
@@ -39,6 +40,7 @@ from pipelines.options import (
     Lists,
     Recipe,
     Schema,
+    System,
     UrlColumn,
     Urls,
     Version,
@@ -60,6 +62,7 @@ __all__ = [
     "chatting",
     "checking",
     "converting",
+    "distilling",
     "explaining",
     "exporting",
     "finetuning",
@@ -112,6 +115,7 @@ def run(
     lists: Lists = None,
     language_model: LanguageModel = None,
     vision_model: VisionModel = None,
+    system: System = None,
     allow_host: AllowHost = None,
     force: Force = False,
 ) -> None:
@@ -120,7 +124,7 @@ def run(
         own = own_data(
             urls, url_column, caption_column, images, allow_host, schema=schema, accept_withdrawn=accept_withdrawn,
             block_urls=block_urls, block_domains=block_domains, lists=lists, language_model=language_model,
-            vision_model=vision_model,
+            vision_model=vision_model, system=system,
         )  # fmt: skip
         _run(what, recipe, version, own, force)
 

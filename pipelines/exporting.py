@@ -24,6 +24,13 @@ class Layout(StrEnum):
     OFFICIAL = "official"
 
 
+class Adapters(StrEnum):
+    """Where adapters (LoRA) go."""
+
+    MERGED = "merged"
+    SEPARATE = "separate"
+
+
 @app.command()
 def export(
     checkpoint: Annotated[str, typer.Argument(help="What to export: an artifact name@version, or a model's folder.")],
@@ -36,6 +43,10 @@ def export(
             "code's. auto: native where that computes the same.",
         ),
     ] = Layout.AUTO,
+    adapters: Annotated[
+        Adapters,
+        typer.Option("--adapters", help="Of a checkpoint published without its base: merged into it, or separate."),
+    ] = Adapters.MERGED,
     max_new_tokens: Annotated[
         int, typer.Option("--max-new-tokens", min=1, help="Most tokens of an answer, when nobody says more.")
     ] = 512,
@@ -62,7 +73,10 @@ def export(
             name = manifest.ref if manifest else folder.resolve().name
             card = partial(model_card, f"{'InternVL-Chat' if chat else 'InternVL'}: {name}", checkpoint=manifest)
             parameters = Parameters(
-                kind="instruct" if chat else "contrastive", layout=layout.value, max_new_tokens=max_new_tokens
+                kind="instruct" if chat else "contrastive",
+                layout=layout.value,
+                adapters=adapters.value,
+                max_new_tokens=max_new_tokens,
             )
             notes = write(folder, target, parameters, lambda usage: card(usage=usage), int(shard_gigabytes * 10**9))
         for note in notes:

@@ -19,7 +19,8 @@ if TYPE_CHECKING:  # recipes import torch, which serving the flows can spare
     from pipelines.recipes.recipe import Recipe
 
 NETWORK = "checkpoints/filtering_network"
-CONTRASTIVE, GENERATIVE, INSTRUCT = "checkpoints/contrastive", "checkpoints/generative", "checkpoints/instruct"
+CONTRASTIVE, GENERATIVE = "checkpoints/contrastive", "checkpoints/generative"
+ALIGN, INSTRUCT = "checkpoints/align", "checkpoints/instruct"
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,10 @@ def train_steps(recipe: Recipe, version: str) -> list[Step]:
     build.add("generative", GENERATIVE, recipe.generative, [recipe.generative.shards, CONTRASTIVE])
     captions = ["shards/caption_quality"] if recipe.conversations.captions else []
     build.add("conversations", "conversations", recipe.conversations, captions)
-    build.add("instruct", INSTRUCT, recipe.instruct, ["conversations", CONTRASTIVE, "checkpoints/language"])
+    for artifact, taught in ((ALIGN, recipe.align), (INSTRUCT, recipe.instruct)):
+        if taught is not None:
+            joined = [taught.encoder, "checkpoints/language"] if taught.start is None else [taught.start]
+            build.add("instruct", artifact, taught, ["conversations", *joined])
     trained_on = {
         "contrastive": recipe.contrastive.shards,
         "generative": recipe.generative.shards,

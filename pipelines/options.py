@@ -46,6 +46,10 @@ LanguageModel = Annotated[
 VisionModel = Annotated[
     str | None, typer.Option("--vision-model", help="InternViT that one_gpu and paper start from: a folder or .pth.")
 ]
+System = Annotated[
+    str | None,
+    typer.Option("--system", help="Published chat system that one_gpu and paper follow, such as InternVL-Chat-V1-5."),
+]
 Force = Annotated[bool, typer.Option("--force", help="Make everything again, also what stands.")]
 What = Annotated[FlowName, typer.Argument(help="Which part of the road.")]
 
@@ -70,6 +74,7 @@ def own_data(
     lists: str | None = None,
     language_model: str | None = None,
     vision_model: str | None = None,
+    system: str | None = None,
 ) -> OwnData:
     """Return what a user brings, local names made absolute; a language model that is no folder may be on the hub."""
 
@@ -82,6 +87,7 @@ def own_data(
     spoken = language_model if language_model and not os.path.isdir(language_model) else folder(language_model)
     return OwnData(
         lists=folder(lists),
+        system=system,
         language_model=spoken,
         vision_model=folder(vision_model),
         urls=absolute(urls),

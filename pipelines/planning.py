@@ -23,6 +23,7 @@ from pipelines.options import (
     Lists,
     Recipe,
     Schema,
+    System,
     UrlColumn,
     Urls,
     Version,
@@ -61,6 +62,7 @@ def plan(
     lists: Lists = None,
     language_model: LanguageModel = None,
     vision_model: VisionModel = None,
+    system: System = None,
     allow_host: AllowHost = None,
     pilot: Annotated[
         int, typer.Option("--pilot", min=0, help="Download so many urls of each source, to price the whole lists.")
@@ -87,7 +89,7 @@ def plan(
         own = own_data(
             urls, url_column, caption_column, images, allow_host, schema=schema, accept_withdrawn=accept_withdrawn,
             block_urls=block_urls, block_domains=block_domains, lists=lists, language_model=language_model,
-            vision_model=vision_model,
+            vision_model=vision_model, system=system,
         )  # fmt: skip
         if pilot:
             _pilot(recipe, pilot, version, own, quiet=as_json)

@@ -4,17 +4,19 @@ Matrix products that the gradient needs are counted (`models.cost`): what activa
 compute a second time comes on top, and texts are counted at their full length, which unpadded ones stay below.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 from models.composition import ChatPart, Language, Size
 from models.config import InternVLConfig, TextConfig
 from models.cost import connector_macs, decoder_macs, pooling_macs, query_macs, vision_macs
 from models.counting import STAGE_2, count, parts, shapes
-from pipelines.graph import Step
+from pipelines.graph import ALIGN, INSTRUCT, Step
 from stages import contrastive, generative, instruct, language
 from stages.contrastive_parameters import config_of
+from stages.instruct_parameters import Tower
 from stages.training.schedule import Schedule
 
 PEAK_TFLOPS = {"A100": 312.0, "H100": 989.0}
@@ -23,6 +25,9 @@ UTILISATION = 0.4
 """Ours, of that: published trainings of this size reach between a third and a half."""
 TRAINED, PASSED = 3, 2
 """Forward passes that a step costs: where weights learn, and where a gradient only passes through frozen ones."""
+TOWERS: tuple[Tower, ...] = ("vision", "language")
+Priced = tuple[int, int, Schedule | None, float]
+"""Parameters, those that learn, the schedule, and multiply-accumulates of all steps."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +58,8 @@ def training_prices(steps: Sequence[Step]) -> list[Training]:
     Raises:
         ManifestError: Sizes of a stage do not fit together.
     """
-    given = {step.spec.stage: step.spec for step in steps}
+    # A chat model is trained twice where it is aligned first; what else there is, once.
+    given = {step.artifact if step.spec.stage == "instruct" else step.spec.stage: step.spec for step in steps}
     if "language" not in given:
         return []
     spoken = language.Parameters.model_validate(given["language"].parameters)
@@ -61,19 +67,22 @@ def training_prices(steps: Sequence[Step]) -> list[Training]:
     text = spoken.pretrained_shape or text_of(spoken)
     towers = config_of(seen, text)
     asked = generative.Parameters.model_validate(given["generative"].parameters)
-    talked = instruct.Parameters.model_validate(given["instruct"].parameters)
-    made: Mapping[str, Callable[[], tuple[int, int, Schedule | None, float]]] = {
+    made: dict[str, Callable[[], Priced]] = {
         "language": lambda: _language(spoken, text),
         "contrastive": lambda: _contrastive(seen, towers),
         "generative": lambda: _generative(asked, towers),
-        "instruct": lambda: _instruct(talked, towers),
     }
+    for name in (ALIGN, INSTRUCT):
+        if name in given:
+            talked = instruct.Parameters.model_validate(given[name].parameters)
+            made[name] = partial(_instruct, talked, generative.config_of(asked, towers))
     found = []
-    for stage, price in made.items():
+    for name, price in made.items():
         parameters, trained, schedule, macs = price()
         samples = schedule.steps * schedule.global_batch_size if schedule else 0
-        placement = given[stage].placement
+        placement = given[name].placement
         gpus = placement.get("workers", 1) * placement.get("gpus_per_worker", 0)
+        stage = name.removeprefix("checkpoints/")
         found.append(Training(stage, parameters, trained, samples, 2.0 * macs, gpus))
     return found
 
@@ -89,7 +98,7 @@ def text_of(parameters: language.Parameters) -> TextConfig:
     )
 
 
-def _language(given: language.Parameters, text: TextConfig) -> tuple[int, int, Schedule | None, float]:
+def _language(given: language.Parameters, text: TextConfig) -> Priced:
     whole = count(shapes(Size(name="language", kind="language", language=Language(source="", shape=text))))
     if given.pretrained is not None:
         return whole, 0, None, 0.0
@@ -97,7 +106,7 @@ def _language(given: language.Parameters, text: TextConfig) -> tuple[int, int, S
     return whole, whole, given.schedule, TRAINED * samples * decoder_macs(text, given.context_length, head=True)
 
 
-def _contrastive(given: contrastive.Parameters, towers: InternVLConfig) -> tuple[int, int, Schedule, float]:
+def _contrastive(given: contrastive.Parameters, towers: InternVLConfig) -> Priced:
     """InternVL-C without the head of its language model, which it carries along and never uses."""
     counted = shapes(Size(name="contrastive", kind="contrastive", vision=towers.vision, towers=towers))
     whole, by_part = count(counted), parts(counted)
@@ -112,7 +121,7 @@ def _contrastive(given: contrastive.Parameters, towers: InternVLConfig) -> tuple
     return whole, whole - still, given.schedule, macs
 
 
-def _generative(given: generative.Parameters, found: InternVLConfig) -> tuple[int, int, Schedule, float]:
+def _generative(given: generative.Parameters, found: InternVLConfig) -> Priced:
     """InternVL-G in the form that shares passes: queries once for contrast and captions, each pair once."""
     towers = generative.config_of(given, found)
     counted = shapes(Size(name="generative", kind="generative", vision=towers.vision, towers=towers))
@@ -129,24 +138,28 @@ def _generative(given: generative.Parameters, found: InternVLConfig) -> tuple[in
     return count(counted), trained, given.schedule, samples * (once + PASSED * passed + TRAINED * learned)
 
 
-def _instruct(given: instruct.Parameters, towers: InternVLConfig) -> tuple[int, int, Schedule, float]:
-    """The chat model, its conversations as long as they may be and its pictures in as many tiles."""
-    vision = towers.vision.model_copy(update={"image_size": given.image_size or towers.vision.image_size})
-    part = ChatPart(
-        downsample_ratio=given.downsample_ratio,
-        ps_version=given.ps_version,
-        select_layer=given.select_layer,
-        template=given.template,
-        context_length=given.context_length,
-    )
+def _instruct(given: instruct.Parameters, towers: InternVLConfig) -> Priced:
+    """The chat model, its conversations as long as they may be and its pictures in as many tiles.
+
+    Adapters are no more than a hundredth of it and are not counted; with them a tower still passes its gradient on.
+    """
+    layers = min(given.most_layers or towers.vision.num_hidden_layers, towers.vision.num_hidden_layers)
+    shown = {"image_size": given.image_size or towers.vision.image_size, "num_hidden_layers": layers}
+    vision = towers.vision.model_copy(update=shown)
+    fields = given.model_dump(include=set(ChatPart.model_fields))
     spoken = Language(source="", layout="qwen2" if towers.text.qkv_bias else "llama", shape=towers.text)
-    size = Size(name="instruct", kind="chat", vision=vision, language=spoken, chat=part)
+    queries = towers if given.connector == "two_mlp" else None
+    size = Size(name="instruct", kind="chat", vision=vision, towers=queries, language=spoken, chat=ChatPart(**fields))
     by_part = parts(shapes(size))
-    learns = {"vision": given.train_vision, "connector": given.train_connector, "language": given.train_language}
-    trained = sum(number for name, number in by_part.items() if learns[name.partition(":")[0]])
+    whole = {tower for tower in TOWERS if given.trains(tower) and not given.rank(tower)}
+    learns = {"vision": "vision" in whole, "language": "language" in whole, "connector": given.train_connector}
+    trained = sum(number for name, number in by_part.items() if learns.get(name.partition(":")[0], False))
     tiles = given.max_dynamic_patch + (given.max_dynamic_patch > 1 and given.use_thumbnail)
-    macs = tiles * vision_macs(vision) * (TRAINED if given.train_vision else 1)
+    cost = {tower: TRAINED if tower in whole else PASSED if given.rank(tower) else 1 for tower in TOWERS}
+    macs = tiles * vision_macs(vision) * cost["vision"]
     macs += tiles * connector_macs(size) * TRAINED
-    macs += decoder_macs(towers.text, given.context_length, head=True) * (TRAINED if given.train_language else PASSED)
+    if queries is not None:
+        macs += tiles * query_macs(queries, vision.grid**2 + 1)
+    macs += decoder_macs(towers.text, given.context_length, head=True) * max(PASSED, cost["language"])
     samples = given.schedule.steps * given.schedule.global_batch_size
     return sum(by_part.values()), trained, given.schedule, float(samples * macs)

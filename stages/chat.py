@@ -10,11 +10,14 @@ from PIL import Image
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from infra.storage import Store
 from models.chat import GREEDY, InternVLChat
 from models.sampling import Sampling
+from stages.adapters import fetch_chat
 from stages.chat_data import Encoder, Example, collate, tiles_of
 from stages.chat_loading import Told, load_chat, silent
 from stages.chat_template import IMAGE, TemplateError, control_token_in, encode_conversation, template_named
+from stages.manifest import Manifest
 from stages.streamed_text import TextStream
 
 Turns = Sequence[tuple[str, str]]
@@ -94,6 +97,11 @@ class ChatSession:
         self._stop = [token for token in found if token is not None]
 
     @classmethod
+    def load(cls, store: Store, checkpoint: Manifest, folder: Path) -> "ChatSession":
+        """Fetch a checkpoint, with its base where it holds adapters alone, and load it."""
+        return cls.from_folder(fetch_chat(store, checkpoint, folder))
+
+    @classmethod
     def from_folder(cls, folder: Path, told: Told = silent) -> "ChatSession":
         """Load the chat model of a folder; see `load_chat` for what is refused."""
         return cls(*load_chat(folder, told))
@@ -159,7 +167,7 @@ class ChatSession:
             questions,
             answers,
             tokens_per_image=[len(each) * self.config.num_image_token for each in pixels],
-            bos_token_id=self.tokenizer.token_to_id("<s>"),
+            bos_token_id=self.config.text.bos_token_id,
         )
         return Example(ids, labels, torch.cat(pixels) if pixels else None)
 

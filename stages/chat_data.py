@@ -140,7 +140,7 @@ class Conversations:
         """Render and tokenise everything once; pictures are read when they are asked for."""
         self.config, self.name, self.left_out = config, samples.name, Counter[str]()
         self._samples, self._encode = samples, Encoder(tokenizer)
-        self._bos = tokenizer.token_to_id("<s>")
+        self._bos = config.text.bos_token_id
         self._numbers: list[int] = []
         self._rows: list[tuple[str, list[str], list[str]]] = []
         for number in range(len(samples)):

@@ -50,10 +50,6 @@ def open_chat(folder: Path) -> tuple[Source, ChatConfig]:
     fields = json.loads((folder / "config.json").read_bytes())
     config = source.config
     assert isinstance(config, ChatConfig), "one of those fields makes it one"
-    spoken = fields.get("llm_config") or fields.get("text_config") or {}
-    if isinstance(spoken.get("bos_token_id"), int):  # the shape alone is read elsewhere, and needs no ids
-        text = config.text.model_copy(update={"bos_token_id": spoken["bos_token_id"]})
-        config = config.model_copy(update={"text": text})
     if source.layout == "official" and fields.get("system_message") is None:
         # The official code keeps each template's in itself, not in the file.
         config = config.model_copy(update={"system_message": SYSTEM_MESSAGES.get(config.template, "")})

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 
 from models.config import InternVLConfig
 from models.internvl import InternVL
+from stages.adapters import fetch_chat
 from stages.chat import ChatSession
 from stages.checkpoints import fetch
 from stages.evaluation_drawn import contrastive, generative, instruct
@@ -118,7 +119,8 @@ def kept_aside(parameters: Parameters, checkpoint: Manifest, here: Workspace) ->
 
 def _measure(parameters: Parameters, checkpoint: Manifest, here: Workspace) -> Findings:
     found = Findings()
-    folder = fetch(here.store, checkpoint, here.scratch / "checkpoint")
+    get = fetch_chat if parameters.kind == "instruct" else fetch
+    folder = get(here.store, checkpoint, here.scratch / "checkpoint")
     drawn = worlds(parameters.scenes, parameters.seed, parameters.image_size) if parameters.scenes else []
     data = kept_aside(parameters, checkpoint, here) if parameters.held_out else None
     steps = len(drawn) + (data is not None)

@@ -8,6 +8,7 @@ and the vision tower alone becomes a `transformers.InternVLVisionModel`.
 
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -18,9 +19,12 @@ from models.layouts import from_layout
 from models.native_config import native_vision_config
 from models.renaming import below
 from models.weights import vision_to_native
+from stages.adapters import fetch_chat
 from stages.checkpoints import FINAL, fetch
 from stages.convert import convert
-from stages.export_card import CHAT_USAGE, OFFICIAL_USAGE, TOWERS_USAGE, model_card
+from stages.export_adapters import FOLDER as ADAPTERS
+from stages.export_adapters import base_of, write_adapters
+from stages.export_card import ADAPTERS_USAGE, CHAT_USAGE, OFFICIAL_USAGE, TOWERS_USAGE, model_card
 from stages.export_chat import Layout, write_chat
 from stages.export_native import image_processor_config, json_bytes
 from stages.manifest import Ledger, Manifest, ManifestError, digest_of
@@ -44,6 +48,10 @@ class Parameters(BaseModel):
         description="Of a chat model: transformers' own where it computes the same, else the official one; or one "
         "of the two.",
     )
+    adapters: Literal["merged", "separate"] = Field(
+        default="merged",
+        description="Of a chat model published without its base: added to it, or beside it for peft.",
+    )
     max_new_tokens: int = Field(
         default=64, ge=1, description="Of `generation_config.json`: most tokens of an answer, when nobody says more."
     )
@@ -66,13 +74,19 @@ def write(
         shard_bytes: Most bytes of one file of weights.
 
     Raises:
-        ManifestError: The tokenizer is missing, or is not this model's.
+        ManifestError: The tokenizer is missing, or is not this model's; or there are no adapters beside a base.
         ValueError: There is no such layout of this model, or it is another kind of model.
     """
     if parameters.kind == "instruct":
-        done = write_chat(source, target, parameters.layout, parameters.max_new_tokens, shard_bytes)
+        apart = parameters.adapters == "separate"
+        with TemporaryDirectory(prefix="internvl-export-") as scratch:
+            written = base_of(source, Path(scratch)) if apart else source
+            done = write_chat(written, target, parameters.layout, parameters.max_new_tokens, shard_bytes)
         usage = CHAT_USAGE if done.layout == "native" else OFFICIAL_USAGE
         notes = [f"layout {done.layout}" + (f": {done.why}" if done.why else "")]
+        if apart:
+            write_adapters(source, target / ADAPTERS, done.config, done.layout == "native")
+            usage += ADAPTERS_USAGE
     else:
         _write_towers(source, target, shard_bytes)
         usage, notes = TOWERS_USAGE, []
@@ -112,7 +126,8 @@ def run(parameters: Parameters, output: Output, here: Workspace) -> Manifest:
     checkpoint = here.input(f"checkpoints/{parameters.kind}")
     evaluations = here.all("evaluations")
     digest = digest_of({name: manifest.digest for name, manifest in here.inputs.items()})
-    folder = fetch(here.store, checkpoint, here.scratch / "checkpoint")
+    get = fetch_chat if parameters.kind == "instruct" else fetch
+    folder = get(here.store, checkpoint, here.scratch / "checkpoint")
     target = here.scratch / "export"
     title = f"{'InternVL-Chat' if parameters.kind == 'instruct' else 'InternVL'}: {checkpoint.ref}"
     try:

@@ -40,6 +40,15 @@ code beside these files, or talk to the model with ours:
 ```
 internvl chat FOLDER --image PICTURE
 ```"""
+ADAPTERS_USAGE = """
+
+That is the model before its adapters (LoRA) were trained; with them:
+
+```python
+from peft import PeftModel
+
+model = PeftModel.from_pretrained(model, FOLDER + "/adapter")
+```"""
 TOWERS_USAGE = """`model.safetensors` and `config.json` hold the whole model under the weight names and configuration
 fields of the official InternVL-14B-224px. transformers has no class of its own for it, and its
 `model_type` `internvl` means the chat model there: load it with the official code, or with ours.

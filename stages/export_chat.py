@@ -34,6 +34,7 @@ class Written:
     """What was written: in which layout, and where it is not transformers' own, why not."""
 
     layout: Literal["native", "official"]
+    config: ChatConfig
     why: str = ""
 
 
@@ -67,7 +68,7 @@ def write_chat(
     convert(source, target, chosen, shard_bytes=shard_bytes)
     for name, data in _texts(target, config, words, chosen, max_new_tokens).items():
         (target / name).write_bytes(data)
-    return Written(chosen, why if layout == "auto" else "")
+    return Written(chosen, config, why if layout == "auto" else "")
 
 
 def _not_native(source: Source, config: ChatConfig) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import accumulate
 
+import torch
 from torch import Tensor
 
 from stages.chat_data import Conversations, Example, collate, collate_packed
@@ -18,7 +19,14 @@ from stages.training.task import SampleFacts
 class InstructBatches:
     """Conversations by number, those of one artifact after those of another, as packed rows."""
 
-    def __init__(self, data: Sequence[Conversations], filler: int, context_length: int, seed: int = 0) -> None:
+    def __init__(
+        self,
+        data: Sequence[Conversations],
+        filler: int,
+        context_length: int,
+        seed: int = 0,
+        sample_noise: bool = False,
+    ) -> None:
         """Take conversations that were rendered already.
 
         Args:
@@ -26,7 +34,9 @@ class InstructBatches:
             filler: Token in places that nothing reads.
             context_length: Most tokens of a row.
             seed: Of the noise that comes with each tile, for stochastic depth.
+            sample_noise: Whether each conversation brings some too, for dropout of adapters.
         """
+        self._sample_noise = sample_noise
         self.data, self._filler, self._tokens, self._seed = list(data), filler, context_length, seed
         self._starts = [0, *accumulate(map(len, self.data))]
 
@@ -46,7 +56,10 @@ class InstructBatches:
 
     def __call__(self, rows: Sequence[int], step: int) -> dict[str, Tensor]:
         """Return conversations as rows that hold as many as fit, and the tiles of all their pictures."""
-        return collate_packed([self._noisy(row, step) for row in rows], self._filler, self._tokens)
+        batch = collate_packed([self._noisy(row, step) for row in rows], self._filler, self._tokens)
+        if self._sample_noise:
+            batch["sample_noise"] = torch.cat([noise_of(self._seed, step, row) for row in rows])
+        return batch
 
     def _noisy(self, row: int, step: int) -> Example:
         found = self.example(row)

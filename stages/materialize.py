@@ -32,7 +32,13 @@ STAGES = (
     "evaluate",
     "export",
 )
-ASIDE = ("pilot", "reshard", "takedown", "finetune")  # no recipe has these; a command of their own runs each
+ASIDE = (
+    "pilot",
+    "reshard",
+    "takedown",
+    "finetune",
+    "distill",
+)  # no recipe has these; a command of their own runs each
 
 
 class StageSpec(BaseModel):

@@ -124,15 +124,24 @@ def make_contrastive(store: Store, version: str = "t", image_size: int = 48, see
 
 def make_internvl_c(store: Store, language: Manifest, folder: Path, version: str = "t", seed: int = 0) -> Manifest:
     """Publish an untrained tiny InternVL-C on a language model, where the later stages look for the contrastive's."""
+    return _towers(store, language, folder, "contrastive", version, seed)
+
+
+def make_generative(store: Store, language: Manifest, folder: Path, version: str = "t", seed: int = 0) -> Manifest:
+    """Publish an untrained tiny InternVL-G on a language model, where the generative stage's is looked for."""
+    return _towers(store, language, folder, "generative", version, seed)
+
+
+def _towers(store: Store, language: Manifest, folder: Path, stage: str, version: str, seed: int) -> Manifest:
     found = fetch(store, language, folder)
     text = TextConfig.model_validate(json.loads((found / "config.json").read_text())["text"])
     given = contrastive_parameters.Parameters(
         patch_size=12, hidden_size=24, intermediate_size=48, num_hidden_layers=2, embed_dim=16
     )
     torch.manual_seed(seed)
-    model = InternVL(contrastive_parameters.config_of(given, text), generative=False)
-    model.qllama.load_state_dict(load_file(found / "model.safetensors"))
-    return _published(store, "contrastive", version, packed(model, found), {"untrained": seed})
+    model = InternVL(contrastive_parameters.config_of(given, text), generative=stage == "generative")
+    model.qllama.load_state_dict(load_file(found / "model.safetensors"), strict=stage == "contrastive")
+    return _published(store, stage, version, packed(model, found), {"untrained": seed})
 
 
 def _packed(model: torch.nn.Module, prefix: str = "") -> bytes:

@@ -36,6 +36,9 @@ class OwnData(BaseModel):
     vision_model: str | None = Field(
         default=None, description="Folder of an InternViT to start from; one_gpu and paper."
     )
+    system: str | None = Field(
+        default=None, description="Published chat system whose third stage is followed; one_gpu and paper."
+    )
     allow_hosts: tuple[str, ...] = Field(default=(), description="host:port that may be private, such as a test web.")
 
     @property
@@ -68,6 +71,8 @@ def make(name: RecipeName, own: OwnData | None = None, web_url: str = "http://12
         raise ValueError(f"recipe {name} has no use for the paper's lists; use --recipe paper, or --urls for yours")
     if (given.language_model or given.vision_model) and name not in (RecipeName.ONE_GPU, RecipeName.PAPER):
         raise ValueError(f"recipe {name} trains its models from nothing; one_gpu and paper start from trained ones")
+    if given.system and name not in (RecipeName.ONE_GPU, RecipeName.PAPER):
+        raise ValueError(f"recipe {name} has a chat model of its own; one_gpu and paper follow published systems")
     makers: dict[RecipeName, Callable[[], Recipe]] = {
         RecipeName.TINY: lambda: tiny(web_url),
         RecipeName.SMOKE: lambda: smoke(web_url),

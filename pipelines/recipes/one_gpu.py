@@ -13,6 +13,7 @@ from pipelines.names import RecipeName
 from pipelines.recipes import OwnData
 from pipelines.recipes.own_source import own_download, own_listing
 from pipelines.recipes.recipe import Recipe, SourceRecipe
+from pipelines.recipes.systems import exports_of, lessons_of
 from stages import (
     contrastive,
     conversations,
@@ -114,6 +115,24 @@ def instruct_parameters() -> instruct.Parameters:
     )
 
 
+def chat_lessons(system: str | None) -> tuple[instruct.Parameters | None, instruct.Parameters]:
+    """Return alignment and instruction tuning: those of a published system, or our one.
+
+    Of a system's numbers batch and steps are ours: 128 conversations fit one GPU, and the official scripts for tuning
+    further have the same, with rates as in the large run. Blocks of the encoder that ours does not have are no loss.
+    """
+    if system is None:
+        return None, instruct_parameters()
+    first, second = lessons_of(system)
+    return _on_one(first, 500), _on_one(second, 2000)
+
+
+def _on_one(given: instruct.Parameters, steps: int) -> instruct.Parameters:
+    """Return a lesson of a system with the batch and the steps of one GPU."""
+    fewer = {"global_batch_size": 128, "steps": steps, "warmup_steps": round(0.03 * steps)}
+    return given.model_copy(update={"schedule": given.schedule.model_copy(update=fewer), "held_out": HELD_OUT})
+
+
 def one_gpu(own: OwnData) -> Recipe:
     """Return the recipe for a user's list; the language model is looked for in `models/language` of our home.
 
@@ -130,6 +149,7 @@ def one_gpu(own: OwnData) -> Recipe:
     spoken = language.Parameters(
         pretrained=own.language_model or str(settings().home / "models" / "language"), pretrained_shape=SHAPE
     )
+    aligned, tuned = chat_lessons(own.system)
     return Recipe(
         name=RecipeName.ONE_GPU,
         sources=(source,),
@@ -140,12 +160,16 @@ def one_gpu(own: OwnData) -> Recipe:
         language=language.pin(spoken),
         contrastive=contrastive_parameters(own.vision_model),
         generative=generative_parameters(),
-        conversations=conversations.Parameters(captions=True, image_size=IMAGE_SIZE, rows_per_shard=10_000),
-        instruct=instruct_parameters(),
+        conversations=conversations.Parameters(
+            captions=True, image_size=tuned.image_size or IMAGE_SIZE, rows_per_shard=10_000
+        ),
+        align=aligned,
+        instruct=tuned,
         evaluations=tuple(
             evaluate.Parameters(kind=kind, held_out=HELD_OUT, image_size=IMAGE_SIZE)
             for kind in ("contrastive", "generative", "instruct")
         ),
+        exports=exports_of(tuned),
         rows_per_shard=10_000,
         placement=PLACEMENT,
     )

@@ -12,24 +12,27 @@ from models.sizes import LLAMA_7B_TEXT
 from pipelines.names import RecipeName
 from pipelines.recipes import OwnData
 from pipelines.recipes.recipe import Recipe, SourceRecipe
+from pipelines.recipes.systems import exports_of, lessons_of
 from stages import (
     conversations,
     download,
     evaluate,
     filtering_network,
     generative,
-    instruct,
     language,
     list_urls,
     score,
 )
 from stages.contrastive_parameters import paper_parameters
-from stages.training.schedule import Schedule
 
 STORED_SIZE = 256
 """Ours: side of stored pictures, a little above the 224 pixels that are shown."""
 CLIP_MODEL = "open_clip:xlm-roberta-base-ViT-B-32/laion5b_s13b_b90k"
 """Ours: the paper filters by CLIP similarity (section 3.1) and names no model; this one reads all its languages."""
+
+SYSTEM = "InternVL-Chat-V1-0-7B"
+"""The third stage without QLLaMA, as released at the paper's time (section 3.4). Ours: the conversations are made of
+captions, because the paper's four million are not part of this road."""
 
 
 class Listed(NamedTuple):
@@ -94,34 +97,6 @@ def _source(listed: Listed, own: OwnData, lists: str) -> SourceRecipe:
     )
 
 
-def chat_parameters() -> instruct.Parameters:
-    """Return the third stage without QLLaMA: the released InternVL-Chat of the paper's time (section 3.4).
-
-    Frozen encoder, whose fourth last hidden state is shown at 336 px; one epoch of 665K conversations in batches of
-    128, rate 2e-5, 3 % warm-up, no decay. Ours: the connector learns in the same run and not in one before it,
-    and the conversations are made of captions, because the paper's four million are not part of this road.
-    """
-    steps = 665_000 // 128
-    return instruct.Parameters(
-        train_vision=False,
-        image_size=336,
-        downsample_ratio=1.0,
-        select_layer=-4,
-        template="vicuna_v1",
-        context_length=2048,
-        schedule=Schedule(
-            global_batch_size=128,
-            steps=steps,
-            learning_rate=2e-5,
-            warmup_steps=round(0.03 * steps),
-            final_ratio=0.0,
-            beta2=0.999,
-            weight_decay=0.0,
-            precision="bf16",
-        ),
-    )
-
-
 def paper(own: OwnData) -> Recipe:
     """Return the paper's recipe; lists are looked for in `lists/SOURCE/` and LLaMA in `models/llama` of our home.
 
@@ -134,6 +109,7 @@ def paper(own: OwnData) -> Recipe:
     )
     seen = paper_parameters().model_copy(update={"start_vision": own.vision_model})
     lists = own.lists or str(home / "lists")
+    aligned, tuned = lessons_of(own.system or SYSTEM)
     return Recipe(
         name=RecipeName.PAPER,
         sources=tuple(_source(each, own, lists) for each in SOURCES),
@@ -142,12 +118,14 @@ def paper(own: OwnData) -> Recipe:
         language=language.pin(spoken),
         contrastive=seen,
         generative=generative.paper_parameters(),
-        conversations=conversations.Parameters(captions=True, image_size=336, rows_per_shard=10_000),
-        instruct=chat_parameters(),
+        conversations=conversations.Parameters(captions=True, image_size=tuned.image_size, rows_per_shard=10_000),
+        align=aligned,
+        instruct=tuned,
         evaluations=tuple(
             evaluate.Parameters(kind=kind, held_out=256, image_size=224)
             for kind in ("contrastive", "generative", "instruct")
         ),
+        exports=exports_of(tuned),
         rows_per_shard=10_000,
         placement=PLACEMENT,
     )

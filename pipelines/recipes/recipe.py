@@ -52,6 +52,9 @@ class Recipe(BaseModel):
     contrastive: contrastive.Parameters
     generative: generative.Parameters
     conversations: conversations.Parameters
+    align: instruct.Parameters | None = Field(
+        default=None, description="A chat model's first training, before `instruct`; none when left out."
+    )
     instruct: instruct.Parameters
     evaluations: tuple[evaluate.Parameters, ...] = Field(description="Which checkpoints are measured, and on what.")
     exports: tuple[export.Parameters, ...] = (

@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 import torch
 
-from models.chat import IGNORE, InternVLChat, pixel_unshuffle
+from models.chat import IGNORE, InternVLChat
 from models.config import ChatConfig, TextConfig
+from models.connectors import pixel_unshuffle
 from models.qllama import LlamaForCausalLM
 from models.sampling import Sampling
 

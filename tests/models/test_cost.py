@@ -138,7 +138,6 @@ def test_a_chat(ratio: float, tiles: int) -> None:
 
 
 def test_the_chat_model_of_the_paper() -> None:
-    """Its parts are built only to be counted, so each connector's two products are called by themselves."""
     size = SIZES["InternVL-Chat-QLLaMA-7B"]
     model = build(size)
     tokens, queries = torch.empty(1, 256, 3200, device="meta"), torch.empty(1, 96, 4096, device="meta")

@@ -157,7 +157,8 @@ def test_plan_prints_models_and_compute_and_touches_no_data(name: RecipeName, ho
     if name is RecipeName.PAPER:
         assert "12,620,029,697" in result.output and "13,834,975,747" in result.output
         told = json.loads(CliRunner().invoke(app, ["plan", "--recipe", "paper", "--json"]).stdout)
-        assert [each["stage"] for each in told["training"]] == ["language", "contrastive", "generative", "instruct"]
+        trained = ["language", "contrastive", "generative", "align", "instruct"]
+        assert [each["stage"] for each in told["training"]] == trained
     assert not (home / "store").exists() or not any((home / "store").rglob("*.json"))
 
 

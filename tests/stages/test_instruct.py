@@ -16,6 +16,7 @@ from infra.storage import Store
 from models.config import ChatConfig, VisionConfig
 from stages import conversations, instruct
 from stages.batches import ShardedSamples
+from stages.chat_assembly import fit_embeddings
 from stages.chat_data import Conversations, collate
 from stages.chat_template import CHAT_TOKENS, IGNORE, SPECIAL_TOKENS
 from stages.checkpoints import fetch
@@ -149,12 +150,23 @@ def test_the_stage_refuses_it_too(store: Store, tmp_path: Path, wrong: dict[str,
 def test_new_rows_are_the_mean_of_the_old_ones_and_old_rows_stay() -> None:
     torch.manual_seed(0)
     weights = {"model.embed_tokens.weight": torch.randn(5, 4), "lm_head.weight": torch.randn(5, 4)}
-    grown = instruct.grow_embeddings(weights, 8)
+    grown = fit_embeddings(weights, 5, 8)
     for name, value in weights.items():
         assert grown[name].shape == (8, 4) and torch.equal(grown[name][:5], value)
     assert torch.allclose(grown["lm_head.weight"][5:], weights["lm_head.weight"].mean(0).expand(3, 4))
     assert not torch.allclose(grown["model.embed_tokens.weight"][5], grown["model.embed_tokens.weight"][6])
-    assert instruct.grow_embeddings(weights, 5).keys() == weights.keys()
+    assert fit_embeddings(weights, 5, 5) == weights
+
+
+def test_rows_that_fill_a_table_up_become_tokens_or_go() -> None:
+    torch.manual_seed(0)
+    weights = {"model.embed_tokens.weight": torch.randn(9, 4), "lm_head.weight": torch.randn(9, 4)}
+    given, head = weights["model.embed_tokens.weight"], weights["lm_head.weight"]
+    fitted = fit_embeddings(weights, 5, 7)
+    assert torch.equal(fitted["model.embed_tokens.weight"], given[:7])
+    assert torch.equal(fitted["lm_head.weight"][:5], head[:5])
+    assert torch.allclose(fitted["lm_head.weight"][5:], head[:5].mean(0).expand(2, 4))
+    assert fit_embeddings(weights, 5, 5)["model.embed_tokens.weight"].shape == (5, 4)
 
 
 def test_growing_a_tokenizer_twice_adds_nothing_and_marks_come_out_whole() -> None:

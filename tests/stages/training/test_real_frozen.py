@@ -48,6 +48,30 @@ CASES: dict[str, tuple[str, dict[str, Any], Callable[[str], bool], tuple[int, in
     ),
     "generative": ("generative", {}, towers, (11_363, 67_056)),
     "instruct": ("instruct", {}, nothing, (69_448, 0)),
+    "instruct adapters alone": (
+        "instruct",
+        {"train_connector": False, "lora": {"vision": 2, "language": 2}},
+        lambda name: ".lora_" not in name,
+        (3_328, 69_448),
+    ),
+    "instruct adapters in the language model": (
+        "instruct",
+        {"train_vision": False, "lora": {"vision": 2, "language": 2}},
+        lambda name: ".lora_" not in name and not name.startswith("mlp1."),
+        (6_528, 65_096),
+    ),
+    "instruct alignment": (
+        "instruct",
+        {"train_vision": False, "train_language": False},
+        lambda name: not name.startswith("mlp1."),
+        (4_352, 65_096),
+    ),
+    "instruct alignment with the encoder": (
+        "instruct",
+        {"train_language": False},
+        lambda name: name.startswith("language_model."),
+        (24_872, 44_576),
+    ),
     "instruct as in the paper": ("instruct", {"train_vision": False}, encoder, (48_928, 20_520)),
 }
 """Stage, changed parameters, which weights are frozen, and how many numbers are trained and frozen."""

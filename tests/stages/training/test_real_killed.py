@@ -3,7 +3,7 @@
 import random
 import signal
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from forked_runs import Forks
@@ -20,15 +20,20 @@ class Way(NamedTuple):
     stage: str
     processes: int
     pieces: int
+    rank: int = 0
+    """Of adapters in both towers of the chat model, in place of whole weights."""
 
     def __str__(self) -> str:
-        return f"{self.stage}-{self.processes}x{self.pieces}"
+        return f"{self.stage}{'-adapted' if self.rank else ''}-{self.processes}x{self.pieces}"
 
     def run(self, forks: Forks, world: Path, version: str, **killed: int) -> list[int]:
         """Run, or run again; return exit codes."""
+        given: dict[str, Any] = {"schedule": {"steps": STEPS}}
+        if self.rank:
+            given["lora"] = {"vision": self.rank, "language": self.rank, "dropout": 0.1}
         return forks.run(
             world, self.processes, job="real_stages:train_stage", stage=self.stage, version=version,
-            given={"schedule": {"steps": STEPS}}, killed=killed or None,
+            given=given, killed=killed or None,
             placed={"micro_batch_size": BATCH // (self.processes * self.pieces)},
         )  # fmt: skip
 
@@ -50,6 +55,7 @@ def undisturbed(forks: Forks, world: Path, runs: dict[Way, Ended], way: Way) -> 
 KILLS = [
     Way("language", 1, 1),
     Way("instruct", 1, 2),
+    Way("instruct", 1, 2, rank=2),
     Way("contrastive", 1, 2),
     Way("generative", 1, 2),
     Way("contrastive", 2, 2),
@@ -85,7 +91,7 @@ PLACES = [*KILLS[1:], Way("language", 1, 2), Way("language", 2, 1), Way("instruc
 def test_processes_and_micro_batches_change_neither_samples_nor_losses(
     forks: Forks, world: Path, runs: dict[Way, Ended], way: Way
 ) -> None:
-    alone = undisturbed(forks, world, runs, Way(way.stage, 1, 1))
+    alone = undisturbed(forks, world, runs, Way(way.stage, 1, 1, way.rank))
     found = undisturbed(forks, world, runs, way)
     assert len(found.curve) == STEPS
     assert [row["rows_digest"] for row in found.history] == [row["rows_digest"] for row in alone.history]

@@ -1,0 +1,51 @@
+"""The command that distils a small vision encoder from a large one."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from infra.cluster import Cluster, InlineCluster, RayCluster
+from infra.settings import settings
+from infra.storage import Store
+from pipelines.options import app
+from pipelines.terminal import Refusal, clear_errors, console
+from stages.manifest import load
+from stages.materialize import Drift, StageSpec, materialize
+from stages.ref import Ref
+
+
+@app.command()
+def distill(
+    teacher: Annotated[str, typer.Argument(help="Whose encoder is copied: checkpoints/contrastive@tiny.")],
+    shards: Annotated[str, typer.Option("--shards", help="Pictures to copy it on, name@version.")],
+    new_version: Annotated[str, typer.Option("--new-version", help="Version of checkpoints/encoder to write.")],
+    parameters: Annotated[
+        Path | None, typer.Option("--parameters", help="JSON of the stage's parameters; see the how-to page.")
+    ] = None,
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Processes; no part of the result.")] = 1,
+) -> None:
+    """Distil a small encoder, as InternViT-300M was made: docs/how-to/train-a-published-system.md."""
+    with clear_errors():
+        from stages.distill import Parameters
+
+        copied, pictures = Ref.model_validate(teacher), Ref.model_validate(shards)
+        store = Store(settings().store_root)
+        given = Parameters.model_validate_json(parameters.read_text() if parameters else "{}")
+        given = given.model_copy(update={"teacher": copied.name, "shards": pictures.name})
+        load(store, copied), load(store, pictures)
+        spec = StageSpec(
+            stage="distill",
+            artifact=Ref(name="checkpoints/encoder", version=new_version),
+            parameters=given.model_dump(mode="json"),
+            inputs=(pictures, copied),
+            placement={"workers": workers},
+        )
+        cluster: Cluster = RayCluster() if workers > 1 else InlineCluster()
+        try:
+            made = materialize(spec, store, cluster)
+        except Drift as drift:
+            facts = str(drift).rpartition("\n")[0]
+            raise Refusal(f"{facts}\nchoose another --new-version") from None
+        held_out, cosine = made.totals["held_out"], made.totals["held_out_cosine"]
+        console.print(f"{made.ref}  cosine {cosine:.3f} to the teacher among {held_out} held out", highlight=False)
