@@ -11,6 +11,8 @@ from PIL import Image
 from safetensors.torch import load_file
 from training_data import tiny_tokenizer
 from transformers import (
+    AutoModelForImageTextToText,
+    AutoProcessor,
     AutoTokenizer,
     InternVLVisionModel,
 )
@@ -24,7 +26,9 @@ from models.rope import DynamicRope
 from models.weights import chat_from_native, chat_to_native
 from stages import export
 from stages.chat import ChatSession
-from stages.checkpoints import publish
+from stages.checkpoints import fetch, publish
+from stages.convert import convert
+from stages.export_chat import write_chat
 from stages.manifest import ManifestError, digest_of, verify
 from stages.ref import Ref
 from stages.workspace import Output, Workspace
@@ -179,3 +183,42 @@ def test_a_name_outside_the_folder_is_refused(store: Store, tmp_path: Path) -> N
     with pytest.raises(ManifestError, match="outside its folder"):
         export.unpack(store, output.commit([part]), tmp_path / "out")
     assert not (tmp_path / "a.json").exists()
+
+
+@pytest.mark.parametrize("language", ["llama", "internlm2", "phi3", "qwen2"])
+def test_every_official_language_model_becomes_native_in_shards(store: Store, tmp_path: Path, language: str) -> None:
+    model, tokenizer, checkpoint = make_chat(store, {"qkv_bias": language == "qwen2"}, select_layer=-2)
+    folder = fetch(store, checkpoint, tmp_path / "ours")
+    official = convert(folder, tmp_path / "official", "official", language=language, shard_bytes=50_000)
+    assert len(official.files) > 4
+    written = write_chat(tmp_path / "official", tmp_path / "native", "native", max_new_tokens=9, shard_bytes=50_000)
+    assert (written.layout, written.why) == ("native", "")
+    assert (tmp_path / "native" / "model.safetensors.index.json").is_file()
+    picture = Image.new("RGB", (48, 48), "red")
+    ours = ChatSession(model, tokenizer).ask("What?", picture, max_new_tokens=9)
+    assert ChatSession.from_folder(tmp_path / "native").ask("What?", picture, max_new_tokens=9) == ours
+    processor = AutoProcessor.from_pretrained(tmp_path / "native")
+    native = AutoModelForImageTextToText.from_pretrained(tmp_path / "native").eval()
+    turn = {"role": "user", "content": [{"type": "image", "image": picture}, {"type": "text", "text": "What?"}]}
+    inputs = processor.apply_chat_template(
+        [turn], add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
+    )
+    answer = native.generate(**inputs)[0, inputs["input_ids"].shape[1] :]
+    assert processor.decode(answer, skip_special_tokens=True).strip() == ours
+
+
+def test_a_tokenizer_that_does_not_fit_is_named(store: Store, tmp_path: Path) -> None:
+    _, _, checkpoint = make_chat(store)
+    folder = fetch(store, checkpoint, tmp_path / "ours")
+    given = json.loads((folder / "config.json").read_text())
+    for changes, message in (
+        ({"image_context_token_id": 5}, "config.json and tokenizer.json disagree about <IMG_CONTEXT>"),
+        ({"template": "internlm2-chat", "text": {**given["text"], "bos_token_id": 40}}, "id 40 is no special one"),
+    ):
+        (folder / "config.json").write_text(json.dumps({**given, **changes}))
+        with pytest.raises(ManifestError, match=message):
+            write_chat(folder, tmp_path / "out")
+    (folder / "config.json").write_text(json.dumps({**given, "text": {**given["text"], "bos_token_id": 40}}))
+    write_chat(folder, tmp_path / "out")
+    said = json.loads((tmp_path / "out" / "tokenizer_config.json").read_text())
+    assert said["bos_token"] is None, "a usual word is not made a special one"
