@@ -1,6 +1,7 @@
 """The command that talks to a chat model."""
 
 import sys
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -72,8 +73,8 @@ def chat(
 
 def _line() -> str:
     """Ask for a line that can be edited, earlier ones brought back with the arrows."""
-    import readline  # noqa: F401  (importing it is what makes `input` do so)
-
+    with suppress(ImportError):  # some builds of Python have none
+        import readline  # noqa: F401  (importing it is what makes `input` do so)
     return input("> ")
 
 
