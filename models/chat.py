@@ -44,9 +44,8 @@ class InternVLChat(Connected):
     ) -> Float[Tensor, "tiles places text_width"]:
         """Return what the language model sees of tiles, shape (tiles, tokens per tile, text width)."""
         if noise is not None:
-            self.vision_noise.draw(
-                noise[:, None], torch.arange(self.config.vision.grid**2 + 1, device=noise.device)[None]
-            )
+            places = torch.arange(self.config.vision.grid**2 + 1, device=noise.device)[None]
+            self.vision_noise.draw(noise[:, None].expand(-1, places.shape[1]), places)
         return self._shown(self.vision_model(pixel_values, noise=noise), self.config)
 
     def embed(
@@ -157,7 +156,7 @@ class InternVLChat(Connected):
         """Give each token bits of its sample and of its place there; those of padding are never read."""
         if packing is None or index is None:
             places = torch.arange(input_ids.shape[1], device=input_ids.device)[None]
-            self.language_noise.draw(noise[:, None], places)
+            self.language_noise.draw(noise[:, None].expand_as(input_ids), places)
         else:
             self.language_noise.draw(noise[index.clamp(min=0)], packing.positions)
 

@@ -79,6 +79,7 @@ def config_in(layout: Whose, config: Model, decoder: str) -> dict[str, Any]:
         ps_version=config.ps_version,
         select_layer=config.select_layer,
         eos_token_id=config.eos_token_id,
+        bos_token_id=config.text.bos_token_id,
     )
     talk = {name: getattr(config, name) for name in (*TALK, "max_dynamic_patch")}
     kept = {"dynamic_image_size": config.max_dynamic_patch > 1, "language_layout": DECODERS[decoder].layout}

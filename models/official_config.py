@@ -250,4 +250,5 @@ def _spoken_config(text: TextConfig, decoder: str, eos_token_id: int) -> dict[st
     plain = decoder_config(text.model_copy(update={"rope_scaling": None, "sliding_window": None}))
     del plain["rope_parameters"]
     kind = DECODERS[decoder].model_type
-    return {**plain, **fields, "architectures": [decoder], "model_type": kind, "eos_token_id": eos_token_id}
+    ends = {"bos_token_id": text.bos_token_id, "eos_token_id": eos_token_id}
+    return {**plain, **fields, "architectures": [decoder], "model_type": kind, **ends}

@@ -4,7 +4,7 @@ A recording is a configuration and tensors: `w.<name>` the official weights, `gr
 the other names inputs and outputs.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -25,6 +25,7 @@ from models.recording import GRADIENT_TOLERANCE, TOLERANCE, Line, Recording, equ
 from models.renaming import State, fill
 from models.weights import chat_from_official, chat_to_official
 
+WHOLE = "the whole batch"
 _PAD = 0  # what the official decoding fills ended rows with
 
 
@@ -92,7 +93,9 @@ def _stage2_batch(data: Recording) -> dict[str, Tensor]:
     }
 
 
-def _train_step(objective: GenerativeObjective | PlainGenerativeObjective, batches: list[Named]) -> dict[str, Tensor]:
+def _train_step(
+    objective: GenerativeObjective | PlainGenerativeObjective | InternVLChat, batches: list[Named]
+) -> dict[str, Tensor]:
     """Return the losses of one step as the training loop takes it; gradients are left in the weights."""
     objective.zero_grad(set_to_none=True)
     return accumulate(objective, batches, totals_of(objective, batches), torch.Tensor.backward, nullcontext)
@@ -196,8 +199,37 @@ def check_chat(facts: Mapping[str, Any], tensors: State) -> list[Line]:
             arguments = {name: value for name, value in batch.items() if name != "labels"}
             error = relative_error(model.logits(**arguments)[read], data["logits"][read])
             data.lines.append(Line("logits", error, TOLERANCE, "where a token is read"))
-    loss = model(batch)["loss"]
-    data.near("loss", loss)
-    loss.backward()
-    data.gradients(chat_to_official(gradients_of(model), decoder, config.text))
+    for note, pieces in _chat_steps(batch, facts.get("tiles_per_sample", ())):
+        data.near("loss", _train_step(model, pieces)["loss"], note=note)
+        found = chat_to_official(gradients_of(model), decoder, config.text)
+        if note == WHOLE:
+            data.gradients(found)
+            continue
+        for name, _ in data.below("grad."):
+            if name in found:
+                data.near(f"grad.{name}", found[name], GRADIENT_TOLERANCE, note)
     return data.close()
+
+
+def _chat_steps(batch: Mapping[str, Tensor], tiles: Sequence[int]) -> Iterator[tuple[str, list[Named]]]:
+    """Return the same step in the ways in which the training loop may take it.
+
+    Args:
+        batch: As recorded, padded on the right.
+        tiles: Of each sample; where they are not told, only the whole batch is a step.
+    """
+    yield WHOLE, [batch]
+    if not tiles or sum(tiles) != len(batch["pixel_values"]):
+        return
+    rows = [name for name in batch if len(batch[name]) == len(tiles) and name not in ("pixel_values", "image_flags")]
+    shown = {name: batch[name].split(list(tiles)) for name in ("pixel_values", "image_flags") if name in batch}
+    pieces: list[Named] = [
+        {name: batch[name][row : row + 1] for name in rows} | {name: each[row] for name, each in shown.items()}
+        for row in range(len(tiles))
+    ]
+    yield "a micro batch for each sample", pieces
+    read = batch["attention_mask"].bool()
+    index = torch.arange(len(tiles), device=read.device)[:, None].expand_as(read)
+    packed = {"input_ids": batch["input_ids"], "labels": batch["labels"], "sample_index": index}
+    pictures = {name: batch[name] for name in shown}
+    yield "packed into one row", [{name: value[read][None] for name, value in packed.items()} | pictures]

@@ -26,6 +26,7 @@ from pipelines import (
     sharding,
     sources_listing,
     sweeping,
+    tuning,
 )
 from pipelines.names import FlowName, RecipeName, RetryName, SourceName, StageName
 from pipelines.options import (
@@ -75,6 +76,7 @@ __all__ = [
     "sharding",
     "sources_listing",
     "sweeping",
+    "tuning",
 ]
 
 

@@ -5,13 +5,13 @@ from typing import Annotated
 
 import typer
 
-from infra.cluster import Cluster, InlineCluster, RayCluster
 from infra.settings import settings
 from infra.storage import Store
+from pipelines.aside import given_in, made_aside
 from pipelines.options import app
-from pipelines.terminal import Refusal, clear_errors, console
+from pipelines.terminal import clear_errors, console
 from stages.manifest import load
-from stages.materialize import Drift, StageSpec, materialize
+from stages.materialize import StageSpec
 from stages.ref import Ref
 
 
@@ -31,21 +31,15 @@ def distill(
 
         copied, pictures = Ref.model_validate(teacher), Ref.model_validate(shards)
         store = Store(settings().store_root)
-        given = Parameters.model_validate_json(parameters.read_text() if parameters else "{}")
-        given = given.model_copy(update={"teacher": copied.name, "shards": pictures.name})
         load(store, copied), load(store, pictures)
+        fields = {**given_in(parameters), "teacher": copied.name, "shards": pictures.name}
         spec = StageSpec(
             stage="distill",
             artifact=Ref(name="checkpoints/encoder", version=new_version),
-            parameters=given.model_dump(mode="json"),
+            parameters=Parameters.model_validate(fields).model_dump(mode="json"),
             inputs=(pictures, copied),
             placement={"workers": workers},
         )
-        cluster: Cluster = RayCluster() if workers > 1 else InlineCluster()
-        try:
-            made = materialize(spec, store, cluster)
-        except Drift as drift:
-            facts = str(drift).rpartition("\n")[0]
-            raise Refusal(f"{facts}\nchoose another --new-version") from None
+        made = made_aside(spec, store, workers)
         held_out, cosine = made.totals["held_out"], made.totals["held_out_cosine"]
         console.print(f"{made.ref}  cosine {cosine:.3f} to the teacher among {held_out} held out", highlight=False)

@@ -5,13 +5,13 @@ from typing import Annotated
 
 import typer
 
-from infra.cluster import Cluster, InlineCluster, RayCluster
 from infra.settings import settings
 from infra.storage import Store
+from pipelines.aside import given_in, made_aside
 from pipelines.options import app
 from pipelines.terminal import Refusal, clear_errors, console
 from stages.manifest import load
-from stages.materialize import Drift, StageSpec, materialize
+from stages.materialize import StageSpec
 from stages.ref import Ref
 
 
@@ -37,23 +37,16 @@ def finetune(
         if new_version == start.version:
             raise Refusal(f"{start} stands and is read from; give --new-version another name")
         store = Store(settings().store_root)
-        given = Parameters.model_validate_json(parameters.read_text() if parameters else "{}")
-        given = given.model_copy(update={"checkpoint": start.name, "shards": pairs.name})
+        fields = {**given_in(parameters), "checkpoint": start.name, "shards": pairs.name}
         load(store, start), load(store, pairs)
         spec = StageSpec(
             stage="finetune",
             artifact=Ref(name=start.name, version=new_version),
-            parameters=given.model_dump(mode="json"),
+            parameters=Parameters.model_validate(fields).model_dump(mode="json"),
             inputs=(pairs, start),
             placement={"workers": workers},
         )
-        cluster: Cluster = RayCluster() if workers > 1 else InlineCluster()
-        try:
-            made = materialize(spec, store, cluster)
-        except Drift as drift:
-            # What stands is never replaced here, and the version has an option of another name.
-            facts = str(drift).rpartition("\n")[0]
-            raise Refusal(f"{facts}\nchoose another --new-version") from None
+        made = made_aside(spec, store, workers)
         console.print(f"{made.ref}  {made.ledger.kept:,} pairs", highlight=False)
         for way in ("image_to_text", "text_to_image"):
             name = f"recall_at_1_{way}"

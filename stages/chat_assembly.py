@@ -163,7 +163,7 @@ def _continued(start: str, parameters: Parameters, here: Workspace) -> Parts:
     if "image_context_token_id" not in told:
         raise ManifestError(f"instruct.start {start} is no chat model; leave it out, or name what instruct made")
     config, weights = ChatConfig.model_validate(told), open_weights(folder)
-    for name in ("connector", "downsample_ratio"):
+    for name in ("connector", "downsample_ratio", "ps_version"):
         if getattr(config, name) != getattr(parameters, name):
             raise ManifestError(
                 f"instruct.{name} is {getattr(parameters, name)} and {start} was trained with "

@@ -19,7 +19,6 @@ from models.config import InternVLConfig
 from models.internvl import InternVL
 from stages.adapters import fetch_chat
 from stages.chat import ChatSession
-from stages.checkpoints import fetch
 from stages.evaluation_drawn import contrastive, generative, instruct
 from stages.evaluation_held_out import dialogue_held_out, towers_held_out
 from stages.evaluation_report import Findings, markdown, render, totals
@@ -119,8 +118,7 @@ def kept_aside(parameters: Parameters, checkpoint: Manifest, here: Workspace) ->
 
 def _measure(parameters: Parameters, checkpoint: Manifest, here: Workspace) -> Findings:
     found = Findings()
-    get = fetch_chat if parameters.kind == "instruct" else fetch
-    folder = get(here.store, checkpoint, here.scratch / "checkpoint")
+    folder = fetch_chat(here.store, checkpoint, here.scratch / "checkpoint")
     drawn = worlds(parameters.scenes, parameters.seed, parameters.image_size) if parameters.scenes else []
     data = kept_aside(parameters, checkpoint, here) if parameters.held_out else None
     steps = len(drawn) + (data is not None)

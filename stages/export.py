@@ -126,8 +126,7 @@ def run(parameters: Parameters, output: Output, here: Workspace) -> Manifest:
     checkpoint = here.input(f"checkpoints/{parameters.kind}")
     evaluations = here.all("evaluations")
     digest = digest_of({name: manifest.digest for name, manifest in here.inputs.items()})
-    get = fetch_chat if parameters.kind == "instruct" else fetch
-    folder = get(here.store, checkpoint, here.scratch / "checkpoint")
+    folder = fetch_chat(here.store, checkpoint, here.scratch / "checkpoint")
     target = here.scratch / "export"
     title = f"{'InternVL-Chat' if parameters.kind == 'instruct' else 'InternVL'}: {checkpoint.ref}"
     try:

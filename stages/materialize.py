@@ -32,13 +32,7 @@ STAGES = (
     "evaluate",
     "export",
 )
-ASIDE = (
-    "pilot",
-    "reshard",
-    "takedown",
-    "finetune",
-    "distill",
-)  # no recipe has these; a command of their own runs each
+ASIDE = ("pilot", "reshard", "takedown", "finetune", "distill")  # no recipe has these; each has a command
 
 
 class StageSpec(BaseModel):

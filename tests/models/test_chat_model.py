@@ -117,6 +117,21 @@ def test_losses_of_micro_batches_add_up_to_that_of_the_step() -> None:
         assert torch.allclose(torch.cat([part["sample_loss"] for part in parts]), expected["sample_loss"])
 
 
+def test_blocks_are_dropped_tile_by_tile() -> None:
+    vision = small().config.vision.model_copy(update={"drop_path_rate": 0.6, "num_hidden_layers": 4})
+    model = small(vision=vision).train()
+    tile = torch.randn(1, 3, 16, 16).expand(6, -1, -1, -1)
+    noise = torch.tensor([7, 7, 1, 2, 3, 4])
+    shown = model.image_features(tile, noise)
+    assert torch.equal(shown[0], shown[1]), "the same bits, the same blocks"
+    different = {tuple(each.flatten().tolist()) for each in shown}
+    assert len(different) > 2, "tiles of one picture have fates of their own"
+    alone = torch.cat([model.image_features(tile[:1], noise[row : row + 1]) for row in range(6)])
+    assert torch.allclose(alone, shown, atol=1e-6)
+    with pytest.raises(ValueError, match="needs `noise`"):
+        model.image_features(tile)
+
+
 def test_generation_is_the_argmax_of_the_whole_text_also_in_a_padded_batch() -> None:
     model, pixels = small(), torch.randn(2, 3, 16, 16)
     prompts = [[5, *[39] * 4, 6, 7, 8], [9, *[39] * 4, 11]]

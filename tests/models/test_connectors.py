@@ -9,6 +9,8 @@ from pydantic import ValidationError
 from models.chat import IGNORE, InternVLChat
 from models.config import ChatConfig, InternVLConfig, TextConfig, VisionConfig
 from models.internvl import InternVL
+from models.layouts import config_in
+from models.recognise import Whose, describe, recognise
 
 VISION = VisionConfig(
     image_size=16, patch_size=4, hidden_size=24, num_hidden_layers=3, num_attention_heads=2, intermediate_size=32,
@@ -71,6 +73,24 @@ def test_it_learns_and_writes_what_the_whole_text_says(connector: str) -> None:
             logits = model.logits(text, torch.ones_like(text), pixels[row : row + 1])
             assert int(logits[0, -1].argmax()) == int(token)
             text = torch.cat([text, token.view(1, 1)], dim=1)
+
+
+@pytest.mark.parametrize("layout", ["official", "native"])
+def test_another_layout_keeps_where_texts_begin_and_has_no_such_connector(layout: Whose) -> None:
+    usual = ChatConfig(
+        vision=VISION,
+        text=TEXT.model_copy(update={"bos_token_id": 7}),
+        image_context_token_id=39,
+        eos_token_id=2,
+    )
+    again = describe(config_in(layout, usual, "LlamaForCausalLM"), image_token_id=39).config
+    assert isinstance(again, ChatConfig) and again.text.bos_token_id == 7
+    for connector in ("mlp", "two_mlp"):
+        with pytest.raises(ValueError, match=f"connector {connector}; only ours is possible"):
+            config_in(layout, made(connector).config, "LlamaForCausalLM")
+    own = made("two_mlp").config
+    found = recognise("it", config_in("ours", own, "LlamaForCausalLM"))
+    assert found.chat is not None and found.chat.connector == "two_mlp" and found.image_tokens == own.num_image_token
 
 
 @pytest.mark.parametrize(

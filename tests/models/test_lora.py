@@ -114,7 +114,7 @@ def test_dropout_belongs_to_a_sample_and_not_to_a_batch() -> None:
 
 def test_dropout_drops_its_share_keeps_the_mean_and_rests_outside_training() -> None:
     noise = TokenNoise()
-    noise.draw(torch.arange(50)[:, None], torch.arange(20)[None])
+    noise.draw(torch.arange(50)[:, None].expand(-1, 20), torch.arange(20)[None])
     layers = [SeededDropout(0.25, noise, stream) for stream in (0, 1)]
     ones = torch.ones(50, 20, 64)
     found = [layer(ones) for layer in layers]

@@ -55,11 +55,8 @@ def test_an_encoder_comes_out_that_instruct_and_contrastive_take(here: Workspace
     assert found.keys() == taken.keys() and all(bool((found[name] == taken[name]).all()) for name in found)
 
     chatting = make_conversations(here.store, tmp_path, scenes=24)
-    inputs = {
-        "conversations": chatting,
-        "checkpoints/encoder": made,
-        "checkpoints/language": make_language(here.store),
-    }
+    spoken = make_language(here.store)
+    inputs = {"conversations": chatting, "checkpoints/encoder": made, "checkpoints/language": spoken}
     there = Workspace(here.store, InlineCluster(), tmp_path / "chat", inputs)
     chat = run_instruct(
         here.store, there, small(encoder="checkpoints/encoder", train_vision=False, held_out=4), version="distilled"
@@ -85,13 +82,11 @@ def test_the_published_student_is_internvit_300m() -> None:
 
 def test_the_command_says_how_near_it_came(here: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("INTERNVL_STORE", here.store.root)
-    (tmp_path / "given.json").write_text(
-        given(schedule={"global_batch_size": 8, "steps": 2, "learning_rate": 1e-3}).model_dump_json()
-    )
+    quick = given(schedule={"global_batch_size": 8, "steps": 2, "learning_rate": 1e-3})
+    (tmp_path / "given.json").write_text(quick.model_dump_json())
     words = ["checkpoints/contrastive@t", "--shards", "shards/clean@t", "--new-version", "mine"]
     result = CliRunner().invoke(app, ["distill", *words, "--parameters", str(tmp_path / "given.json")])
     assert result.exit_code == 0, result.output
     made = load(here.store, Ref(name="checkpoints/encoder", version="mine"))
-    assert f"cosine {made.totals['held_out_cosine']:.3f} to the teacher among 8 held out" in " ".join(
-        result.output.split()
-    )
+    says = f"cosine {made.totals['held_out_cosine']:.3f} to the teacher among 8 held out"
+    assert says in " ".join(result.output.split())

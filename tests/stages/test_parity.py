@@ -49,6 +49,27 @@ def test_every_recorded_output_and_gradient_has_a_line() -> None:
         assert recorded <= lines, name
 
 
+CHATS = sorted(path.stem for path in PARITY.glob("internvl_chat_*.json"))
+
+
+@pytest.mark.parametrize("name", CHATS)
+def test_a_chat_step_is_met_whole_in_micro_batches_and_packed(name: str) -> None:
+    facts, tensors = read_recording(PARITY, name)
+    found: dict[str, set[str]] = {}
+    for line in check_chat(facts, tensors):
+        if line.what == "loss" or line.what.startswith("grad."):
+            assert line.passed, line
+            found.setdefault(line.what, set()).add(line.note)
+    recorded = {each for each in tensors if each.startswith("grad.")}
+    assert set(found) == {"loss", *recorded} and len(recorded) > 1
+    ways = {"the whole batch", "a micro batch for each sample", "packed into one row"}
+    assert found["loss"] == ways
+    assert all(len(notes) == 3 for notes in found.values()), "each gradient in each way"
+    # Where nothing tells whose tiles they are, the batch is one step.
+    alone = {**facts, "tiles_per_sample": []}
+    assert {line.note for line in check_chat(alone, tensors) if line.what == "loss"} == {"the whole batch"}
+
+
 @pytest.mark.parametrize("name", sorted(CHECKS))
 def test_each_output_and_gradient_that_is_off_is_named(name: str) -> None:
     facts, tensors = read_recording(PARITY, name)

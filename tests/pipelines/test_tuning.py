@@ -1,0 +1,82 @@
+"""`internvl tune`: a chat model is trained further as it was trained, but for what is asked."""
+
+import json
+from pathlib import Path
+
+import pytest
+from training_data import make_contrastive, make_language
+from typer.testing import CliRunner
+
+from infra.cluster import InlineCluster
+from infra.storage import Store
+from pipelines.cli import app
+from stages.manifest import Manifest, load
+from stages.materialize import StageSpec, materialize
+from stages.ref import Ref
+
+SCHEDULE = {"global_batch_size": 8, "steps": 2, "learning_rate": 0.001}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("tuning")
+
+
+@pytest.fixture(scope="module")
+def store(root: Path) -> Store:
+    store = Store(str(root / "store"))
+    make_language(store), make_contrastive(store)
+    made("conversations", store, "conversations", {"scenes": 24})
+    names = ("conversations", "checkpoints/contrastive", "checkpoints/language")
+    made(
+        "instruct",
+        store,
+        "checkpoints/instruct",
+        {"held_out": 4, "template": "internvl2_5", "schedule": SCHEDULE},
+        names,
+    )
+    return store
+
+
+def made(
+    stage: str, store: Store, name: str, parameters: dict[str, object], inputs: tuple[str, ...] = ()
+) -> Manifest:
+    refs = tuple(Ref(name=each, version="t") for each in inputs)
+    spec = StageSpec(stage=stage, artifact=Ref(name=name, version="t"), parameters=parameters, inputs=refs)
+    return materialize(spec, store, InlineCluster(), progress=False)
+
+
+def call(store: Store, *words: object) -> tuple[int, str]:
+    result = CliRunner().invoke(app, ["tune", *(str(word) for word in words)], env={"INTERNVL_STORE": store.root})
+    return result.exit_code, " ".join(result.output.split())
+
+
+GO_ON = ("checkpoints/instruct@t", "--conversations", "conversations@t", "--new-version")
+
+
+def test_adapters_are_trained_on_a_finished_model(store: Store, root: Path) -> None:
+    (root / "given.json").write_text(json.dumps({"lora": {"language": 2, "merge": False}, "schedule": {"steps": 1}}))
+    code, said = call(store, *GO_ON, "adapted", "--parameters", root / "given.json")
+    assert code == 0, said
+    found = load(store, Ref(name="checkpoints/instruct", version="adapted"))
+    used = found.identity["parameters"]
+    assert (used["template"], used["start"], used["held_out"]) == ("internvl2_5", "checkpoints/instruct", 4)
+    assert used["schedule"]["steps"] == 1 and used["schedule"]["learning_rate"] == 0.001
+    assert "adapter" in found.parts[0].files and "model" not in found.parts[0].files
+    assert f"checkpoints/instruct@adapted 20 conversations; held out loss {found.totals['held_out_loss']:.3f}" in said
+    # A second one goes on from base and adapters together, and adapts nothing unless it is asked to.
+    code, said = call(store, "checkpoints/instruct@adapted", *GO_ON[1:], "twice")
+    assert code == 0, said
+    assert "model" in load(store, Ref(name="checkpoints/instruct", version="twice")).parts[0].files
+
+
+def test_what_it_cannot_do_is_refused(store: Store, root: Path) -> None:
+    (root / "list.json").write_text("[1]")
+    for words, says in (
+        ((*GO_ON, "t"), "give --new-version another name"),
+        (("checkpoints/language@t", *GO_ON[1:], "x"), "is no chat model"),
+        ((*GO_ON, "x", "--parameters", root / "list.json"), "holds a list; parameters are a JSON object"),
+        (("checkpoints/instruct@absent", *GO_ON[1:], "x"), "finished versions:"),
+    ):
+        code, said = call(store, *words)
+        assert code == 2 and says in said, said
