@@ -64,7 +64,8 @@ def write_chat(
         try:
             config_in("official", config, opened.decoder)
         except ValueError as error:
-            raise ValueError(f"{why}; nor is there an official layout of it: {error}") from error
+            both = why if str(error) == why else f"{why}; nor is there an official layout of it: {error}"
+            raise ValueError(both) from error
     convert(source, target, chosen, shard_bytes=shard_bytes)
     for name, data in _texts(target, config, words, chosen, max_new_tokens).items():
         (target / name).write_bytes(data)

@@ -133,6 +133,14 @@ def test_a_model_that_nobody_else_computes_is_refused(
         exported(store, tmp_path, checkpoint, "instruct")
 
 
+def test_a_connector_that_nobody_else_has_is_refused(store: Store, tmp_path: Path) -> None:
+    _, _, checkpoint = make_chat(store, connector="mlp", downsample_ratio=1.0)
+    with pytest.raises(
+        ManifestError, match=r"cannot be exported: neither .* the connector mlp; only ours is possible$"
+    ):
+        exported(store, tmp_path, checkpoint, "instruct")
+
+
 def test_a_foreign_configuration_is_refused_by_name(store: Store, tmp_path: Path) -> None:
     model, tokenizer, _ = make_chat(Store(str(tmp_path / "other")))
     checkpoint = commit(store, "checkpoints/instruct", '{"hidden_size": 3}', model.state_dict(), tokenizer)
