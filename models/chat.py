@@ -1,6 +1,6 @@
 """InternVL-Chat: a vision encoder, a small connector, and a language model that reads pictures as tokens."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -16,8 +16,10 @@ from models.objective import SAMPLE_LOSS, Named
 from models.packing import Packing, learned_places
 from models.qllama import LlamaForCausalLM, causal_mask, seen_by
 from models.rotary import outgrows
+from models.sampling import Sampling
 
 IGNORE = -100
+GREEDY = Sampling()
 
 
 class InternVLChat(Connected):
@@ -158,7 +160,6 @@ class InternVLChat(Connected):
         else:
             self.language_noise.draw(noise[index.clamp(min=0)], packing.positions)
 
-    @torch.no_grad()
     def generate(
         self,
         input_ids: Int[Tensor, "batch tokens"],
@@ -167,8 +168,26 @@ class InternVLChat(Connected):
         *,
         max_new_tokens: int,
         stop: Sequence[int] = (),
+        sampling: Sampling = GREEDY,
     ) -> Int[Tensor, "batch new"]:
-        """Return greedily chosen tokens of shape (batch, up to max_new_tokens), each row ended by a stop token.
+        """Return chosen tokens of shape (batch, up to max_new_tokens), each row ended by a stop token (`stream`)."""
+        chosen = self.stream(
+            input_ids, attention_mask, pixel_values, max_new_tokens=max_new_tokens, stop=stop, sampling=sampling
+        )
+        return torch.stack(list(chosen), dim=1)
+
+    @torch.no_grad()
+    def stream(
+        self,
+        input_ids: Int[Tensor, "batch tokens"],
+        attention_mask: Int[Tensor, "batch tokens"],
+        pixel_values: Float[Tensor, "tiles channels height width"] | None = None,
+        *,
+        max_new_tokens: int,
+        stop: Sequence[int] = (),
+        sampling: Sampling = GREEDY,
+    ) -> Iterator[Int[Tensor, " batch"]]:
+        """Yield the next token of each row, shape (batch,), until all have ended or there are enough.
 
         Where LongRoPE's factors change with the length of a text, all of it is read anew once, as transformers'
         Phi3ForCausalLM does.
@@ -179,29 +198,28 @@ class InternVLChat(Connected):
             pixel_values: As for `embed`.
             max_new_tokens: Most tokens to add.
             stop: Tokens that end an answer; an ended row is filled with the first of them.
+            sampling: How they are chosen; the likeliest when left out.
         """
-        model = self.language_model
+        model, choose = self.language_model, sampling.chooser()
         pieces = [self.embed(input_ids, pixel_values)]
         hidden, cache = model.model(pieces[0], causal_mask(attention_mask))
         seen = attention_mask.bool()
         stops = torch.tensor(list(stop), device=input_ids.device)
         ended = torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
-        chosen: list[Tensor] = []
         for number in range(max_new_tokens):
-            token = model.lm_head(hidden[:, -1]).argmax(dim=-1)
+            token = choose(model.lm_head(hidden[:, -1]))
             if stop:
                 token = token.masked_fill(ended, stop[0])
                 ended = ended | torch.isin(token, stops)
-            chosen.append(token)
+            yield token
             if bool(ended.all()) or number + 1 == max_new_tokens:
-                break
+                return
             seen = torch.cat([seen, torch.ones_like(seen[:, :1])], dim=1)
             pieces.append(model.model.embed_tokens(token[:, None]))
             if outgrows(self.config.text, seen_by(cache), 1):
                 hidden, cache = model.model(torch.cat(pieces, dim=1), causal_mask(seen.long()))
             else:
                 hidden, cache = model.model(pieces[-1], seen[:, None, None], past=cache)
-        return torch.stack(chosen, dim=1)
 
 
 def _owners(

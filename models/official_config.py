@@ -238,6 +238,8 @@ def _spoken_config(text: TextConfig, decoder: str, eos_token_id: int) -> dict[st
     fields: dict[str, Any] = {"rope_theta": text.rope_theta, "bias": False}
     if decoder != "Phi3ForCausalLM" and (isinstance(scaling, LongRope) or text.sliding_window is not None):
         raise ValueError(f"{decoder} knows neither longrope nor a sliding window; Phi3ForCausalLM, layout phi3, does")
+    if decoder == "Phi3ForCausalLM" and scaling is not None and not isinstance(scaling, LongRope):
+        raise ValueError(f"Phi3ForCausalLM knows no rope_scaling {scaling.rope_type!r} but longrope; leave it out")
     if isinstance(scaling, LongRope):
         given = scaling.model_dump(mode="json", exclude_none=True, exclude={"rope_type", ORIGINAL})
         fields |= {"rope_scaling": {"type": "su", **given}, ORIGINAL: scaling.original_max_position_embeddings}

@@ -47,6 +47,7 @@ def files_of(source: str) -> Iterator[Path]:
     if path.exists() or "@" not in source:
         yield path
         return
+    from stages.adapters import DESCRIBED, fetch_chat
     from stages.export import unpack
 
     store = Store(settings().store_root)
@@ -57,7 +58,7 @@ def files_of(source: str) -> Iterator[Path]:
     with TemporaryDirectory(prefix="internvl-convert-") as folder:
         # Errors name the files, and so the artifact, too.
         (place := Path(folder) / source).mkdir(parents=True)
-        yield unpack(store, manifest, place)
+        yield fetch_chat(store, manifest, place) if DESCRIBED in names.values() else unpack(store, manifest, place)
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""The commands that only read: show, verify, chat."""
+"""The commands that only read: show, verify."""
 
 from typing import Annotated
 
@@ -10,33 +10,6 @@ from pipelines.options import app
 from pipelines.terminal import Refusal, clear_errors, console
 from stages.manifest import load, verify
 from stages.ref import Ref
-
-
-@app.command()
-def chat(
-    ref: Annotated[str, typer.Argument(help="A chat model, name@version.")] = "checkpoints/instruct@tiny",
-    image: Annotated[str | None, typer.Option("--image", help="A picture to talk about.")] = None,
-    scene: Annotated[
-        int | None, typer.Option("--scene", min=0, help="A picture of the drawn world, by number, never trained on.")
-    ] = None,
-    question: Annotated[str | None, typer.Option("--question", help="Ask this one question and end.")] = None,
-) -> None:
-    """Talk to a chat model about a picture; without --question, until Ctrl-D."""
-    with clear_errors():
-        from pipelines.chat import drawn_picture, open_picture, session_of, talk
-
-        if image is not None and scene is not None:
-            raise Refusal("--image and --scene name two pictures; give one of them")
-        picture = open_picture(image)
-        if scene is not None:
-            picture, caption = drawn_picture(scene)
-            console.print(f"scene {scene} shows: {caption}", style="dim")
-        session = session_of(Store(settings().store_root), ref)
-        if question is not None:
-            print(session.ask(question, picture))
-            return
-        console.print("ask away; /image FILE shows another picture, Ctrl-D ends", style="dim")
-        talk(session, picture, lambda: input("> "), print)
 
 
 @app.command()

@@ -93,6 +93,18 @@ TEMPLATES = {
 }
 
 
+_LAB = "你是由上海人工智能实验室联合商汤科技开发的书生多模态大模型，英文名叫InternVL, 是一个有用无害的人工智能助手。"
+SYSTEM_MESSAGES = {
+    "Hermes-2": _LAB,
+    "internlm2-chat": _LAB,
+    "phi3-chat": _LAB,
+    "internvl2_5": (
+        "你是书生·万象，英文名是InternVL，是由上海人工智能实验室、清华大学及多家合作单位联合开发的多模态大语言模型。"
+    ),
+}
+"""What the official code has the published models be told, by template; part of what they were trained on."""
+
+
 def control_token_in(text: str) -> str | None:
     """Return the first token in a text that would steer the model, None where there is none."""
     return next((token for token in CONTROL_TOKENS if token in text), None)

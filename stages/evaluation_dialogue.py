@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from stages.chat import Ask, ChatSession
+from stages.chat import Ask, ChatSession, Shown
 from stages.chat_data import Conversations, collate
 from stages.chat_template import IGNORE
 from stages.evaluation_captions import SPARE_TOKENS, score_slots
@@ -46,7 +46,7 @@ class Interview:
         """Return the answers to questions about pictures, given by number."""
         wanted = [(number, question, max_new_tokens) for number, question in zip(numbers, asked, strict=True)]
         new = [key for key in dict.fromkeys(wanted) if key not in self._known]
-        asks = [Ask(question, self.pictures[number]) for number, question, _ in new]
+        asks = [Ask(question, [Shown(self.pictures[number])]) for number, question, _ in new]
         found = self.session.ask_many(asks, batch_size=self.batch_size, max_new_tokens=max_new_tokens)
         self._known.update(zip(new, found, strict=True))
         return [self._known[key] for key in wanted]

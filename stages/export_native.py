@@ -1,12 +1,11 @@
 """The text files beside a chat model's weights, in the formats that transformers reads without remote code."""
 
 import json
-from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from models.preprocess import IMAGENET_MEAN, IMAGENET_STD
-from stages.chat_template import IMG_CONTEXT, IMG_END, IMG_START, template_named
-from stages.manifest import Manifest
+from stages.chat_template import IMG_CONTEXT, IMG_END, IMG_START, VIDEO, template_named
 
 BICUBIC = 3  # PIL's number of the resampling method
 
@@ -16,32 +15,48 @@ def json_bytes(value: Any) -> bytes:
     return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False).encode() + b"\n"
 
 
-def tokenizer_config(
-    eos_token: str, *, bos_token: str, pad_token: str, unk_token: str, context: int
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Words:
+    """The tokens of a chat model that have a meaning of their own; None where it has no such."""
+
+    end: str
+    end_id: int
+    bos: str | None
+    bos_id: int | None
+    pad: str
+    pad_id: int
+    unk: str | None
+    stops: tuple[int, ...]
+    """Any of these ends an answer."""
+
+
+def tokenizer_config(words: Words, context: int, native: bool = True) -> dict[str, Any]:
     """Return `tokenizer_config.json`: a fast tokenizer that adds nothing by itself.
 
     The picture tokens carry the names under which transformers' InternVL processor asks for
-    them. It also asks for a video token, which must not be in a text without videos: this model
-    knows no videos, so it is the unknown token.
+    them. It also asks for a token that stands for a video, and replaces it before any text becomes tokens.
+
+    Args:
+        words: Of the model.
+        context: Most tokens of a conversation.
+        native: For that processor; the official code asks for tokens by their text.
     """
     named = {
         "start_image_token": IMG_START,
         "end_image_token": IMG_END,
         "context_image_token": IMG_CONTEXT,
-        "video_token": unk_token,
+        "video_token": VIDEO,
     }
     return {
         "tokenizer_class": "PreTrainedTokenizerFast",
-        "bos_token": bos_token,
-        "eos_token": eos_token,
-        "pad_token": pad_token,
-        "unk_token": unk_token,
+        "bos_token": words.bos,
+        "eos_token": words.end,
+        "pad_token": words.pad,
+        "unk_token": words.unk,
         "padding_side": "left",
         "clean_up_tokenization_spaces": False,
         "model_max_length": context,
-        "extra_special_tokens": named,
-        "processor_class": "InternVLProcessor",
+        **({"extra_special_tokens": named, "processor_class": "InternVLProcessor"} if native else {}),
     }
 
 
@@ -83,7 +98,9 @@ def processor_config(image: dict[str, Any], tokens_per_image: int) -> dict[str, 
 def chat_template(name: str, system_message: str) -> str:
     """Return one of our conversation templates as Jinja, for `apply_chat_template`.
 
-    A picture in a turn is `<IMG_CONTEXT>` and a line end, which the processor expands.
+    A picture in a turn is `<IMG_CONTEXT>` and a line end, which the processor expands, and a video `<video>` and
+    a line end. Several pictures of a conversation are numbered as in training, `Image-1: `, but for those that the
+    text before them names: it ends with a colon.
 
     Args:
         name: Name of a template.
@@ -97,17 +114,27 @@ def chat_template(name: str, system_message: str) -> str:
     def quoted(text: str) -> str:
         return json.dumps(text, ensure_ascii=False)
 
+    trimmed = " | trim" if template.strip else ""
+
     def turn(before: str, after: str) -> str:
-        return "{{ " + quoted(before) + " ~ said(message['content']) ~ " + quoted(after) + " }}"
+        return "{{ " + quoted(before) + " ~ said(message['content'])" + trimmed + " ~ " + quoted(after) + " }}"
 
     before, _, after = template.system.partition("{system_message}")
-    trimmed = " | trim" if template.strip else ""
     pieces = [
+        "{%- set seen = namespace(pictures=0, number=0, named=false) -%}",
+        "{%- for message in messages -%}{%- if message['content'] is not string -%}",
+        "{%- for part in message['content'] if part['type'] == 'image' -%}",
+        "{%- set seen.pictures = seen.pictures + 1 -%}",
+        "{%- endfor -%}{%- endif -%}{%- endfor -%}",
         "{%- macro said(content) -%}",
-        "{%- if content is string -%}{{ content" + trimmed + " }}",
-        "{%- else -%}{%- for part in content -%}",
-        "{%- if part['type'] == 'image' -%}{{ " + quoted(IMG_CONTEXT + "\n") + " }}",
-        "{%- elif part['type'] == 'text' -%}{{ part['text']" + trimmed + " }}{%- endif -%}",
+        "{%- if content is string -%}{{ content }}",
+        "{%- else -%}{%- set seen.named = false -%}{%- for part in content -%}",
+        "{%- if part['type'] == 'image' -%}{%- set seen.number = seen.number + 1 -%}",
+        "{{ ('Image-' ~ seen.number ~ ': ' if seen.pictures > 1 and not seen.named else '') ~ ",
+        quoted(IMG_CONTEXT + "\n") + " }}{%- set seen.named = false -%}",
+        "{%- elif part['type'] == 'video' -%}{{ " + quoted(VIDEO + "\n") + " }}{%- set seen.named = false -%}",
+        "{%- elif part['type'] == 'text' -%}{{ part['text'] }}",
+        "{%- set seen.named = (part['text'] | trim).endswith(':') -%}{%- endif -%}",
         "{%- endfor -%}{%- endif -%}",
         "{%- endmacro -%}",
         "{{ bos_token }}" if template.bos else "",
@@ -126,36 +153,3 @@ def chat_template(name: str, system_message: str) -> str:
         "{%- endif -%}",
     ]
     return "".join(pieces) + "\n"
-
-
-def model_card(title: str, usage: str, checkpoint: Manifest, evaluations: Sequence[Manifest]) -> str:
-    """Return README.md: what this is, how to load it, and the digests of everything it was made from."""
-    lines = [
-        "---",
-        "library_name: transformers",
-        "tags: [internvl]",
-        "---",
-        f"# {title}",
-        "",
-        "Trained by internvl-pipeline, an open reproduction of InternVL (arXiv 2312.14238).",
-        "",
-        "## Use",
-        "",
-        usage,
-        "",
-        "## Made from",
-        "",
-        "| what | artifact | digest |",
-        "| :-- | :-- | :-- |",
-        f"| checkpoint | {checkpoint.ref} | `{checkpoint.digest}` |",
-    ]
-    for name, digest in sorted(checkpoint.identity.get("inputs", {}).items()):
-        lines.append(f"| its input | {name} | `{digest}` |")
-    for manifest in evaluations:
-        lines.append(f"| evaluation | {manifest.ref} | `{manifest.digest}` |")
-    lines += ["", "## Recipe", "", "Stage, code version and parameters of the checkpoint:", "", "```json"]
-    recipe = {key: checkpoint.identity.get(key) for key in ("stage", "code", "parameters")}
-    lines += [json.dumps(recipe, indent=2, sort_keys=True, ensure_ascii=False), "```", "", "## Evaluation", ""]
-    tables = [str(manifest.totals["markdown"]) for manifest in evaluations if "markdown" in manifest.totals]
-    lines.append("\n\n".join(tables) if tables else "Not evaluated when it was exported.")
-    return "\n".join(lines) + "\n"

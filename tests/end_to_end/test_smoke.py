@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from installation import Installation
+from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from pipelines.graph import data_steps, train_steps
 from pipelines.names import RecipeName
@@ -58,11 +59,22 @@ def test_a_second_up_starts_nothing(smoke: Installation) -> None:
     assert smoke.services() == before
 
 
-def test_the_chat_model_answers(smoke: Installation, tmp_path: Path) -> None:
-    draw(sample_scene(0, 3, Split.IID), 48).save(tmp_path / "scene.png")
-    words = ("chat", "checkpoints/instruct@smoke", "--question", "How many objects are there?")
+def test_the_chat_model_answers_here_and_exported_in_transformers(smoke: Installation, tmp_path: Path) -> None:
+    picture, question = draw(sample_scene(0, 3, Split.IID), 48), "How many objects are there?"
+    picture.save(tmp_path / "scene.png")
+    words = ("chat", "checkpoints/instruct@smoke", "--question", question, "--max-new-tokens", "8")
     answer = smoke.internvl(*words, "--image", str(tmp_path / "scene.png"))
     assert answer.endswith("\n") and "error" not in answer and "Traceback" not in answer
+    told = smoke.internvl("export", "checkpoints/instruct@smoke", str(tmp_path / "out"), "--max-new-tokens", "8")
+    assert "layout native" in told
+    processor = AutoProcessor.from_pretrained(tmp_path / "out")
+    native = AutoModelForImageTextToText.from_pretrained(tmp_path / "out")
+    turn = {"role": "user", "content": [{"type": "image", "image": picture}, {"type": "text", "text": question}]}
+    inputs = processor.apply_chat_template(
+        [turn], add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
+    )
+    said = processor.decode(native.generate(**inputs)[0, inputs["input_ids"].shape[1] :])
+    assert said.partition("<|im_end|>")[0].strip() in answer
 
 
 def test_a_rule_moved_gives_a_new_version_beside_the_old_one(smoke: Installation) -> None:

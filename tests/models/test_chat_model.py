@@ -9,6 +9,7 @@ from models.chat import IGNORE, InternVLChat
 from models.config import ChatConfig, TextConfig
 from models.connectors import pixel_unshuffle
 from models.qllama import LlamaForCausalLM
+from models.sampling import Sampling
 
 
 def close(ours: torch.Tensor, theirs: torch.Tensor, tolerance: float) -> bool:
@@ -161,6 +162,31 @@ def test_generation_is_the_argmax_of_the_whole_text_also_in_a_padded_batch() -> 
     stop = expected[0][2]
     cut = model.generate(batch[:1], mask[:1], pixels[:1], max_new_tokens=6, stop=[stop])
     assert cut.tolist() == [expected[0][: expected[0].index(stop) + 1]]
+
+
+def test_tokens_come_one_by_one_and_gradients_stay_the_callers() -> None:
+    model = small()
+    prompt = torch.tensor([[5, 6, 7]])
+    stream = model.stream(prompt, torch.ones_like(prompt), max_new_tokens=5)
+    found = []
+    for token in stream:
+        found.append(int(token))
+        assert torch.is_grad_enabled() and not token.requires_grad
+    assert found == model.generate(prompt, torch.ones_like(prompt), max_new_tokens=5)[0].tolist()
+
+
+def test_drawn_answers_return_with_their_seed_and_narrow_down_to_the_greedy_one() -> None:
+    model = small()
+    prompt = torch.tensor([[5, 6, 7]])
+
+    def answer(sampling: Sampling) -> list[int]:
+        return list(model.generate(prompt, torch.ones_like(prompt), max_new_tokens=12, sampling=sampling)[0].tolist())
+
+    greedy = answer(Sampling())
+    hot = [answer(Sampling(temperature=3.0, seed=seed)) for seed in (0, 0, 1)]
+    assert hot[0] == hot[1] != hot[2]
+    assert answer(Sampling(temperature=3.0, top_p=1e-6)) == greedy == answer(Sampling(temperature=1e-4))
+    assert hot[0] != greedy
 
 
 def test_a_qwen2_shaped_decoder_says_what_transformers_says() -> None:

@@ -68,7 +68,6 @@ def one_listing(home: Path, name: str = "listing/own", version: str = "photos", 
         (["chat"], "checkpoints/instruct@tiny is not in"),
         (["chat", "--image", "/nowhere.png"], "there is no picture /nowhere.png"),
         (["chat", "--image", "/etc/passwd"], "/etc/passwd cannot be read as a picture"),
-        (["chat", "--image", "/etc/passwd", "--scene", "3"], "name two pictures; give one of them"),
     ],
 )
 def test_wrong_input_is_named_with_the_next_move(words: Sequence[str], message: str, home: Path) -> None:

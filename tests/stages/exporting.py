@@ -18,8 +18,7 @@ from stages import export
 from stages.chat_template import (
     CHAT_TOKENS,
     IMG_CONTEXT,
-    IMG_END,
-    IMG_START,
+    SPECIAL_TOKENS,
 )
 from stages.checkpoints import publish
 from stages.manifest import Manifest, digest_of
@@ -61,7 +60,7 @@ def make_chat(
     store: Store, shape: Mapping[str, Any] = MappingProxyType({}), **changes: Any
 ) -> tuple[InternVLChat, Tokenizer, Manifest]:
     tokenizer = tiny_tokenizer()
-    tokenizer.add_special_tokens([*CHAT_TOKENS, IMG_START, IMG_END, IMG_CONTEXT])
+    tokenizer.add_special_tokens([*CHAT_TOKENS, *SPECIAL_TOKENS, "<|end|>"])
     text = TextConfig(
         vocab_size=tokenizer.get_vocab_size(),
         hidden_size=32,
@@ -86,9 +85,11 @@ def make_chat(
     return model, tokenizer, manifest
 
 
-def exported(store: Store, tmp_path: Path, checkpoint: Manifest, kind: Any, version: str = "t") -> Manifest:
+def exported(
+    store: Store, tmp_path: Path, checkpoint: Manifest, kind: Any, version: str = "t", **how: Any
+) -> Manifest:
     output = Output(store, Ref(name=f"exports/{kind}", version=version), "export", {"kind": kind})
     scratch = tmp_path / f"scratch-{version}"
     scratch.mkdir()
     here = Workspace(store, InlineCluster(), scratch, {checkpoint.ref.name: checkpoint})
-    return export.run(export.Parameters(kind=kind), output, here)
+    return export.run(export.Parameters(kind=kind, **how), output, here)

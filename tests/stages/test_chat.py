@@ -4,57 +4,22 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
+from chat_models import chat_session, write_chat
 from PIL import Image
-from safetensors.torch import save_file
-from training_data import make_language, tiny_tokenizer
+from training_data import make_language
 
 from infra.storage import Store
-from models.chat import InternVLChat
-from models.config import ChatConfig, TextConfig, VisionConfig
-from stages.chat import Ask, ChatSession
+from stages.chat import Ask, ChatSession, Shown
 from stages.chat_template import TemplateError
-from stages.instruct import grow_tokenizer
+from stages.checkpoints import fetch
+from stages.convert import Whose, convert
 from stages.manifest import ManifestError
 from stages.sources.scenes import Split, draw, sample_scene
 
 
-def session() -> ChatSession:
-    tokenizer = tiny_tokenizer()
-    grow_tokenizer(tokenizer, "Hermes-2")
-    config = ChatConfig(
-        vision=VisionConfig(
-            image_size=48,
-            patch_size=8,
-            hidden_size=24,
-            num_hidden_layers=2,
-            num_attention_heads=3,
-            intermediate_size=48,
-            initializer_factor=1.0,
-        ),
-        text=TextConfig(
-            vocab_size=tokenizer.get_vocab_size(),
-            hidden_size=32,
-            intermediate_size=64,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            max_position_embeddings=256,
-        ),
-        image_context_token_id=tokenizer.token_to_id("<IMG_CONTEXT>"),
-        eos_token_id=tokenizer.token_to_id("</s>"),
-    )
-    torch.manual_seed(1)
-    model = InternVLChat(config)
-    with torch.no_grad():  # as large as trained weights, so that answers depend on what is asked and seen
-        for parameter in [*model.language_model.parameters(), *model.mlp1.parameters()]:
-            if parameter.ndim == 2:
-                parameter.mul_(8)
-    return ChatSession(model, tokenizer)
-
-
 @pytest.fixture(scope="module")
 def chat() -> ChatSession:
-    return session()
+    return chat_session()
 
 
 def picture(index: int) -> Image.Image:
@@ -63,18 +28,21 @@ def picture(index: int) -> Image.Image:
 
 def test_many_at_once_say_what_each_alone_says(chat: ChatSession) -> None:
     asks = [
-        Ask("What color are the equal objects?", picture(0)),
-        Ask("And now?", picture(1), [("What color are the equal objects?", "red"), ("Why?", "so")]),
+        Ask("What color are the equal objects?", [Shown(picture(0))]),
+        Ask("And now?", [Shown(picture(1))], [("What color are the equal objects?", "red"), ("Why?", "so")]),
         Ask("Without a picture?"),
-        Ask("What color are the equal objects?", picture(2)),
+        Ask("What color are the equal objects?", [Shown(picture(2))]),
     ]
-    alone = [chat.ask(ask.question, ask.image, ask.history, max_new_tokens=8) for ask in asks]
+    alone = [
+        chat.ask(ask.question, *[each.image for each in ask.shown] or [None], ask.history, max_new_tokens=8)
+        for ask in asks
+    ]
     assert chat.ask_many(asks, batch_size=3, max_new_tokens=8) == alone
     assert len(set(alone)) == 4, "picture, question and history must all matter"
 
 
 def test_the_picture_stands_in_the_first_question_of_the_history(chat: ChatSession) -> None:
-    example = chat._example(Ask("And?", picture(0), [("What?", "This.")]), 8)
+    example = chat._example(Ask("And?", [Shown(picture(0))], [("What?", "This.")]))
     text = chat.tokenizer.decode(example.input_ids, skip_special_tokens=False)
     assert text == (
         "<|im_start|>system\n<|im_end|><|im_start|>user\n<img>" + "<IMG_CONTEXT>" * 9 + "</img>\nWhat?<|im_end|>"
@@ -107,11 +75,43 @@ def test_pictures_and_room_must_be_there(chat: ChatSession) -> None:
 def test_a_folder_comes_back_as_the_same_model_and_others_are_refused(
     chat: ChatSession, store: Store, tmp_path: Path
 ) -> None:
-    save_file(chat.model.state_dict(), tmp_path / "model.safetensors")
-    (tmp_path / "config.json").write_text(chat.config.model_dump_json())
-    chat.tokenizer.save(str(tmp_path / "tokenizer.json"))
-    again = ChatSession.from_folder(tmp_path)
+    write_chat(chat, tmp_path / "chat")
+    again = ChatSession.from_folder(tmp_path / "chat")
     assert again.ask("What?", picture(3), max_new_tokens=8) == chat.ask("What?", picture(3), max_new_tokens=8)
     with pytest.raises(ManifestError, match="holds no chat model"):
-        ChatSession.load(store, make_language(store), tmp_path / "language")
+        ChatSession.from_folder(fetch(store, make_language(store), tmp_path / "language"))
     assert "text" in json.loads((tmp_path / "language" / "config.json").read_text())
+
+
+@pytest.mark.parametrize("layout", ["official", "native"])
+def test_the_same_model_in_another_layout_says_the_same(chat: ChatSession, tmp_path: Path, layout: Whose) -> None:
+    convert(write_chat(chat, tmp_path / "ours"), tmp_path / layout, layout, shard_bytes=50_000)
+    assert len(list((tmp_path / layout).glob("model-*.safetensors"))) > 1
+    told: list[tuple[int, int]] = []
+    again = ChatSession.from_folder(tmp_path / layout, lambda done, total: told.append((done, total)))
+    assert again.ask("What?", picture(3), max_new_tokens=8) == chat.ask("What?", picture(3), max_new_tokens=8)
+    assert told[0][0] == 0 and told[-1] == (len(told) - 1,) * 2
+
+
+def test_the_official_codes_system_message_is_the_templates_own_unless_the_file_says_one(
+    chat: ChatSession, tmp_path: Path
+) -> None:
+    convert(write_chat(chat, tmp_path / "ours"), tmp_path / "official", "official")
+    config = tmp_path / "official" / "config.json"
+    assert ChatSession.from_folder(tmp_path / "official").config.system_message == ""
+    fields = json.loads(config.read_text())
+    del fields["system_message"]
+    config.write_text(json.dumps(fields))
+    assert "InternVL" in ChatSession.from_folder(tmp_path / "official").config.system_message
+
+
+def test_a_folder_that_lacks_something_is_named(chat: ChatSession, tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match=r"nowhere has no config.json; name the folder of a model"):
+        ChatSession.from_folder(tmp_path / "nowhere")
+    folder = write_chat(chat, tmp_path / "chat")
+    (folder / "tokenizer.json").write_text("{}")
+    with pytest.raises(ManifestError, match=r"tokenizer.json cannot be read as a tokenizer"):
+        ChatSession.from_folder(folder)
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(ManifestError, match=r"has no tokenizer.json; transformers writes one"):
+        ChatSession.from_folder(folder)

@@ -11,6 +11,8 @@ from PIL import Image
 from safetensors.torch import load_file
 from training_data import tiny_tokenizer
 from transformers import (
+    AutoModelForImageTextToText,
+    AutoProcessor,
     AutoTokenizer,
     InternVLVisionModel,
 )
@@ -23,7 +25,10 @@ from models.preprocess import pixel_values
 from models.rope import DynamicRope
 from models.weights import chat_from_native, chat_to_native
 from stages import export
-from stages.checkpoints import publish
+from stages.chat import ChatSession
+from stages.checkpoints import fetch, publish
+from stages.convert import convert
+from stages.export_chat import write_chat
 from stages.manifest import ManifestError, digest_of, verify
 from stages.ref import Ref
 from stages.workspace import Output, Workspace
@@ -49,13 +54,45 @@ def test_a_chat_export_is_whole_repeatable_and_can_come_back(store: Store, tmp_p
     assert "processor.image_processor = GotOcr2ImageProcessorPil.from_pretrained(FOLDER)" in card
     assert checkpoint.digest in card and "c" * 64 in card and str(checkpoint.ref) in card
     assert "Not evaluated when it was exported." in card
+    tokens = AutoTokenizer.from_pretrained(folder)
+    assert len(tokens) == model.config.text.vocab_size + 1, "the mark of a video, which no text keeps"
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"ps_version": "v1"}, "ps_version v2 only, not 'v1'"),
+        ({"max_dynamic_patch": 4, "use_thumbnail": False}, "use_thumbnail False with max_dynamic_patch 4"),
+        ({"downsample_ratio": 1 / 3}, "only ratios that are powers of two work there"),
+    ],
+)
+def test_what_transformers_computes_otherwise_keeps_the_official_layout(
+    store: Store, tmp_path: Path, changes: dict[str, Any], why: str
+) -> None:
+    model, tokenizer, checkpoint = make_chat(store, **changes)
+    manifest = exported(store, tmp_path, checkpoint, "instruct")
+    assert manifest.totals["notes"][0].startswith("layout official: ") and why in manifest.totals["notes"][0]
+    folder = export.unpack(store, manifest, tmp_path / "out")
+    written = json.loads((folder / "config.json").read_text())
+    assert (written["model_type"], written["architectures"]) == ("internvl_chat", ["InternVLChatModel"])
+    assert written["llm_config"]["eos_token_id"] == tokenizer.token_to_id("<|im_end|>")
+    assert written["template"] == "Hermes-2" and "InternVLChatModel" in (folder / "README.md").read_text()
+    weights = load_file(folder / "model.safetensors")
+    assert all(torch.equal(weights[name], value) for name, value in model.state_dict().items())
+    picture = Image.new("RGB", (130, 50), "red")
+    ours = ChatSession(model, tokenizer).ask("What?", picture, max_new_tokens=8)
+    assert ChatSession.from_folder(folder).ask("What?", picture, max_new_tokens=8) == ours
     assert len(AutoTokenizer.from_pretrained(folder)) == model.config.text.vocab_size
+    with pytest.raises(ManifestError, match=rf"cannot be exported: .*{why}.*or export it in the layout official"):
+        exported(store, tmp_path, checkpoint, "instruct", version="native", layout="native")
 
 
-def test_tiles_without_a_thumbnail_are_refused(store: Store, tmp_path: Path) -> None:
-    _, _, checkpoint = make_chat(store, max_dynamic_patch=4, use_thumbnail=False)
-    with pytest.raises(ManifestError, match=r"use_thumbnail False with max_dynamic_patch 4.*use_thumbnail=True"):
-        exported(store, tmp_path, checkpoint, "instruct")
+def test_the_official_layout_can_be_asked_for(store: Store, tmp_path: Path) -> None:
+    _, _, checkpoint = make_chat(store, {"qkv_bias": True})
+    manifest = exported(store, tmp_path, checkpoint, "instruct", layout="official")
+    folder = export.unpack(store, manifest, tmp_path / "out")
+    assert manifest.totals["notes"] == ["layout official"]
+    assert json.loads((folder / "config.json").read_text())["llm_config"]["architectures"] == ["Qwen2ForCausalLM"]
 
 
 def test_the_card_carries_the_evaluation(store: Store, tmp_path: Path) -> None:
@@ -76,29 +113,38 @@ def chat_names(folder: Path) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    ("shape", "changes", "message"),
+    ("shape", "message"),
     [
-        ({}, {"ps_version": "v1"}, r"ps_version v2 only"),
-        ({"sliding_window": 9, "qkv_bias": True}, {}, r"no decoder with qkv_bias and with sliding_window.*leave one"),
+        (
+            {"sliding_window": 9, "qkv_bias": True},
+            r"no decoder with qkv_bias and with sliding_window.*nor is there an official.*: Qwen2ForCausalLM knows",
+        ),
         (
             {"sliding_window": 9, "rope_scaling": DynamicRope(factor=2.0)},
-            {},
-            r"no decoder with sliding_window and rope_scaling 'dynamic'; leave one",
+            r"no decoder with sliding_window and rope_scaling 'dynamic'.*: Phi3ForCausalLM knows no rope_scaling",
         ),
     ],
 )
-def test_a_model_that_transformers_cannot_hold_is_refused(
-    store: Store, tmp_path: Path, shape: dict[str, Any], changes: dict[str, Any], message: str
+def test_a_model_that_nobody_else_computes_is_refused(
+    store: Store, tmp_path: Path, shape: dict[str, Any], message: str
 ) -> None:
-    _, _, checkpoint = make_chat(store, shape, **changes)
+    _, _, checkpoint = make_chat(store, shape)
     with pytest.raises(ManifestError, match=rf"checkpoints/instruct@t cannot be exported: .*{message}"):
+        exported(store, tmp_path, checkpoint, "instruct")
+
+
+def test_a_connector_that_nobody_else_has_is_refused(store: Store, tmp_path: Path) -> None:
+    _, _, checkpoint = make_chat(store, connector="mlp", downsample_ratio=1.0)
+    with pytest.raises(
+        ManifestError, match=r"cannot be exported: neither .* the connector mlp; only ours is possible$"
+    ):
         exported(store, tmp_path, checkpoint, "instruct")
 
 
 def test_a_foreign_configuration_is_refused_by_name(store: Store, tmp_path: Path) -> None:
     model, tokenizer, _ = make_chat(Store(str(tmp_path / "other")))
     checkpoint = commit(store, "checkpoints/instruct", '{"hidden_size": 3}', model.state_dict(), tokenizer)
-    with pytest.raises(ManifestError, match=r"config.json of checkpoints/instruct@t is not one of this version's"):
+    with pytest.raises(ManifestError, match=r"instruct@t cannot be exported: .* holds no chat model: name one"):
         exported(store, tmp_path, checkpoint, "instruct")
 
 
@@ -145,3 +191,42 @@ def test_a_name_outside_the_folder_is_refused(store: Store, tmp_path: Path) -> N
     with pytest.raises(ManifestError, match="outside its folder"):
         export.unpack(store, output.commit([part]), tmp_path / "out")
     assert not (tmp_path / "a.json").exists()
+
+
+@pytest.mark.parametrize("language", ["llama", "internlm2", "phi3", "qwen2"])
+def test_every_official_language_model_becomes_native_in_shards(store: Store, tmp_path: Path, language: str) -> None:
+    model, tokenizer, checkpoint = make_chat(store, {"qkv_bias": language == "qwen2"}, select_layer=-2)
+    folder = fetch(store, checkpoint, tmp_path / "ours")
+    official = convert(folder, tmp_path / "official", "official", language=language, shard_bytes=50_000)
+    assert len(official.files) > 4
+    written = write_chat(tmp_path / "official", tmp_path / "native", "native", max_new_tokens=9, shard_bytes=50_000)
+    assert (written.layout, written.why) == ("native", "")
+    assert (tmp_path / "native" / "model.safetensors.index.json").is_file()
+    picture = Image.new("RGB", (48, 48), "red")
+    ours = ChatSession(model, tokenizer).ask("What?", picture, max_new_tokens=9)
+    assert ChatSession.from_folder(tmp_path / "native").ask("What?", picture, max_new_tokens=9) == ours
+    processor = AutoProcessor.from_pretrained(tmp_path / "native")
+    native = AutoModelForImageTextToText.from_pretrained(tmp_path / "native").eval()
+    turn = {"role": "user", "content": [{"type": "image", "image": picture}, {"type": "text", "text": "What?"}]}
+    inputs = processor.apply_chat_template(
+        [turn], add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
+    )
+    answer = native.generate(**inputs)[0, inputs["input_ids"].shape[1] :]
+    assert processor.decode(answer, skip_special_tokens=True).strip() == ours
+
+
+def test_a_tokenizer_that_does_not_fit_is_named(store: Store, tmp_path: Path) -> None:
+    _, _, checkpoint = make_chat(store)
+    folder = fetch(store, checkpoint, tmp_path / "ours")
+    given = json.loads((folder / "config.json").read_text())
+    for changes, message in (
+        ({"image_context_token_id": 5}, "config.json and tokenizer.json disagree about <IMG_CONTEXT>"),
+        ({"template": "internlm2-chat", "text": {**given["text"], "bos_token_id": 40}}, "id 40 is no special one"),
+    ):
+        (folder / "config.json").write_text(json.dumps({**given, **changes}))
+        with pytest.raises(ManifestError, match=message):
+            write_chat(folder, tmp_path / "out")
+    (folder / "config.json").write_text(json.dumps({**given, "text": {**given["text"], "bos_token_id": 40}}))
+    write_chat(folder, tmp_path / "out")
+    said = json.loads((tmp_path / "out" / "tokenizer_config.json").read_text())
+    assert said["bos_token"] is None, "a usual word is not made a special one"
