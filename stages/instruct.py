@@ -18,7 +18,9 @@ from torch import Tensor, nn
 
 from models.chat import InternVLChat
 from models.config import ChatConfig, TextConfig, VisionConfig
+from models.cost import ConversationCost
 from models.intern_vit import InternVisionModel
+from models.packing import Reduction
 from stages.batches import open_samples
 from stages.chat_data import Conversations
 from stages.chat_template import CHAT_TOKENS, IGNORE, IMG_CONTEXT, SPECIAL_TOKENS, template_named
@@ -26,6 +28,7 @@ from stages.checkpoints import fetch
 from stages.instruct_data import InstructBatches
 from stages.manifest import Manifest, ManifestError
 from stages.train_loop import train
+from stages.training.balancing import Room
 from stages.training.order import Weight
 from stages.training.schedule import Schedule
 from stages.training.task import Finished, Task, parameter_groups
@@ -59,6 +62,11 @@ class Parameters(BaseModel):
     template: str = Field(default="Hermes-2", description="Hermes-2, internlm2-chat, internvl2_5, ...")
     system_message: str = Field(default="", description="Opens conversations that bring none of their own.")
     context_length: int = Field(default=512, ge=16, description="Most tokens; the right end is cut off.")
+    loss_reduction: Reduction = Field(
+        default="token",
+        description="Weight of each learned token of an answer with x of them: 1 (token), 1/x (sample), 1/sqrt(x) "
+        "(square, the choice of InternVL 2.5).",
+    )
     held_out: int = Field(default=256, ge=1, description="Last samples of each artifact, never trained on.")
     mixture: tuple[Weight, ...] = Field(
         default=(), description="How much comes from which artifact below conversations/; all once when left out."
@@ -253,7 +261,16 @@ def _build(parameters: Parameters, here: Workspace) -> Task:
     if not (artifacts := here.all("conversations")):
         raise ManifestError("instruct needs conversations and was given none; run stage conversations first")
     data = [Conversations(open_samples(here, each), tokenizer, chat.config) for each in artifacts]
-    batches = InstructBatches(data, chat.config.eos_token_id, parameters.context_length, parameters.schedule.seed)
+    batches = InstructBatches(
+        data,
+        chat.config.eos_token_id,
+        cost=ConversationCost.of(
+            chat.config, vision_learns=parameters.train_vision, language_learns=parameters.train_language
+        ),
+        reduction=parameters.loss_reduction,
+        seed=parameters.schedule.seed,
+    )
+    batches.check_room(Room.of(here.placement))
     return InstructTask(parameters, chat, tokenizer, batches)
 
 

@@ -8,26 +8,39 @@ from itertools import accumulate
 
 from torch import Tensor
 
+from models.cost import ConversationCost
+from models.packing import Reduction
 from stages.chat_data import Conversations, Example, collate, collate_packed
 from stages.manifest import ManifestError
 from stages.noise import noise_of
+from stages.training.balancing import ENDLESS, Load, Room
 from stages.training.order import Source, Weight, check_weights
 from stages.training.task import SampleFacts
 
 
 class InstructBatches:
-    """Conversations by number, those of one artifact after those of another, as packed rows."""
+    """Conversations by number, those of one artifact after those of another, packed end to end."""
 
-    def __init__(self, data: Sequence[Conversations], filler: int, context_length: int, seed: int = 0) -> None:
+    def __init__(
+        self,
+        data: Sequence[Conversations],
+        filler: int,
+        *,
+        cost: ConversationCost,
+        reduction: Reduction = "token",
+        seed: int = 0,
+    ) -> None:
         """Take conversations that were rendered already.
 
         Args:
             data: Those of each artifact.
             filler: Token in places that nothing reads.
-            context_length: Most tokens of a row.
+            cost: What a conversation costs in a step; they are shared out by it.
+            reduction: How learned tokens weigh.
             seed: Of the noise that comes with each tile, for stochastic depth.
         """
-        self.data, self._filler, self._tokens, self._seed = list(data), filler, context_length, seed
+        self.data, self._filler, self._seed = list(data), filler, seed
+        self._cost, self._reduction = cost, reduction
         self._starts = [0, *accumulate(map(len, self.data))]
 
     def __len__(self) -> int:
@@ -45,8 +58,30 @@ class InstructBatches:
         return source, row - self._starts[source]
 
     def __call__(self, rows: Sequence[int], step: int) -> dict[str, Tensor]:
-        """Return conversations as rows that hold as many as fit, and the tiles of all their pictures."""
-        return collate_packed([self._noisy(row, step) for row in rows], self._filler, self._tokens)
+        """Return conversations end to end in one row, and the tiles of all their pictures."""
+        return collate_packed([self._noisy(row, step) for row in rows], self._reduction)
+
+    def load(self, row: int) -> Load:
+        """Return what a conversation takes of a step."""
+        source, number = self._at(row)
+        size = self.data[source].size(number)
+        return Load(self._cost(*size), size.tokens, size.tiles)
+
+    def check_room(self, room: Room) -> None:
+        """Refuse, before training starts, packs that are too small for a conversation.
+
+        Raises:
+            ManifestError: One is larger.
+        """
+        large = (row for row in range(len(self)) if not room.holds(*self.load(row)[1:]))
+        if room == ENDLESS or (row := next(large, None)) is None:
+            return
+        _, tokens, tiles = self.load(row)
+        raise ManifestError(
+            f"{self.data[self._at(row)[0]].name}: conversation {self.facts(row).uid} has {tokens} tokens and {tiles} "
+            f"tiles, more than max_packed_tokens {room.tokens} and max_packed_tiles {room.tiles} of the placement let "
+            "a pack hold; raise them, or lower instruct.context_length or instruct.max_dynamic_patch"
+        )
 
     def _noisy(self, row: int, step: int) -> Example:
         found = self.example(row)

@@ -13,7 +13,9 @@ from training_data import make_contrastive, make_language, tiny_tokenizer
 
 from infra.cluster import InlineCluster
 from infra.storage import Store
+from models.chat import InternVLChat
 from models.config import ChatConfig, VisionConfig
+from models.cost import ConversationCost
 from stages import conversations, instruct
 from stages.batches import ShardedSamples
 from stages.chat_data import Conversations, collate
@@ -47,6 +49,10 @@ def prepared(store: Store, tmp_path: Path, **given: Any) -> Workspace:
         language=make_language(store),
         contrastive=make_contrastive(store),
     )
+
+
+def batches_of(chat: InternVLChat, data: list[Conversations], **given: Any) -> InstructBatches:
+    return InstructBatches(data, chat.config.eos_token_id, cost=ConversationCost.of(chat.config), **given)
 
 
 def small(**changes: Any) -> instruct.Parameters:
@@ -223,16 +229,16 @@ def test_packed_rows_say_what_padded_ones_say_and_hold_several_conversations(sto
     here = prepared(store, tmp_path)
     chat, tokenizer = instruct.assemble(small(context_length=512), here)
     samples = ShardedSamples(store, here.input("conversations"), tmp_path / "shards")
-    made = InstructBatches([Conversations(samples, tokenizer, chat.config)], chat.config.eos_token_id, 512)
+    made = batches_of(chat, [Conversations(samples, tokenizer, chat.config)])
     rows, found = [5, 1, 30, 44, 2, 17, 8], []
     for batch in (made(rows, 0), made.padded(rows, rows)):
         chat.zero_grad()
         losses = chat(batch)
         losses["loss"].backward()
         gradients = torch.cat([value.grad.flatten() for value in chat.parameters() if value.grad is not None])
-        found.append((len(batch["input_ids"]), losses, gradients))
-    (packed_rows, packed, one), (padded_rows, padded, other) = found
-    assert packed_rows < padded_rows == len(rows)
+        found.append((batch["input_ids"], losses, gradients))
+    (packed_ids, packed, one), (padded_ids, padded, other) = found
+    assert len(padded_ids) == len(rows) and packed_ids.shape == (1, sum(made.load(row).tokens for row in rows))
     assert packed["loss"].item() == pytest.approx(padded["loss"].item(), rel=1e-5)
     assert torch.allclose(packed["sample_loss"], padded["sample_loss"], rtol=1e-4)
     assert torch.allclose(one, other, rtol=1e-3, atol=1e-6)
@@ -245,7 +251,7 @@ def test_a_batch_maker_travels_to_data_workers_without_the_model(store: Store, t
     parameters = small()
     chat, tokenizer = instruct.assemble(parameters, here)
     samples = ShardedSamples(store, here.input("conversations"), tmp_path / "shards")
-    made = InstructBatches([Conversations(samples, tokenizer, chat.config)], chat.config.eos_token_id, 512)
+    made = batches_of(chat, [Conversations(samples, tokenizer, chat.config)])
     sent = pickle.dumps(instruct.InstructTask(parameters, chat, tokenizer, made).batches)
     again = pickle.loads(sent)([4, 9], 0)
     assert len(sent) < 400_000, "tokens and places of samples, no weights and no pictures"

@@ -12,6 +12,7 @@ import torch
 from stages.batches import share_of
 from stages.manifest import ManifestError
 from stages.training import workers
+from stages.training.accumulating import Cutting
 from stages.training.order import Order, Source
 from stages.training.task import SampleFacts
 from stages.training.workers import Made, Maker, made_in_order
@@ -49,7 +50,8 @@ class Batches:
 
 def maker(folder: Path, **given: Any) -> Maker:
     at = {name: given.pop(name) for name in ("dies", "dies_always", "refuses", "breaks") if name in given}
-    return Maker(Batches(folder, **at), ORDER, steps=6, global_batch_size=8, **given)
+    rank = given.pop("rank", 0)
+    return Maker(Batches(folder, **at), ORDER, steps=6, global_batch_size=8, rank=rank, cutting=Cutting(**given))
 
 
 def rows_read(made: Sequence[Made]) -> list[tuple[int, list[int]]]:
