@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from stages.manifest import Manifest, ManifestError
 from stages.ref import Ref
 from stages.training.audit import audit_run
 from stages.training.schedule import Schedule
-from stages.workspace import Output, Workspace
+from stages.workspace import Output, Placement, Workspace
 
 
 def workspace(store: Store, tmp_path: Path, **inputs: Manifest) -> Workspace:
@@ -244,6 +245,43 @@ def test_packed_rows_say_what_padded_ones_say_and_hold_several_conversations(sto
     assert torch.allclose(one, other, rtol=1e-3, atol=1e-6)
     halves = [chat(made(part, 0), chat.counts(made(rows, 0)))["loss"].item() for part in (rows[:3], rows[3:])]
     assert sum(halves) == pytest.approx(packed["loss"].item(), rel=1e-5)
+
+
+def losses_of(store: Store, tmp_path: Path, here: Workspace, name: str, **placement: Any) -> list[dict[str, float]]:
+    """Return loss and rows of each step of a run in this placement."""
+    where = replace(here, placement=Placement(**placement))
+    folder = fetch(store, run(store, where, small(), version=name), tmp_path / name)
+    steps = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
+    return [{key: step[key] for key in ("loss", "grad_norm", "rows_digest")} for step in steps]
+
+
+def test_packs_and_their_limits_change_neither_samples_nor_losses(store: Store, tmp_path: Path) -> None:
+    here = prepared(store, tmp_path)
+    wanted = losses_of(store, tmp_path, here, "whole")
+    for number, placement in enumerate(({"max_packed_tokens": 200}, {"max_packed_tiles": 3, "micro_batch_size": 4})):
+        found = losses_of(store, tmp_path, here, f"packed-{number}", **placement)
+        for mine, theirs in zip(found, wanted, strict=True):
+            assert mine["rows_digest"] == theirs["rows_digest"]
+            assert mine == pytest.approx(theirs, rel=1e-4)
+    with pytest.raises(
+        ManifestError, match=r"conversations: conversation \S+ has \d+ tokens and 1 tiles, more than "
+    ):
+        losses_of(store, tmp_path, here, "small", max_packed_tokens=20)
+
+
+@pytest.mark.parametrize("reduction", ["sample", "square"])
+def test_learned_tokens_weigh_as_the_recipe_says(store: Store, tmp_path: Path, reduction: Any) -> None:
+    here = prepared(store, tmp_path)
+    chat, tokenizer = instruct.assemble(small(), here)
+    samples = ShardedSamples(store, here.input("conversations"), tmp_path / "shards")
+    made = batches_of(chat, [Conversations(samples, tokenizer, chat.config)], reduction=reduction)
+    batch = made([3, 7, 12], 0)
+    for place, row in enumerate([3, 7, 12]):
+        learned = made.data[0].size(row).learned
+        own = batch["loss_weights"][0][(batch["sample_index"][0, 1:] == place) & (batch["loss_weights"][0] > 0)]
+        assert len(own) == learned and (own - learned ** (-1.0 if reduction == "sample" else -0.5)).abs().max() < 1e-6
+    steered = run(store, here, small(loss_reduction=reduction)).parts[0].files["model"].sha256
+    assert steered != run(store, here, small(), version="token").parts[0].files["model"].sha256
 
 
 def test_a_batch_maker_travels_to_data_workers_without_the_model(store: Store, tmp_path: Path) -> None:
