@@ -79,8 +79,8 @@ class InstructBatches:
         _, tokens, tiles = self.load(row)
         raise ManifestError(
             f"{self.data[self._at(row)[0]].name}: conversation {self.facts(row).uid} has {tokens} tokens and {tiles} "
-            f"tiles, more than max_packed_tokens {room.tokens} and max_packed_tiles {room.tiles} of the placement let "
-            "a pack hold; raise them, or lower instruct.context_length or instruct.max_dynamic_patch"
+            f"tiles, more than max_packed_tokens {room.tokens} and max_packed_tiles {room.tiles} of the placement "
+            "let a pack hold; raise them, or lower instruct.context_length or instruct.max_dynamic_patch"
         )
 
     def _noisy(self, row: int, step: int) -> Example:
