@@ -2,8 +2,8 @@
 
 1,536 rows of LLaVA's complex reasoning, MiniGPT-4's captions, POPE, DocVQA with its OCR text and Toloka's questions,
 chosen by hash; tokens of a BPE of 32,000 entries trained on them and on captions of COCO, in the template of
-InternVL 2.5. Tiles are those of at most 12 and a thumbnail for the picture's size: its own for Toloka, 224 x 224 for MiniGPT-4, and
-for pictures of COCO the size of one of 80 others.
+InternVL 2.5. Tiles are those of at most 12 and a thumbnail for the picture's size: its own for Toloka, 224 x 224 for
+MiniGPT-4, and for pictures of COCO the size of one of 80 others.
 """
 
 import json

@@ -3,8 +3,8 @@
 All have the same weights (through our export's names and configuration), the same conversations in the same batches,
 and must say the same before they are timed. A step makes its batch from conversations, goes forward and backward and
 takes a fused AdamW step; fp32, one thread. Lengths are those of a recorded mix at a sixteenth: a tile of 16 tokens
-for one of 256. Proportions are those of InternVL2-2B: a tile costs in the encoder what its tokens cost in the language
-model, and the vocabulary head an eighth of a token.
+for one of 256. Proportions are those of InternVL2-2B: a tile costs in the encoder what its tokens cost in the
+language model, and the vocabulary head an eighth of a token.
 """
 
 from collections.abc import Callable, Sequence
