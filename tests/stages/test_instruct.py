@@ -25,8 +25,11 @@ from stages.checkpoints import fetch
 from stages.instruct_data import InstructBatches
 from stages.manifest import Manifest, ManifestError
 from stages.ref import Ref
+from stages.training.accumulating import Cutting
 from stages.training.audit import audit_run
+from stages.training.order import Order, Source
 from stages.training.schedule import Schedule
+from stages.training.workers import Maker
 from stages.workspace import Output, Placement, Workspace
 
 
@@ -294,7 +297,11 @@ def test_a_batch_maker_travels_to_data_workers_without_the_model(store: Store, t
     again = pickle.loads(sent)([4, 9], 0)
     assert len(sent) < 400_000, "tokens and places of samples, no weights and no pictures"
     assert all(torch.equal(value, again[name]) for name, value in made([4, 9], 0).items())
-    assert made.facts(4) == pickle.loads(sent).facts(4)
+    assert made.facts(4) == pickle.loads(sent).facts(4) and made.load(4) == pickle.loads(sent).load(4)
+    maker = Maker(
+        made, Order(0, [Source("a", (60,))]), steps=1, global_batch_size=4, cutting=Cutting.of(Placement(), 1, made)
+    )
+    assert len(pickle.dumps(maker)) < len(sent) + 2000, "what weighs them is sent once"
     told = json.loads(samples.read(4, "json"))
     assert made.facts(4) == (told["id"], "scenes", told["language"])
 
