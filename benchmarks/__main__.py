@@ -3,9 +3,10 @@
 import sys
 from collections.abc import Callable
 
-from benchmarks import decoders, download, filters, loader, models, planted, training
+from benchmarks import chat, decoders, download, filters, loader, models, planted, training
 
 BENCHMARKS: dict[str, Callable[[], None]] = {
+    "chat": chat.main,
     "decoders": decoders.main,
     "download": download.main,
     "filters": filters.main,

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, Int64
 from torch import Tensor
 
@@ -17,6 +16,7 @@ from models.packing import Packing, learned_places
 from models.qllama import LlamaForCausalLM, causal_mask, seen_by
 from models.rotary import outgrows
 from models.sampling import Sampling
+from models.vocabulary_loss import predicted
 
 IGNORE = -100
 GREEDY = Sampling()
@@ -130,19 +130,15 @@ class InternVLChat(Connected):
         hidden, _ = self.language_model.model(embedded, packing=packing)
         learned = learned_places(batch["labels"], index, IGNORE)
         # Answers are a small share of the tokens: the head works on their places alone.
-        logits = self.language_model.lm_head(hidden[:, :-1][learned]).float()
         wanted = batch["labels"][:, 1:][learned]
-        each, weights = (
-            F.cross_entropy(logits, wanted, reduction="none"),
-            torch.ones_like(wanted, dtype=torch.float32),
-        )
+        each, right = predicted(self.language_model.lm_head, hidden[:, :-1][learned], wanted)
+        weights = torch.ones_like(each)
         if "loss_weights" in batch:
             weights = batch["loss_weights"][learned].float()
         given = totals or {}
-        right = (logits.argmax(dim=-1) == wanted).sum().float()
         return {
             "loss": shared((each * weights).sum(), weights.sum(), given.get("loss")),
-            "token_accuracy": shared(right, learned.sum(), given.get("token_accuracy")),
+            "token_accuracy": shared(right.sum().float(), learned.sum(), given.get("token_accuracy")),
             SAMPLE_LOSS: _by_sample((each * weights).detach(), weights, _owners(learned, index)),
         }
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from models.composition import Size
-from models.config import InternVLConfig, TextConfig, VisionConfig
+from models.config import ChatConfig, InternVLConfig, TextConfig, VisionConfig
 
 Precision = Literal["float32", "bfloat16 mixed", "bfloat16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
@@ -85,12 +85,50 @@ def connector_macs(size: Size, image_size: int | None = None) -> int:
     width, seen = size.language.shape.hidden_size, size.vision.hidden_size
     grid = (image_size or size.vision.image_size) // size.vision.patch_size
     if size.chat.connector == "unshuffle_mlp":
-        cell = int(1 / size.chat.downsample_ratio)
-        return (grid // cell) ** 2 * (seen * cell**2 * width + width**2)
+        return unshuffle_macs(grid, int(1 / size.chat.downsample_ratio), seen, width)
     macs = grid**2 * (seen * width + width**2)
     if size.chat.connector == "two_mlp" and size.towers is not None:
         macs += size.towers.num_query_token * (size.towers.text.hidden_size * width + width**2)
     return macs
+
+
+def unshuffle_macs(grid: int, cell: int, seen: int, width: int) -> int:
+    """Return the cost of one tile's `grid` x `grid` tokens of width `seen`, folded in cells, in the MLP behind."""
+    return (grid // cell) ** 2 * (seen * cell**2 * width + width**2)
+
+
+@dataclass(frozen=True)
+class ConversationCost:
+    """What a conversation costs in a training step, whoever shares its row: attention stays within it."""
+
+    tile: int
+    token: int
+    pair: int
+    """Two tokens that look at each other: times the square of the length."""
+    learned: int
+    """A place that predicts: the vocabulary head works on these alone."""
+
+    @classmethod
+    def of(
+        cls, config: ChatConfig, *, vision_learns: bool = True, language_learns: bool = True
+    ) -> "ConversationCost":
+        """Count it for a model: a pass forward, one back to what is before, one for gradients of what learns.
+
+        Nothing goes back through an encoder that does not learn; queries and keys both have gradients, always.
+        """
+        vision, text = config.vision, config.text
+        connector = unshuffle_macs(vision.grid, config.cell, vision.hidden_size, text.hidden_size)
+        passes = 3 if language_learns else 2
+        return cls(
+            tile=(3 if vision_learns else 1) * vision_macs(vision) + 3 * connector,
+            token=passes * token_macs(text),
+            pair=3 * 2 * text.num_hidden_layers * text.hidden_size,
+            learned=passes * text.vocab_size * text.hidden_size,
+        )
+
+    def __call__(self, tokens: int, tiles: int, learned: int) -> int:
+        """Return the multiply-accumulates of a conversation."""
+        return self.tile * tiles + self.token * tokens + self.pair * tokens**2 + self.learned * learned
 
 
 def forward_work(

@@ -1,6 +1,5 @@
 """Several samples in one row, none of which sees another, as InternVL 2.5 trains (arXiv:2412.05271)."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, groupby
@@ -99,39 +98,6 @@ class Packing:
         return lengths.repeat_interleave(lengths).view_as(self.positions)
 
 
-def first_fit(lengths: Sequence[int], tokens: int, tiles: Sequence[int] = (), most_tiles: int = 0) -> list[list[int]]:
-    """Return which samples share a row: each goes to the first row with room for its tokens and its tiles.
-
-    Args:
-        lengths: Tokens of each sample.
-        tokens: Most tokens of a row.
-        tiles: Tiles of each sample, where rows are limited in them too.
-        most_tiles: Most tiles of a row.
-
-    Returns:
-        Rows of places in `lengths`; every sample is in exactly one.
-
-    Raises:
-        ValueError: A sample is larger than a row.
-    """
-    rows: list[list[int]] = []
-    room: list[tuple[int, int]] = []
-    shown = tiles or [0] * len(lengths)
-    for number, (length, pictures) in enumerate(zip(lengths, shown, strict=True)):
-        if length > tokens or pictures > most_tiles:
-            raise ValueError(
-                f"sample {number} has {length} tokens and {pictures} tiles; a row holds {tokens} and {most_tiles}"
-            )
-        fits = (place for place, (free, cells) in enumerate(room) if length <= free and pictures <= cells)
-        place = next(fits, len(rows))
-        if place == len(rows):
-            rows.append([])
-            room.append((tokens, most_tiles))
-        rows[place].append(number)
-        room[place] = (room[place][0] - length, room[place][1] - pictures)
-    return rows
-
-
 def learned_places(
     labels: Int[Tensor, "batch tokens"], sample_index: Int[Tensor, "batch tokens"] | None, ignore: int
 ) -> Bool[Tensor, "batch tokens-1"]:
@@ -161,6 +127,10 @@ def loss_weights(
     if reduction == "token":
         return learned.float()
     index = sample_index[:, 1:]
-    same = index[:, :, None] == index[:, None, :]
-    count = (same & learned[:, None, :]).sum(-1).clamp(min=1).float()
+    least, names = index.min(), int(index.max() - index.min()) + 1
+    # A number names a sample within its row: those of other rows are moved apart.
+    owners = index - least + names * torch.arange(len(index), device=index.device)[:, None]
+    counts = torch.zeros(len(index) * names, device=index.device)
+    counts.index_add_(0, owners.flatten(), learned.flatten().float())
+    count = counts.clamp(min=1)[owners]
     return learned * (1 / count if reduction == "sample" else count.rsqrt())

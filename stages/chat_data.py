@@ -6,14 +6,14 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from PIL import Image
 from tokenizers import Tokenizer
 
 from models.config import ChatConfig
-from models.packing import first_fit
+from models.packing import Reduction, learned_places, loss_weights
 from models.preprocess import decode, stack, tile, tile_count
 from stages.batches import ShardedSamples
 from stages.chat_template import IGNORE, TemplateError, encode_conversation
@@ -36,6 +36,14 @@ class Example:
     labels: list[int]
     pixel_values: torch.Tensor | None
     noise: torch.Tensor | None = None
+
+
+class ConversationSize(NamedTuple):
+    """How large a conversation is: tokens, those of pictures among them; tiles; and places that are learned."""
+
+    tokens: int
+    tiles: int
+    learned: int
 
 
 def tiles_of(image: Image.Image, config: ChatConfig) -> torch.Tensor:
@@ -102,35 +110,28 @@ def _shown(examples: Iterable[Example]) -> dict[str, torch.Tensor]:
     return {name: torch.cat(values) for name, values in found.items() if values}
 
 
-def collate_packed(examples: Sequence[Example], filler: int, tokens: int) -> dict[str, torch.Tensor]:
-    """Return a batch whose rows hold several conversations each, as many as fit into `tokens`.
+def collate_packed(examples: Sequence[Example], reduction: Reduction = "token") -> dict[str, torch.Tensor]:
+    """Return conversations end to end in one row, without a place that is not read.
 
     Args:
-        examples: Conversations, each of at most `tokens` tokens.
-        filler: Token in places that nothing reads.
-        tokens: Most tokens of a row.
+        examples: Conversations, in order.
+        reduction: How learned tokens weigh (`models.packing.loss_weights`).
 
     Returns:
-        `input_ids`, `labels` and `sample_index` (-1 where padded) of shape (rows, longest row), and
-        `pixel_values` in reading order where there are pictures; `InternVLChat` reads it as it is.
-
-    Raises:
-        ValueError: A conversation is longer than a row.
+        `input_ids`, `labels` and `sample_index` (the place in `examples`) of shape (1, tokens of all), `loss_weights`
+        of shape (1, tokens - 1) unless all weigh the same, and `pixel_values` and `noise` of the tiles in
+        reading order where there are pictures; `InternVLChat` reads it as it is.
     """
-    rows = first_fit([len(example.input_ids) for example in examples], tokens)
-    longest = max(sum(len(examples[number].input_ids) for number in row) for row in rows)
-
-    def filled(values: Iterable[Sequence[int]], value: int) -> list[int]:
-        flat = list(chain.from_iterable(values))
-        return flat + [value] * (longest - len(flat))
-
-    index = [filled(([number] * len(examples[number].input_ids) for number in row), -1) for row in rows]
+    lengths = torch.tensor([len(example.input_ids) for example in examples])
     batch = {
-        "input_ids": torch.tensor([filled((examples[n].input_ids for n in row), filler) for row in rows]),
-        "labels": torch.tensor([filled((examples[n].labels for n in row), IGNORE) for row in rows]),
-        "sample_index": torch.tensor(index),
+        "input_ids": torch.tensor([list(chain.from_iterable(example.input_ids for example in examples))]),
+        "labels": torch.tensor([list(chain.from_iterable(example.labels for example in examples))]),
+        "sample_index": torch.arange(len(examples)).repeat_interleave(lengths)[None],
     }
-    return {**batch, **_shown(examples[number] for row in rows for number in row)}
+    if reduction != "token":
+        learned = learned_places(batch["labels"], batch["sample_index"], IGNORE)
+        batch["loss_weights"] = loss_weights(learned, batch["sample_index"], reduction)
+    return {**batch, **_shown(examples)}
 
 
 class Conversations:
@@ -143,17 +144,21 @@ class Conversations:
         self._bos = config.text.bos_token_id
         self._numbers: list[int] = []
         self._rows: list[tuple[str, list[str], list[str]]] = []
+        self._sizes: list[ConversationSize] = []
         for number in range(len(samples)):
             row = json.loads(samples.read(number, "json"))
             turns = [turn["value"] for turn in row["conversations"]]
             said = (row.get("system") or config.system_message, turns[::2], turns[1::2])
+            tiles = self._tile_count(number)
             try:
-                self._encoded(said, self._tile_count(number))
+                tokens, labels = self._encoded(said, tiles)
             except TemplateError as error:
                 self.left_out[str(error)] += 1
                 continue
             self._numbers.append(number)
             self._rows.append(said)
+            learned = len(labels) - labels.count(IGNORE)
+            self._sizes.append(ConversationSize(len(tokens), tiles, learned))
 
     def __len__(self) -> int:
         """Return how many there are."""
@@ -181,6 +186,10 @@ class Conversations:
     def picture(self, number: int) -> Image.Image:
         """Return the picture of a conversation."""
         return decode(self._samples.read(self._numbers[number], "jpg"))
+
+    def size(self, number: int) -> ConversationSize:
+        """Return how large a conversation is; its picture is not read for it."""
+        return self._sizes[number]
 
     def facts(self, number: int) -> SampleFacts:
         """Return what a conversation is known by."""

@@ -15,6 +15,7 @@ from torch import nn
 
 from models.chat import InternVLChat
 from models.config import ChatConfig
+from models.cost import ConversationCost
 from models.lora import merged
 from stages.adapters import Adapted, adapt, adapter_files
 from stages.batches import open_samples
@@ -27,6 +28,7 @@ from stages.instruct_parameters import Parameters
 from stages.manifest import Manifest, ManifestError
 from stages.materialize import difference
 from stages.train_loop import train
+from stages.training.balancing import Room
 from stages.training.task import Finished, Task, parameter_groups
 from stages.workspace import Output, Workspace, read_file
 
@@ -191,10 +193,14 @@ def _build(parameters: Parameters, here: Workspace) -> Task:
     batches = InstructBatches(
         data,
         chat.config.eos_token_id,
-        parameters.context_length,
-        parameters.schedule.seed,
+        cost=ConversationCost.of(
+            chat.config, vision_learns=parameters.train_vision, language_learns=parameters.train_language
+        ),
+        reduction=parameters.loss_reduction,
+        seed=parameters.schedule.seed,
         sample_noise=bool(adapted and parameters.lora.dropout),
     )
+    batches.check_room(Room.of(here.placement))
     return InstructTask(parameters, chat, tokenizer, batches, base)
 
 

@@ -10,21 +10,27 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from models.cost import ConversationCost
+from models.packing import Reduction
 from stages.chat_data import Conversations, Example, collate, collate_packed
 from stages.held_out import Rows, nothing_aside
+from stages.manifest import ManifestError
 from stages.noise import noise_of
+from stages.training.balancing import ENDLESS, Load, Room
 from stages.training.order import Source, Weight, check_weights
 from stages.training.task import SampleFacts
 
 
 class InstructBatches:
-    """Conversations by number, those of one artifact after those of another, as packed rows."""
+    """Conversations by number, those of one artifact after those of another, packed end to end."""
 
     def __init__(
         self,
         data: Sequence[Conversations],
         filler: int,
-        context_length: int,
+        *,
+        cost: ConversationCost,
+        reduction: Reduction = "token",
         seed: int = 0,
         sample_noise: bool = False,
     ) -> None:
@@ -33,12 +39,13 @@ class InstructBatches:
         Args:
             data: Those of each artifact.
             filler: Token in places that nothing reads.
-            context_length: Most tokens of a row.
+            cost: What a conversation costs in a step; they are shared out by it.
+            reduction: How learned tokens weigh.
             seed: Of the noise that comes with each tile, for stochastic depth.
             sample_noise: Whether each conversation brings some too, for dropout of adapters.
         """
-        self._sample_noise = sample_noise
-        self.data, self._filler, self._tokens, self._seed = list(data), filler, context_length, seed
+        self.data, self._filler, self._seed = list(data), filler, seed
+        self._cost, self._reduction, self._sample_noise = cost, reduction, sample_noise
         self._starts = [0, *accumulate(map(len, self.data))]
         self.rows: Rows = np.arange(len(self))
         """The conversations that batches number from 0: all, until it is settled what is trained on."""
@@ -60,12 +67,38 @@ class InstructBatches:
         return source, row - self._starts[source]
 
     def __call__(self, rows: Sequence[int], step: int) -> dict[str, Tensor]:
-        """Return conversations as rows that hold as many as fit, and the tiles of all their pictures."""
+        """Return conversations end to end in one row, and the tiles of all their pictures."""
         found = self.rows[list(rows)].tolist()
-        batch = collate_packed([self._noisy(row, step) for row in found], self._filler, self._tokens)
+        batch = collate_packed([self._noisy(row, step) for row in found], self._reduction)
         if self._sample_noise:
             batch["sample_noise"] = torch.cat([noise_of(self._seed, step, row) for row in found])
         return batch
+
+    def load(self, row: int) -> Load:
+        """Return what a conversation that is trained on takes of a step."""
+        return self._load(int(self.rows[row]))
+
+    def _load(self, number: int) -> Load:
+        source, place = self._at(number)
+        size = self.data[source].size(place)
+        return Load(self._cost(*size), size.tokens, size.tiles)
+
+    def check_room(self, room: Room) -> None:
+        """Refuse, before training starts, packs that are too small for a conversation.
+
+        Raises:
+            ManifestError: One is larger.
+        """
+        large = (number for number in range(len(self)) if not room.holds(*self._load(number)[1:]))
+        if room == ENDLESS or (number := next(large, None)) is None:
+            return
+        _, tokens, tiles = self._load(number)
+        source, place = self._at(number)
+        raise ManifestError(
+            f"{self.data[source].name}: conversation {self.data[source].facts(place).uid} has {tokens} tokens and "
+            f"{tiles} tiles, more than max_packed_tokens {room.tokens} and max_packed_tiles {room.tiles} of the "
+            "placement let a pack hold; raise them, or lower instruct.context_length or instruct.max_dynamic_patch"
+        )
 
     def _noisy(self, row: int, step: int) -> Example:
         found = self.example(row)

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from models.config import Connector
+from models.packing import Reduction
 from stages.held_out import SHARE, Share
 from stages.training.order import Weight
 from stages.training.schedule import Schedule
@@ -63,6 +64,11 @@ class Parameters(BaseModel):
     template: str = Field(default="Hermes-2", description="Hermes-2, internlm2-chat, internvl2_5, ...")
     system_message: str = Field(default="", description="Opens conversations that bring none of their own.")
     context_length: int = Field(default=512, ge=16, description="Most tokens; the right end is cut off.")
+    loss_reduction: Reduction = Field(
+        default="token",
+        description="Weight of each learned token of an answer with x of them: 1 (token), 1/x (sample), 1/sqrt(x) "
+        "(square, the choice of InternVL 2.5).",
+    )
     held_out_share: Share = SHARE
     held_out: int = Field(
         default=256, ge=1, description="Most samples kept aside of each artifact that are measured on at the end."

@@ -116,7 +116,12 @@ class Placement:
     sharding: Sharding = "ddp"
     """How a model lies over the processes: whole on each, or in shards."""
     micro_batch_size: int | None = None
-    """Rows of a process's share that are computed at once; all of them when left out."""
+    """Rows of a process's share that are computed at once; all of them when left out. Where rows are weighed
+    (conversations) it says how many packs there are: each holds so many on the mean."""
+    max_packed_tokens: int | None = None
+    """Most tokens that are computed at once, where rows are weighed."""
+    max_packed_tiles: int | None = None
+    """Most tiles of pictures that are computed at once, where rows are weighed."""
     data_workers: int = 0
     """Processes that make batches ahead of each training process."""
     activation_checkpointing: bool = False
@@ -153,8 +158,9 @@ class Placement:
         least = self.workers if self.min_workers is None else self.min_workers
         if not 1 <= least <= self.workers:
             raise ManifestError(f"min_workers {least} must lie between 1 and workers ({self.workers})")
-        if self.micro_batch_size is not None and self.micro_batch_size < 1:
-            raise ManifestError(f"micro_batch_size {self.micro_batch_size} must be at least 1, or left out")
+        for name in ("micro_batch_size", "max_packed_tokens", "max_packed_tiles"):
+            if (given := getattr(self, name)) is not None and given < 1:
+                raise ManifestError(f"{name} {given} must be at least 1, or left out")
         if self.collective_timeout_seconds <= 0:
             raise ManifestError(f"collective_timeout_seconds {self.collective_timeout_seconds} must be above 0")
         if self.checkpoint_steps < 1 or self.states_kept < 1:

@@ -40,7 +40,7 @@ PLACEMENT: dict[str, dict[str, Any]] = {
     # Contrast over 4,096 pairs from 16 micro batches: GradCache computes each twice and holds one at a time.
     "contrastive": {**ONE, "micro_batch_size": 256, "checkpoint_steps": 200},
     "generative": {**ONE, "micro_batch_size": 64, "checkpoint_steps": 200},
-    "instruct": {**ONE, "micro_batch_size": 4, "checkpoint_steps": 200},
+    "instruct": {**ONE, "max_packed_tokens": 8_192, "max_packed_tiles": 48, "checkpoint_steps": 200},
 }
 
 

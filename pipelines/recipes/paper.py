@@ -65,7 +65,7 @@ PLACEMENT: dict[str, dict[str, Any]] = {
     "contrastive": {**PRETRAINING, "workers": 640},
     "generative": {**PRETRAINING, "workers": 160},
     # The released chat model of this size was tuned on 8 GPUs with all states in shards.
-    "instruct": {**SHARDED, "workers": 8, "micro_batch_size": 4},
+    "instruct": {**SHARDED, "workers": 8, "max_packed_tokens": 4_096, "max_packed_tiles": 8},
 }
 
 ASIDE = {"held_out_share": 1e-4}

@@ -19,6 +19,7 @@ from stages.batches import ShardedSamples
 from stages.checkpoints import fetch
 from stages.manifest import ManifestError, find, load
 from stages.ref import Ref
+from stages.training.accumulating import Cutting
 from stages.training.detours import Detour, position
 from stages.training.flight_records import flight_records, run_key, run_of
 from stages.training.gang import Gang
@@ -187,9 +188,9 @@ def _computed(
         moved,
         steps=schedule.steps,
         global_batch_size=size,
-        micro_batch_size=gang.job.placement.micro_batch_size,
+        cutting=Cutting.of(gang.job.placement, gang.processes, task.batches),
     )
-    made = [maker[number * maker.chunks + chunk] for chunk in range(maker.chunks)]
+    made = [maker[asked] for asked in maker.asked(number, number + 1)]
     for each in made:
         if each.refusal:
             raise ManifestError(each.refusal)

@@ -4,8 +4,10 @@ import time
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 
 from stages.manifest import ManifestError
+from stages.training.accumulating import Cutting
 from stages.training.gang import Gang
 from stages.training.order import Order, Source
 from stages.training.task import Batch, Task
@@ -75,19 +77,21 @@ def steps(gang: Gang, task: Task, order: Order, first: int) -> Generator[Step, N
         steps=schedule.steps,
         global_batch_size=schedule.global_batch_size,
         rank=gang.rank,
-        processes=gang.processes,
-        micro_batch_size=placement.micro_batch_size,
+        cutting=Cutting.of(placement, gang.processes, task.batches),
     )
     source = made_in_order(maker, first, placement.data_workers, pin=gang.device.type == "cuda")
 
-    def taken() -> tuple[list[Made], float]:
+    def taken(micro_batches: int) -> tuple[list[Made], float]:
         start = time.perf_counter()
-        return [next(source) for _ in range(maker.chunks)], time.perf_counter() - start
+        return [next(source) for _ in range(micro_batches)], time.perf_counter() - start
 
     with closing(source):
         for number in range(first, schedule.steps):
-            made, waited = gang.together(taken)
+            wanted = maker.cut(number)
+            made, waited = gang.together(partial(taken, len(wanted)))
+            if [each.rows for each in made] != wanted or {each.step for each in made} != {number}:
+                raise RuntimeError(
+                    f"the batches of step {number + 1} came out of order: {made[0].step}, {wanted[:2]}"
+                )
             share = [row for each in made for row in each.rows]
-            if share != maker.share(number) or {each.step for each in made} != {number}:
-                raise RuntimeError(f"the batches of step {number + 1} came out of order: {made[0].step}, {share[:8]}")
             yield Step(number, maker.rows(number), share, [gang.move(each.batch) for each in made], waited)

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 from torch import nn
 
 from models.learning_rates import decays
+from stages.training.balancing import Load
 
 if TYPE_CHECKING:  # a machine that only trains has no parquet, and shards read it
     from stages.batches import ShardedSamples
@@ -54,6 +55,15 @@ class BatchMaker(Protocol):
 
     def facts(self, row: int) -> SampleFacts:
         """Return what a sample is known by."""
+        ...
+
+
+@runtime_checkable
+class Weighing(Protocol):
+    """What a `BatchMaker` offers in addition whose rows differ in what they take: they are shared out by it."""
+
+    def load(self, row: int) -> Load:
+        """Return what a row takes: the same on all processes, known without reading its picture."""
         ...
 
 

@@ -5,16 +5,15 @@ number k makes the same batch, this worker, another one, or one after a restart.
 """
 
 import logging
-from collections.abc import Generator
+from collections.abc import Generator, Iterable, Iterator
 from multiprocessing import context, get_context
 from typing import NamedTuple, TypeVar
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from stages.batches import share_of
 from stages.manifest import ManifestError
-from stages.training.accumulating import cut
+from stages.training.accumulating import PLAIN, Cutting
 from stages.training.order import Order
 from stages.training.task import Batch, BatchMaker
 
@@ -29,10 +28,20 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
+class Asked(NamedTuple):
+    """One micro batch that is to be made."""
+
+    step: int
+    number: int
+    """Which of this process's micro batches of the step."""
+    rows: list[int]
+
+
 class Made(NamedTuple):
     """One micro batch, and what it was made from."""
 
     step: int
+    number: int
     rows: list[int]
     batch: Batch
     refusal: str = ""
@@ -40,7 +49,7 @@ class Made(NamedTuple):
 
 
 class Maker(Dataset[Made]):
-    """The micro batches of one process: number k is micro batch `k % chunks` of step `k // chunks`."""
+    """The micro batches of one process, each made from what `asked` tells of it."""
 
     def __init__(
         self,
@@ -50,8 +59,7 @@ class Maker(Dataset[Made]):
         steps: int,
         global_batch_size: int,
         rank: int = 0,
-        processes: int = 1,
-        micro_batch_size: int | None = None,
+        cutting: Cutting = PLAIN,
     ) -> None:
         """Settle how a step is cut.
 
@@ -59,30 +67,30 @@ class Maker(Dataset[Made]):
             ManifestError: The global batch does not divide by the processes, or a share into micro batches.
         """
         self.batches, self.order, self.steps = batches, order, steps
-        self._global_batch_size, self._rank, self._processes = global_batch_size, rank, processes
-        self._micro_batch_size = micro_batch_size
-        self.chunks = len(cut(share_of(range(global_batch_size), rank, processes), micro_batch_size))
-
-    def __len__(self) -> int:
-        """Return the number of micro batches of the run."""
-        return self.steps * self.chunks
+        self._global_batch_size, self._rank, self._cutting = global_batch_size, rank, cutting
+        cutting.pieces(range(global_batch_size), rank)  # refuses before the first step
 
     def rows(self, step: int) -> list[int]:
         """Return the rows of a step's global batch."""
         return self.order.rows(step, self._global_batch_size)
 
-    def share(self, step: int) -> list[int]:
-        """Return this process's rows of a step."""
-        return share_of(self.rows(step), self._rank, self._processes)
+    def cut(self, step: int) -> list[list[int]]:
+        """Return this process's rows of a step, micro batch by micro batch."""
+        return self._cutting.micro_batches(self.rows(step), self._rank)
 
-    def __getitem__(self, number: int) -> Made:
+    def asked(self, first: int, end: int, number: int = 0) -> Iterator[Asked]:
+        """Yield the micro batches of some steps, from a micro batch of the first one on."""
+        for step in range(first, end):
+            for place, rows in enumerate(self.cut(step)):
+                if step > first or place >= number:
+                    yield Asked(step, place, rows)
+
+    def __getitem__(self, asked: Asked) -> Made:
         """Make one micro batch; a refusal is told and not raised, so that it arrives as it was written."""
-        step, chunk = divmod(number, self.chunks)
-        rows = cut(self.share(step), self._micro_batch_size)[chunk]
         try:
-            return Made(step, rows, self.batches(rows, step))
+            return Made(*asked, self.batches(asked.rows, asked.step))
         except ManifestError as error:
-            return Made(step, rows, {}, str(error))
+            return Made(*asked, {}, str(error))
 
 
 def made_in_order(maker: Maker, first_step: int, workers: int, pin: bool = False) -> Generator[Made, None, None]:
@@ -98,19 +106,20 @@ def made_in_order(maker: Maker, first_step: int, workers: int, pin: bool = False
         ManifestError: One could not be made, for a reason that the user can put right.
         RuntimeError: Workers died more than `RESTARTS` times; or a worker met an error of the program.
     """
-    place, deaths = first_step * maker.chunks, 0
-    while place < len(maker):
+    step, number, deaths = first_step, 0, 0
+    while True:
         try:
-            for made in _loader(maker, range(place, len(maker)), workers, pin):
+            for made in _loader(maker, maker.asked(step, maker.steps, number), workers, pin):
                 if made.refusal:
                     raise ManifestError(made.refusal)
                 yield made
-                place += 1
+                step, number = made.step, made.number + 1
+            return
         except (RuntimeError, OSError, EOFError) as error:
             if not (workers and _is_death(error)):
                 raise
             deaths += 1
-            at = f"micro batch {place % maker.chunks + 1} of step {place // maker.chunks + 1}"
+            at = f"micro batch {number + 1} of step {step + 1}"
             if deaths > RESTARTS:
                 raise RuntimeError(
                     f"data workers died {deaths} times, the last time before {at} ({error}); most often they lack "
@@ -129,12 +138,12 @@ def _is_death(error: Exception) -> bool:
     return not isinstance(error, RuntimeError) or str(error).startswith(DEATHS)
 
 
-def _loader(maker: Maker, numbers: range, workers: int, pin: bool) -> DataLoader[Made]:
+def _loader(maker: Maker, asked: Iterable[Asked], workers: int, pin: bool) -> DataLoader[Made]:
     """Return torch's loader of whole micro batches: it keeps the order and brings tensors through shared memory."""
     return DataLoader(
         maker,
         batch_size=None,
-        sampler=numbers,
+        sampler=asked,
         collate_fn=_as_it_is,
         num_workers=workers,
         prefetch_factor=AHEAD if workers else None,

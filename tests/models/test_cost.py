@@ -7,11 +7,13 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from models.attention import using
 from models.chat import InternVLChat
 from models.composition import ChatPart, Language, Size
 from models.config import INTERN_VIT_6B_224, INTERN_VIT_300M_448, ChatConfig, InternVLConfig, TextConfig, VisionConfig
 from models.cost import (
     PRECISIONS,
+    ConversationCost,
     checkpointed_bytes,
     connector_macs,
     decoder_macs,
@@ -85,6 +87,35 @@ def test_a_text(config: TextConfig) -> None:
     assert decoder_macs(config, 1, past=20) == counted(
         lambda: model.model(model.model.embed_tokens(ids[:, :1]), past=cache)
     )
+
+
+CHAT = ChatConfig(vision=SMALL, text=GROUPED, image_context_token_id=119, eos_token_id=2)
+SIZES_OF_THREE = [(13 + 2 * 9, 2, 4), (7, 0, 3), (20 + 9, 1, 11)]
+"""Tokens, tiles and learned places of three conversations."""
+
+
+def packed() -> dict[str, torch.Tensor]:
+    ids, labels, index = [], [], []
+    for number, (tokens, tiles, learned) in enumerate(SIZES_OF_THREE):
+        ids += [119] * 9 * tiles + [5] * (tokens - 9 * tiles)
+        labels += [-100] * (tokens - learned) + [5] * learned
+        index += [number] * tokens
+    rows = {"input_ids": ids, "labels": labels, "sample_index": index}
+    return {"pixel_values": torch.randn(3, 3, 48, 48)} | {name: torch.tensor([row]) for name, row in rows.items()}
+
+
+@pytest.mark.parametrize(("vision", "language"), [(True, True), (False, True), (False, False)])
+def test_conversations_cost_what_a_packed_step_computes(vision: bool, language: bool) -> None:
+    chat = InternVLChat(CHAT)
+    chat.vision_model.requires_grad_(vision)
+    chat.language_model.requires_grad_(language)
+    with using("reference"), FlopCounterMode(display=False) as counter:
+        chat(packed())["loss"].backward()
+    cost = ConversationCost.of(CHAT, vision_learns=vision, language_learns=language)
+    ours = sum(cost(*size) for size in SIZES_OF_THREE)
+    # Pixels have no gradient, so the patch embedding of an encoder that learns has two passes.
+    pixels = 3 * SMALL.grid**2 * 3 * SMALL.patch_size**2 * SMALL.hidden_size if vision else 0
+    assert 2 * (ours - pixels) == counter.get_total_flops()
 
 
 @pytest.mark.parametrize("config", [TOWERS, INTERNVL_14B])

@@ -6,7 +6,7 @@ import torch
 from models.attention import using
 from models.chat import IGNORE, InternVLChat
 from models.config import ChatConfig
-from models.packing import Packing, first_fit, learned_places, loss_weights
+from models.packing import Packing, learned_places, loss_weights
 from models.qllama import LlamaForCausalLM
 
 CONTEXT = 39
@@ -151,6 +151,14 @@ def test_weights_let_long_answers_count_less() -> None:
         assert found.tolist() == [[weight] * 4 + [0, 0, 1]], reduction
 
 
+def test_a_number_names_a_sample_within_its_row_only() -> None:
+    learned = torch.tensor([[True, True, False, True], [True, True, True, False]])
+    index = torch.tensor([[3, 3, 3, 9, 9], [9, 9, 9, -1, -1]])
+    # Row 0: sample 3 learns at two places, 9 at one; row 1: another 9 at two, and -1 at one.
+    found = loss_weights(learned, index, "sample")
+    assert found.tolist() == [[0.5, 0.5, 0, 1], [0.5, 0.5, 1, 0]]
+
+
 def test_weighted_loss_is_the_weighted_mean_of_the_samples() -> None:
     model, batch = model_of(), {**rows_of([[0, 1, 2]]), "pixel_values": pictures()}
     learned = learned_places(batch["labels"], batch["sample_index"], IGNORE)
@@ -206,15 +214,6 @@ def test_packed_rows_are_not_gone_on_from() -> None:
         model.model(embedded, packing=packing, past=cache)
     with pytest.raises(ValueError, match="a mask or a packing"):
         model.model(embedded, torch.ones(1, 1, 3, 3, dtype=torch.bool), packing=packing)
-
-
-def test_rows_are_filled_first_fit_and_within_their_limits() -> None:
-    assert first_fit([5, 4, 3, 2, 6], tokens=8) == [[0, 2], [1, 3], [4]]
-    assert first_fit([1, 1, 1], tokens=8, tiles=[2, 2, 1], most_tiles=3) == [[0, 2], [1]]
-    assert first_fit([], tokens=8) == []
-    for lengths, tiles in (([9], [0]), ([1], [4])):
-        with pytest.raises(ValueError, match="a row holds 8 and 3"):
-            first_fit(lengths, tokens=8, tiles=tiles, most_tiles=3)
 
 
 def test_checkpointing_gives_the_same_gradients_packed_or_not() -> None:

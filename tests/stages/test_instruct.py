@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from training_data import make_contrastive, make_language, tiny_tokenizer
 
 from infra.cluster import InlineCluster
 from infra.storage import Store
+from models.chat import InternVLChat
 from models.config import ChatConfig, VisionConfig
+from models.cost import ConversationCost
 from stages import conversations, instruct
 from stages.batches import ShardedSamples
 from stages.chat_assembly import fit_embeddings
@@ -23,9 +26,12 @@ from stages.checkpoints import fetch
 from stages.instruct_data import InstructBatches
 from stages.manifest import Manifest, ManifestError
 from stages.ref import Ref
+from stages.training.accumulating import Cutting
 from stages.training.audit import audit_run
+from stages.training.order import Order, Source
 from stages.training.schedule import Schedule
-from stages.workspace import Output, Workspace
+from stages.training.workers import Maker
+from stages.workspace import Output, Placement, Workspace
 
 
 def workspace(store: Store, tmp_path: Path, **inputs: Manifest) -> Workspace:
@@ -48,6 +54,10 @@ def prepared(store: Store, tmp_path: Path, **given: Any) -> Workspace:
         language=make_language(store),
         contrastive=make_contrastive(store),
     )
+
+
+def batches_of(chat: InternVLChat, data: list[Conversations], **given: Any) -> InstructBatches:
+    return InstructBatches(data, chat.config.eos_token_id, cost=ConversationCost.of(chat.config), **given)
 
 
 def small(**changes: Any) -> instruct.Parameters:
@@ -237,16 +247,16 @@ def test_packed_rows_say_what_padded_ones_say_and_hold_several_conversations(sto
     here = prepared(store, tmp_path)
     chat, tokenizer = instruct.assemble(small(context_length=512), here)
     samples = ShardedSamples(store, here.input("conversations"), tmp_path / "shards")
-    made = InstructBatches([Conversations(samples, tokenizer, chat.config)], chat.config.eos_token_id, 512)
+    made = batches_of(chat, [Conversations(samples, tokenizer, chat.config)])
     rows, found = [5, 1, 30, 44, 2, 17, 8], []
     for batch in (made(rows, 0), made.padded(rows, rows)):
         chat.zero_grad()
         losses = chat(batch)
         losses["loss"].backward()
         gradients = torch.cat([value.grad.flatten() for value in chat.parameters() if value.grad is not None])
-        found.append((len(batch["input_ids"]), losses, gradients))
-    (packed_rows, packed, one), (padded_rows, padded, other) = found
-    assert packed_rows < padded_rows == len(rows)
+        found.append((batch["input_ids"], losses, gradients))
+    (packed_ids, packed, one), (padded_ids, padded, other) = found
+    assert len(padded_ids) == len(rows) and packed_ids.shape == (1, sum(made.load(row).tokens for row in rows))
     assert packed["loss"].item() == pytest.approx(padded["loss"].item(), rel=1e-5)
     assert torch.allclose(packed["sample_loss"], padded["sample_loss"], rtol=1e-4)
     assert torch.allclose(one, other, rtol=1e-3, atol=1e-6)
@@ -254,17 +264,58 @@ def test_packed_rows_say_what_padded_ones_say_and_hold_several_conversations(sto
     assert sum(halves) == pytest.approx(packed["loss"].item(), rel=1e-5)
 
 
+def losses_of(store: Store, tmp_path: Path, here: Workspace, name: str, **placement: Any) -> list[dict[str, float]]:
+    """Return loss and rows of each step of a run in this placement."""
+    where = replace(here, placement=Placement(**placement))
+    folder = fetch(store, run(store, where, small(), version=name), tmp_path / name)
+    steps = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
+    return [{key: step[key] for key in ("loss", "grad_norm", "rows_digest")} for step in steps]
+
+
+def test_packs_and_their_limits_change_neither_samples_nor_losses(store: Store, tmp_path: Path) -> None:
+    here = prepared(store, tmp_path)
+    wanted = losses_of(store, tmp_path, here, "whole")
+    for number, placement in enumerate(({"max_packed_tokens": 200}, {"max_packed_tiles": 3, "micro_batch_size": 4})):
+        found = losses_of(store, tmp_path, here, f"packed-{number}", **placement)
+        for mine, theirs in zip(found, wanted, strict=True):
+            assert mine["rows_digest"] == theirs["rows_digest"]
+            assert mine == pytest.approx(theirs, rel=1e-4)
+    with pytest.raises(
+        ManifestError, match=r"conversations: conversation \S+ has \d+ tokens and 1 tiles, more than "
+    ):
+        losses_of(store, tmp_path, here, "small", max_packed_tokens=20)
+
+
+@pytest.mark.parametrize("reduction", ["sample", "square"])
+def test_learned_tokens_weigh_as_the_recipe_says(store: Store, tmp_path: Path, reduction: Any) -> None:
+    here = prepared(store, tmp_path)
+    chat, tokenizer = instruct.assemble(small(), here)
+    samples = ShardedSamples(store, here.input("conversations"), tmp_path / "shards")
+    made = batches_of(chat, [Conversations(samples, tokenizer, chat.config)], reduction=reduction)
+    batch = made([3, 7, 12], 0)
+    for place, row in enumerate([3, 7, 12]):
+        learned = made.data[0].size(row).learned
+        own = batch["loss_weights"][0][(batch["sample_index"][0, 1:] == place) & (batch["loss_weights"][0] > 0)]
+        assert len(own) == learned and (own - learned ** (-1.0 if reduction == "sample" else -0.5)).abs().max() < 1e-6
+    steered = run(store, here, small(loss_reduction=reduction)).parts[0].files["model"].sha256
+    assert steered != run(store, here, small(), version="token").parts[0].files["model"].sha256
+
+
 def test_a_batch_maker_travels_to_data_workers_without_the_model(store: Store, tmp_path: Path) -> None:
     here = prepared(store, tmp_path)
     parameters = small()
     chat, tokenizer = instruct.assemble(parameters, here)
     samples = ShardedSamples(store, here.input("conversations"), tmp_path / "shards")
-    made = InstructBatches([Conversations(samples, tokenizer, chat.config)], chat.config.eos_token_id, 512)
+    made = batches_of(chat, [Conversations(samples, tokenizer, chat.config)])
     sent = pickle.dumps(instruct.InstructTask(parameters, chat, tokenizer, made).batches)
     again = pickle.loads(sent)([4, 9], 0)
     assert len(sent) < 400_000, "tokens and places of samples, no weights and no pictures"
     assert all(torch.equal(value, again[name]) for name, value in made([4, 9], 0).items())
-    assert made.facts(4) == pickle.loads(sent).facts(4)
+    assert made.facts(4) == pickle.loads(sent).facts(4) and made.load(4) == pickle.loads(sent).load(4)
+    maker = Maker(
+        made, Order(0, [Source("a", (60,))]), steps=1, global_batch_size=4, cutting=Cutting.of(Placement(), 1, made)
+    )
+    assert len(pickle.dumps(maker)) < len(sent) + 2000, "what weighs them is sent once"
     told = json.loads(samples.read(4, "json"))
     assert made.facts(4) == (told["id"], "scenes", told["language"])
 

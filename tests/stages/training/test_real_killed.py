@@ -15,16 +15,21 @@ pytestmark = pytest.mark.faults
 
 
 class Way(NamedTuple):
-    """How a stage is run: so many processes, each of which computes its share in so many micro batches."""
+    """How a stage is run: so many processes, each of which computes its share in so many micro batches or more."""
 
     stage: str
     processes: int
     pieces: int
     rank: int = 0
     """Of adapters in both towers of the chat model, in place of whole weights."""
+    tokens: int | None = None
+    """Most of a pack of conversations: steps then have more or fewer packs."""
+    sharding: str = "ddp"
 
     def __str__(self) -> str:
-        return f"{self.stage}{'-adapted' if self.rank else ''}-{self.processes}x{self.pieces}"
+        stage = f"{self.stage}{'-adapted' if self.rank else ''}"
+        limits = [str(self.tokens)] if self.tokens else []
+        return "-".join([stage, f"{self.processes}x{self.pieces}", *limits, self.sharding])
 
     def run(self, forks: Forks, world: Path, version: str, **killed: int) -> list[int]:
         """Run, or run again; return exit codes."""
@@ -34,7 +39,11 @@ class Way(NamedTuple):
         return forks.run(
             world, self.processes, job="real_stages:train_stage", stage=self.stage, version=version,
             given=given, killed=killed or None,
-            placed={"micro_batch_size": BATCH // (self.processes * self.pieces)},
+            placed={
+                "micro_batch_size": BATCH // (self.processes * self.pieces),
+                "max_packed_tokens": self.tokens,
+                "sharding": self.sharding,
+            },
         )  # fmt: skip
 
 
@@ -56,6 +65,7 @@ KILLS = [
     Way("language", 1, 1),
     Way("instruct", 1, 2),
     Way("instruct", 1, 2, rank=2),
+    Way("instruct", 2, 1, tokens=160),
     Way("contrastive", 1, 2),
     Way("generative", 1, 2),
     Way("contrastive", 2, 2),
@@ -84,7 +94,13 @@ def test_killed_and_run_again_it_ends_bit_for_bit_as_undisturbed(
         assert mine[:step] == theirs[:step] and again == theirs[-len(again) :]
 
 
-PLACES = [*KILLS[1:], Way("language", 1, 2), Way("language", 2, 1), Way("instruct", 2, 1)]
+PLACES = [
+    *KILLS[1:],
+    Way("language", 1, 2),
+    Way("language", 2, 1),
+    Way("instruct", 2, 1),
+    Way("instruct", 2, 1, tokens=160, sharding="fsdp2"),
+]
 
 
 @pytest.mark.parametrize("way", PLACES, ids=str)

@@ -42,5 +42,5 @@ def test_a_save_that_fails_on_one_process_ends_all_alike(forks: Forks, tmp_path:
 def test_two_processes_on_one_gpu_are_refused_before_nccl_does(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     gang._check_gpus(2)
-    with pytest.raises(ManifestError, match="2 processes .* it has 1; start 1, or hide the GPUs"):
+    with pytest.raises(ManifestError, match=r"2 processes .* it has 1; start 1, or hide the GPUs"):
         gang._check_gpus(1)

@@ -12,6 +12,8 @@ import torch
 from stages.batches import share_of
 from stages.manifest import ManifestError
 from stages.training import workers
+from stages.training.accumulating import Cutting
+from stages.training.balancing import Load, Room
 from stages.training.order import Order, Source
 from stages.training.task import SampleFacts
 from stages.training.workers import Made, Maker, made_in_order
@@ -49,7 +51,8 @@ class Batches:
 
 def maker(folder: Path, **given: Any) -> Maker:
     at = {name: given.pop(name) for name in ("dies", "dies_always", "refuses", "breaks") if name in given}
-    return Maker(Batches(folder, **at), ORDER, steps=6, global_batch_size=8, **given)
+    rank = given.pop("rank", 0)
+    return Maker(Batches(folder, **at), ORDER, steps=6, global_batch_size=8, rank=rank, cutting=Cutting(**given))
 
 
 def rows_read(made: Sequence[Made]) -> list[tuple[int, list[int]]]:
@@ -70,6 +73,26 @@ def test_micro_batches_are_those_of_the_order_however_they_are_cut(tmp_path: Pat
         maker(tmp_path, micro_batch_size=3)
     with pytest.raises(ManifestError, match="does not divide by 3 processes"):
         maker(tmp_path, processes=3)
+
+
+def heavy(row: int) -> Load:
+    """Rows unlike each other, so that steps have unlike numbers of packs."""
+    return Load(cost=1 + row % 7, tokens=1 + row % 7)
+
+
+def test_steps_with_more_or_fewer_packs_are_made_in_order_and_gone_on_with_after_a_death(tmp_path: Path) -> None:
+    given: dict[str, Any] = {"processes": 2, "room": Room(tokens=8), "load": heavy}
+    found = {rank: rows_read(list(made_in_order(maker(tmp_path, rank=rank, **given), 0, 0))) for rank in (0, 1)}
+    counts = {rank: [sum(s == step for s, _ in made) for step in range(6)] for rank, made in found.items()}
+    assert counts[0] == counts[1] and len(set(counts[0])) > 1, "as many for both, and not in every step"
+    for step in range(6):
+        rows = [row for made in found.values() for at, pack in made for row in pack if at == step]
+        assert sorted(rows) == sorted(ORDER.rows(step, 8))
+    # The second micro batch of step 2 kills its worker: what was made of the step before is not made again.
+    dies = [pack for step, pack in found[0] if step == 2][1][0]
+    killed = made_in_order(maker(tmp_path, dies=dies, **given), 1, 1)
+    assert rows_read(list(killed)) == [each for each in found[0] if each[0] >= 1]
+    assert (tmp_path / "died").exists()
 
 
 @pytest.mark.parametrize(
