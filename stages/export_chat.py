@@ -57,15 +57,15 @@ def write_chat(
     opened, config = open_chat(source)
     words = _words(open_tokenizer(source), config)
     why = _not_native(opened, config)
-    if layout == "native" and why:
-        raise ValueError(f"{why}; or export it in the layout official")
-    chosen: Literal["native", "official"] = "official" if layout == "official" or why else "native"
     if why:
         try:
             config_in("official", config, opened.decoder)
         except ValueError as error:
             both = why if str(error) == why else f"{why}; nor is there an official layout of it: {error}"
             raise ValueError(both) from error
+    if layout == "native" and why:
+        raise ValueError(f"{why}; or export it in the layout official")
+    chosen: Literal["native", "official"] = "official" if layout == "official" or why else "native"
     convert(source, target, chosen, shard_bytes=shard_bytes)
     for name, data in _texts(target, config, words, chosen, max_new_tokens).items():
         (target / name).write_bytes(data)
