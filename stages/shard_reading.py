@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from infra.storage import Store
 from stages.manifest import Manifest, ManifestError, Part
-from stages.shard_index import cuts, read_index
+from stages.shard_index import PICTURES, cuts, places_in, read_index
 from stages.tars import MEMBERS, TarError, samples_of
 from stages.workspace import read_file
 
@@ -23,8 +23,10 @@ OnCorrupt = Literal["fail", "skip"]
 BLOCK_BYTES = 4 << 20
 """Neighbouring samples are read together up to this size: few requests, and little too much for one sample."""
 
+KINDS = (*MEMBERS, PICTURES)
+"""What is found in a sample: single members, and its numbered pictures as one stretch."""
 Places = npt.NDArray[np.int64]
-"""(offset, size) of one kind of member, shape (samples, 2); -1 where a sample lacks it."""
+"""(offset, size) of one of these kinds, shape (samples, 2); -1 where a sample lacks it."""
 
 
 class Contents(NamedTuple):
@@ -40,7 +42,7 @@ def _contents(rows: list[tuple[str, dict[str, tuple[int, int]]]], left_out: list
     nowhere = (-1, -1)
     places = {
         suffix: np.array([found.get(suffix, nowhere) for _, found in rows], dtype=np.int64).reshape(-1, 2)
-        for suffix in MEMBERS
+        for suffix in KINDS
     }
     return Contents([key for key, _ in rows], places, left_out)
 
@@ -74,10 +76,7 @@ class Copies:
         path.write_bytes(data)
         try:
             return _contents(
-                [
-                    (sample.key, {m.suffix: (m.offset, len(m.data)) for m in sample.members.values()})
-                    for sample in samples_of(io.BytesIO(data))
-                ],
+                [(sample.key, places_in(sample)) for sample in samples_of(io.BytesIO(data))],
                 [],
             )
         except TarError as error:
@@ -230,6 +229,6 @@ def _places(row: dict[str, int]) -> dict[str, tuple[int, int]]:
     """Return where the members of a sample lie, by its row of an index."""
     return {
         suffix: (row[f"{suffix}_offset"], row[f"{suffix}_bytes"])
-        for suffix in MEMBERS
-        if row[f"{suffix}_offset"] is not None
+        for suffix in KINDS
+        if row.get(f"{suffix}_offset") is not None
     }
