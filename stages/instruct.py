@@ -19,8 +19,7 @@ from torch import Tensor, nn
 from models.chat import InternVLChat
 from models.config import ChatConfig, TextConfig, VisionConfig
 from models.intern_vit import InternVisionModel
-from stages.batches import open_samples
-from stages.chat_data import Conversations
+from stages.chat_data import open_conversations
 from stages.chat_template import CHAT_TOKENS, IGNORE, IMG_CONTEXT, SPECIAL_TOKENS, template_named
 from stages.checkpoints import fetch
 from stages.instruct_data import InstructBatches
@@ -252,7 +251,7 @@ def _build(parameters: Parameters, here: Workspace) -> Task:
     freeze(chat, parameters)
     if not (artifacts := here.all("conversations")):
         raise ManifestError("instruct needs conversations and was given none; run stage conversations first")
-    data = [Conversations(open_samples(here, each), tokenizer, chat.config) for each in artifacts]
+    data = [open_conversations(here, each, tokenizer, chat.config) for each in artifacts]
     batches = InstructBatches(data, chat.config.eos_token_id, parameters.context_length, parameters.schedule.seed)
     return InstructTask(parameters, chat, tokenizer, batches)
 

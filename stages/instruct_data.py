@@ -8,11 +8,15 @@ from itertools import accumulate
 
 from torch import Tensor
 
-from stages.chat_data import Conversations, Example, collate, collate_packed
+from stages.batches import generator_of
+from stages.chat_data import Conversations, Example, collate, collate_packed, no_picture
 from stages.manifest import ManifestError
 from stages.noise import noise_of
 from stages.training.order import Source, Weight, check_weights
 from stages.training.task import SampleFacts
+
+JPEG_QUALITIES = (75, 100)
+"""Lowest and highest that is drawn for pictures whose source asks for degraded ones (internvl-chat's training)."""
 
 
 class InstructBatches:
@@ -46,10 +50,13 @@ class InstructBatches:
 
     def __call__(self, rows: Sequence[int], step: int) -> dict[str, Tensor]:
         """Return conversations as rows that hold as many as fit, and the tiles of all their pictures."""
-        return collate_packed([self._noisy(row, step) for row in rows], self._filler, self._tokens)
+        batch = collate_packed([self._noisy(row, step) for row in rows], self._filler, self._tokens)
+        return batch if "pixel_values" in batch else {**batch, **no_picture(self.data[0].config)}
 
     def _noisy(self, row: int, step: int) -> Example:
-        found = self.example(row)
+        source, number = self._at(row)
+        quality = int(generator_of(self._seed, "jpeg", step, row).integers(*JPEG_QUALITIES, endpoint=True))
+        found = self.data[source].example(number, jpeg_quality=quality)
         tiles = 0 if found.pixel_values is None else len(found.pixel_values)
         return replace(found, noise=noise_of(self._seed, step, row, tiles)) if tiles else found
 
@@ -64,7 +71,7 @@ class InstructBatches:
         if picture is None or picture == row:
             return self.data[source].example(number)
         other, shown = self._at(picture)
-        return self.data[source].example(number, self.data[other].picture(shown))
+        return self.data[source].example(number, self.data[other].pictures(shown))
 
     def facts(self, row: int) -> SampleFacts:
         """Return what a conversation is known by."""

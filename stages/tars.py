@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import BinaryIO, NamedTuple
 
 MEMBERS = ("jpg", "txt", "json")
-"""What a sample may consist of, in the order it is written; several pictures are `0.jpg`, `1.jpg`, ... after `jpg`."""
+"""What a sample may consist of, in the order it is written; several pictures are `0.jpg`, `1.jpg`, ... instead."""
 LARGEST = {"jpg": 256 << 20, "txt": 16 << 20, "json": 16 << 20}
 """Most bytes of one member; a header can claim anything."""
 BLOCK = 512

@@ -89,7 +89,20 @@ def test_links_devices_folders_and_sparse_files_are_refused(name: str, kind: byt
 
 @pytest.mark.parametrize(
     "name",
-    ["../0c.jpg", "/etc/0c.jpg", "up/0c.jpg", "0c.pyd", "0c.pkl", "0c.02.jpg", "0c.2.txt", "0c.12345.jpg", ".jpg", "0c", "..jpg", "a\nb.jpg"],
+    [
+        "../0c.jpg",
+        "/etc/0c.jpg",
+        "up/0c.jpg",
+        "0c.pyd",
+        "0c.pkl",
+        "0c.02.jpg",
+        "0c.2.txt",
+        "0c.12345.jpg",
+        ".jpg",
+        "0c",
+        "..jpg",
+        "a\nb.jpg",
+    ],
 )
 def test_names_outside_the_allow_list_are_refused(name: str) -> None:
     with pytest.raises(TarError, match=r"at byte \d+ is refused: names are KEY.jpg"):
