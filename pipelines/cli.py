@@ -24,17 +24,20 @@ from pipelines import (
     sources_listing,
     sweeping,
 )
-from pipelines.names import FlowName, RecipeName, RetryName, SourceName, StageName
+from pipelines.names import FlowName, Mixing, RecipeName, RetryName, SourceName, StageName
 from pipelines.options import (
     AcceptWithdrawn,
     AllowHost,
     BlockDomains,
     BlockUrls,
     CaptionColumn,
+    ConversationRoot,
+    Conversations,
     Force,
     Images,
     LanguageModel,
     Lists,
+    MixingOption,
     Recipe,
     Schema,
     UrlColumn,
@@ -108,6 +111,9 @@ def run(
     lists: Lists = None,
     language_model: LanguageModel = None,
     vision_model: VisionModel = None,
+    conversations: Conversations = None,
+    conversation_root: ConversationRoot = None,
+    mixing: MixingOption = Mixing.REPEAT,
     allow_host: AllowHost = None,
     force: Force = False,
 ) -> None:
@@ -116,7 +122,8 @@ def run(
         own = own_data(
             urls, url_column, caption_column, images, allow_host, schema=schema, accept_withdrawn=accept_withdrawn,
             block_urls=block_urls, block_domains=block_domains, lists=lists, language_model=language_model,
-            vision_model=vision_model,
+            vision_model=vision_model, conversations=conversations, conversation_root=conversation_root,
+            mixing=mixing,
         )  # fmt: skip
         _run(what, recipe, version, own, force)
 

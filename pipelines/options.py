@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from pipelines.graph import Step
-from pipelines.names import FlowName, RecipeName
+from pipelines.names import FlowName, Mixing, RecipeName
 from pipelines.recipes import OwnData
 
 app = typer.Typer(
@@ -46,6 +46,21 @@ LanguageModel = Annotated[
 VisionModel = Annotated[
     str | None, typer.Option("--vision-model", help="InternViT that one_gpu and paper start from: a folder or .pth.")
 ]
+Conversations = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--conversations",
+        help="Instruction data to tune on: official meta JSON or jsonl, LLaVA's JSON, VQAv2's QUESTIONS,ANNOTATIONS, "
+        "a parquet or a tar of questions and answers; may be given again.",
+    ),
+]
+ConversationRoot = Annotated[
+    str | None,
+    typer.Option("--conversation-root", help="Folder or tar that picture names in instruction data start from."),
+]
+MixingOption = Annotated[
+    Mixing, typer.Option("--mixing", help="How often each source of instruction data comes: by rows, or their root.")
+]
 Force = Annotated[bool, typer.Option("--force", help="Make everything again, also what stands.")]
 What = Annotated[FlowName, typer.Argument(help="Which part of the road.")]
 
@@ -70,6 +85,9 @@ def own_data(
     lists: str | None = None,
     language_model: str | None = None,
     vision_model: str | None = None,
+    conversations: list[str] | None = None,
+    conversation_root: str | None = None,
+    mixing: Mixing = Mixing.REPEAT,
 ) -> OwnData:
     """Return what a user brings, local names made absolute; a language model that is no folder may be on the hub."""
 
@@ -93,4 +111,7 @@ def own_data(
         caption_column=caption_column,
         images=os.path.abspath(images) if images else None,
         allow_hosts=tuple(allow or ()),
+        conversations=tuple(",".join(absolute(path.split(","))) for path in conversations or ()),
+        conversation_root=folder(conversation_root),
+        mixing=mixing,
     )

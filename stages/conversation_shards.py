@@ -1,5 +1,6 @@
 """Conversations as they are made, into a shard with its index; those that are refused are counted and listed."""
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable
@@ -115,4 +116,6 @@ def _about(made: Made) -> dict[str, Any]:
     """Return what a conversation is known by in an index."""
     nothing = {name: None for name, _ in ABOUT}
     said = {"source": made.told["source"], "language": made.told["language"]}
-    return {**nothing, **said, "uid": bytes.fromhex(made.uid)}
+    picture = made.members.get("jpg")
+    seen = {"sha256": hashlib.sha256(picture).digest()} if picture is not None else {}
+    return {**nothing, **said, **seen, "uid": bytes.fromhex(made.uid)}
