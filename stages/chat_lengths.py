@@ -65,7 +65,7 @@ def recalled(here: Workspace, key: str, samples: int) -> Lengths | None:
     try:
         with pa.BufferReader(here.store.read(key)) as file:
             found = Lengths.read(pq.read_table(file))
-    except (FileNotFoundError, pa.ArrowInvalid):
+    except (OSError, pa.ArrowInvalid):  # not there, or damaged: it is found out again
         return None
     return found if len(found.left_out) == samples else None
 
