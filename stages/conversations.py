@@ -200,6 +200,12 @@ def _refuse_too_many(own: OwnConversations, bad: Counter[str], listed: int, firs
         )
 
 
+def _markdown(rejected: dict[str, int]) -> str:
+    """Return how many rows are bad, by reason, for the step's page; what they say stays in the report."""
+    lines = (f"| {reason.replace('_', ' ')} | {count:,} |" for reason, count in rejected.items())
+    return "\n".join(["| rows left out | |", "| :-- | --: |", *lines])
+
+
 def run(parameters: Parameters, output: Output, here: Workspace) -> Manifest:
     """Write all conversations in shards.
 
@@ -227,5 +233,5 @@ def run(parameters: Parameters, output: Output, here: Workspace) -> Manifest:
         )
     if not bad:
         return output.commit(parts, totals=totals)
-    told = {**totals, "first_bad_rows": bad[:SHOWN]}
+    told = {**totals, "first_bad_rows": bad[:SHOWN], "markdown": _markdown(totals["rejected"])}
     return output.commit(parts, totals=told, reports={"bad_rows": ("bad_rows.txt", "\n".join([*bad, ""]).encode())})
