@@ -19,8 +19,8 @@ SHORT = "Answer the question using a single word or phrase."
 """What follows a question whose answer is a word or two (arXiv:2312.14238, appendix)."""
 Mixing = Literal["repeat", "square_root"]
 
-_NAME = re.compile(r"[0-9A-Za-z_-]{1,60}")
-_UNNAMED = re.compile(r"[^0-9A-Za-z_-]+")
+_NAME = re.compile(r"[0-9a-z_]{1,60}")
+_UNNAMED = re.compile(r"[^0-9a-z_]+")
 
 
 class OwnConversations(BaseModel):
@@ -66,7 +66,7 @@ class OwnConversations(BaseModel):
     @model_validator(mode="after")
     def _fits(self) -> "OwnConversations":
         if not _NAME.fullmatch(self.name):
-            raise ValueError(f"{self.name!r} cannot be a source's name; use 1 to 60 ASCII letters, digits, _ or -")
+            raise ValueError(f"{self.name!r} cannot be a source's name; use 1 to 60 of a-z, 0-9 and _")
         if (self.format == "vqa") != (self.answers is not None):
             raise ValueError(
                 f"{self.name}: format vqa, and no other, takes annotations in answers beside its questions"
@@ -136,8 +136,16 @@ def named(path: str, root: str | None = None) -> tuple[OwnConversations, ...]:
         return expanded(questions, root)
     if kind == "vqa" and not comma:
         raise ManifestError(f"{path} holds VQAv2's questions; name its annotations too: {path},ANNOTATIONS.json")
-    name = _UNNAMED.sub("_", Path(questions).stem).strip("_")[:60] or "own"
-    return (OwnConversations(name=name, format=kind, path=questions, answers=answers or None, root=root),)
+    return (
+        OwnConversations(
+            name=_named(Path(questions).stem), format=kind, path=questions, answers=answers or None, root=root
+        ),
+    )
+
+
+def _named(text: str) -> str:
+    """Return the name that an artifact may have."""
+    return _UNNAMED.sub("_", text.lower()).strip("_")[:60] or "own"
 
 
 def _there(path: str) -> None:
@@ -192,7 +200,7 @@ def _source(name: str, told: Any, base: Path) -> OwnConversations:
     if foreign := sorted(set(told) - known):
         raise ValueError(f"source {name!r} has {foreign[0]!r}; known are {', '.join(sorted(known))}")
     return OwnConversations(
-        name=_UNNAMED.sub("_", name)[:60],
+        name=_named(name),
         format="jsonl",
         path=str(base / told["annotation"]),
         root=str(base / told["root"]) if told.get("root") else None,

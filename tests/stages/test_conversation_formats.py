@@ -144,7 +144,7 @@ def test_a_meta_file_names_its_sources(tmp_path: Path) -> None:
     told_of_charts = {"data_augment": True, "repeat_time": 0.5, "length": 9}
     meta = {
         "charts": {"root": "charts/", "annotation": "charts.jsonl", **told_of_charts},
-        "text only": {"annotation": "/given/text.jsonl", "repeat_time": 3, "max_dynamic_patch": 6},
+        "Text-only!": {"annotation": "/given/text.jsonl", "repeat_time": 3, "max_dynamic_patch": 6},
     }
     path = write(tmp_path / "meta.json", json.dumps(meta))
     first, second = named(path)
@@ -199,6 +199,7 @@ def test_questions_come_with_annotations_and_nonsense_is_refused(tmp_path: Path)
 def test_what_cannot_be_a_source_is_refused_and_what_changes_is_seen(tmp_path: Path) -> None:
     for given, message in (
         ({"name": "a/b"}, "cannot be a source's name"),
+        ({"name": "Charts"}, "cannot be a source's name"),
         ({"root": "https://example.org/pictures"}, "lies on a network"),
         ({"suffix": "Be brief."}, "take no suffix"),
         ({"answers": "a.json"}, "and no other, takes annotations"),
