@@ -19,10 +19,8 @@ from stages.manifest import ManifestError
 _SPACE = re.compile(r"[ \t\r\n]*")
 _BOX_OF = re.compile(r"width=(\d+) height=(\d+) answer=bbox\b.*")
 _CORNERS = re.compile(r"\[(\d+), ?(\d+), ?(\d+), ?(\d+)\]")
-COLUMNS = {"question": True, "answer": True} | dict.fromkeys(
-    ("image", "context", "source", "language", "id", "width", "height"), False
-)
-"""Of a table of questions and answers, and whether it must have them."""
+NEEDED, OPTIONAL = ("question", "answer"), ("image", "context", "source", "language", "id")
+"""Columns of a table of questions and answers: texts, ids perhaps whole numbers."""
 
 
 class Raw(NamedTuple):
@@ -136,21 +134,36 @@ def _table(file: IO[bytes], source: OwnConversations, store: Store) -> Iterator[
         table = pq.ParquetFile(file)
     except pa.ArrowInvalid as error:
         raise ManifestError(f"{source.path} is no parquet file ({_brief(error)})") from error
-    there = set(table.schema_arrow.names)
-    if missing := [name for name, needed in COLUMNS.items() if needed and name not in there]:
-        raise ManifestError(f"{source.path} has no column {missing[0]!r}; it has {', '.join(sorted(there))}")
-    number = 0
-    for batch in table.iter_batches(columns=[name for name in COLUMNS if name in there]):
+    columns, number = _columns(table.schema_arrow, source.path), 0
+    for batch in table.iter_batches(columns=columns):
         for row in batch.to_pylist():
             number += 1
             yield Raw(f"row {number}", _asked(source, number, row))
+
+
+def _columns(schema: pa.Schema, path: str) -> list[str]:
+    """Return the columns that are read.
+
+    Raises:
+        ManifestError: One is missing, or holds no texts.
+    """
+    if missing := [name for name in NEEDED if name not in schema.names]:
+        raise ManifestError(f"{path} has no column {missing[0]!r}; it has {', '.join(sorted(schema.names))}")
+    found = [name for name in (*NEEDED, *OPTIONAL) if name in schema.names]
+    for name in found:
+        kind = schema.field(name).type
+        fits = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind)
+        if not fits and not (name == "id" and pa.types.is_integer(kind)):
+            raise ManifestError(
+                f"{path}: column {name!r} holds {kind} and texts are wanted; pictures are named there"
+            )
+    return found
 
 
 def _asked(source: OwnConversations, number: int, row: dict[str, Any]) -> dict[str, Any]:
     context, question, answer = row.get("context"), row["question"], row["answer"]
     if isinstance(context, str) and (size := _BOX_OF.fullmatch(context.strip())):
         context, answer = None, boxed(answer, int(size[1]), int(size[2]))
-        row = {**row, "width": int(size[1]), "height": int(size[2])}
     if context:
         question = f"{context}\n{question}"
     made = _row(source, str(row.get("id") or number), [(question, answer)], row.get("image"))

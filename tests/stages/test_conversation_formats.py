@@ -102,6 +102,11 @@ def test_a_table_of_questions_may_bring_a_context_and_boxes_in_pixels(store: Sto
     pq.write_table(pa.table({"question": ["Q"]}), path)
     with pytest.raises(ManifestError, match="has no column 'answer'; it has question"):
         read(store, format="rows", path=str(path))
+    pq.write_table(pa.table({"question": ["Q"], "answer": ["A"], "id": [7], "image": [None]}), path)
+    assert read(store, format="rows", path=str(path)) == [("row 1", told([("Q", "A")], id="7"))]
+    pq.write_table(pa.table({"question": ["Q"], "answer": ["A"], "image": [b"bytes"]}), path)
+    with pytest.raises(ManifestError, match="column 'image' holds binary and texts are wanted"):
+        read(store, format="rows", path=str(path))
     with pytest.raises(ManifestError, match="is no parquet file"):
         read(store, format="rows", path=write(tmp_path / "no.parquet", "text"))
 

@@ -1,19 +1,21 @@
 """Rows of instruction data: brought into one shape as the official code does, and refused for what it says."""
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from stages.conversation_rows import RowError, check, markup_problem, shaped
+from stages.conversation_rows import Reason, RowError, check, markup_problem, shaped
 
 
 def row(*turns: tuple[str, str], **more: Any) -> dict[str, Any]:
     return {"conversations": [{"from": who, "value": said} for who, said in turns], **more}
 
 
-def reason(given: Any) -> str | None:
+def reason(found_in_file: Any) -> str | None:
     try:
-        found = shaped(given)
+        found = shaped(found_in_file)
         check(found.told, len(found.pictures))
     except RowError as error:
         return f"{error.reason}: {error.what}"
@@ -25,7 +27,7 @@ SHOWN = ("human", "<image>\nQ")
 
 
 @pytest.mark.parametrize(
-    "given",
+    "told",
     [
         row(Q, A),
         row(Q, A, Q, A),
@@ -41,12 +43,12 @@ SHOWN = ("human", "<image>\nQ")
         row(("user", "Q"), ("assistant", "A")),
     ],
 )
-def test_rows_of_every_kind_are_taken(given: dict[str, Any]) -> None:
-    assert reason(given) is None
+def test_rows_of_every_kind_are_taken(told: dict[str, Any]) -> None:
+    assert reason(told) is None
 
 
 @pytest.mark.parametrize(
-    ("given", "wanted"),
+    ("told", "wanted"),
     [
         (7, "shape: it is no object but int"),
         ({}, "shape: it has no list 'conversations'"),
@@ -55,6 +57,8 @@ def test_rows_of_every_kind_are_taken(given: dict[str, Any]) -> None:
         (row(Q, A, image=7), "shape: 'image' is neither a text nor a list of texts"),
         (row(Q, A, image="a.jpg", video="a.mp4"), "shape: it names both an image and a video"),
         (row(Q, A, video="a.mp4", clip=3), "shape: 'clip' is no [start, end] in seconds"),
+        (row(Q, A, video="a.mp4", clip=[2, 1]), "shape: 'clip' is no [start, end] in seconds"),
+        (row(Q, A, video="a.mp4", clip=[0, float("nan")]), "shape: 'clip' is no [start, end] in seconds"),
         (row(), "no_turns: nobody says anything"),
         (row(A), "no_turns: nobody says anything"),
         (row(Q), "roles: turn 1 is of human; human and gpt take turns, gpt comes last"),
@@ -77,8 +81,31 @@ def test_rows_of_every_kind_are_taken(given: dict[str, Any]) -> None:
         (row(Q, ("gpt", "<box>[[1]]</box>")), "markup: turn 2: <box>[[1]]</box> is no list of lists of 4 integers"),
     ],
 )  # fmt: skip
-def test_rows_are_refused_for_what_is_wrong_with_them(given: Any, wanted: str) -> None:
-    assert reason(given) == wanted
+def test_rows_are_refused_for_what_is_wrong_with_them(told: Any, wanted: str) -> None:
+    assert reason(told) == wanted
+
+
+TEXTS = st.one_of(
+    st.text(max_size=8), st.sampled_from(["<image>", "<video>", "<box>[[1,2,3,4]]</box>", "human", "gpt"])
+)
+VALUES = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), TEXTS),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.dictionaries(
+            st.sampled_from(["from", "value", "conversations", "image", "video", "clip", "system"]), inner
+        ),
+    ),
+    max_leaves=12,
+)
+TURNS = st.lists(st.fixed_dictionaries({"from": st.sampled_from(["human", "gpt"]), "value": TEXTS}), max_size=4)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.one_of(VALUES, st.fixed_dictionaries({"conversations": TURNS, "image": VALUES, "video": VALUES})))
+def test_whatever_stands_in_a_file_is_a_row_or_has_a_reason(row: Any) -> None:
+    found = reason(row)
+    assert found is None or found.partition(": ")[0] in get_args(Reason)
 
 
 def test_a_leading_answer_goes_a_system_turn_is_kept_and_a_lone_picture_is_placed() -> None:
