@@ -107,9 +107,9 @@ def _shown(given: dict[str, Any]) -> tuple[list[str], bool]:
 def _clip(clip: Any) -> tuple[float, float] | None:
     if clip is None:
         return None
-    if isinstance(clip, list) and len(clip) == 2 and all(isinstance(each, int | float) for each in clip):
-        if 0 <= clip[0] < clip[1] < float("inf"):
-            return float(clip[0]), float(clip[1])
+    numbers = isinstance(clip, list) and len(clip) == 2 and all(isinstance(each, int | float) for each in clip)
+    if numbers and 0 <= clip[0] < clip[1] < float("inf"):
+        return float(clip[0]), float(clip[1])
     raise RowError("shape", "'clip' is no [start, end] in seconds")
 
 
