@@ -12,7 +12,7 @@ import pyarrow as pa
 from infra.scratch import scratch_folder
 from stages.conversation_rows import Reason
 from stages.manifest import Ledger, Part
-from stages.shard_index import ABOUT, PICTURES_INDEX, entry
+from stages.shard_index import ABOUT, KNOWN_BY, PICTURES_INDEX, entry
 from stages.tars import ending, sample_bytes
 from stages.workspace import Output, parquet_bytes
 
@@ -97,7 +97,8 @@ def write_part(key: str, input_digest: str, rows: Iterable[Made | Bad], output: 
                     continue
                 tally.take(row)
                 sample = sample_bytes(row.uid, row.members)
-                index.append(entry(_about(row), sample, out.tell()))
+                known_by = [hashlib.sha256(data).digest() for data in row.pictures or [row.members["json"]]]
+                index.append({**entry(_about(row), sample, out.tell()), KNOWN_BY: known_by})
                 out.write(sample)
             out.write(ending(out.tell()))
         kept, rejected = tally.sums["kept"], tally.rejected.total()
@@ -116,6 +117,4 @@ def _about(made: Made) -> dict[str, Any]:
     """Return what a conversation is known by in an index."""
     nothing = {name: None for name, _ in ABOUT}
     said = {"source": made.told["source"], "language": made.told["language"]}
-    picture = made.members.get("jpg")
-    seen = {"sha256": hashlib.sha256(picture).digest()} if picture is not None else {}
-    return {**nothing, **said, **seen, "uid": bytes.fromhex(made.uid)}
+    return {**nothing, **said, "uid": bytes.fromhex(made.uid)}

@@ -43,7 +43,16 @@ INDEX = pa.schema(
 
 PICTURES = "pictures"
 """How the stretch of a sample's numbered pictures is called, among its members."""
-PICTURES_INDEX = pa.schema([*INDEX, (f"{PICTURES}_offset", pa.int64()), (f"{PICTURES}_bytes", pa.int64())])
+KNOWN_BY = "known_by"
+"""SHA-256 of each picture of a sample in order, and of its row where it is text alone."""
+PICTURES_INDEX = pa.schema(
+    [
+        *INDEX,
+        (f"{PICTURES}_offset", pa.int64()),
+        (f"{PICTURES}_bytes", pa.int64()),
+        (KNOWN_BY, pa.list_(pa.binary(32))),
+    ]
+)
 """The index of shards whose samples may have several pictures each: conversations."""
 
 PLAN = pa.schema([*ABOUT, ("tar", pa.string()), *PLACES])

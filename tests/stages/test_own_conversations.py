@@ -1,5 +1,6 @@
 """One's own instruction data through the stage: what comes out, what is refused and how it is told."""
 
+import hashlib
 import json
 import tarfile
 from pathlib import Path
@@ -15,6 +16,7 @@ from stages.batches import ShardedSamples
 from stages.conversation_sources import OwnConversations
 from stages.manifest import Ledger, ManifestError
 from stages.ref import Ref
+from stages.shard_index import read_index
 from stages.workspace import Output, Workspace
 
 
@@ -157,6 +159,17 @@ def test_a_damaged_plan_is_refused_and_changed_files_are_read_again(store: Store
 def test_own_data_is_an_artifact_of_its_own(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="is an artifact of its own"):
         conversations.Parameters(own=source(tmp_path, []), scenes=5)
+
+
+def test_the_index_of_a_shard_knows_every_picture(store: Store, tmp_path: Path) -> None:
+    made = make(store, tmp_path, source(tmp_path, mixed(tmp_path)), frames={"least": 2, "most": 2})
+    samples, rows = rows_in(store, made, tmp_path)
+    index = read_index(store, made, made.parts[0]).to_pylist()
+    assert [row["uid"].hex() for row in index] == samples.keys and [row["source"] for row in index] == ["own"] * 4
+    for number, row in enumerate(index):
+        told = samples.pictures(number) or [samples.read(number, "json")]
+        assert row["known_by"] == [hashlib.sha256(each).digest() for each in told]
+    assert [len(row["known_by"]) for row in index] == [1, 1, 2, 2] and len(rows) == 4
 
 
 def test_only_json_and_pictures_stand_in_a_shard(store: Store, tmp_path: Path) -> None:
