@@ -13,16 +13,18 @@ from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
 
 from infra.storage import Store
+from models.preprocess import decode
 from stages.conversation_rows import RowError
 from stages.manifest import ManifestError
 from stages.outcome import Outcome
-from stages.picture_headers import declared_size, sniff
-from stages.pictures import PictureError, decode
+from stages.pictures import inspect
 
 STORE = "store://"
 """In front of a path in the store that the stage writes to, as in `store://given/llava`."""
 LARGEST = 4 << 30
 """Most bytes of one picture or video."""
+LONGEST_NAME, LONGEST_PATH = 255, 1024
+"""Bytes of a file's name, and of a path below a root."""
 FRAMES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 _NUMBERS = re.compile(r"\d+")
 
@@ -41,10 +43,21 @@ def checked_name(name: str) -> str:
         RowError: It leads, or may lead, out of the root.
     """
     path = PurePosixPath(name)
-    strange = "\0" in name or "\\" in name or "://" in name
-    if not name or strange or path.is_absolute() or ".." in path.parts or not path.parts:
+    if path.is_absolute() or ".." in path.parts or not path.parts or _strange(name):
         raise RowError("path", f"{name[:80]!r} is no name below the root; name pictures relative to it, without ..")
     return str(path) + ("/" if name.endswith("/") else "")
+
+
+def _strange(name: str) -> bool:
+    """Say whether a name is none that a file system or a store takes, or one of another kind."""
+    if "\\" in name or "://" in name or any(ord(letter) < 32 or ord(letter) == 127 for letter in name):
+        return True
+    try:
+        return (
+            any(len(piece.encode()) > LONGEST_NAME for piece in name.split("/")) or len(name.encode()) > LONGEST_PATH
+        )
+    except UnicodeEncodeError:  # half a surrogate pair
+        return True
 
 
 def size_of(body: bytes, max_pixels: int, name: str) -> tuple[int, int]:
@@ -53,16 +66,15 @@ def size_of(body: bytes, max_pixels: int, name: str) -> tuple[int, int]:
     Raises:
         RowError: It cannot be decoded, or has more pixels than that by its header, which is read first.
     """
+    if reason := inspect(body, max_pixels):
+        if reason == Outcome.TOO_MANY_PIXELS:
+            raise RowError("too_many_pixels", f"{name} has more than {max_pixels} pixels")
+        raise RowError("picture", f"{name} cannot be decoded ({reason})")
     try:
-        decode(body, max_pixels)
-    except PictureError as error:
-        if error.outcome is Outcome.TOO_MANY_PIXELS:
-            raise RowError("too_many_pixels", f"{name} has more than {max_pixels} pixels") from error
-        raise RowError("picture", f"{name} cannot be decoded ({error.outcome})") from error
-    size = declared_size(body, str(sniff(body)))
-    if size is None:
-        raise RowError("picture", f"{name} does not tell its size")
-    return size
+        # As training decodes it, texts and profiles beside the pixels included: what passes here passes there.
+        return decode(body).size
+    except Exception as error:  # libraries raise whatever they like on foreign bytes, down to SyntaxError
+        raise RowError("picture", f"{name} cannot be decoded ({type(error).__name__})") from error
 
 
 def is_tar(root: str) -> bool:
@@ -151,7 +163,10 @@ class Root:
 
     @staticmethod
     def _inside(root: str, name: str) -> Path:
-        path = Path(root, name).resolve()
+        try:
+            path = Path(root, name).resolve()
+        except RuntimeError as error:  # what pathlib raises on links that lead to each other
+            raise RowError("path", f"{name} is a link that leads to itself") from error
         if not path.is_relative_to(_real(root)):
             raise RowError("path", f"{name} is a link that leads out of {root}")
         return path

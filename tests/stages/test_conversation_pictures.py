@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from infra.storage import Store
 from stages.conversation_pictures import Place, Root, contents, size_of
@@ -35,7 +36,11 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    "name", ["../secret.png", "deep/../../secret.png", "/etc/passwd", "", ".", "..", "a\0b", "..\\secret.png", "http://a/b"]
+    "name",
+    [
+        "../secret.png", "deep/../../secret.png", "/etc/passwd", "", ".", "..", "a\0b", "..\\secret.png", "http://a/b",
+        "a\nb.png", "\ud83d.png", "n" * 256, "n/" * 600,
+    ],
 )  # fmt: skip
 def test_names_that_lead_out_of_the_root_are_refused(store: Store, folder: Path, name: str) -> None:
     store.write("secret.png", b"outside")
@@ -48,8 +53,10 @@ def test_links_may_end_inside_the_root_only(store: Store, folder: Path) -> None:
     os.symlink(folder / "deep", folder / "near")
     os.symlink("../secret.png", folder / "file.png")
     os.symlink("..", folder / "up")
+    os.symlink("loop", folder / "loop")
     root = Root(str(folder), store)
     assert root.read("near/a.png") == b"inside"
+    assert refused(root, "loop").startswith("path: loop is a link that leads to itself")
     for name in ("file.png", "up/secret.png"):
         assert refused(root, name) == f"path: {name} is a link that leads out of {folder}"
     with pytest.raises(RowError, match="leads out"):
@@ -107,7 +114,12 @@ def test_pictures_are_decoded_whole_and_judged_by_their_header_first() -> None:
     exif[0x0112] = 6
     Image.new("RGB", (8, 6)).save(turned, "JPEG", exif=exif)
     assert size_of(turned.getvalue(), 48, "turned.jpg") == (8, 6), "as it is stored, which is how a model sees it"
+    texts = PngInfo()
+    texts.add_text("swells", "x" * (2 << 20), zip=True)
+    swelling = io.BytesIO()
+    Image.new("RGB", (8, 6)).save(swelling, "PNG", pnginfo=texts)
     for data, limit, wrong in (
+        (swelling.getvalue(), 48, r"picture: a.png cannot be decoded \(ValueError\)"),
         (picture(8, 6), 47, "too_many_pixels: a.png has more than 47 pixels"),
         (picture(60, 60, "JPEG")[:-40], 4000, "picture: a.png cannot be decoded"),
         (b"<svg/>", 48, "picture: a.png cannot be decoded"),
