@@ -28,17 +28,20 @@ from pipelines import (
     sweeping,
     tuning,
 )
-from pipelines.names import FlowName, RecipeName, RetryName, SourceName, StageName
+from pipelines.names import FlowName, Mixing, RecipeName, RetryName, SourceName, StageName
 from pipelines.options import (
     AcceptWithdrawn,
     AllowHost,
     BlockDomains,
     BlockUrls,
     CaptionColumn,
+    ConversationRoot,
+    Conversations,
     Force,
     Images,
     LanguageModel,
     Lists,
+    MixingOption,
     Recipe,
     Schema,
     System,
@@ -118,6 +121,9 @@ def run(
     language_model: LanguageModel = None,
     vision_model: VisionModel = None,
     system: System = None,
+    conversations: Conversations = None,
+    conversation_root: ConversationRoot = None,
+    mixing: MixingOption = Mixing.REPEAT,
     allow_host: AllowHost = None,
     force: Force = False,
 ) -> None:
@@ -126,7 +132,8 @@ def run(
         own = own_data(
             urls, url_column, caption_column, images, allow_host, schema=schema, accept_withdrawn=accept_withdrawn,
             block_urls=block_urls, block_domains=block_domains, lists=lists, language_model=language_model,
-            vision_model=vision_model, system=system,
+            vision_model=vision_model, system=system, conversations=conversations, mixing=mixing,
+            conversation_root=conversation_root,
         )  # fmt: skip
         _run(what, recipe, version, own, force)
 

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel
 
 from infra.storage import Store
+from pipelines.names import Mixing
 from stages import filter as filter_stage
 from stages import write_shards
+from stages.conversation_sources import OwnConversations, mixture
 from stages.manifest import find
 from stages.materialize import StageSpec
 from stages.ref import Ref
@@ -99,16 +101,15 @@ def train_steps(recipe: Recipe, version: str) -> list[Step]:
     build.add("language", "checkpoints/language", recipe.language, from_captions)
     build.add("contrastive", CONTRASTIVE, recipe.contrastive, [recipe.contrastive.shards, "checkpoints/language"])
     build.add("generative", GENERATIVE, recipe.generative, [recipe.generative.shards, CONTRASTIVE])
-    captions = ["shards/caption_quality"] if recipe.conversations.captions else []
-    build.add("conversations", "conversations", recipe.conversations, captions)
+    told = _add_conversations(build, recipe)
     for artifact, taught in ((ALIGN, recipe.align), (INSTRUCT, recipe.instruct)):
         if taught is not None:
             joined = [taught.encoder, "checkpoints/language"] if taught.start is None else [taught.start]
-            build.add("instruct", artifact, taught, ["conversations", *joined])
+            build.add("instruct", artifact, taught, [*told, *joined])
     trained_on = {
         "contrastive": recipe.contrastive.shards,
         "generative": recipe.generative.shards,
-        "instruct": "conversations",
+        "instruct": told[0],  # of several sources the first; the stage itself measures on all of them
     }
     for judge in recipe.evaluations:
         data = [trained_on[judge.kind]] if judge.held_out else []
@@ -119,6 +120,33 @@ def train_steps(recipe: Recipe, version: str) -> list[Step]:
         numbers = [f"evaluations/{each.kind}"] if each.kind in judged else []
         build.add("export", f"exports/{each.kind}", each, [f"checkpoints/{each.kind}", *numbers])
     return build.steps
+
+
+def _add_conversations(build: _Builder, recipe: Recipe) -> list[str]:
+    """Add what the chat model learns from, an artifact for each source of a user's own; return the names."""
+    if not recipe.instruction_data:
+        captions = ["shards/caption_quality"] if recipe.conversations.captions else []
+        build.add("conversations", "conversations", recipe.conversations, captions)
+        return ["conversations"]
+    names = []
+    for source in recipe.instruction_data:
+        own = recipe.conversations.model_copy(update={"scenes": 0, "captions": False, "own": source})
+        names.append(f"conversations/{source.name}")
+        build.add("conversations", names[-1], own)
+    return names
+
+
+def remembered_sources(recipe: Recipe, version: str, store: Store, mixing: Mixing) -> Recipe:
+    """Return a recipe with the instruction data that an earlier run of this version was given, mixed as told now."""
+    found = []
+    for name in store.folders("conversations"):
+        manifest = find(store, Ref(name=f"conversations/{name}", version=version))
+        if manifest and (own := manifest.identity["parameters"].get("own")):
+            found.append(OwnConversations.model_validate(own))
+    if not found:
+        return recipe
+    tuned = recipe.instruct.model_copy(update={"mixture": mixture(tuple(found), mixing.value)})
+    return recipe.model_copy(update={"instruction_data": tuple(found), "instruct": tuned})
 
 
 _NAMED: dict[str, tuple[str, ...]] = {

@@ -35,6 +35,13 @@ class SourceName(StrEnum):
     OWN = "own"
 
 
+class Mixing(StrEnum):
+    """How much of a training comes from which of several sources of instruction data."""
+
+    REPEAT = "repeat"
+    SQUARE_ROOT = "square_root"
+
+
 class RetryName(StrEnum):
     """What a later pass asks for again: all that may come back, some of it, or what was fetched, to compare."""
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from pipelines.graph import Step
-from pipelines.names import FlowName, RecipeName
+from pipelines.names import FlowName, Mixing, RecipeName
 from pipelines.recipes import OwnData
 
 app = typer.Typer(
@@ -50,6 +50,21 @@ System = Annotated[
     str | None,
     typer.Option("--system", help="Published chat system that one_gpu and paper follow, such as InternVL-Chat-V1-5."),
 ]
+Conversations = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--conversations",
+        help="Instruction data to tune on: official meta JSON or jsonl, LLaVA's JSON, VQAv2's QUESTIONS,ANNOTATIONS, "
+        "a parquet or a tar of questions and answers; may be given again.",
+    ),
+]
+ConversationRoot = Annotated[
+    str | None,
+    typer.Option("--conversation-root", help="Folder or tar that picture names in instruction data start from."),
+]
+MixingOption = Annotated[
+    Mixing, typer.Option("--mixing", help="How often each source of instruction data comes: by rows, or their root.")
+]
 Force = Annotated[bool, typer.Option("--force", help="Make everything again, also what stands.")]
 What = Annotated[FlowName, typer.Argument(help="Which part of the road.")]
 
@@ -75,6 +90,9 @@ def own_data(
     language_model: str | None = None,
     vision_model: str | None = None,
     system: str | None = None,
+    conversations: list[str] | None = None,
+    conversation_root: str | None = None,
+    mixing: Mixing = Mixing.REPEAT,
 ) -> OwnData:
     """Return what a user brings, local names made absolute; a language model that is no folder may be on the hub."""
 
@@ -99,4 +117,7 @@ def own_data(
         caption_column=caption_column,
         images=os.path.abspath(images) if images else None,
         allow_hosts=tuple(allow or ()),
+        conversations=tuple(",".join(absolute(path.split(","))) for path in conversations or ()),
+        conversation_root=folder(conversation_root),
+        mixing=mixing,
     )

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from infra.settings import settings
 from infra.storage import Store
-from pipelines.graph import Step, data_steps, remembered, train_steps
+from pipelines.graph import Step, data_steps, remembered, remembered_sources, train_steps
 from pipelines.missing import refuse_missing
 from pipelines.names import FlowName, RecipeName
 from pipelines.recipes import LISTED, NO_DATA, OwnData, make
@@ -23,6 +23,8 @@ def steps_of(flow: FlowName, recipe: RecipeName, version: str = "", own: OwnData
     here = settings()
     name = version or str(recipe)
     made = make(recipe, own, here.web_url)
+    if recipe in (*LISTED, RecipeName.PAPER) and not own.conversations:
+        made = remembered_sources(made, name, Store(here.store_root), own.mixing)
     data, train = _patient(data_steps(made, name), here.drift_patience_seconds), train_steps(made, name)
     if (recipe in LISTED and not own.given) or (recipe is RecipeName.PAPER and not own.lists):
         data = remembered(data, Store(here.store_root))

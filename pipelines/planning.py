@@ -11,16 +11,19 @@ from rich.table import Table
 from infra.settings import settings
 from infra.storage import Store
 from pipelines.graph import Step
-from pipelines.names import FlowName, RecipeName
+from pipelines.names import FlowName, Mixing, RecipeName
 from pipelines.options import (
     AcceptWithdrawn,
     AllowHost,
     BlockDomains,
     BlockUrls,
     CaptionColumn,
+    ConversationRoot,
+    Conversations,
     Images,
     LanguageModel,
     Lists,
+    MixingOption,
     Recipe,
     Schema,
     System,
@@ -63,6 +66,9 @@ def plan(
     language_model: LanguageModel = None,
     vision_model: VisionModel = None,
     system: System = None,
+    conversations: Conversations = None,
+    conversation_root: ConversationRoot = None,
+    mixing: MixingOption = Mixing.REPEAT,
     allow_host: AllowHost = None,
     pilot: Annotated[
         int, typer.Option("--pilot", min=0, help="Download so many urls of each source, to price the whole lists.")
@@ -89,7 +95,8 @@ def plan(
         own = own_data(
             urls, url_column, caption_column, images, allow_host, schema=schema, accept_withdrawn=accept_withdrawn,
             block_urls=block_urls, block_domains=block_domains, lists=lists, language_model=language_model,
-            vision_model=vision_model, system=system,
+            vision_model=vision_model, system=system, conversations=conversations, mixing=mixing,
+            conversation_root=conversation_root,
         )  # fmt: skip
         if pilot:
             _pilot(recipe, pilot, version, own, quiet=as_json)

@@ -22,6 +22,7 @@ def summary(console: Console, store: Store, refs: Sequence[str], seconds: dict[s
     standing = {manifest.ref.name: manifest for manifest in manifests}
     funnel(console, standing)
     planted(console, standing)
+    bad_rows(console, standing)
     metrics(console, store, standing)
     minutes(console, standing, seconds)
 
@@ -68,6 +69,21 @@ def planted(console: Console, standing: dict[str, Manifest]) -> None:
             line.artifact, f"{line.planted:,}", f"{line.hits:,}", fraction(line.precision), fraction(line.recall)
         )
     console.print(table)
+
+
+def bad_rows(console: Console, standing: dict[str, Manifest]) -> None:
+    """Print how many rows of instruction data were bad, by reason, and the first of them."""
+    for name, manifest in standing.items():
+        if manifest.stage != "conversations" or not (rejected := manifest.totals["rejected"]):
+            continue
+        counted = ", ".join(f"{count:,} {reason}" for reason, count in rejected.items())
+        lines = [
+            f"{name}: {manifest.ledger.rejected:,} of {manifest.ledger.listed:,} rows are left out ({counted}); "
+            f"they are listed in {manifest.key(manifest.reports['bad_rows'])}",
+            *(f"  {line}" for line in manifest.totals["first_bad_rows"]),
+        ]
+        for line in lines:
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _shares(row: list[int], paper: tuple[float, float, float] | None) -> list[str]:

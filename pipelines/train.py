@@ -18,7 +18,7 @@ def train_models(
     Args:
         recipe: Which recipe to follow.
         version: Name of the shards to train on and of the result; the recipe's name when left empty.
-        own: Trained models of yours to start from, for the recipes one_gpu and paper.
+        own: Trained models of yours to start from, for one_gpu and paper; instruction data, for photos too.
         force: Make everything again, also what stands.
     """
     return run_steps(steps_of(FlowName.TRAIN, recipe, version, own), force)

@@ -5,6 +5,7 @@ resumed or moved to more or fewer processes sees exactly the samples the uninter
 """
 
 import hashlib
+import io
 import json
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -18,8 +19,9 @@ import numpy.typing as npt
 from infra.storage import Store
 from stages.held_out import Fingerprints, stacked
 from stages.manifest import Manifest, ManifestError
-from stages.shard_reading import Copies, OnCorrupt, Places, Ranges
-from stages.tars import MEMBERS
+from stages.shard_index import PICTURES
+from stages.shard_reading import KINDS, Copies, OnCorrupt, Places, Ranges
+from stages.tars import TarError, members_of
 from stages.workspace import Opened, Workspace
 
 
@@ -88,7 +90,7 @@ class ShardedSamples:
             if cache_bytes is None
             else Ranges(store, shards, folder, cache_bytes)
         )
-        places: dict[str, list[Places]] = {suffix: [] for suffix in MEMBERS}
+        places: dict[str, list[Places]] = {suffix: [] for suffix in KINDS}
         fingerprints = [stacked([])]
         for part in shards.parts:
             found = self._shards.open(part)
@@ -96,7 +98,7 @@ class ShardedSamples:
             self.sizes.append(len(found.keys))
             self.left_out += found.left_out
             fingerprints.append(found.fingerprints)
-            for suffix in MEMBERS:
+            for suffix in KINDS:
                 places[suffix].append(found.places[suffix])
         self._starts = [0, *accumulate(self.sizes)]
         self._places = {suffix: np.concatenate(found) for suffix, found in places.items() if found}
@@ -117,6 +119,22 @@ class ShardedSamples:
         if offset < 0:
             raise ManifestError(f"sample {self.keys[number]} has no .{suffix}; make the shards again")
         return self._shards.read(bisect_right(self._starts, number) - 1, offset, size)
+
+    def pictures(self, number: int) -> list[bytes]:
+        """Return the pictures of a sample as they were stored: none, its `jpg`, or `0.jpg`, `1.jpg`, ... in order.
+
+        Raises:
+            ManifestError: They are damaged.
+        """
+        if self._places["jpg"][number][0] >= 0:
+            return [self.read(number, "jpg")]
+        if self._places[PICTURES][number][0] < 0:
+            return []
+        stretch = self.read(number, PICTURES)
+        try:
+            return [member.data for member in members_of(io.BytesIO(stretch), whole=False)]
+        except TarError as error:
+            raise ManifestError(f"sample {self.keys[number]}: {error}") from error
 
     def facts(self, number: int) -> dict[str, object]:
         """Return a sample's JSON: uid, source, language, caption."""

@@ -159,7 +159,7 @@ class ChatSession:
         for text in (*questions, *answers):
             if token := control_token_in(text.replace(IMAGE, "")):
                 raise TemplateError(f"{token} cannot be said in a conversation; leave it out")
-        pixels = [self._tiles(each) for each in ask.shown]
+        pixels = [tiles_of(each.image, self.config, each.max_tiles) for each in ask.shown]
         ids, labels = encode_conversation(
             self._encode,
             self.config.template,
@@ -170,12 +170,6 @@ class ChatSession:
             bos_token_id=self.config.text.bos_token_id,
         )
         return Example(ids, labels, torch.cat(pixels) if pixels else None)
-
-    def _tiles(self, shown: Shown) -> Tensor:
-        if shown.max_tiles is None:
-            return tiles_of(shown.image, self.config)
-        limits = {"min_dynamic_patch": min(self.config.min_dynamic_patch, shown.max_tiles)}
-        return tiles_of(shown.image, self.config.model_copy(update={**limits, "max_dynamic_patch": shown.max_tiles}))
 
     def _room(self, example: Example, wanted: int) -> int:
         """Return how many tokens an answer may have.

@@ -1,6 +1,5 @@
 """Conversations as tensors: what the instruct stage trains on and a chat session asks with."""
 
-import io
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -14,11 +13,15 @@ from tokenizers import Tokenizer
 
 from models.config import ChatConfig
 from models.packing import Reduction, learned_places, loss_weights
-from models.preprocess import decode, stack, tile, tile_count
-from stages.batches import ShardedSamples
+from models.preprocess import blank_values, decode, encode_again, stack, tile
+from stages.batches import ShardedSamples, open_samples
+from stages.chat_lengths import Lengths, key_of, recalled, write_down
+from stages.chat_rows import Said, said
 from stages.chat_template import IGNORE, TemplateError, encode_conversation
 from stages.held_out import Divided, by_shard, divide
+from stages.manifest import Manifest
 from stages.training.task import SampleFacts
+from stages.workspace import Workspace
 
 REMEMBERED = 1 << 16
 """Pieces of conversations whose tokens are remembered."""
@@ -46,11 +49,28 @@ class ConversationSize(NamedTuple):
     learned: int
 
 
-def tiles_of(image: Image.Image, config: ChatConfig) -> torch.Tensor:
-    """Return the tiles of a picture as a chat model wants them, shape (tiles, 3, side, side)."""
-    side = config.vision.image_size
-    tiles = tile(image, side, config.min_dynamic_patch, config.max_dynamic_patch, config.use_thumbnail)
-    return stack(tiles, side)
+def tiles_of(image: Image.Image, config: ChatConfig, most: int | None = None) -> torch.Tensor:
+    """Return the tiles of a picture as a chat model wants them, shape (tiles, 3, side, side).
+
+    Args:
+        image: The picture.
+        config: Of the model.
+        most: Tiles at most; the model's own limit when left out.
+    """
+    side, most = config.vision.image_size, most or config.max_dynamic_patch
+    return stack(tile(image, side, min(config.min_dynamic_patch, most), most, config.use_thumbnail), side)
+
+
+def no_picture(config: ChatConfig) -> dict[str, torch.Tensor]:
+    """Return what a batch without pictures carries: a white tile that nothing is read of.
+
+    The vision encoder then runs on every process, which sharding and data-parallel training wait for.
+    """
+    return {
+        "pixel_values": blank_values(config.vision.image_size),
+        "image_flags": torch.zeros(1, dtype=torch.long),
+        "noise": torch.zeros(1, dtype=torch.long),
+    }
 
 
 class Encoder:
@@ -134,62 +154,85 @@ def collate_packed(examples: Sequence[Example], reduction: Reduction = "token") 
     return {**batch, **_shown(examples)}
 
 
-class Conversations:
-    """The conversations of shards that can be learned from; why others cannot is counted in `left_out`."""
+def open_conversations(here: Workspace, data: Manifest, tokenizer: Tokenizer, config: ChatConfig) -> "Conversations":
+    """Return the conversations of an artifact, their lengths as written down or, the first time, found out and kept.
 
-    def __init__(self, samples: ShardedSamples, tokenizer: Tokenizer, config: ChatConfig) -> None:
-        """Render and tokenise everything once; pictures are read when they are asked for."""
-        self.config, self.name, self.left_out = config, samples.name, Counter[str]()
+    Raises:
+        ManifestError: As `open_samples`.
+    """
+    samples, key = open_samples(here, data), key_of(data, tokenizer, config)
+    # Where damaged samples are left out the others have other numbers: nothing is written down of that.
+    known = None if samples.left_out else recalled(here, key, len(samples))
+    found = Conversations(samples, tokenizer, config, known)
+    if known is None and not samples.left_out:
+        write_down(here, key, found.lengths)
+    return found
+
+
+class Conversations:
+    """The conversations of shards that can be learned from; why others cannot is counted in `left_out`.
+
+    A row may show no picture, one, several, or a video.
+    """
+
+    def __init__(
+        self, samples: ShardedSamples, tokenizer: Tokenizer, config: ChatConfig, lengths: Lengths | None = None
+    ) -> None:
+        """Take lengths that were found before, or render everything once; rows are read when they are asked for."""
+        self.config, self.name = config, samples.name
         self._samples, self._encode = samples, Encoder(tokenizer)
         self._bos = config.text.bos_token_id
-        self._numbers: list[int] = []
-        self._rows: list[tuple[str, list[str], list[str]]] = []
-        self._sizes: list[ConversationSize] = []
-        for number in range(len(samples)):
-            row = json.loads(samples.read(number, "json"))
-            turns = [turn["value"] for turn in row["conversations"]]
-            said = (row.get("system") or config.system_message, turns[::2], turns[1::2])
-            tiles = self._tile_count(number)
-            try:
-                tokens, labels = self._encoded(said, tiles)
-            except TemplateError as error:
-                self.left_out[str(error)] += 1
-                continue
-            self._numbers.append(number)
-            self._rows.append(said)
-            learned = len(labels) - labels.count(IGNORE)
-            self._sizes.append(ConversationSize(len(tokens), tiles, learned))
+        self.lengths = lengths or self._measured()
+        """Of all samples, of those left out too."""
+        self.left_out = Counter(reason for reason in self.lengths.left_out if reason is not None)
+        self._numbers = [number for number, reason in enumerate(self.lengths.left_out) if reason is None]
 
     def __len__(self) -> int:
         """Return how many there are."""
-        return len(self._rows)
+        return len(self._numbers)
 
-    def _tile_count(self, number: int) -> int:
-        config = self.config
-        if config.max_dynamic_patch == 1:
-            return 1
-        with Image.open(io.BytesIO(self._samples.read(number, "jpg"))) as image:  # reads the header alone
-            width, height = image.size
-        side, least, most = config.vision.image_size, config.min_dynamic_patch, config.max_dynamic_patch
-        return tile_count(width, height, side, least, most, config.use_thumbnail)
+    def _measured(self) -> Lengths:
+        sizes: list[tuple[int, int, int]] = []
+        left_out: list[str | None] = []
+        for number in range(len(self._samples)):
+            try:
+                told = self._said(number)
+                tokens, labels = self._encoded(told, told.tiles)
+            except TemplateError as error:
+                sizes.append((0, 0, 0))
+                left_out.append(str(error))
+                continue
+            sizes.append((len(tokens), sum(told.tiles), len(labels) - labels.count(IGNORE)))
+            left_out.append(None)
+        return Lengths.of(sizes, left_out)
 
-    def _encoded(self, said: tuple[str, list[str], list[str]], tiles: int) -> tuple[list[int], list[int]]:
+    def _row(self, sample: int) -> dict[str, Any]:
+        row: dict[str, Any] = json.loads(self._samples.read(sample, "json"))
+        return row
+
+    def _said(self, sample: int) -> Said:
+        return said(self._row(sample), self.config)
+
+    def _encoded(self, told: Said, tiles: Sequence[int]) -> tuple[list[int], list[int]]:
         return encode_conversation(
             self._encode,
             self.config.template,
-            *said,
-            tokens_per_image=[tiles * self.config.num_image_token],
+            told.system_message,
+            told.questions,
+            told.answers,
+            tokens_per_image=[count * self.config.num_image_token for count in tiles],
             context_length=self.config.context_length,
             bos_token_id=self._bos,
         )
 
-    def picture(self, number: int) -> Image.Image:
-        """Return the picture of a conversation."""
-        return decode(self._samples.read(self._numbers[number], "jpg"))
+    def pictures(self, number: int) -> list[Image.Image]:
+        """Return the pictures of a conversation, or the frames of its video, in order; none of text alone."""
+        return [decode(data) for data in self._samples.pictures(self._numbers[number])]
 
     def size(self, number: int) -> ConversationSize:
-        """Return how large a conversation is; its picture is not read for it."""
-        return self._sizes[number]
+        """Return how large a conversation is; nothing is read for it."""
+        sample, lengths = self._numbers[number], self.lengths
+        return ConversationSize(int(lengths.tokens[sample]), int(lengths.tiles[sample]), int(lengths.learned[sample]))
 
     def facts(self, number: int) -> SampleFacts:
         """Return what a conversation is known by."""
@@ -216,10 +259,29 @@ class Conversations:
         """Return how many of some conversations, in rising order, lie in each shard that has some."""
         return by_shard([self._numbers[row] for row in rows], self._samples.sizes)
 
-    def example(self, number: int, shown: Image.Image | None = None) -> Example:
-        """Return a conversation with its picture, or with another one in its size."""
-        image = self.picture(number)
+    def example(
+        self, number: int, shown: Sequence[Image.Image] | None = None, jpeg_quality: int | None = None
+    ) -> Example:
+        """Return a conversation with its pictures, or with others in their sizes.
+
+        Args:
+            number: Of the conversation.
+            shown: Pictures in the places of its own, in turn; white ones where the list is empty.
+            jpeg_quality: Show pictures as they look after that, where their source asks for it (`data_augment`).
+        """
+        row = self._row(self._numbers[number])
+        told, images = said(row, self.config), self.pictures(number)
         if shown is not None:
-            image = shown.resize(image.size)
-        pixels = tiles_of(image, self.config)
-        return Example(*self._encoded(self._rows[number], len(pixels)), pixels)
+            images = [_instead(image, shown, at) for at, image in enumerate(images)]
+        elif jpeg_quality is not None and row.get("data_augment"):
+            images = [encode_again(image, jpeg_quality) for image in images]
+        tiles = [tiles_of(image, self.config, told.most_tiles) for image in images]
+        input_ids, labels = self._encoded(told, [len(each) for each in tiles])
+        return Example(input_ids, labels, torch.cat(tiles) if tiles else None)
+
+
+def _instead(image: Image.Image, shown: Sequence[Image.Image], at: int) -> Image.Image:
+    """Return another picture in the size of one that is not shown."""
+    if not shown:
+        return Image.new("RGB", image.size, (255, 255, 255))
+    return shown[at % len(shown)].resize(image.size)

@@ -1,7 +1,11 @@
-"""Make instruction data in one schema: a picture, and a conversation about it in the official row format.
+"""Make instruction data in one schema: pictures, and a conversation about them in the official row format.
 
-Drawn scenes give questions with their only right answer; a user's own pictures give their
-captions. A row that does not hold together is rejected with its reason, never replaced.
+Drawn scenes give questions with their only right answer, captioned pictures their captions, and a user's own
+instruction data whatever it holds. A row that does not hold together is rejected with its reason and named with its
+file and line, never replaced.
+
+Nothing is counted in tokens here: the same data serve models with different tokenizers and templates.
+`stages/chat_lengths.py` does that once for each of them.
 """
 
 import io
@@ -10,30 +14,39 @@ import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any
 
-from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from stages.chat_template import IMAGE, control_token_in
-from stages.manifest import File, Ledger, Manifest, ManifestError, Part, digest_of
+from infra.storage import sha256_file
+from stages.chat_template import IMAGE
+from stages.conversation_pictures import STORE, size_of
+from stages.conversation_plan import plan_source
+from stages.conversation_rows import RowError, check
+from stages.conversation_shards import LISTED, Bad, Made, write_part
+from stages.conversation_sources import OwnConversations
+from stages.frame_policy import FramePolicy
+from stages.manifest import File, Manifest, ManifestError, Part, digest_of
+from stages.own_conversations import Showing, own_part
 from stages.prompts import DESCRIBE
 from stages.sources.captions import LANGUAGES, caption, questions
 from stages.sources.identity import uid_of
 from stages.sources.scenes import FIRST_OF_CONVERSATIONS, Split, draw, sample_scene
-from stages.tars import read_tar, tar_bytes
+from stages.tars import read_tar
 from stages.workspace import Output, Workspace, read_file
 
 VERSION = 2
 CAPTION_FIRST = 0.25
 """Share of scenes that are described before they are asked about: most answers must be seen, not copied."""
+SHOWN = 5
+"""Bad rows whose sentences the manifest itself keeps; the report lists more."""
 
-Reason = Literal["no_turns", "roles", "empty_turn", "placeholders", "control_token", "picture"]
-Members = dict[str, bytes]
+Item = tuple[str, str, range | File]
 
 
 class Parameters(BaseModel):
-    """What the conversations are about: drawn scenes, captioned pictures, or both."""
+    """What the conversations are about: drawn scenes, captioned pictures, or both; or data of one's own."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -47,40 +60,19 @@ class Parameters(BaseModel):
         description="Share of scenes that are described too; long answers outweigh short ones.",
     )
     image_size: int = Field(default=48, ge=16, description="Side of a drawn picture in pixels.")
+    own: OwnConversations | None = Field(default=None, description="Instruction data of one's own, and nothing else.")
+    frames: FramePolicy = Field(default=FramePolicy(), description="Which frames of a video are shown.")
+    max_pixels: int = Field(default=50_000_000, ge=1, description="Pictures with more pixels are refused.")
     rows_per_shard: int = Field(default=2000, ge=1)
-    seed: int = Field(default=0, description="Seed of the drawn world and of what is asked.")
+    seed: int = Field(default=0, description="Seed of the drawn world, of what is asked and of drawn frames.")
 
     @model_validator(mode="after")
     def _about_something(self) -> "Parameters":
-        if not self.scenes and not self.captions:
-            raise ValueError("give scenes > 0, or captions=true, or both: else there is nothing to talk about")
+        if not self.scenes and not self.captions and self.own is None:
+            raise ValueError("give scenes > 0, or captions=true, or own: else there is nothing to talk about")
+        if self.own is not None and (self.scenes or self.captions):
+            raise ValueError("data of one's own is an artifact of its own: give no scenes and no captions with it")
         return self
-
-
-def problem(row: dict[str, Any], picture: bytes) -> Reason | None:
-    """Return why a row cannot be learned from, None where it can.
-
-    Turns alternate, begin with a human and end with an answer; exactly one `<image>` stands in
-    them, in a question; nobody says a token that steers the model; the picture decodes.
-    """
-    turns = row["conversations"]
-    if not turns:
-        return "no_turns"
-    if [turn["from"] for turn in turns] != ["human", "gpt"] * (len(turns) // 2):
-        return "roles"
-    said = [turn["value"] for turn in turns]
-    if not all(text.replace(IMAGE, "").strip() for text in said):
-        return "empty_turn"
-    if sum(text.count(IMAGE) for text in said[::2]) != 1 or any(IMAGE in text for text in said[1::2]):
-        return "placeholders"
-    if any(control_token_in(text.replace(IMAGE, "")) for text in [*said, row.get("system") or ""]):
-        return "control_token"
-    try:
-        with Image.open(io.BytesIO(picture)) as image:
-            image.load()
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # what Pillow raises on torn files
-        return "picture"
-    return None
 
 
 def conversation(turns: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
@@ -90,10 +82,6 @@ def conversation(turns: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
         out.append({"from": "human", "value": question if number else f"{IMAGE}\n{question}"})
         out.append({"from": "gpt", "value": answer})
     return out
-
-
-def _members(row: dict[str, Any], picture: bytes) -> Members:
-    return {"jpg": picture, "json": json.dumps(row, sort_keys=True, ensure_ascii=False).encode()}
 
 
 def scene_row(parameters: Parameters, index: int) -> tuple[str, dict[str, Any], bytes]:
@@ -115,9 +103,15 @@ def scene_row(parameters: Parameters, index: int) -> tuple[str, dict[str, Any], 
     return uid, row, out.getvalue()
 
 
-def _scene_rows(parameters: Parameters, indices: range) -> Iterator[tuple[str, dict[str, Any], bytes]]:
-    for index in indices:
-        yield scene_row(parameters, index)
+def _checked(row: tuple[str, dict[str, Any], bytes], parameters: Parameters, file: str) -> Made | Bad:
+    """Return a row about one picture as a conversation, or with the reason why it is none."""
+    uid, told, picture = row
+    try:
+        check(told, 1)
+        width, height = size_of(picture, parameters.max_pixels, "its picture")
+    except RowError as error:
+        return Bad(file, f"sample {uid}", error.reason, error.what)
+    return Made(uid, {**told, "width": width, "height": height}, [picture])
 
 
 def _caption_rows(output: Output, shards: Manifest, file: File) -> Iterator[tuple[str, dict[str, Any], bytes]]:
@@ -136,28 +130,46 @@ def conversations_part(
     key, digest, what = item
     if isinstance(what, File):
         assert shards is not None
-        rows = _caption_rows(output, shards, what)
+        rows, file = _caption_rows(output, shards, what), shards.key(what)
     else:
-        rows = _scene_rows(parameters, what)
-    kept: list[tuple[str, Members]] = []
-    rejected: Counter[str] = Counter()
-    languages: Counter[str] = Counter()
-    turns = 0
-    for uid, row, picture in rows:
-        if reason := problem(row, picture):
-            rejected[reason] += 1
-            continue
-        kept.append((uid, _members(row, picture)))
-        languages[str(row["language"])] += 1
-        turns += len(row["conversations"]) // 2
-    ledger = Ledger(listed=len(kept) + rejected.total(), kept=len(kept), rejected=rejected.total())
-    facts = {"rejected": dict(sorted(rejected.items())), "languages": dict(sorted(languages.items())), "turns": turns}
-    return output.part(key, digest, ledger, {"tar": (f"{key}.tar", tar_bytes(kept))}, facts)
+        rows, file = (scene_row(parameters, index) for index in what), "drawn scenes"
+    return write_part(key, digest, (_checked(row, parameters, file) for row in rows), output)
 
 
-def run(parameters: Parameters, output: Output, here: Workspace) -> Manifest:
-    """Write all conversations in shards; scenes first, then captioned pictures."""
-    items: list[tuple[str, str, tuple[str, str, range | File]]] = []
+def _own(parameters: Parameters, own: OwnConversations, output: Output, here: Workspace) -> tuple[Part, list[Part]]:
+    """Return the plan of a user's data, and the shards made of it."""
+    read = digest_of([own.model_dump(mode="json"), *_digests(own, here)])
+    plan = partial(plan_source, output=output, source=own, rows_per_shard=parameters.rows_per_shard)
+    (planned,) = here.map_parts(output, plan, [("plan", read, ("plan", read))], unit="files", light=True)
+    work = partial(own_part, source=own, showing=_showing(parameters), output=output)
+    items = [(name, file.sha256, (name, file)) for name, file in sorted(planned.files.items())]
+    return planned, here.map_parts(output, work, items, unit="shards")
+
+
+def _showing(parameters: Parameters) -> Showing:
+    return Showing(parameters.max_pixels, parameters.frames, parameters.seed)
+
+
+def _digests(own: OwnConversations, here: Workspace) -> list[str]:
+    """Return the hashes of the files that rows are in, as they are now.
+
+    Raises:
+        ManifestError: One is missing.
+    """
+    found = []
+    for path in (own.path, own.answers):
+        try:
+            if path and path.startswith(STORE):
+                found.append(here.store.sha256(path.removeprefix(STORE)))
+            elif path:
+                found.append(sha256_file(Path(path)))
+        except FileNotFoundError:
+            raise ManifestError(f"source {own.name}: there is no {path}; name a file that is there") from None
+    return found
+
+
+def _drawn_and_captioned(parameters: Parameters, output: Output, here: Workspace) -> list[Part]:
+    items: list[tuple[str, str, Item]] = []
     for number, start in enumerate(range(0, parameters.scenes, parameters.rows_per_shard)):
         indices = range(start, min(start + parameters.rows_per_shard, parameters.scenes))
         key, digest = f"scenes-{number:06d}", digest_of([indices.start, indices.stop])
@@ -167,14 +179,59 @@ def run(parameters: Parameters, output: Output, here: Workspace) -> Manifest:
         key, digest = f"captions-{part.key}", part.files["tar"].sha256
         items.append((key, digest, (key, digest, part.files["tar"])))
     work = partial(conversations_part, parameters=parameters, output=output, shards=shards)
-    parts = here.map_parts(output, work, items, unit="shards")
-    totals: dict[str, Any] = {"turns": sum(part.facts["turns"] for part in parts)}
-    for name in ("rejected", "languages"):
-        counted = sum((Counter(part.facts[name]) for part in parts), Counter())
+    return here.map_parts(output, work, items, unit="shards")
+
+
+def _bad_rows(parts: Sequence[Part], output: Output) -> list[str]:
+    """Return the sentences about bad rows, as many as are listed."""
+    found: list[str] = []
+    for part in parts:
+        if "bad_rows" in part.files and len(found) < LISTED:
+            found += output.store.read(output.ref.key(part.files["bad_rows"].name)).decode().splitlines()
+    return found[:LISTED]
+
+
+def _refuse_too_many(own: OwnConversations, bad: Counter[str], listed: int, first: Sequence[str]) -> None:
+    if listed and bad.total() > own.most_bad * listed:
+        counted = ", ".join(f"{count} {reason}" for reason, count in bad.most_common())
+        raise ManifestError(
+            f"source {own.name}: {bad.total()} of {listed} rows are bad ({counted}), more than the share "
+            f"{own.most_bad} that most_bad allows; the first: {'; '.join(first[:SHOWN])}"
+        )
+
+
+def _markdown(rejected: dict[str, int]) -> str:
+    """Return how many rows are bad, by reason, for the step's page; what they say stays in the report."""
+    lines = (f"| {reason.replace('_', ' ')} | {count:,} |" for reason, count in rejected.items())
+    return "\n".join(["| rows left out | |", "| :-- | --: |", *lines])
+
+
+def run(parameters: Parameters, output: Output, here: Workspace) -> Manifest:
+    """Write all conversations in shards.
+
+    Raises:
+        ManifestError: None can be made; of a user's data, more are bad than it allows.
+    """
+    own, totals = parameters.own, dict[str, Any]()
+    if own is None:
+        parts = _drawn_and_captioned(parameters, output, here)
+    else:
+        plan, parts = _own(parameters, own, output, here)
+        totals["beyond_repeat"] = plan.facts["beyond_repeat"]
+    for name in ("turns", "characters", "pictures", "videos"):
+        totals[name] = sum(part.facts[name] for part in parts)
+    for name in ("rejected", "languages", "per_source"):
+        counted = sum((Counter(part.facts[name]) for part in parts), Counter[str]())
         totals[name] = dict(sorted(counted.items()))
+    bad = _bad_rows(parts, output)
+    if own is not None:
+        _refuse_too_many(own, Counter(totals["rejected"]), sum(part.ledger.listed for part in parts), bad)
     if not sum(part.ledger.kept for part in parts):
         raise ManifestError(
-            f"no conversation could be made: {totals['rejected'] or 'the shards are empty'}; "
-            "keep more rows in the caption_quality filter, or give conversations.scenes"
+            f"no conversation could be made: {totals['rejected'] or 'there is no row'}; "
+            "keep more rows in the caption_quality filter, give conversations.scenes, or mend your own rows"
         )
-    return output.commit(parts, totals=totals)
+    if not bad:
+        return output.commit(parts, totals=totals)
+    told = {**totals, "first_bad_rows": bad[:SHOWN], "markdown": _markdown(totals["rejected"])}
+    return output.commit(parts, totals=told, reports={"bad_rows": ("bad_rows.txt", "\n".join([*bad, ""]).encode())})

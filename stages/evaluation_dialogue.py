@@ -113,7 +113,9 @@ def _read(
     right: list[bool] = []
     for start in range(0, len(numbers), batch_size):
         pairs = zip(numbers[start : start + batch_size], pictures[start : start + batch_size], strict=True)
-        examples = [data.example(number, data.picture(picture)) for number, picture in pairs]
+        examples = [
+            data.example(number, None if number == picture else data.pictures(picture)) for number, picture in pairs
+        ]
         batch = {k: v.to(session.device) for k, v in collate(examples, session.config.eos_token_id).items()}
         logits = session.model.logits(batch["input_ids"], batch["attention_mask"], batch.get("pixel_values"))[:, :-1]
         wanted = batch["labels"][:, 1:]

@@ -100,7 +100,10 @@ def dialogue_held_out(
     found.judged += len(numbers)
     for number in map(conversations.sample, numbers[:PICTURED]):
         turns = [turn["value"] for turn in json.loads(samples.read(number, "json"))["conversations"]]
-        picture = decode(samples.read(number, "jpg"))
+        pictures = samples.pictures(number)
+        if len(pictures) != 1:
+            continue  # a page shows one picture beside what was said
+        picture = decode(pictures[0])
         question = turns[0].replace(IMAGE, "").strip()
         try:
             said = session.ask(question, picture)

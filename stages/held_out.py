@@ -64,6 +64,12 @@ def fingerprints_of(digests: Iterable[bytes]) -> Fingerprints:
     return stacked([(_number(digest),) * 2 for digest in digests])
 
 
+def fingerprints_between(digests: Sequence[bytes]) -> tuple[int, int]:
+    """Return the lowest and the highest fingerprint of a sample's pictures, by the sha256 of each."""
+    told = [_number(digest) for digest in digests]
+    return min(told), max(told)
+
+
 def fingerprints_of_texts(texts: Iterable[str]) -> Fingerprints:
     """Return the fingerprints of texts that belong to no picture."""
     return stacked([(fingerprint(text.encode("utf-8", "surrogatepass")),) * 2 for text in texts])

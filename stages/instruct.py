@@ -18,9 +18,8 @@ from models.config import ChatConfig
 from models.cost import ConversationCost
 from models.lora import merged
 from stages.adapters import Adapted, adapt, adapter_files
-from stages.batches import open_samples
 from stages.chat_assembly import assemble, check_view, grow_tokenizer
-from stages.chat_data import Conversations
+from stages.chat_data import open_conversations
 from stages.chat_template import IGNORE
 from stages.held_out import check_road
 from stages.instruct_data import InstructBatches
@@ -188,7 +187,7 @@ def _build(parameters: Parameters, here: Workspace) -> Task:
     freeze(chat, parameters)
     if not (artifacts := here.all("conversations")):
         raise ManifestError("instruct needs conversations and was given none; run stage conversations first")
-    data = [Conversations(open_samples(here, each), tokenizer, chat.config) for each in artifacts]
+    data = [open_conversations(here, each, tokenizer, chat.config) for each in artifacts]
     adapted = parameters.rank("vision") or parameters.rank("language")
     batches = InstructBatches(
         data,

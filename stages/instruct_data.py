@@ -12,13 +12,17 @@ from torch import Tensor
 
 from models.cost import ConversationCost
 from models.packing import Reduction
-from stages.chat_data import Conversations, Example, collate, collate_packed
+from stages.batches import generator_of
+from stages.chat_data import Conversations, Example, collate, collate_packed, no_picture
 from stages.held_out import Rows, nothing_aside
 from stages.manifest import ManifestError
 from stages.noise import noise_of
 from stages.training.balancing import ENDLESS, Load, Room
 from stages.training.order import Source, Weight, check_weights
 from stages.training.task import SampleFacts
+
+JPEG_QUALITIES = (75, 100)
+"""Lowest and highest that is drawn for pictures whose source asks for degraded ones (internvl-chat's training)."""
 
 
 class InstructBatches:
@@ -72,7 +76,7 @@ class InstructBatches:
         batch = collate_packed([self._noisy(row, step) for row in found], self._reduction)
         if self._sample_noise:
             batch["sample_noise"] = torch.cat([noise_of(self._seed, step, row) for row in found])
-        return batch
+        return batch if "pixel_values" in batch else {**batch, **no_picture(self.data[0].config)}
 
     def load(self, row: int) -> Load:
         """Return what a conversation that is trained on takes of a step."""
@@ -101,7 +105,9 @@ class InstructBatches:
         )
 
     def _noisy(self, row: int, step: int) -> Example:
-        found = self.example(row)
+        source, number = self._at(row)
+        quality = int(generator_of(self._seed, "jpeg", step, row).integers(*JPEG_QUALITIES, endpoint=True))
+        found = self.data[source].example(number, jpeg_quality=quality)
         tiles = 0 if found.pixel_values is None else len(found.pixel_values)
         return replace(found, noise=noise_of(self._seed, step, row, tiles)) if tiles else found
 
@@ -116,7 +122,7 @@ class InstructBatches:
         if picture is None or picture == row:
             return self.data[source].example(number)
         other, shown = self._at(picture)
-        return self.data[source].example(number, self.data[other].picture(shown))
+        return self.data[source].example(number, self.data[other].pictures(shown))
 
     def facts(self, row: int) -> SampleFacts:
         """Return what a conversation is known by."""

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from infra.scratch import scratch_folder
 from infra.storage import Store
 from stages.manifest import File, Ledger, Manifest, ManifestError, Part
-from stages.tars import MEMBERS, ending, samples_of
+from stages.tars import BLOCK, MEMBERS, Sample, ending, is_numbered, samples_of
 from stages.workspace import Output, parquet_bytes, read_table
 
 READ_BYTES = 16 << 20
@@ -40,6 +40,20 @@ INDEX = pa.schema(
     [*ABOUT, *PLACES, *((f"{suffix}_{what}", pa.int64()) for suffix in MEMBERS for what in ("offset", "bytes"))]
 )
 """One row per sample of a shard, in its order; with it a member is read without opening the archive."""
+
+PICTURES = "pictures"
+"""How the stretch of a sample's numbered pictures is called, among its members."""
+KNOWN_BY = "known_by"
+"""SHA-256 of each picture of a sample in order, and of its row where it is text alone."""
+PICTURES_INDEX = pa.schema(
+    [
+        *INDEX,
+        (f"{PICTURES}_offset", pa.int64()),
+        (f"{PICTURES}_bytes", pa.int64()),
+        (KNOWN_BY, pa.list_(pa.binary(32))),
+    ]
+)
+"""The index of shards whose samples may have several pictures each: conversations."""
 
 PLAN = pa.schema([*ABOUT, ("tar", pa.string()), *PLACES])
 """One row per sample of a shard that is to be made: where its stretch lies now, `tar` a key in the store."""
@@ -132,20 +146,31 @@ def copied(
         with path.open("wb") as out:
             for row, stretch in stretches(store, plan.to_pylist()):
                 sample = finish(row, stretch)
-                index.append(_entry(row, sample, out.tell()))
+                index.append(entry(row, sample, out.tell()))
                 out.write(sample)
             out.write(ending(out.tell()))
         table = pa.Table.from_pylist(index, schema=INDEX)
         yield {"tar": (f"{key}.tar", path), "index": (f"{key}.parquet", parquet_bytes(table))}
 
 
-def _entry(row: Row, sample: bytes, offset: int) -> Row:
+def places_in(sample: Sample) -> dict[str, tuple[int, int]]:
+    """Return (offset, size) of each member of a sample, and of the stretch of its numbered pictures as one."""
+    found = {each.suffix: (each.offset, len(each.data)) for each in sample.members.values()}
+    numbered = [place for suffix, place in found.items() if is_numbered(suffix)]
+    single = {suffix: place for suffix, place in found.items() if not is_numbered(suffix)}
+    if not numbered:
+        return single
+    start, (last, size) = numbered[0][0] - BLOCK, numbered[-1]
+    return {**single, PICTURES: (start, last + size + -size % BLOCK - start)}
+
+
+def entry(row: Row, sample: bytes, offset: int) -> Row:
     """Return a sample's row in the index of the shard that it is written to at `offset`."""
     (found,) = samples_of(io.BytesIO(sample), whole=False)
     places = {
         f"{suffix}_{what}": value
-        for suffix, member in found.members.items()
-        for what, value in (("offset", offset + member.offset), ("bytes", len(member.data)))
+        for suffix, (start, size) in places_in(found).items()
+        for what, value in (("offset", offset + start), ("bytes", size))
     }
     hashed = {"bytes": len(sample), "sample_sha256": hashlib.sha256(sample).digest()}
     return {**{name: row[name] for name, _ in ABOUT}, "offset": offset, **hashed, **places}
@@ -189,7 +214,8 @@ def read_index(store: Store, shards: Manifest, part: Part) -> pa.Table:
             f"shard {part.key} of {shards.ref} has no index: it was written by an earlier version, "
             "or not by write_shards; write it again: internvl rerun write_shards --force"
         )
-    return read_table(store, shards, part, "index").select(INDEX.names)
+    found = read_table(store, shards, part, "index")
+    return found.select((PICTURES_INDEX if PICTURES_INDEX.names[-1] in found.column_names else INDEX).names)
 
 
 def layout(rows_per_shard: int, bytes_per_shard: int) -> dict[str, int]:

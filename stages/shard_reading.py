@@ -14,9 +14,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from infra.storage import Store
-from stages.held_out import Fingerprints, fingerprint_of_members, fingerprints_of, stacked
+from stages.held_out import Fingerprints, fingerprint_of_members, fingerprints_between, fingerprints_of, stacked
 from stages.manifest import Manifest, ManifestError, Part
-from stages.shard_index import cuts, read_index
+from stages.shard_index import KNOWN_BY, PICTURES, cuts, places_in, read_index
 from stages.tars import MEMBERS, TarError, samples_of
 from stages.workspace import read_file
 
@@ -24,8 +24,10 @@ OnCorrupt = Literal["fail", "skip"]
 BLOCK_BYTES = 4 << 20
 """Neighbouring samples are read together up to this size: few requests, and little too much for one sample."""
 
+KINDS = (*MEMBERS, PICTURES)
+"""What is found in a sample: single members, and its numbered pictures as one stretch."""
 Places = npt.NDArray[np.int64]
-"""(offset, size) of one kind of member, shape (samples, 2); -1 where a sample lacks it."""
+"""(offset, size) of one of these kinds, shape (samples, 2); -1 where a sample lacks it."""
 
 
 class Contents(NamedTuple):
@@ -44,7 +46,7 @@ def _contents(
     nowhere = (-1, -1)
     places = {
         suffix: np.array([found.get(suffix, nowhere) for _, found in rows], dtype=np.int64).reshape(-1, 2)
-        for suffix in MEMBERS
+        for suffix in KINDS
     }
     return Contents([key for key, _ in rows], places, fingerprints, left_out)
 
@@ -79,9 +81,9 @@ class Copies:
         try:
             rows, fingerprints = [], []
             for sample in samples_of(io.BytesIO(data)):
-                found = sample.members.values()
-                rows.append((sample.key, {each.suffix: (each.offset, len(each.data)) for each in found}))
-                fingerprints.append(fingerprint_of_members({each.suffix: each.data for each in found}))
+                rows.append((sample.key, places_in(sample)))
+                found = {each.suffix: each.data for each in sample.members.values()}
+                fingerprints.append(fingerprint_of_members(found))
             return _contents(rows, stacked(fingerprints), [])
         except TarError as error:
             raise ManifestError(f"shard {part.key}: {error}") from error
@@ -229,6 +231,8 @@ def _fingerprints(shards: Manifest, part: Part, index: pa.Table) -> Fingerprints
     Raises:
         ManifestError: Its index does not know them.
     """
+    if KNOWN_BY in index.column_names:
+        return stacked([fingerprints_between(each) for each in index[KNOWN_BY].to_pylist()])
     if index["sha256"].null_count:
         raise ManifestError(
             f"the index of shard {part.key} of {shards.ref} does not tell the hash of every picture, which says what "
@@ -249,6 +253,6 @@ def _places(row: dict[str, int]) -> dict[str, tuple[int, int]]:
     """Return where the members of a sample lie, by its row of an index."""
     return {
         suffix: (row[f"{suffix}_offset"], row[f"{suffix}_bytes"])
-        for suffix in MEMBERS
-        if row[f"{suffix}_offset"] is not None
+        for suffix in KINDS
+        if row.get(f"{suffix}_offset") is not None
     }

@@ -11,12 +11,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import BinaryIO, NamedTuple
 
 MEMBERS = ("jpg", "txt", "json")
-"""What a sample may consist of, in the order it is written."""
+"""What a sample may consist of, in the order it is written; several pictures are `0.jpg`, `1.jpg`, ... instead."""
 LARGEST = {"jpg": 256 << 20, "txt": 16 << 20, "json": 16 << 20}
 """Most bytes of one member; a header can claim anything."""
 BLOCK = 512
 
 _KEY = re.compile(r"[0-9A-Za-z_-]{1,90}")
+_NUMBERED = re.compile(r"(0|[1-9][0-9]{0,3})\.jpg")
 _OCTAL = re.compile(rb" *([0-7]{1,12})[ \0]*")
 _PIECE = 1 << 20
 
@@ -49,6 +50,22 @@ class Sample(NamedTuple):
         return b"".join(piece for each in pieces for piece in each)
 
 
+def is_numbered(suffix: str) -> bool:
+    """Say whether a member is one of several pictures of its sample."""
+    return bool(_NUMBERED.fullmatch(suffix))
+
+
+def _place_of(suffix: str) -> tuple[int, int] | None:
+    """Return where a member stands in a sample, None where no sample of ours has such a member."""
+    if found := _NUMBERED.fullmatch(suffix):
+        return 0, 1 + int(found[1])
+    return (MEMBERS.index(suffix), 0) if suffix in MEMBERS else None
+
+
+def _largest(suffix: str) -> int:
+    return LARGEST["jpg" if is_numbered(suffix) else suffix]
+
+
 def check_key(key: str) -> None:
     """Refuse a key that a reader would take for something else: a dot would split it, a slash is a folder.
 
@@ -66,14 +83,14 @@ def sample_bytes(key: str, members: Mapping[str, bytes]) -> bytes:
         TarError: The key, a member's name or its size is none that the reader takes.
     """
     check_key(key)
-    if foreign := sorted(set(members) - set(MEMBERS)):
+    places = {suffix: _place_of(suffix) for suffix in members}
+    if foreign := sorted(suffix for suffix, place in places.items() if place is None):
         raise TarError(f"sample {key} has a member .{foreign[0]}; shards hold {', '.join(MEMBERS)} only")
     out = bytearray()
-    for suffix in MEMBERS:
-        if (data := members.get(suffix)) is None:
-            continue
-        if len(data) > LARGEST[suffix]:
-            raise TarError(f"{key}.{suffix} has {len(data)} bytes; at most {LARGEST[suffix]} fit a shard")
+    for suffix in sorted(members, key=lambda each: places[each] or (0, 0)):
+        data = members[suffix]
+        if len(data) > _largest(suffix):
+            raise TarError(f"{key}.{suffix} has {len(data)} bytes; at most {_largest(suffix)} fit a shard")
         info = tarfile.TarInfo(f"{key}.{suffix}")
         info.size, info.mtime, info.mode = len(data), 0, 0o644
         out += info.tobuf(tarfile.USTAR_FORMAT)
@@ -177,14 +194,14 @@ def _header(header: bytes, at: int) -> tuple[str, str, int]:
     refused = f"the member {name!r} at byte {at} is refused: "
     if header[156:157] not in (b"0", b"\0"):
         raise TarError(f"{refused}it is no plain file (type {header[156:157]!r}); use shards that this project wrote")
-    if header[345] or not _KEY.fullmatch(key) or suffix not in MEMBERS:
+    if header[345] or not _KEY.fullmatch(key) or _place_of(suffix) is None:
         raise TarError(
             f"{refused}names are KEY.{'|'.join(MEMBERS)}, the key without dots or folders; "
             "use shards that this project wrote"
         )
     size = _OCTAL.fullmatch(header[124:136])
-    if not size or int(size[1], 8) > LARGEST[suffix]:
-        raise TarError(f"{refused}it claims more than {LARGEST[suffix]} bytes; use shards that this project wrote")
+    if not size or int(size[1], 8) > _largest(suffix):
+        raise TarError(f"{refused}it claims more than {_largest(suffix)} bytes; use shards that this project wrote")
     return key, suffix, int(size[1], 8)
 
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +62,8 @@ def make_shards(
     return output.commit(parts, totals={"per_source": {"drawn": samples}})
 
 
-def tiny_tokenizer(vocab_size: int = 360) -> Tokenizer:
-    """Return a byte-level BPE tokenizer of the drawn world's language."""
+def tiny_tokenizer(vocab_size: int = 360, texts: Iterable[str] | None = None) -> Tokenizer:
+    """Return a byte-level BPE tokenizer of some texts, the drawn world's when left out."""
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -72,26 +73,36 @@ def tiny_tokenizer(vocab_size: int = 360) -> Tokenizer:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
+    tokenizer.train_from_iterator(_drawn_texts() if texts is None else texts, trainer)
+    return tokenizer
+
+
+def _drawn_texts() -> list[str]:
     texts: list[str] = []
     for index in range(120):
         told = document(sample_scene(7, index, Split.TRAIN), index)
         texts += [told.described, told.retold, *(f"{each.question} {each.answer}" for each in told.asked)]
-    tokenizer.train_from_iterator(texts, trainer)
-    return tokenizer
+    return texts
 
 
 def make_language(
-    store: Store, version: str = "t", hidden_size: int = 32, num_hidden_layers: int = 2, seed: int = 0
+    store: Store,
+    version: str = "t",
+    hidden_size: int = 32,
+    num_hidden_layers: int = 2,
+    seed: int = 0,
+    tokenizer: Tokenizer | None = None,
+    max_position_embeddings: int = 512,
 ) -> Manifest:
     """Publish an untrained tiny language model, as stages/language.py lays it out."""
-    tokenizer = tiny_tokenizer()
+    tokenizer = tokenizer or tiny_tokenizer()
     config = TextConfig(
         vocab_size=tokenizer.get_vocab_size(),
         hidden_size=hidden_size,
         intermediate_size=2 * hidden_size,
         num_hidden_layers=num_hidden_layers,
         num_attention_heads=2,
-        max_position_embeddings=512,
+        max_position_embeddings=max_position_embeddings,
     )
     torch.manual_seed(seed)
     model = LlamaForCausalLM(config)

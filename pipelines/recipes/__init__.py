@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from pipelines.names import RecipeName
+from pipelines.names import Mixing, RecipeName
 
 if TYPE_CHECKING:  # the recipes themselves import torch, which a command that only shows something can spare
     from pipelines.recipes.recipe import Recipe
@@ -39,6 +39,17 @@ class OwnData(BaseModel):
     system: str | None = Field(
         default=None, description="Published chat system whose third stage is followed; one_gpu and paper."
     )
+    conversations: tuple[str, ...] = Field(
+        default=(),
+        description="Instruction data: meta JSON, jsonl, LLaVA's JSON, QUESTIONS,ANNOTATIONS, parquet or tar.",
+    )
+    conversation_root: str | None = Field(
+        default=None, description="Folder or tar that picture names in them start from; of a meta JSON, its paths."
+    )
+    mixing: Mixing = Field(
+        default=Mixing.REPEAT,
+        description="repeat: each row comes as often; square_root: as the roots of their numbers.",
+    )
     allow_hosts: tuple[str, ...] = Field(default=(), description="host:port that may be private, such as a test web.")
 
     @property
@@ -59,6 +70,7 @@ def make(name: RecipeName, own: OwnData | None = None, web_url: str = "http://12
         ValueError: Something is given to a recipe that does not take it.
     """
     from pipelines.recipes.one_gpu import one_gpu
+    from pipelines.recipes.own_source import with_conversations
     from pipelines.recipes.paper import paper
     from pipelines.recipes.photos import photos
     from pipelines.recipes.smoke import smoke
@@ -73,6 +85,8 @@ def make(name: RecipeName, own: OwnData | None = None, web_url: str = "http://12
         raise ValueError(f"recipe {name} trains its models from nothing; one_gpu and paper start from trained ones")
     if given.system and name not in (RecipeName.ONE_GPU, RecipeName.PAPER):
         raise ValueError(f"recipe {name} has a chat model of its own; one_gpu and paper follow published systems")
+    if given.conversations and name not in (*LISTED, RecipeName.PAPER):
+        raise ValueError(f"recipe {name} asks about drawn scenes; photos, one_gpu and paper take --conversations")
     makers: dict[RecipeName, Callable[[], Recipe]] = {
         RecipeName.TINY: lambda: tiny(web_url),
         RecipeName.SMOKE: lambda: smoke(web_url),
@@ -80,4 +94,4 @@ def make(name: RecipeName, own: OwnData | None = None, web_url: str = "http://12
         RecipeName.ONE_GPU: lambda: one_gpu(given),
         RecipeName.PAPER: lambda: paper(given),
     }
-    return makers[name]()
+    return with_conversations(makers[name](), given)

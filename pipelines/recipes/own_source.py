@@ -3,7 +3,10 @@
 from typing import Any
 
 from pipelines.recipes import OwnData
+from pipelines.recipes.recipe import Recipe
 from stages import download, list_urls
+from stages.conversation_sources import mixture, named, pin
+from stages.manifest import ManifestError
 
 
 def own_listing(own: OwnData, rows_per_part: int) -> list_urls.Parameters:
@@ -34,3 +37,19 @@ def own_download(own: OwnData, **given: Any) -> download.Parameters:
             **given,
         )
     )
+
+
+def with_conversations(recipe: Recipe, own: OwnData) -> Recipe:
+    """Return a recipe that is tuned on a user's instruction data, where there is some.
+
+    Raises:
+        ManifestError: A file is missing or of no known format, or two sources have one name.
+    """
+    if not own.conversations:
+        return recipe
+    sources = tuple(pin(each) for path in own.conversations for each in named(path, own.conversation_root))
+    names = [each.name for each in sources]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ManifestError(f"two sources of instruction data are called {twice}; give one file another name")
+    tuned = recipe.instruct.model_copy(update={"mixture": mixture(sources, own.mixing.value)})
+    return recipe.model_copy(update={"instruction_data": sources, "instruct": tuned})

@@ -19,6 +19,7 @@ from stages import (
     list_urls,
     score,
 )
+from stages.conversation_sources import OwnConversations
 from stages.sources.web_site import SiteSpec
 
 
@@ -54,6 +55,9 @@ class Recipe(BaseModel):
     conversations: conversations.Parameters
     align: instruct.Parameters | None = Field(
         default=None, description="A chat model's first training, before `instruct`; none when left out."
+    )
+    instruction_data: tuple[OwnConversations, ...] = Field(
+        default=(), description="Instruction data of one's own; it takes the place of scenes and captions."
     )
     instruct: instruct.Parameters
     evaluations: tuple[evaluate.Parameters, ...] = Field(description="Which checkpoints are measured, and on what.")

@@ -27,7 +27,11 @@ Ints = npt.NDArray[np.int64]
 
 
 class Weight(BaseModel):
-    """How much of a mixture comes from one artifact: a share of the places, or how often its samples are repeated."""
+    """How much of a mixture comes from one artifact.
+
+    A share of the places, how often its samples are repeated, or the square root of its samples times their repeats,
+    by which the official training draws.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -37,14 +41,25 @@ class Weight(BaseModel):
         default=None, gt=0, description="Times that its samples come while others come once."
     )
 
+    square_root: float | None = Field(
+        default=None, gt=0, description="Takes places by the square root of its samples, repeated so many times."
+    )
+
+    @property
+    def measure(self) -> str:
+        """Which of the three it gives."""
+        return "weight" if self.weight is not None else "repeat" if self.repeat is not None else "square_root"
+
     @model_validator(mode="after")
-    def _one_of_both(self) -> "Weight":
-        if (self.weight is None) == (self.repeat is None):
-            raise ValueError(f"{self.name}: give either a weight or a repeat")
+    def _one_of_all(self) -> "Weight":
+        if sum(each is not None for each in (self.weight, self.repeat, self.square_root)) != 1:
+            raise ValueError(f"{self.name}: give either a weight, a repeat or a square_root")
         return self
 
     def of(self, samples: int) -> float:
         """Return its weight, given how many samples it has."""
+        if self.square_root is not None:
+            return float((self.square_root * samples) ** 0.5)
         return self.weight if self.weight is not None else (self.repeat or 0.0) * samples
 
 
@@ -74,8 +89,9 @@ def check_weights(weights: Sequence[Weight], names: Sequence[str]) -> None:
         raise ManifestError(
             f"the mixture names {', '.join(told) or 'nothing'} and the inputs are {', '.join(names)}; name each once"
         )
-    if len({each.weight is None for each in weights}) > 1:
-        raise ManifestError(f"the mixture of {', '.join(told)} gives weights and repeats; give all the same one")
+    if len({each.measure for each in weights}) > 1:
+        measures = " and ".join(sorted({each.measure for each in weights}))
+        raise ManifestError(f"the mixture of {', '.join(told)} gives {measures}; give all the same one")
 
 
 class _Shuffle(Protocol):

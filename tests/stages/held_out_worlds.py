@@ -178,6 +178,6 @@ def _picture(rng: random.Random) -> bytes:
 
 
 def _sample(place: int, picture: bytes, rng: random.Random) -> Sample:
-    uid, words = f"{rng.getrandbits(100):025x}", f"a picture, said {place} times"
+    uid, words = f"{rng.getrandbits(128):032x}", f"a picture, said {place} times"
     facts = {"uid": uid, "source": "drawn", "language": "en", "caption": words}
     return uid, {"jpg": picture, "txt": words.encode(), "json": json.dumps(facts).encode()}

@@ -214,8 +214,8 @@ def test_a_batch_learns_answers_only_and_shows_each_its_picture(store: Store, tm
     assert tokenizer.decode(learned, skip_special_tokens=False) == "".join(f"{text}<|im_end|>" for text in answers)
     assert (batch["input_ids"] == chat.config.image_context_token_id).sum().item() == 2 * chat.config.num_image_token
     assert batch["pixel_values"].shape == (2, 3, 48, 48)
-    assert torch.equal(data.example(3, data.picture(0)).pixel_values, data.example(0).pixel_values)  # type: ignore[arg-type]
-    assert data.example(3, data.picture(0)).input_ids == data.example(3).input_ids
+    assert torch.equal(data.example(3, data.pictures(0)).pixel_values, data.example(0).pixel_values)  # type: ignore[arg-type]
+    assert data.example(3, data.pictures(0)).input_ids == data.example(3).input_ids
     padded = batch["attention_mask"] == 0
     assert padded.any() and (batch["labels"][padded] == IGNORE).all()
 

@@ -58,6 +58,15 @@ def test_keys_that_a_reader_would_mistake_are_not_written(key: str) -> None:
         tar_bytes([(key, {"jpg": b"1"})])
 
 
+def test_several_pictures_of_a_sample_stand_in_the_order_of_their_numbers() -> None:
+    pictures = {f"{number}.jpg": bytes([number]) for number in (10, 2, 0, 1)}
+    data = tar_bytes([("a", {"json": b"{}", **pictures})])
+    ((key, members),) = read_tar(data)
+    assert (key, list(members)) == ("a", ["0.jpg", "1.jpg", "2.jpg", "10.jpg", "json"]) and members["10.jpg"] == b"\n"
+    with pytest.raises(TarError, match=r"has a member \.01\.jpg"):
+        tar_bytes([("a", {"01.jpg": b"1"})])
+
+
 def test_long_keys_foreign_members_and_repeats_are_not_written() -> None:
     assert len(list(read_tar(tar_bytes([("k" * 90, {"json": b"1"})])))) == 1
     with pytest.raises(TarError, match=r"sample a has a member \.pyd; shards hold jpg, txt, json only"):
@@ -89,7 +98,20 @@ def test_links_devices_folders_and_sparse_files_are_refused(name: str, kind: byt
 
 @pytest.mark.parametrize(
     "name",
-    ["../0c.jpg", "/etc/0c.jpg", "up/0c.jpg", "0c.pyd", "0c.pkl", "0c.2.jpg", ".jpg", "0c", "..jpg", "a\nb.jpg"],
+    [
+        "../0c.jpg",
+        "/etc/0c.jpg",
+        "up/0c.jpg",
+        "0c.pyd",
+        "0c.pkl",
+        "0c.02.jpg",
+        "0c.2.txt",
+        "0c.12345.jpg",
+        ".jpg",
+        "0c",
+        "..jpg",
+        "a\nb.jpg",
+    ],
 )
 def test_names_outside_the_allow_list_are_refused(name: str) -> None:
     with pytest.raises(TarError, match=r"at byte \d+ is refused: names are KEY.jpg"):

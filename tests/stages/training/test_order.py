@@ -93,13 +93,18 @@ def test_a_run_that_goes_on_reads_what_it_would_have_read() -> None:
 
 def test_weights_and_repeats() -> None:
     assert Weight(name="a", repeat=0.5).of(200) == 100 and Weight(name="a", weight=3).of(200) == 3
-    for wrong in ({}, {"weight": 1, "repeat": 1}):
-        with pytest.raises(ValidationError, match="either a weight or a repeat"):
+    assert Weight(name="a", square_root=1).of(400) == 20 and Weight(name="a", square_root=4).of(400) == 40
+    for wrong in ({}, {"weight": 1, "repeat": 1}, {"square_root": 1, "repeat": 1}):
+        with pytest.raises(ValidationError, match="either a weight, a repeat or a square_root"):
             Weight.model_validate({"name": "a", **wrong})
     with pytest.raises(ManifestError, match=r"names a, c and the inputs are a, b; name each once"):
         check_weights([Weight(name="a", weight=1), Weight(name="c", weight=1)], ["a", "b"])
-    with pytest.raises(ManifestError, match="all the same one"):
-        check_weights([Weight(name="a", weight=1), Weight(name="b", repeat=1)], ["a", "b"])
+    for other, told in (
+        (Weight(name="b", repeat=1), "repeat and weight"),
+        (Weight(name="b", square_root=1), "square_r"),
+    ):
+        with pytest.raises(ManifestError, match=f"gives {told}.*; give all the same one"):
+            check_weights([Weight(name="a", weight=1), other], ["a", "b"])
 
 
 def test_orders_of_nothing_and_shares_too_small_are_refused() -> None:
