@@ -110,7 +110,9 @@ class EngineProcess:
         stop = time.monotonic() + seconds
         while not await self.answers():
             if not self.alive:
-                raise ManifestError(f"the engine {self.engine.name} ended while it started; its last words:\n{self.log_tail}")
+                raise ManifestError(
+                    f"the engine {self.engine.name} ended while it started; its last words:\n{self.log_tail}"
+                )
             if time.monotonic() > stop:
                 raise ManifestError(
                     f"the engine {self.engine.name} did not answer within {seconds:.0f} s; its last words:\n"

@@ -5,27 +5,19 @@ import json
 import os
 import sys
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from stages.manifest import ManifestError
 from stages.serving import transformers_engine
 from stages.serving.limits import Limits
+from stages.serving.names import EngineName
 from stages.serving.requests import ChatRequest
 from stages.serving.served_model import ServedModel
 
 MODEL = "model"
 """How an engine calls the one model it has: a link of this name in its own folder."""
 SOCKET = "engine.sock"
-
-
-class EngineName(StrEnum):
-    """Engines that read the exported folder."""
-
-    AUTO = "auto"
-    TRANSFORMERS = "transformers"
-    VLLM = "vllm"
 
 
 QUIET = {
@@ -96,8 +88,8 @@ def engine_for(name: EngineName, model: ServedModel, limits: Limits, device: str
         return Engine(name, (*program, MODEL, "--socket", SOCKET, "--device", device))
     if not installed():
         raise ManifestError(
-            "vLLM is not installed in this environment, and is not part of the lock; install it beside us on a machine "
-            "with a GPU, or serve with --engine transformers"
+            "vLLM is not installed in this environment, and is not part of the lock; install it on a machine with a "
+            "GPU, or serve with --engine transformers"
         )
     return vllm(model, limits)
 

@@ -4,7 +4,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class Limits(BaseModel):
-    """Bounds on what comes in and what goes on to the engine; our own choices, with their reasons in docs/decisions."""
+    """Bounds on what comes in and what goes on to the engine; our own choices."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -6,6 +6,7 @@ upright, the first frame of several, transparent ones on white.
 
 import base64
 import binascii
+import hashlib
 import io
 import re
 from dataclasses import dataclass
@@ -39,7 +40,7 @@ _WEB = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SeenPicture:
     """A picture as the engine will get it.
 
@@ -55,6 +56,11 @@ class SeenPicture:
         out = io.BytesIO()
         self.image.save(out, "PNG", compress_level=1)
         return out.getvalue()
+
+    @cached_property
+    def digest(self) -> str:
+        """A name by content."""
+        return hashlib.sha256(self.png).hexdigest()[:32]
 
     @property
     def data_url(self) -> str:

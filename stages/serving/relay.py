@@ -4,7 +4,7 @@ import json
 import logging
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -61,7 +61,7 @@ class Relay:
         finally:
             self._busy -= 1
 
-    async def pieces(self, request: ChatRequest) -> AsyncIterator[Piece]:
+    async def pieces(self, request: ChatRequest) -> AsyncGenerator[Piece, None]:
         """Yield an answer as it grows; the last piece carries why it ended.
 
         Raises:
@@ -104,7 +104,11 @@ class Relay:
         if "error" in event:
             raise self._failed(data.encode())
         usage = event.get("usage")
-        counts = {key: int(usage[key]) for key in ("prompt_tokens", "completion_tokens", "total_tokens")} if usage else None
+        counts = (
+            {key: int(usage[key]) for key in ("prompt_tokens", "completion_tokens", "total_tokens")}
+            if usage
+            else None
+        )
         choice = (event.get("choices") or [{}])[0]
         return Piece(choice.get("delta", {}).get("content") or "", choice.get("finish_reason"), counts)
 

@@ -66,10 +66,10 @@ def checked(body: Any, model: ServedModel, limits: Limits) -> ChatRequest:
         Refused: It asks for what is not offered, or for too much; the message names field, fact and next move.
     """
     if not isinstance(body, dict):
-        raise Refused(400, "the body is no JSON object; send {\"messages\": [...]}", code="invalid_json")
+        raise Refused(400, 'the body is no JSON object; send {"messages": [...]}', code="invalid_json")
     if unknown := sorted(set(body) - set(TAKEN)):
         raise Refused(
-            400, f"the field {str(unknown[0])[:60]!r} is not offered here; leave it out; known are {', '.join(TAKEN)}",
+            400, f"the field {str(unknown[0])[:60]!r} is not offered; leave it out; known are {', '.join(TAKEN)}",
             code="unknown_parameter", param=str(unknown[0])[:60],
         )  # fmt: skip
     named = body.get("model")
@@ -133,7 +133,7 @@ def conversation(messages: Any, model: ServedModel, limits: Limits) -> tuple[Tur
         Refused: They are not, or hold what may not be said or shown.
     """
     if not isinstance(messages, list) or not messages:
-        raise _refuse("messages is no list of at least one message; send [{\"role\": \"user\", \"content\": ...}]")
+        raise _refuse('messages is no list of at least one message; send [{"role": "user", "content": ...}]')
     if len(messages) > limits.messages:
         raise _refuse(f"{len(messages)} messages, at most {limits.messages} are taken; leave out the oldest")
     roles = [_role(message, place) for place, message in enumerate(messages)]
@@ -187,7 +187,7 @@ def _parts(content: Any, role: str, place: int) -> list[tuple[str, str]]:
             given = part.get("image_url")
             url = given.get("url") if isinstance(given, dict) else given
             if not isinstance(url, str):
-                raise _refuse(f"messages[{place}]: an image_url part holds {{\"url\": \"data:image/png;base64,...\"}}")
+                raise _refuse(f'messages[{place}]: an image_url part holds {{"url": "data:image/png;base64,..."}}')
             if role != "user":
                 raise _refuse(f"messages[{place}]: only the user shows pictures; move it to a user's message")
             found.append(("image", url))
