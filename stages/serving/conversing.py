@@ -7,8 +7,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from stages.serving.limits import Limits
 from stages.serving.pictures import SeenPicture, seen
 from stages.serving.refusal import Refused
@@ -79,15 +77,3 @@ async def go_on(relay: Relay, history: History, exchange: Exchange) -> AsyncIter
             if piece.text:
                 exchange = replace(exchange, answer=exchange.answer + piece.text)
                 yield (*history, exchange)
-
-
-def tiles_seen(relay: Relay, pictures: Sequence[SeenPicture]) -> list[tuple[Image.Image, str]]:
-    """Return all tiles of pictures in the order in which the model gets them, each with its name."""
-    found = []
-    for number, picture in enumerate(pictures, 1):
-        tiles = relay.model.tiles(picture.image)
-        for place, tile in enumerate(tiles, 1):
-            last = len(tiles) > 1 and place == len(tiles)
-            what = "whole picture, small" if last else f"tile {place}" if len(tiles) > 1 else "one tile"
-            found.append((tile, f"picture {number}, {what}" if len(pictures) > 1 else what))
-    return found

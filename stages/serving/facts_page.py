@@ -1,8 +1,14 @@
 """What a model is, in one line of the chat page and on a page of its own."""
 
+import base64
 import html
+import io
 import re
+from collections.abc import Sequence
 
+from PIL import Image
+
+from stages.serving.pictures import SeenPicture
 from stages.serving.served_model import ServedModel
 
 _STYLE = (
@@ -15,6 +21,9 @@ _STYLE = (
     "@media(prefers-color-scheme:dark){body{background:#0f1419;color:#e8edf2}a{color:#6cc6d8}"
     "td,th{border-color:#2c3742}pre{background:#182028}}"
 )
+
+CRISP = 100
+"""Tiles of fewer pixels are drawn pixel by pixel, as the few that they are."""
 
 
 def counted(number: int) -> str:
@@ -41,8 +50,39 @@ def headline(model: ServedModel) -> str:
     size, picture, tile, _ = (value for _, value in numbers(model))
     return (
         f"<h1>{html.escape(model.name)}</h1><p>{size} parameters; a picture is {picture}, {tile} each. "
-        '<a href="/facts" target="_blank" rel="noopener">Checkpoint facts</a></p>'
+        '<br><a href="/facts" target="_blank" rel="noopener">Checkpoint facts</a></p>'
     )
+
+
+def sight(model: ServedModel, pictures: Sequence[SeenPicture]) -> str:
+    """Return what a model sees of pictures: each one's tiles where they lie in it, and the whole one, small."""
+    head = "<h2>What the model sees</h2>"
+    if not pictures:
+        return head + "<p>No picture yet. The tiles that the model is given appear here.</p>"
+    total, figures = 0, []
+    for number, picture in enumerate(pictures, 1):
+        tiles = model.tiles(picture.image)
+        total += len(tiles)
+        columns, rows = model.grid(picture.image)
+        cut = "".join(_tile(each, f"tile {place}") for place, each in enumerate(tiles[: columns * rows], 1))
+        small = f'<div class="small">{_tile(tiles[-1], "the whole picture, small")}</div>' if len(tiles) > 1 else ""
+        said = [f"Picture {number}"] if len(pictures) > 1 else []
+        said += [f"{columns} × {rows} tiles, then the whole, small"] if small else []
+        caption = f"<figcaption>{': '.join(said)}</figcaption>" if said else ""
+        grid = f'<div class="cut" style="grid-template-columns:repeat({columns},1fr)">{cut}</div>'
+        figures.append(f"<figure>{grid}{small}{caption}</figure>")
+    tokens = f"{total * model.tokens_per_tile:,} tokens"
+    crisp = " crisp" if model.image_size < CRISP else ""
+    return (
+        f'{head}<div class="sight{crisp}">{"".join(figures)}</div>'
+        f"<p>{total} tile{'s' * (total > 1)} of {model.image_size} × {model.image_size} pixels, {tokens}.</p>"
+    )
+
+
+def _tile(tile: Image.Image, name: str) -> str:
+    out = io.BytesIO()
+    tile.save(out, "WEBP", quality=90, lossless=tile.width < CRISP)
+    return f'<img src="data:image/webp;base64,{base64.b64encode(out.getvalue()).decode()}" alt="{name}">'
 
 
 def facts_page(model: ServedModel) -> str:

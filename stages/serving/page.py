@@ -3,15 +3,17 @@
 import asyncio
 import html
 import os
+import re
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
 from fastapi import FastAPI
 from fastapi.responses import HTMLResponse
 
-from stages.serving.conversing import WAITING, Exchange, History, go_on, pictures_of, tiles_seen, uploaded
-from stages.serving.facts_page import facts_page, headline
+from stages.serving.conversing import WAITING, Exchange, History, go_on, pictures_of, uploaded
+from stages.serving.facts_page import facts_page, headline, sight
 from stages.serving.page_style import CSS, theme
 from stages.serving.pictures import SeenPicture
 from stages.serving.refusal import Refused
@@ -23,7 +25,6 @@ EXAMPLES = 6
 KEPT_SECONDS = 3600
 """How long a conversation that nobody goes on with, and its pictures, stay."""
 EMPTY = "Show a picture and ask about it, or just ask."
-NO_PICTURE = "No picture yet: the tiles that the model is given appear here."
 
 Changes = dict[Any, Any]
 
@@ -80,7 +81,7 @@ class Page:
         import gradio as gr
 
         with gr.Blocks(
-            title=self._relay.model.name, analytics_enabled=False, delete_cache=(600, KEPT_SECONDS)
+            title=self._relay.model.name, analytics_enabled=False, fill_width=True, delete_cache=(600, KEPT_SECONDS)
         ) as page:
             self._history = gr.State((), time_to_live=KEPT_SECONDS)
             self._looked = gr.State((), time_to_live=KEPT_SECONDS)
@@ -92,7 +93,7 @@ class Page:
                     self._talk(gr)
                 with gr.Column(scale=3, min_width=300):
                     self._sight(gr)
-            shown = [self._history, self._looked, self._said, self._ask, self._trouble, self._tiles, self._about]
+            shown = [self._history, self._looked, self._said, self._ask, self._trouble, self._tiles]
             quiet: Any = {"show_progress": "hidden", "api_visibility": "private"}
             inputs = {self._ask, self._history, self._looked}
             going = self._ask.submit(
@@ -100,19 +101,15 @@ class Page:
             )  # fmt: skip
             self._ask.stop(self.stopped, {self._history}, shown, cancels=[going], **quiet)
             self._ask.change(self.look, inputs, shown, queue=False, trigger_mode="always_last", **quiet)
-            anew.click(self.begin, None, shown, cancels=[going], **quiet)
-            if self._scenes:
-
-                def choose(event: gr.SelectData) -> dict[str, Any]:  # the toolkit looks for this very annotation
-                    return self.example(event.index)
-
-                self._examples.select(choose, None, self._ask, **quiet)
+            gr.on([anew.click, self._said.clear], self.begin, None, shown, cancels=[going], **quiet)
+            for number, button in enumerate(self._examples):
+                button.click(partial(self.example, number), None, self._ask, **quiet)
         return page
 
     def _talk(self, gr: Any) -> None:
         self._said = gr.Chatbot(
             elem_id="said", show_label=False, placeholder=EMPTY, height="60vh", min_height=260, layout="bubble",
-            render_markdown=False, feedback_options=None, buttons=["copy"], group_consecutive_messages=False,
+            render_markdown=False, feedback_options=None, buttons=[], group_consecutive_messages=False,
         )  # fmt: skip
         self._trouble = gr.HTML(visible=False, elem_id="trouble", padding=False)
         self._ask = gr.MultimodalTextbox(
@@ -121,16 +118,12 @@ class Page:
         )  # fmt: skip
 
     def _sight(self, gr: Any) -> None:
-        still = {"allow_preview": False, "interactive": False, "buttons": [], "format": "png", "height": "auto"}
-        self._tiles = gr.Gallery(
-            elem_id="tiles", label="What the model sees", columns=4, object_fit="contain", visible=False, **still
-        )
-        self._about = gr.HTML(NO_PICTURE, elem_id="about", padding=False)
+        self._tiles = gr.HTML(sight(self._relay.model, []), elem_id="tiles", padding=False)
+        self._examples = []
         if self._scenes:
-            self._examples = gr.Gallery(
-                [path for path, _ in self._scenes], elem_id="scenes", label="Drawn scenes that it was not trained on",
-                columns=3, **still,
-            )  # fmt: skip
+            gr.HTML("<h2>Scenes it never trained on</h2>", padding=False)
+        for path, question in self._scenes:
+            self._examples.append(gr.Button(question, icon=path, size="md", elem_classes="scene"))
 
     async def answer(self, given: Changes) -> AsyncIterator[Changes]:
         """Ask what stands in the box; show the conversation while the answer grows."""
@@ -194,16 +187,7 @@ class Page:
         return {self._history: history, self._said: view} | self._quiet() | self._seen(pictures_of(history))
 
     def _seen(self, pictures: Sequence[SeenPicture]) -> Changes:
-        """Return the tiles of pictures, and a sentence about them."""
-        import gradio as gr
-
-        tiles = tiles_seen(self._relay, pictures)
-        model = self._relay.model
-        note = f"{len(tiles)} tile{'s' * (len(tiles) > 1)}, {len(tiles) * model.tokens_per_tile:,} tokens."
-        return {
-            self._tiles: gr.Gallery(tiles or None, visible=bool(tiles)),
-            self._about: gr.HTML(note if tiles else NO_PICTURE),
-        }
+        return {self._tiles: sight(self._relay.model, pictures)}
 
     def _box(self, value: Any, busy: bool = False) -> Changes:
         import gradio as gr
@@ -213,7 +197,9 @@ class Page:
     def _trouble_with(self, refused: Refused) -> Changes:
         import gradio as gr
 
-        sentence = refused.message[:1].upper() + refused.message[1:]
+        # Who looks at the page sees no numbered messages.
+        message = re.sub(r"messages\[\d+\]", "the conversation", refused.message)
+        sentence = message[:1].upper() + message[1:]
         return {self._trouble: gr.HTML(f'<div role="alert">{html.escape(sentence)}.</div>', visible=True)}
 
     def _quiet(self) -> Changes:

@@ -12,7 +12,7 @@ from PIL import Image
 from safetensors import safe_open
 from tokenizers import Tokenizer
 
-from models.preprocess import tile, tile_count
+from models.preprocess import best_grid, tile, tile_count
 from stages.chat_template import SPECIAL_TOKENS, control_token_in
 from stages.manifest import ManifestError
 
@@ -104,6 +104,10 @@ class ServedModel:
     def tiles(self, image: Image.Image) -> list[Image.Image]:
         """Return a picture as the model sees it: tiles row by row, and after several the whole one, small."""
         return tile(image, self.image_size, int(self._image["min_patches"]), self.max_tiles)
+
+    def grid(self, image: Image.Image) -> tuple[int, int]:
+        """Return how many columns and rows of tiles a picture is cut into."""
+        return best_grid(*image.size, self.image_size, int(self._image["min_patches"]), self.max_tiles)
 
     def prompt_tokens(self, texts: Sequence[str], sizes: Sequence[tuple[int, int]]) -> int:
         """Return about how many tokens a conversation has, rather too many than too few.
