@@ -8,7 +8,7 @@ from pathlib import Path
 
 from infra.storage import Store
 from stages.checkpoints import fetch
-from stages.export import CHAT_USAGE, chat_files, unpack
+from stages.export import CHAT_USAGE, VERSION, chat_files, unpack
 from stages.export_native import model_card
 from stages.manifest import Manifest, ManifestError, find, load
 from stages.ref import Ref
@@ -25,7 +25,8 @@ def served(source: str, store: Store, cache: Path) -> ServedModel:
         source: `exports/instruct@version`, `checkpoints/instruct@version` or a promoted name, or a folder in our
             layout or in transformers' native one.
         store: Where artifacts are.
-        cache: Where folders made from artifacts stay for the next time, by the artifact's digest.
+        cache: Where folders made from artifacts stay for the next time, by the artifact's digest and
+            the version of the exporting code.
 
     Raises:
         ManifestError: There is none, it is no chat model, or transformers cannot compute the same.
@@ -42,7 +43,7 @@ def served(source: str, store: Store, cache: Path) -> ServedModel:
         raise ManifestError(
             f"{manifest.ref} is no chat model; name checkpoints/instruct@VERSION or exports/instruct@VERSION"
         )
-    folder = cache / manifest.digest[:16]
+    folder = cache / f"{manifest.digest[:16]}-{VERSION}"
     if not folder.is_dir():
         _make(folder, store, manifest)
     facts = (folder / "README.md").read_text()
@@ -100,11 +101,11 @@ def _drawn(store: Store, manifest: Manifest) -> bool:
     version = manifest.ref.version
     if manifest.ref.name == "exports/instruct":
         checkpoint = find(store, Ref(name="checkpoints/instruct", version=version))
-        if checkpoint is None or checkpoint.digest != manifest.identity["inputs"].get("checkpoints/instruct"):
+        if checkpoint is None or checkpoint.digest != manifest.identity.get("inputs", {}).get("checkpoints/instruct"):
             return False
         manifest = checkpoint
     data = find(store, Ref(name="conversations", version=version))
-    if data is None or data.digest != manifest.identity["inputs"].get("conversations"):
+    if data is None or data.digest != manifest.identity.get("inputs", {}).get("conversations"):
         return False
     said = data.identity.get("parameters", {})
     return bool(said.get("scenes")) and not said.get("captions")

@@ -11,6 +11,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # helpers of the folder abov
 
 from exporting import make_chat
 from gateways import Running, running
+from serve_command import Command, serving
 
 from infra.storage import Store
 from stages.checkpoints import fetch
@@ -47,4 +48,11 @@ def place() -> Iterator[Path]:
 def served(model: ServedModel) -> Iterator[Running]:
     """Return one gateway for all tests of a file that leave it as it is."""
     with tempfile.TemporaryDirectory(prefix="internvl-test-") as folder, running(model, Path(folder)) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def command(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Command]:
+    """Run `internvl serve` with a real engine, once for all tests."""
+    with serving(tmp_path_factory.mktemp("serve")) as found:
         yield found
