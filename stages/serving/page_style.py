@@ -21,7 +21,7 @@ def theme() -> Any:
 
 
 CSS = """
-.gradio-container { max-width: 1240px !important; margin: 0 auto !important; }
+.gradio-container { width: 100% !important; max-width: 1240px !important; margin: 0 auto !important; }
 #head { align-items: center; gap: .75rem 1.5rem; flex-wrap: wrap; }
 #head h1 { font-size: 1.3rem; font-weight: 650; margin: 0; overflow-wrap: anywhere; }
 #head p { margin: .15rem 0 0; color: var(--body-text-color-subdued); }
@@ -47,6 +47,7 @@ footer { display: none !important; }
 @media (max-width: 640px) {
   .gradio-container, .gradio-container > main { padding: .5rem !important; }
   #head h1 { font-size: 1.1rem; }
+  #said { height: 46vh !important; }
   #head > * { flex: 1 1 100% !important; }
   .sight figure { max-width: 200px; }
 }
