@@ -47,6 +47,9 @@ def serve(
     most_pictures: Annotated[
         int, typer.Option("--most-pictures", min=1, help="Most pictures of one conversation.")
     ] = 8,
+    at_once: Annotated[
+        int, typer.Option("--at-once", min=1, help="Most requests being answered or waiting; later ones get a 429.")
+    ] = 8,
     allow_host: AllowHost = None,
     start_seconds: Annotated[
         float, typer.Option("--start-seconds", min=1, help="How long the engine may take to load the model.")
@@ -74,6 +77,7 @@ def serve(
             answer_tokens=most_tokens,
             usual_answer_tokens=min(most_tokens, Limits().usual_answer_tokens),
             pictures=most_pictures,
+            at_once=at_once,
             allow_hosts=tuple(allow_host or ()),
         )
         cache = here.home / "serving"

@@ -95,9 +95,9 @@ def engine_for(name: EngineName, model: ServedModel, limits: Limits, device: str
 
 
 def vllm(model: ServedModel, limits: Limits) -> Engine:
-    """Return the command of vLLM; it needs a GPU and vLLM 0.11 or newer, which knows socket files."""
+    """Return the command of vLLM; it needs a GPU, and a version that knows socket files (`--uds`)."""
     command = (
-        sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", MODEL,
+        str(Path(sys.executable).with_name("vllm")), "serve", MODEL,
         "--uds", SOCKET,
         "--served-model-name", MODEL,
         "--max-model-len", str(model.context),

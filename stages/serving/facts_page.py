@@ -16,8 +16,8 @@ _STYLE = (
     "color:#1c2530}"
     "a{color:#0e6b80}table{border-collapse:collapse;margin:1rem 0;display:block;overflow-x:auto}"
     "td,th{text-align:left;padding:.35rem .9rem .35rem 0;border-bottom:1px solid #d8dee4;vertical-align:top}"
-    "td{overflow-wrap:anywhere}pre{font-size:.82rem;line-height:1.45;overflow-x:auto;padding:1rem;"
-    "background:#f3f5f7;border-radius:.6rem}code{font-size:.88em}"
+    "pre{font-size:.82rem;line-height:1.45;overflow-x:auto;padding:1rem;"
+    "background:#f3f5f7;border-radius:.6rem}code{font-size:.88em;overflow-wrap:anywhere}"
     "@media(prefers-color-scheme:dark){body{background:#0f1419;color:#e8edf2}a{color:#6cc6d8}"
     "td,th{border-color:#2c3742}pre{background:#182028}}"
 )

@@ -68,9 +68,10 @@ def checked(body: Any, model: ServedModel, limits: Limits) -> ChatRequest:
     if not isinstance(body, dict):
         raise Refused(400, 'the body is no JSON object; send {"messages": [...]}', code="invalid_json")
     if unknown := sorted(set(body) - set(TAKEN)):
+        field = str(unknown[0])[:60].encode("ascii", "backslashreplace").decode()
         raise Refused(
-            400, f"the field {str(unknown[0])[:60]!r} is not offered; leave it out; known are {', '.join(TAKEN)}",
-            code="unknown_parameter", param=str(unknown[0])[:60],
+            400, f"the field {field!r} is not offered; leave it out; known are {', '.join(TAKEN)}",
+            code="unknown_parameter", param=field,
         )  # fmt: skip
     named = body.get("model")
     if named not in (None, model.name):
@@ -208,6 +209,8 @@ def _turn(role: str, raw: Sequence[tuple[str, str]], place: int, model: ServedMo
             number += 1
             parts.append(from_url(value, limits, f"messages[{place}], picture {number}"))
             continue
+        if not _whole_characters(value):
+            raise _refuse(f"messages[{place}] holds half of a character (a lone surrogate); send whole ones")
         if token := model.control_token_in(value):
             raise Refused(
                 400, f"messages[{place}] says {token!r}, which steers the model and cannot be said; leave it out, or "
@@ -223,6 +226,11 @@ def _turn(role: str, raw: Sequence[tuple[str, str]], place: int, model: ServedMo
         texts = [part for part in parts if isinstance(part, str)]
         parts = [*(part for part in parts if isinstance(part, SeenPicture)), *(["\n".join(texts)] if texts else [])]
     return Turn(role, tuple(parts))
+
+
+def _whole_characters(text: str) -> bool:
+    """Say whether a text can be written in UTF-8: JSON may spell halves of characters, which nothing can encode."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def room_for_answer(turns: Sequence[Turn], asked: int | None, model: ServedModel, limits: Limits) -> int:

@@ -46,8 +46,9 @@ def test_vllm_is_taken_where_it_and_a_gpu_are_there(model: ServedModel, monkeypa
 
 def test_the_command_of_vllm(model: ServedModel) -> None:
     words = vllm(model, LIMITS).command
-    options = dict(zip(words[5::2], words[6::2], strict=True))
-    assert words[3:5] == ("serve", "model") and "--host" not in words and "--trust-remote-code" not in words
+    options = dict(zip(words[3::2], words[4::2], strict=True))
+    assert words[0].endswith("/vllm") and words[1:3] == ("serve", "model")
+    assert "--port" not in words and "--host" not in words and "--trust-remote-code" not in words
     assert options["--uds"] == "engine.sock" and options["--max-model-len"] == "512"
     assert json.loads(options["--limit-mm-per-prompt"]) == {"image": 3, "video": 0}
 

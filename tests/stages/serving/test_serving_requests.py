@@ -70,6 +70,8 @@ WRONG: dict[str, tuple[Any, str, str]] = {
     "tool calls": ({"messages": [{**says("a"), "tool_calls": []}]}, "'tool_calls'", "messages"),
     "audio": ({"messages": [says([{"type": "input_audio"}])]}, "'input_audio'; known are text", "messages"),
     "content": ({"messages": [says(3)]}, "neither a text nor a list", "messages"),
+    "half a character": ({"messages": [says("a\ud800")]}, "half of a character", "messages"),
+    "half a field": ({"messages": [says("a")], "\udfff": 1}, "not offered", "\\udfff"),
     "silence": ({"messages": [says("  ")]}, "is empty", "messages"),
     "shown by the assistant": (
         {"messages": [says("a"), says([PICTURE], "assistant"), says("b")]}, "only the user shows", "messages"
