@@ -6,7 +6,6 @@ the terminal prints; from then on it has a cookie that pages of other sites cann
 
 import asyncio
 import hmac
-import html
 import json
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
@@ -245,8 +244,3 @@ async def _html(send: Send, status: int, page: str) -> None:
     await _answer(
         send, status, page.encode(), {"content-type": "text/html; charset=utf-8", "cache-control": "no-store"}
     )
-
-
-def escaped(text: str) -> str:
-    """Return a text as it may stand in a page."""
-    return html.escape(text)

@@ -130,35 +130,37 @@ class Page:
         history: History = given[self._history]
         box = given[self._ask] or {}
         text, files = (box.get("text") or "").strip(), list(box.get("files") or ())
-        now = history
+        now, begun = history, False
         try:
             pictures = await asyncio.to_thread(uploaded, files, self._relay.limits)
             if not text and not pictures:
                 raise Refused(400, "nothing was asked; write a question or add a picture")
             async for now in go_on(self._relay, history, Exchange(text, pictures)):
-                yield self._conversation(now) | self._box(None, busy=True)
-        except Refused as refused:
-            if now and now[-1].answer and len(now) > len(history):
-                yield self._conversation(now) | self._box(None) | self._trouble_with(refused)
-            else:  # what was written stays in the box, to be put right
-                yield (
-                    self._conversation(history)
-                    | self._box({"text": text, "files": files})
-                    | self._trouble_with(refused)
+                # What is typed meanwhile stays; tiles are drawn once, not with every word.
+                first = (
+                    {} if begun else self._box(busy=True, value=None) | self._quiet() | self._seen(pictures_of(now))
                 )
+                yield self._conversation(now) | first
+                begun = True
+        except Refused as refused:
+            if begun and now[-1].answer:
+                yield self._box() | self._trouble_with(refused)
+            else:  # what was asked goes back into the box, to be put right
+                back = self._box(value={"text": text, "files": files})
+                yield self._conversation(history) | back | self._trouble_with(refused)
             return
-        yield self._box(None)
+        yield self._box()
 
     def stopped(self, given: Changes) -> Changes:
         """Keep what had been answered when the button was pressed."""
         history: History = given[self._history]
         if history and not history[-1].answer:
             history = history[:-1]
-        return self._conversation(history) | self._box(None)
+        return self._conversation(history) | self._box()
 
     def begin(self) -> Changes:
         """Forget the conversation."""
-        return self._conversation(()) | self._box(None) | {self._looked: ()}
+        return self._conversation(()) | self._box(value=None) | {self._looked: ()} | self._quiet() | self._seen([])
 
     async def look(self, given: Changes) -> Changes:
         """Show what the model will see of pictures that have just been added to the box, or taken from it."""
@@ -184,15 +186,16 @@ class Page:
             if exchange.question:
                 view.append({"role": "user", "content": exchange.question})
             view.append({"role": "assistant", "content": exchange.answer or WAITING})
-        return {self._history: history, self._said: view} | self._quiet() | self._seen(pictures_of(history))
+        return {self._history: history, self._said: view}
 
     def _seen(self, pictures: Sequence[SeenPicture]) -> Changes:
         return {self._tiles: sight(self._relay.model, pictures)}
 
-    def _box(self, value: Any, busy: bool = False) -> Changes:
+    def _box(self, busy: bool = False, **value: Any) -> Changes:
+        """Return the box with the button that fits, and with a new value where one is given."""
         import gradio as gr
 
-        return {self._ask: gr.MultimodalTextbox(value, submit_btn=not busy, stop_btn=busy)}
+        return {self._ask: gr.MultimodalTextbox(**value, submit_btn=not busy, stop_btn=busy)}
 
     def _trouble_with(self, refused: Refused) -> Changes:
         import gradio as gr
