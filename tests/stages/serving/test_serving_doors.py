@@ -90,6 +90,12 @@ def test_pages_of_other_sites_send_nothing(inside: httpx.Client, headers: dict[s
     assert not [name for name in found.headers if name.startswith("access-control")]
 
 
+def test_pages_of_other_sites_read_nothing(inside: httpx.Client) -> None:
+    for origin in ("https://evil.example", "http://localhost:3000"):  # the toolkit would let the second one read
+        found = inside.get("/config", headers={"origin": origin})
+        assert not [name for name in found.headers if name.startswith("access-control")]
+
+
 def test_what_the_page_itself_sends_comes_in(inside: httpx.Client, paged: Running) -> None:
     found = inside.post(UPLOAD, files=picture(), headers={"origin": paged.url, "sec-fetch-site": "same-origin"})
     assert found.status_code == 200
