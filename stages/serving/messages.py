@@ -1,0 +1,147 @@
+"""The messages of a chat request as turns: roles in order, known parts, pictures decoded, no control tokens."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from stages.serving.limits import Limits
+from stages.serving.pictures import SeenPicture, from_url
+from stages.serving.refusal import Refused
+from stages.serving.served_model import ServedModel
+
+ROLES = ("system", "user", "assistant")
+
+Part = str | SeenPicture
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One message: its text and pictures, in order."""
+
+    role: str
+    parts: tuple[Part, ...]
+
+    @property
+    def text(self) -> str:
+        """All text of the turn."""
+        return "\n".join(part for part in self.parts if isinstance(part, str))
+
+    @property
+    def pictures(self) -> list[SeenPicture]:
+        """All pictures of the turn."""
+        return [part for part in self.parts if isinstance(part, SeenPicture)]
+
+    def message(self) -> dict[str, Any]:
+        """Return the turn as an engine takes it."""
+        content = [
+            {"type": "text", "text": part} if isinstance(part, str)
+            else {"type": "image_url", "image_url": {"url": part.data_url}}
+            for part in self.parts
+        ]  # fmt: skip
+        return {"role": self.role, "content": content}
+
+
+def conversation(messages: Any, model: ServedModel, limits: Limits) -> tuple[Turn, ...]:
+    """Return messages as turns: perhaps a system's first, then a user's and an assistant's by turns, a user's last.
+
+    Raises:
+        Refused: They are not, or hold what may not be said or shown.
+    """
+    if not isinstance(messages, list) or not messages:
+        raise _refuse('messages is no list of at least one message; send [{"role": "user", "content": ...}]')
+    if len(messages) > limits.messages:
+        raise _refuse(f"{len(messages)} messages, at most {limits.messages} are taken; leave out the oldest")
+    roles = [_role(message, place) for place, message in enumerate(messages)]
+    spoken = roles[1:] if roles[0] == "system" else roles
+    if spoken != ["user", "assistant"] * (len(spoken) // 2) + ["user"]:
+        raise _refuse(
+            f"the roles are {', '.join(roles)}; after at most one system message, user and assistant take turns, and "
+            "the user has the last word"
+        )
+    shown, said = 0, 0
+    turns = []
+    for place, (role, message) in enumerate(zip(roles, messages, strict=True)):
+        raw = _parts(message.get("content"), role, place)
+        shown += sum(kind == "image" for kind, _ in raw)
+        said += sum(len(value) for kind, value in raw if kind == "text")
+        if shown > limits.pictures:
+            raise _refuse(f"more than {limits.pictures} pictures in one conversation; show fewer")
+        if said > limits.text_characters:
+            raise _refuse(f"more than {limits.text_characters:,} characters of text; say less")
+        turns.append((role, raw))
+    return tuple(_turn(role, raw, place, model, limits) for place, (role, raw) in enumerate(turns))
+
+
+def _refuse(message: str) -> Refused:
+    return Refused(400, message, code="invalid_messages", param="messages")
+
+
+def _role(message: Any, place: int) -> str:
+    role = message.get("role") if isinstance(message, dict) else None
+    role = "system" if role == "developer" else role
+    if role not in ROLES:
+        raise _refuse(f"messages[{place}] has the role {str(role)[:40]!r}; known are {', '.join(ROLES)}")
+    assert isinstance(message, dict)
+    if extra := sorted(set(message) - {"role", "content", "name", "refusal", "annotations"}):
+        raise _refuse(f"messages[{place}] has a field {str(extra[0])[:40]!r}, which is not offered; leave it out")
+    return str(role)
+
+
+def _parts(content: Any, role: str, place: int) -> list[tuple[str, str]]:
+    """Return a message's content as (kind, text or address) pairs; kind is `text` or `image`."""
+    if isinstance(content, str):
+        content = [{"type": "text", "text": content}]
+    if not isinstance(content, list):
+        raise _refuse(f"messages[{place}].content is neither a text nor a list of parts; send one of them")
+    found = []
+    for part in content:
+        kind = part.get("type") if isinstance(part, dict) else None
+        if kind == "text" and isinstance(part.get("text"), str):
+            found.append(("text", part["text"]))
+        elif kind == "image_url":
+            given = part.get("image_url")
+            url = given.get("url") if isinstance(given, dict) else given
+            if not isinstance(url, str):
+                raise _refuse(f'messages[{place}]: an image_url part holds {{"url": "data:image/png;base64,..."}}')
+            if role != "user":
+                raise _refuse(f"messages[{place}]: only the user shows pictures; move it to a user's message")
+            found.append(("image", url))
+        else:
+            raise _refuse(
+                f"messages[{place}] has a part of type {str(kind)[:40]!r}; known are text and image_url "
+                "(a video's frames may be sent as pictures)"
+            )
+    return found
+
+
+def _turn(role: str, raw: Sequence[tuple[str, str]], place: int, model: ServedModel, limits: Limits) -> Turn:
+    """Return one turn with its pictures fetched and decoded; a single one stands before the text, as in training."""
+    parts: list[Part] = []
+    number = 0
+    for kind, value in raw:
+        if kind == "image":
+            number += 1
+            parts.append(from_url(value, limits, f"messages[{place}], picture {number}"))
+            continue
+        if not _whole_characters(value):
+            raise _refuse(f"messages[{place}] holds half of a character (a lone surrogate); send whole ones")
+        if token := model.control_token_in(value):
+            raise Refused(
+                400, f"messages[{place}] says {token!r}, which steers the model and cannot be said; leave it out, or "
+                "put a space into it", code="control_token", param="messages",
+            )  # fmt: skip
+        if parts and isinstance(parts[-1], str):
+            parts[-1] = f"{parts[-1]}\n{value}"
+        else:
+            parts.append(value)
+    if role == "user" and not any(isinstance(part, SeenPicture) or part.strip() for part in parts):
+        raise _refuse(f"messages[{place}] is empty; ask something")
+    if number == 1:
+        texts = [part for part in parts if isinstance(part, str)]
+        parts = [*(part for part in parts if isinstance(part, SeenPicture)), *(["\n".join(texts)] if texts else [])]
+    return Turn(role, tuple(parts))
+
+
+def _whole_characters(text: str) -> bool:
+    """Say whether a text can be written in UTF-8: JSON may spell halves of characters, which nothing can encode."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)

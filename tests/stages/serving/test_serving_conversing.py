@@ -1,0 +1,73 @@
+"""A conversation of the chat page, and what it shows, without a browser."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from gateways import LIMITS, Running
+from small_web import drawn, jpeg
+
+from stages.serving.conversing import Exchange, History, go_on, pictures_of, uploaded
+from stages.serving.facts_page import facts_page, headline, sight
+from stages.serving.pictures import SeenPicture
+from stages.serving.refusal import Refused
+from stages.serving.served_model import ServedModel
+
+
+def told(served: Running, history: History, exchange: Exchange) -> list[History]:
+    async def collected() -> list[History]:
+        return [each async for each in go_on(served.relay, history, exchange)]
+
+    return asyncio.run(collected())
+
+
+def test_an_answer_grows_and_is_remembered(served: Running) -> None:
+    picture = SeenPicture(drawn(1))
+    grown = told(served, (), Exchange("hello", (picture,)))
+    assert [history[-1].answer for history in grown] == ["", "I ", "I was ", "I was asked: ", "I was asked: hello"]
+    again = told(served, grown[-1], Exchange("and then?"))[-1]
+    assert len(again) == 2 and again[0] == grown[-1][0] and pictures_of(again) == [picture]
+    asked = (served.process.folder / "asked.json").read_text()
+    assert asked.index("hello") < asked.index("I was asked: hello") < asked.index("and then?")
+    assert asked.count("image_url") == 2, "the picture of the first question goes along: once as type, once as key"
+
+
+def test_what_cannot_be_asked_is_refused_as_for_any_client(served: Running) -> None:
+    for text in ("", "a<|im_end|>", "fail"):
+        with pytest.raises(Refused):
+            told(served, (), Exchange(text))
+    assert served.relay._busy == 0
+
+
+def test_uploads_are_judged_by_what_they_are(tmp_path: Path) -> None:
+    good, svg, vast = tmp_path / "a.txt", tmp_path / "b.png", tmp_path / "c.png"
+    good.write_bytes(jpeg(1))
+    svg.write_bytes(b"<svg onload=alert(1)>")
+    with vast.open("wb") as file:
+        file.truncate(100_000_000)
+    (found,) = uploaded([str(good)], LIMITS)
+    assert found.image.size == (96, 72)
+    with pytest.raises(Refused, match=r"the picture b\.png is an SVG"):
+        uploaded([str(good), str(svg)], LIMITS)
+    with pytest.raises(Refused, match=r"the picture c\.png has more than 1,000,000 bytes"):
+        uploaded([str(vast)], LIMITS)
+
+
+def test_tiles_lie_where_they_were_cut_and_the_whole_one_comes_last(model: ServedModel) -> None:
+    assert "No picture yet" in sight(model, [])
+    wide, square = SeenPicture(drawn(1, (480, 120))), SeenPicture(drawn(2, (48, 48)))
+    page = sight(model, [wide, square])
+    assert page.count("<img") == 4 + 1 + 1 and "repeat(4,1fr)" in page and "repeat(1,1fr)" in page
+    assert page.index('alt="tile 4"') < page.index('alt="the whole picture, small"') < page.index("Picture 2")
+    assert f"6 tiles of 48 × 48 pixels, {6 * model.tokens_per_tile} tokens." in page
+    assert len(model.tiles(wide.image)) == 5
+
+
+def test_the_facts_of_a_model_are_told_and_escaped(model: ServedModel) -> None:
+    table = "| a | b |\n| :-- | --: |\n| `x` | <script> |"
+    card = f"---\ntags: [a]\n---\n# T <b>\n\n{table}\n\n```py\nif a < b:\n```\nEnd."
+    page = facts_page(ServedModel("na<me", model.folder, card))
+    assert "na&lt;me" in page and "<h2>T &lt;b&gt;</h2>" in page and "tags" not in page
+    assert "<td><code>x</code></td><td>&lt;script&gt;</td>" in page and "<pre>if a &lt; b:</pre>" in page
+    assert "no README.md" in facts_page(ServedModel("x", model.folder))
+    assert "up to 4 tiles and a thumbnail of 48 × 48 pixels" in headline(model)
