@@ -9,9 +9,10 @@ finds the same packs without asking another, and there is nothing to save for a 
 import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from stages.workspace import Placement
+if TYPE_CHECKING:  # a machine that only trains has no parquet, and stages read it
+    from stages.workspace import Placement
 
 
 class Load(NamedTuple):
@@ -30,7 +31,7 @@ class Room(NamedTuple):
     tiles: int | None = None
 
     @classmethod
-    def of(cls, placement: Placement) -> "Room":
+    def of(cls, placement: "Placement") -> "Room":
         """Return what a placement allows."""
         return cls(placement.max_packed_tokens, placement.max_packed_tiles)
 
