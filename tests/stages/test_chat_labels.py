@@ -66,7 +66,7 @@ def test_labels_are_the_tokens_of_answers_and_their_ends(name: str, talk: str) -
 
 @pytest.mark.parametrize("name", sorted(TEMPLATES))
 def test_a_cut_takes_the_same_tokens_from_the_right(name: str) -> None:
-    questions, answers, tokens = TALKS["several turns"]
+    questions, answers, _ = TALKS["several turns"]
     tokenizer = tiny_tokenizer()
     grow_tokenizer(tokenizer, name)
 
