@@ -7,9 +7,10 @@ import tempfile
 from pathlib import Path
 
 from infra.storage import Store
-from stages.checkpoints import fetch
-from stages.export import CHAT_USAGE, VERSION, chat_files, unpack
-from stages.export_native import model_card
+from stages.adapters import fetch_chat
+from stages.export import VERSION, unpack
+from stages.export_card import CHAT_USAGE, model_card
+from stages.export_chat import write_chat
 from stages.manifest import Manifest, ManifestError, find, load
 from stages.ref import Ref
 from stages.serving.served_model import ServedModel
@@ -62,7 +63,7 @@ def _of_folder(path: Path, cache: Path) -> ServedModel:
         return ServedModel(path.name, path, facts)
     cache.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="folder-", dir=cache))
-    _write(folder, _exported(path, str(path)))
+    _export(path, folder, str(path))
     return ServedModel(path.name, folder, facts)
 
 
@@ -75,25 +76,20 @@ def _make(folder: Path, store: Store, manifest: Manifest) -> None:
         if manifest.ref.name == "exports/instruct":
             unpack(store, manifest, made)
         else:
-            files = _exported(fetch(store, manifest, Path(scratch) / "checkpoint"), str(manifest.ref))
+            _export(fetch_chat(store, manifest, Path(scratch) / "checkpoint"), made, str(manifest.ref))
             card = model_card(f"InternVL-Chat: {manifest.ref}", CHAT_USAGE, manifest, [])
-            _write(made, {**files, "README.md": card.encode()})
+            (made / "README.md").write_text(card)
         if not folder.exists():  # another server may have been faster
             os.replace(made, folder)
 
 
-def _exported(folder: Path, what: str) -> dict[str, bytes]:
+def _export(folder: Path, target: Path, what: str) -> None:
     try:
-        return chat_files(folder, ANSWER_TOKENS)
+        write_chat(folder, target, "native", ANSWER_TOKENS)
     except ManifestError:
         raise
     except ValueError as error:
         raise ManifestError(f"{what} cannot be exported for an engine: {error}") from error
-
-
-def _write(folder: Path, files: dict[str, bytes]) -> None:
-    for name, data in files.items():
-        (folder / name).write_bytes(data)
 
 
 def _drawn(store: Store, manifest: Manifest) -> bool:

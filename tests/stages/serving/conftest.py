@@ -15,7 +15,7 @@ from serve_command import Command, serving
 
 from infra.storage import Store
 from stages.checkpoints import fetch
-from stages.export import chat_files
+from stages.export_chat import write_chat
 from stages.serving.served_model import ServedModel
 
 
@@ -32,8 +32,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def model(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> ServedModel:
     """Return the same model, exported."""
     folder = tmp_path_factory.mktemp("exported")
-    for name, data in chat_files(checkpoint, 64).items():
-        (folder / name).write_bytes(data)
+    write_chat(checkpoint, folder, "native", 64)
     return ServedModel("small", folder, "# Small\n\nMade for tests.", drawn_world=True)
 
 

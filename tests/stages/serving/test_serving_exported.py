@@ -35,7 +35,7 @@ def test_a_checkpoint_is_exported_once_and_an_export_unpacked(
     def again(*_: object) -> None:
         raise AssertionError("exported again")
 
-    monkeypatch.setattr("stages.serving.exported.chat_files", again)
+    monkeypatch.setattr("stages.serving.exported.write_chat", again)
     assert served("checkpoints/instruct@t", store, cache) == made
 
 
