@@ -353,14 +353,14 @@ def test_an_artifact_may_be_too_small_to_keep_anything_aside_but_not_all_of_them
         Conversations(ShardedSamples(store, each, tmp_path / str(number)), tokenizer, chat.config)
         for number, each in enumerate(pair)
     ]
-    made = batches_of(data, chat)
+    made = batches_of(chat, data)
     few, many = made.divide(0.15, 4, ())
     assert (few.samples, many.samples) == (19, 37) and many.first == 19 and len(made.aside) == 1 + 3
     told = [made.facts(row).uid for row in range(few.samples + many.samples)]
     kept = [each.facts(row).uid for each in data for row in each.divided(0.15, 0).taught.tolist()]
     assert told == kept, "batches number what is trained on, one artifact after the other"
     assert set(made.aside).isdisjoint(made.rows.tolist())
-    made = batches_of(data[:1], chat)
+    made = batches_of(chat, data[:1])
     with pytest.raises(ManifestError, match=r"conversations/few holds 20 .* keeps none of their pictures aside"):
         made.divide(0.05, 4, ())
 
