@@ -12,7 +12,7 @@ from infra.storage import Store
 from pipelines.names import Mixing
 from stages import filter as filter_stage
 from stages import write_shards
-from stages.conversation_sources import OwnConversations, mixture
+from stages.conversation_sources import OwnConversations
 from stages.manifest import find
 from stages.materialize import StageSpec
 from stages.ref import Ref
@@ -143,10 +143,7 @@ def remembered_sources(recipe: Recipe, version: str, store: Store, mixing: Mixin
         manifest = find(store, Ref(name=f"conversations/{name}", version=version))
         if manifest and (own := manifest.identity["parameters"].get("own")):
             found.append(OwnConversations.model_validate(own))
-    if not found:
-        return recipe
-    tuned = recipe.instruct.model_copy(update={"mixture": mixture(tuple(found), mixing.value)})
-    return recipe.model_copy(update={"instruction_data": tuple(found), "instruct": tuned})
+    return recipe.told(tuple(found), mixing.value) if found else recipe
 
 
 _NAMED: dict[str, tuple[str, ...]] = {

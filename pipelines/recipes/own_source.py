@@ -5,7 +5,7 @@ from typing import Any
 from pipelines.recipes import OwnData
 from pipelines.recipes.recipe import Recipe
 from stages import download, list_urls
-from stages.conversation_sources import mixture, named, pin
+from stages.conversation_sources import named, pin
 from stages.manifest import ManifestError
 
 
@@ -51,5 +51,4 @@ def with_conversations(recipe: Recipe, own: OwnData) -> Recipe:
     names = [each.name for each in sources]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise ManifestError(f"two sources of instruction data are called {twice}; give one file another name")
-    tuned = recipe.instruct.model_copy(update={"mixture": mixture(sources, own.mixing.value)})
-    return recipe.model_copy(update={"instruction_data": sources, "instruct": tuned})
+    return recipe.told(sources, own.mixing.value)

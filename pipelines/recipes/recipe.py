@@ -19,7 +19,7 @@ from stages import (
     list_urls,
     score,
 )
-from stages.conversation_sources import OwnConversations
+from stages.conversation_sources import OwnConversations, mixture
 from stages.sources.web_site import SiteSpec
 
 
@@ -69,3 +69,15 @@ class Recipe(BaseModel):
     rows_per_shard: int = 2000
     seed: int = 0
     placement: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+    def told(self, sources: tuple[OwnConversations, ...], mixing: str) -> "Recipe":
+        """Return a recipe whose chat model learns from these sources in all its trainings.
+
+        Args:
+            sources: Instruction data.
+            mixing: `repeat` or `square_root`; see `stages.conversation_sources.mixture`.
+        """
+        mixed = {"mixture": mixture(sources, mixing)}
+        align = self.align and self.align.model_copy(update=mixed)
+        changed = {"instruction_data": sources, "align": align, "instruct": self.instruct.model_copy(update=mixed)}
+        return self.model_copy(update=changed)

@@ -59,11 +59,12 @@ def test_each_source_is_an_artifact_and_the_chat_model_reads_all(recipe: RecipeN
     steps = steps_of(FlowName.TRAIN, recipe, "", own)
     names = ["conversations/first", "conversations/second", "conversations/llava"]
     assert [step.artifact for step in told(steps)] == names
-    (tuned,) = (step.spec for step in steps if step.spec.stage == "instruct")
-    assert [ref.name for ref in tuned.inputs][:3] == names
-    assert [(each["name"], each["repeat"]) for each in tuned.parameters["mixture"]] == list(
-        zip(names, (1.0, 4.0, 1.0), strict=True)
-    )
+    taught = [step.spec for step in steps if step.spec.stage == "instruct"]
+    assert len(taught) == 1 + (recipe is RecipeName.PAPER), "the paper's is aligned first"
+    shares = list(zip(names, (1.0, 4.0, 1.0), strict=True))
+    for each in taught:
+        assert [ref.name for ref in each.inputs][:3] == names
+        assert [(share["name"], share["repeat"]) for share in each.parameters["mixture"]] == shares
     assert not any(step.spec.inputs for step in told(steps)), "they wait for nothing"
 
 
