@@ -1,6 +1,6 @@
 """What a recipe is made of."""
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -70,7 +70,7 @@ class Recipe(BaseModel):
     seed: int = 0
     placement: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
-    def told(self, sources: tuple[OwnConversations, ...], mixing: str) -> "Recipe":
+    def told(self, sources: tuple[OwnConversations, ...], mixing: Literal["repeat", "square_root"]) -> "Recipe":
         """Return a recipe whose chat model learns from these sources in all its trainings.
 
         Args:
