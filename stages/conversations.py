@@ -8,17 +8,17 @@ import io
 import json
 import random
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
 
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, model_validator
 
 from stages.chat_template import IMAGE, control_token_in
 from stages.manifest import File, Ledger, Manifest, ManifestError, Part, digest_of
 from stages.prompts import DESCRIBE
-from stages.sources.captions import LANGUAGES, caption, questions
+from stages.sources.captions import KINDS, LANGUAGES, Kind, ask, caption
 from stages.sources.identity import uid_of
 from stages.sources.scenes import Split, draw, sample_scene
 from stages.tars import read_tar, tar_bytes
@@ -40,6 +40,10 @@ class Parameters(BaseModel):
     scenes: int = Field(default=0, ge=0, description="Drawn training scenes that are asked about.")
     captions: bool = Field(default=False, description="Ask for the captions of shards/caption_quality.")
     questions_per_scene: int = Field(default=3, ge=1, le=5, description="Questions of different kinds per scene.")
+    shares: dict[Kind, PositiveFloat] = Field(
+        default=dict.fromkeys(KINDS, 1.0),
+        description="How often each kind of question is drawn before the others; one left out is never asked.",
+    )
     described: float = Field(
         default=1.0,
         ge=0,
@@ -54,6 +58,11 @@ class Parameters(BaseModel):
     def _about_something(self) -> "Parameters":
         if not self.scenes and not self.captions:
             raise ValueError("give scenes > 0, or captions=true, or both: else there is nothing to talk about")
+        if len(self.shares) < self.questions_per_scene:
+            raise ValueError(
+                f"{self.questions_per_scene} questions of different kinds per scene, and shares names "
+                f"{len(self.shares)}; name more kinds, or lower questions_per_scene"
+            )
         return self
 
 
@@ -96,13 +105,24 @@ def _members(row: dict[str, Any], picture: bytes) -> Members:
     return {"jpg": picture, "json": json.dumps(row, sort_keys=True, ensure_ascii=False).encode()}
 
 
+def drawn_kinds(shares: Mapping[Kind, float], count: int, rng: random.Random) -> list[Kind]:
+    """Return `count` different kinds, each draw as likely as its share of those that are left."""
+    left = dict(shares)
+    found: list[Kind] = []
+    for _ in range(count):
+        found += rng.choices(list(left), list(left.values()))
+        del left[found[-1]]
+    return found
+
+
 def scene_row(parameters: Parameters, index: int) -> tuple[str, dict[str, Any], bytes]:
     """Return (uid, row, picture) of a training scene: questions and often a description, in one language."""
     seed = parameters.seed
     scene = sample_scene(seed, index, Split.TRAIN)
     rng = random.Random(f"conversation/{seed}/{index}")
     language = LANGUAGES[index % len(LANGUAGES)]
-    asked = rng.sample(questions(scene, language), parameters.questions_per_scene)
+    kinds = drawn_kinds(parameters.shares, parameters.questions_per_scene, rng)
+    asked = [ask(scene, language, kind, rng) for kind in kinds]
     turns = [(each.question, each.answer) for each in asked]
     described = (DESCRIBE[language], caption(scene, language, 0))
     if rng.random() < parameters.described:

@@ -46,6 +46,15 @@ class Parameters(BaseModel):
     train_language: bool = True
     vision_learning_rate_scale: float = Field(default=1.0, gt=0, description="Of the encoder, times the peak.")
     drop_path_rate: float = Field(default=0.0, ge=0, lt=1, description="Of the encoder while it learns.")
+    untrained_vision: bool = Field(
+        default=False,
+        description="Start from a new encoder of the contrastive stage's shape: the twin that tells what the stages "
+        "before this one are worth.",
+    )
+    blind: bool = Field(
+        default=False,
+        description="Train with the pictures of other samples: the twin beside which grounding is measured.",
+    )
     image_size: int | None = Field(
         default=None,
         ge=1,
@@ -132,9 +141,10 @@ def assemble(parameters: Parameters, here: Workspace) -> tuple[InternVLChat, Tok
     vision = VisionConfig.model_validate(json.loads((contrastive / "config.json").read_text())["vision"])
     check_view(parameters, vision)
     encoder = InternVisionModel(vision)
-    seen = load_file(contrastive / "model.safetensors")
-    prefix = "vision_model."
-    encoder.load_state_dict({k.removeprefix(prefix): v for k, v in seen.items() if k.startswith(prefix)})
+    if not parameters.untrained_vision:
+        seen = load_file(contrastive / "model.safetensors")
+        prefix = "vision_model."
+        encoder.load_state_dict({k.removeprefix(prefix): v for k, v in seen.items() if k.startswith(prefix)})
     if parameters.image_size is not None:
         encoder.resize_position_embedding(parameters.image_size)
     rate = parameters.drop_path_rate if parameters.train_vision else 0.0
@@ -253,7 +263,9 @@ def _build(parameters: Parameters, here: Workspace) -> Task:
     if not (artifacts := here.all("conversations")):
         raise ManifestError("instruct needs conversations and was given none; run stage conversations first")
     data = [Conversations(open_samples(here, each), tokenizer, chat.config) for each in artifacts]
-    batches = InstructBatches(data, chat.config.eos_token_id, parameters.context_length, parameters.schedule.seed)
+    batches = InstructBatches(
+        data, chat.config.eos_token_id, parameters.context_length, parameters.schedule.seed, parameters.blind
+    )
     return InstructTask(parameters, chat, tokenizer, batches)
 
 

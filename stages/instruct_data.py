@@ -8,6 +8,7 @@ from itertools import accumulate
 
 from torch import Tensor
 
+from stages.batches import generator_of
 from stages.chat_data import Conversations, Example, collate, collate_packed
 from stages.manifest import ManifestError
 from stages.noise import noise_of
@@ -18,7 +19,9 @@ from stages.training.task import SampleFacts
 class InstructBatches:
     """Conversations by number, those of one artifact after those of another, as packed rows."""
 
-    def __init__(self, data: Sequence[Conversations], filler: int, context_length: int, seed: int = 0) -> None:
+    def __init__(
+        self, data: Sequence[Conversations], filler: int, context_length: int, seed: int = 0, blind: bool = False
+    ) -> None:
         """Take conversations that were rendered already.
 
         Args:
@@ -26,8 +29,10 @@ class InstructBatches:
             filler: Token in places that nothing reads.
             context_length: Most tokens of a row.
             seed: Of the noise that comes with each tile, for stochastic depth.
+            blind: Train on each conversation with the picture of another.
         """
         self.data, self._filler, self._tokens, self._seed = list(data), filler, context_length, seed
+        self._blind = blind
         self._starts = [0, *accumulate(map(len, self.data))]
 
     def __len__(self) -> int:
@@ -49,9 +54,15 @@ class InstructBatches:
         return collate_packed([self._noisy(row, step) for row in rows], self._filler, self._tokens)
 
     def _noisy(self, row: int, step: int) -> Example:
-        found = self.example(row)
+        found = self.example(row, self.stranger(row) if self._blind else None)
         tiles = 0 if found.pixel_values is None else len(found.pixel_values)
         return replace(found, noise=noise_of(self._seed, step, row, tiles)) if tiles else found
+
+    def stranger(self, row: int) -> int:
+        """Return the other row whose picture a blind run shows with this one, the same at every step."""
+        if len(self) < 2:
+            raise ManifestError("a blind run needs a second conversation; make more of them")
+        return (row + 1 + int(generator_of(self._seed, "blind", row).integers(len(self) - 1))) % len(self)
 
     def padded(self, rows: Sequence[int], pictures: Sequence[int]) -> dict[str, Tensor]:
         """Return a row per conversation, each with the picture of the other row named beside it."""
