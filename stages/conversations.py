@@ -24,7 +24,7 @@ from stages.sources.scenes import Split, draw, sample_scene
 from stages.tars import read_tar, tar_bytes
 from stages.workspace import Output, Workspace, read_file
 
-VERSION = 1
+VERSION = 2
 CAPTION_FIRST = 0.25
 """Share of scenes that are described before they are asked about: most answers must be seen, not copied."""
 
@@ -122,7 +122,8 @@ def scene_row(parameters: Parameters, index: int) -> tuple[str, dict[str, Any], 
     rng = random.Random(f"conversation/{seed}/{index}")
     language = LANGUAGES[index % len(LANGUAGES)]
     kinds = drawn_kinds(parameters.shares, parameters.questions_per_scene, rng)
-    asked = [ask(scene, language, kind, rng) for kind in kinds]
+    # Where things are is learned first as a distance between tokens, and only the first question's never changes.
+    asked = [ask(scene, language, kind, rng) for kind in sorted(kinds, key=lambda kind: kind != "relation")]
     turns = [(each.question, each.answer) for each in asked]
     described = (DESCRIBE[language], caption(scene, language, 0))
     if rng.random() < parameters.described:

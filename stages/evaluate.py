@@ -29,7 +29,7 @@ from stages.pairs import Texts
 from stages.sources.captions import LANGUAGES
 from stages.workspace import Output, Workspace
 
-VERSION = 2
+VERSION = 3
 DATA = {"contrastive": "shards/clean", "generative": "shards/caption_quality", "instruct": "conversations"}
 
 NOTES = {

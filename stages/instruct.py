@@ -72,8 +72,9 @@ class Parameters(BaseModel):
     mixture: tuple[Weight, ...] = Field(
         default=(), description="How much comes from which artifact below conversations/; all once when left out."
     )
+    # Many small steps: how soon the hard kinds of question are learned goes by steps more than by pictures.
     schedule: Schedule = Schedule(
-        global_batch_size=64, steps=400, learning_rate=2e-3, warmup_steps=30, weight_decay=0.05
+        global_batch_size=32, steps=800, learning_rate=2e-3, warmup_steps=60, weight_decay=0.05
     )
 
 
