@@ -28,7 +28,7 @@ from stages.workspace import Output
 
 RESULT = Path(__file__).parent / "results" / "learning_tiles.json"
 TOWERS = tuple(Ref(name=f"checkpoints/{name}", version="tiny") for name in ("language", "contrastive"))
-PICTURES, STEPS, BATCH = 6000, 300, 32
+PICTURES, STEPS, BATCH = 6000, 800, 32
 WAYS = {"tiles": COLUMNS, "thumbnail": 1}
 """Most tiles of a picture; a single one is the whole picture, squashed."""
 
