@@ -62,8 +62,10 @@ check: setup ## Lint, types, import contract, spelling
 	@$(BIN)/lint-imports
 	@$(BIN)/codespell pipelines stages filters models infra benchmarks tests docs README.md CHANGELOG.md
 
-seeds: setup ## What the tiny recipe learns on three seeds, beside a blind twin (after `make demo`; half an hour)
+seeds: setup ## What the tiny recipe learns on three seeds, beside blind twins (after `make demo`; an hour)
 	@$(BIN)/python -m benchmarks.learning
+	@$(BIN)/python -m benchmarks.learning_chat
+	@$(BIN)/python -m benchmarks.learning_tiles
 
 bench: setup ## Run the benchmarks; results are JSON in benchmarks/results
 	@$(BIN)/python -m benchmarks

@@ -73,9 +73,9 @@ def specs_of(seed: int) -> list[StageSpec]:
     ]
 
 
-def run_seed(seed: int, store: Store) -> None:
+def run_specs(seed: int, specs: Sequence[StageSpec], store: Store) -> None:
     """Train and measure one seed; what stands is kept."""
-    for spec in specs_of(seed):
+    for spec in specs:
         start = time.process_time()
         materialize(spec, store, InlineCluster())
         print(f"seed {seed}: {spec.artifact} {time.process_time() - start:.0f} CPU s", flush=True)
@@ -107,22 +107,39 @@ def collect(store: Store, seeds: Sequence[int]) -> dict[str, dict[str, Any]]:
     return found
 
 
+def shown(values: Sequence[float | None], unit: str) -> str:
+    """Return the lowest, middle and highest of some values, as percent where they are shares."""
+    known = sorted(value for value in values if value is not None)
+    if not known:
+        return "–"
+    factor = 100 if unit == "%" else 1
+    return " / ".join(f"{factor * known[at]:.3g}" for at in sorted({0, len(known) // 2, len(known) - 1}))
+
+
 def table(measures: dict[str, dict[str, Any]]) -> str:
     """Return the measures as lines: lowest, middle and highest seed, then what guessing and the twin reach."""
-
-    def shown(values: Sequence[float | None], unit: str) -> str:
-        known = sorted(value for value in values if value is not None)
-        if not known:
-            return "–"
-        factor = 100 if unit == "%" else 1
-        return " / ".join(f"{factor * known[at]:.3g}" for at in sorted({0, len(known) // 2, len(known) - 1}))
-
     lines = ["measure | seeds, low / middle / high | chance | another picture | blind twin"]
     for name, row in measures.items():
         unit = row["unit"]
         cells = (row["values"], [row["chance"]], row["another_picture"], row["blind_twin"])
         lines.append(" | ".join([name, *(shown(cell, unit) for cell in cells)]))
     return "\n".join(lines)
+
+
+def spread(module: str, seeds: Sequence[int]) -> int:
+    """Run a benchmark's seeds, each in a process of its own and as many at once as there are cores.
+
+    Returns:
+        How many failed.
+    """
+    waiting, running, failed = list(seeds), list[subprocess.Popen[bytes]](), 0
+    while waiting or running:
+        while waiting and len(running) < (os.cpu_count() or 1):
+            running.append(subprocess.Popen([sys.executable, "-m", module, "--only", str(waiting.pop(0))]))
+        running[0].wait() if len(running) == 1 else time.sleep(1)
+        failed += sum(bool(each.poll()) for each in running)
+        running = [each for each in running if each.poll() is None]
+    return failed
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -137,18 +154,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{', '.join(missing)}@tiny is not in {store.root}; run `make demo` first", file=sys.stderr)
         return 2
     if given.only is not None:
-        run_seed(given.only, store)
+        run_specs(given.only, specs_of(given.only), store)
         return 0
     seeds = range(1, given.seeds + 1)
-    waiting, running, failed = list(seeds), list[subprocess.Popen[bytes]](), 0
-    while waiting or running:
-        while waiting and len(running) < (os.cpu_count() or 1):
-            command = [sys.executable, "-m", "benchmarks.learning", "--only", str(waiting.pop(0))]
-            running.append(subprocess.Popen(command))
-        running[0].wait() if len(running) == 1 else time.sleep(1)
-        failed += sum(bool(each.poll()) for each in running)
-        running = [each for each in running if each.poll() is None]
-    if failed:
+    if spread("benchmarks.learning", seeds):
         print("a seed failed; its message stands above, and what it made is kept", file=sys.stderr)
         return 1
     measures = collect(store, list(seeds))

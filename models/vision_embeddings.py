@@ -1,5 +1,7 @@
 """What InternViT's first block is given: patches, a class token and learned positions."""
 
+from contextlib import nullcontext
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
@@ -71,7 +73,8 @@ class InternVisionEmbeddings(nn.Module):
             return self.position_embedding
         first, rest = self.position_embedding[:, :1], self.position_embedding[:, 1:]
         square = rest.float().view(grid, grid, -1)
-        with torch.autocast(rest.device.type, enabled=False):
+        # On the meta device, where costs are counted, there is no autocast to leave.
+        with nullcontext() if rest.is_meta else torch.autocast(rest.device.type, enabled=False):
             along, across = (bicubic(grid, size, rest.device) for size in (rows, columns))
             resized = torch.einsum("ri,cj,ijw->rcw", along, across, square)
         return torch.cat([first, resized.reshape(1, rows * columns, -1).to(rest.dtype)], dim=1)

@@ -188,7 +188,8 @@ def _encoder(parameters: Parameters, parts: Parts) -> InternVisionModel:
     check_view(parameters, config)
     encoder = InternVisionModel(config)
     dropped = tuple(f"encoder.layers.{number}." for number in range(layers, parts.vision.num_hidden_layers))
-    fill(encoder, {name: parts.seen[name] for name in parts.seen if not name.startswith(dropped)}, "the encoder")
+    if not parameters.untrained_vision:
+        fill(encoder, {name: parts.seen[name] for name in parts.seen if not name.startswith(dropped)}, "the encoder")
     if parameters.image_size is not None and parameters.image_size != config.image_size:
         encoder.resize_position_embedding(parameters.image_size)
     return encoder

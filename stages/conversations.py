@@ -12,12 +12,12 @@ import io
 import json
 import random
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, model_validator
 
 from infra.storage import sha256_file
 from stages.chat_template import IMAGE
@@ -30,7 +30,7 @@ from stages.frame_policy import FramePolicy
 from stages.manifest import File, Manifest, ManifestError, Part, digest_of
 from stages.own_conversations import Showing, own_part
 from stages.prompts import DESCRIBE
-from stages.sources.captions import LANGUAGES, caption, questions
+from stages.sources.captions import KINDS, LANGUAGES, Kind, ask, caption
 from stages.sources.identity import uid_of
 from stages.sources.scenes import FIRST_OF_CONVERSATIONS, Split, draw, sample_scene
 from stages.tars import read_tar
@@ -53,6 +53,10 @@ class Parameters(BaseModel):
     scenes: int = Field(default=0, ge=0, description="Drawn training scenes that are asked about.")
     captions: bool = Field(default=False, description="Ask for the captions of shards/caption_quality.")
     questions_per_scene: int = Field(default=3, ge=1, le=5, description="Questions of different kinds per scene.")
+    shares: dict[Kind, PositiveFloat] = Field(
+        default=dict.fromkeys(KINDS, 1.0),
+        description="How often each kind of question is drawn before the others; one left out is never asked.",
+    )
     described: float = Field(
         default=1.0,
         ge=0,
@@ -72,6 +76,11 @@ class Parameters(BaseModel):
             raise ValueError("give scenes > 0, or captions=true, or own: else there is nothing to talk about")
         if self.own is not None and (self.scenes or self.captions):
             raise ValueError("data of one's own is an artifact of its own: give no scenes and no captions with it")
+        if len(self.shares) < self.questions_per_scene:
+            raise ValueError(
+                f"{self.questions_per_scene} questions of different kinds per scene, and shares names "
+                f"{len(self.shares)}; name more kinds, or lower questions_per_scene"
+            )
         return self
 
 
@@ -84,13 +93,25 @@ def conversation(turns: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
     return out
 
 
+def drawn_kinds(shares: Mapping[Kind, float], count: int, rng: random.Random) -> list[Kind]:
+    """Return `count` different kinds, each draw as likely as its share of those that are left."""
+    left = dict(shares)
+    found: list[Kind] = []
+    for _ in range(count):
+        found += rng.choices(list(left), list(left.values()))
+        del left[found[-1]]
+    return found
+
+
 def scene_row(parameters: Parameters, index: int) -> tuple[str, dict[str, Any], bytes]:
     """Return (uid, row, picture) of a training scene: questions and often a description, in one language."""
     seed, number = parameters.seed, FIRST_OF_CONVERSATIONS + index
     scene = sample_scene(seed, number, Split.TRAIN)
     rng = random.Random(f"conversation/{seed}/{index}")
     language = LANGUAGES[index % len(LANGUAGES)]
-    asked = rng.sample(questions(scene, language), parameters.questions_per_scene)
+    kinds = drawn_kinds(parameters.shares, parameters.questions_per_scene, rng)
+    # Where things are is learned first as a distance between tokens, and only the first question's never changes.
+    asked = [ask(scene, language, kind, rng) for kind in sorted(kinds, key=lambda kind: kind != "relation")]
     turns = [(each.question, each.answer) for each in asked]
     described = (DESCRIBE[language], caption(scene, language, 0))
     if rng.random() < parameters.described:

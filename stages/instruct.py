@@ -198,6 +198,7 @@ def _build(parameters: Parameters, here: Workspace) -> Task:
         reduction=parameters.loss_reduction,
         seed=parameters.schedule.seed,
         sample_noise=bool(adapted and parameters.lora.dropout),
+        blind=parameters.blind,
     )
     batches.check_room(Room.of(here.placement))
     return InstructTask(parameters, chat, tokenizer, batches, base)

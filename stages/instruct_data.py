@@ -37,6 +37,7 @@ class InstructBatches:
         reduction: Reduction = "token",
         seed: int = 0,
         sample_noise: bool = False,
+        blind: bool = False,
     ) -> None:
         """Take conversations that were rendered already.
 
@@ -47,9 +48,10 @@ class InstructBatches:
             reduction: How learned tokens weigh.
             seed: Of the noise that comes with each tile, for stochastic depth.
             sample_noise: Whether each conversation brings some too, for dropout of adapters.
+            blind: Train on each conversation with the pictures of another.
         """
         self.data, self._filler, self._seed = list(data), filler, seed
-        self._cost, self._reduction, self._sample_noise = cost, reduction, sample_noise
+        self._cost, self._reduction, self._sample_noise, self._blind = cost, reduction, sample_noise, blind
         self._starts = [0, *accumulate(map(len, self.data))]
         self.rows: Rows = np.arange(len(self))
         """The conversations that batches number from 0: all, until it is settled what is trained on."""
@@ -105,11 +107,20 @@ class InstructBatches:
         )
 
     def _noisy(self, row: int, step: int) -> Example:
-        source, number = self._at(row)
-        quality = int(generator_of(self._seed, "jpeg", step, row).integers(*JPEG_QUALITIES, endpoint=True))
-        found = self.data[source].example(number, jpeg_quality=quality)
+        if self._blind:
+            found = self.example(row, self.stranger(row))
+        else:
+            source, number = self._at(row)
+            quality = int(generator_of(self._seed, "jpeg", step, row).integers(*JPEG_QUALITIES, endpoint=True))
+            found = self.data[source].example(number, jpeg_quality=quality)
         tiles = 0 if found.pixel_values is None else len(found.pixel_values)
         return replace(found, noise=noise_of(self._seed, step, row, tiles)) if tiles else found
+
+    def stranger(self, row: int) -> int:
+        """Return the other row whose picture a blind run shows with this one, the same at every step."""
+        if len(self) < 2:
+            raise ManifestError("a blind run needs a second conversation; make more of them")
+        return (row + 1 + int(generator_of(self._seed, "blind", row).integers(len(self) - 1))) % len(self)
 
     def padded(self, rows: Sequence[int], pictures: Sequence[int]) -> dict[str, Tensor]:
         """Return a row per conversation, each with the picture of the other row named beside it."""

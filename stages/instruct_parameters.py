@@ -48,6 +48,14 @@ class Parameters(BaseModel):
     lora: Lora = Field(default=Lora(), description="What learns of a trained tower, if not all.")
     vision_learning_rate_scale: float = Field(default=1.0, gt=0, description="Of the encoder, times the peak.")
     drop_path_rate: float = Field(default=0.0, ge=0, lt=1, description="Of the encoder while it learns.")
+    untrained_vision: bool = Field(
+        default=False,
+        description="Start from a new encoder of the same shape: the twin that tells what the stages before are worth.",
+    )
+    blind: bool = Field(
+        default=False,
+        description="Train with the pictures of other samples: the twin beside which grounding is measured.",
+    )
     most_layers: int | None = Field(
         default=None, ge=1, description="Blocks of the encoder that are kept at most; those behind are dropped."
     )
@@ -76,8 +84,9 @@ class Parameters(BaseModel):
     mixture: tuple[Weight, ...] = Field(
         default=(), description="How much comes from which artifact below conversations/; all once when left out."
     )
+    # Many small steps: as many pictures in half as many teach the hard kinds of question less.
     schedule: Schedule = Schedule(
-        global_batch_size=64, steps=400, learning_rate=2e-3, warmup_steps=30, weight_decay=0.05
+        global_batch_size=32, steps=800, learning_rate=2e-3, warmup_steps=60, weight_decay=0.05
     )
 
     def rank(self, tower: Tower) -> int:

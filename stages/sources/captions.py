@@ -2,8 +2,9 @@
 
 import random
 from dataclasses import dataclass
+from typing import Literal
 
-from stages.sources.scenes import COLORS, RELATIONS, SHAPES, Scene
+from stages.sources.scenes import COLORS, RELATIONS, SHAPES, UNSEEN_PAIRS, Scene
 
 LANGUAGES = ("en", "de", "zh")
 
@@ -83,11 +84,19 @@ def caption(scene: Scene, language: str, variant: int = 0) -> str:
     raise ValueError(f"no captions in {language!r}; known are {', '.join(LANGUAGES)}")
 
 
+Kind = Literal["color", "shape", "relation", "count", "exists", "lookup"]
+KINDS: tuple[Kind, ...] = ("color", "shape", "relation", "count", "exists")
+"""What is asked about every scene that a chat model is judged by."""
+LOOKUP: Kind = "lookup"
+"""Asked in training alone: the object that a word names has to be found, as for `exists`, and the answer says more
+than yes or no. Without such questions `exists` is not learned (docs/log.md)."""
+
+
 @dataclass(frozen=True)
 class Question:
     """One question with its only right answer; `kind` groups them in reports."""
 
-    kind: str
+    kind: Kind
     question: str
     answer: str
 
@@ -99,6 +108,8 @@ _ASK = {
         "relation": "Where are the equal objects, seen from the other one?",
         "count": "How many objects are of the same kind?",
         "exists": "Is there a {color} {shape}?",
+        "color_of": "What color is the {shape}?",
+        "shape_of": "What shape is the {color} one?",
     },
     "de": {
         "color": "Welche Farbe haben die gleichen Objekte?",
@@ -106,6 +117,8 @@ _ASK = {
         "relation": "Wo sind die gleichen Objekte, vom anderen aus gesehen?",
         "count": "Wie viele Objekte sind von derselben Art?",
         "exists": "Gibt es ein Objekt {shape} in {color}?",
+        "color_of": "Welche Farbe hat das Objekt {shape}?",
+        "shape_of": "Welche Form hat das Objekt in {color}?",
     },
     "zh": {
         "color": "相同的物体是什么颜色？",
@@ -113,6 +126,8 @@ _ASK = {
         "relation": "相同的物体在另一个的哪边？",
         "count": "有几个相同的物体？",
         "exists": "有{color}的{shape}吗？",
+        "color_of": "{shape}是什么颜色？",
+        "shape_of": "{color}的物体是什么形状？",
     },
 }
 _YES_NO = {"en": ("yes", "no"), "de": ("ja", "nein"), "zh": ("有", "没有")}
@@ -143,26 +158,53 @@ def words(language: str) -> dict[str, dict[str, str]]:
     }
 
 
+def _pairs_shown(scene: Scene) -> list[tuple[str, str]]:
+    return [(scene.group_color, scene.group_shape), (scene.single_color, scene.single_shape)]
+
+
+def absent_pairs(scene: Scene) -> list[tuple[str, str]]:
+    """Return the colours with shapes that one may ask for in vain.
+
+    A pair that training never draws is asked for only about a scene that has such a pair itself. Asked for
+    in training, it would always be absent, and be learned as absent.
+    """
+    shown = _pairs_shown(scene)
+    strange = not UNSEEN_PAIRS.isdisjoint(shown)
+    every = [(color, shape) for color in COLORS for shape in SHAPES]
+    return [pair for pair in every if pair not in shown and (strange or pair not in UNSEEN_PAIRS)]
+
+
+def ask(scene: Scene, language: str, kind: Kind, rng: random.Random, there: bool | None = None) -> Question:
+    """Return a question of one of `KINDS`, or a `LOOKUP`; what else it needs is drawn.
+
+    Args:
+        scene: What it is about.
+        language: One of `LANGUAGES`.
+        kind: What it asks for.
+        rng: Draws whether and which object is asked for.
+        there: Whether an `exists` is true; drawn when left out.
+    """
+    said = words(language)
+    if kind == "exists":
+        there = rng.random() < 0.5 if there is None else there
+        color, shape = rng.choice(_pairs_shown(scene) if there else absent_pairs(scene))
+        asked = _ASK[language][kind].format(color=said["color"][color], shape=said["shape"][shape])
+        return Question(kind, asked, _YES_NO[language][0 if there else 1])
+    if kind == LOOKUP:
+        (color, shape), other = rng.sample(_pairs_shown(scene), 2)
+        # What both objects have in common names neither of them.
+        ways = [way for way, own in (("color_of", shape), ("shape_of", color)) if own not in other]
+        way = rng.choice(ways)
+        asked = _ASK[language][way].format(color=said["color"][color], shape=said["shape"][shape])
+        return Question(kind, asked, said["color"][color] if way == "color_of" else said["shape"][shape])
+    shown = {"color": scene.group_color, "shape": scene.group_shape, "relation": scene.relation}
+    return Question(kind, _ASK[language][kind], said[kind][shown.get(kind, str(scene.group_count))])
+
+
 def questions(scene: Scene, language: str) -> list[Question]:
-    """Return one question of each kind; `exists` is true for every other scene seed."""
-    said, ask = words(language), _ASK[language]
+    """Return one question of each of `KINDS`; `exists` is true for every other scene seed."""
     rng = random.Random(scene.seed ^ 0x5EED)
-    shown = [(scene.group_color, scene.group_shape), (scene.single_color, scene.single_shape)]
-    there = scene.seed % 2 == 0
-    absent = [(c, s) for c in COLORS for s in SHAPES if (c, s) not in shown]
-    color, shape = rng.choice(shown if there else absent)
-    count = said["count"][str(scene.group_count)]
-    return [
-        Question("color", ask["color"], said["color"][scene.group_color]),
-        Question("shape", ask["shape"], said["shape"][scene.group_shape]),
-        Question("relation", ask["relation"], said["relation"][scene.relation]),
-        Question("count", ask["count"], count),
-        Question(
-            "exists",
-            ask["exists"].format(color=said["color"][color], shape=said["shape"][shape]),
-            _YES_NO[language][0 if there else 1],
-        ),
-    ]
+    return [ask(scene, language, kind, rng, there=scene.seed % 2 == 0) for kind in KINDS]
 
 
 @dataclass(frozen=True)

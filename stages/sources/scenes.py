@@ -86,7 +86,8 @@ def _cells(scene: Scene, rng: random.Random) -> tuple[list[tuple[int, int]], tup
     return [(place, line) for place in places], (across, 2 - line)
 
 
-def _paint(draw: ImageDraw.ImageDraw, shape: str, x: float, y: float, size: float, color: tuple[int, ...]) -> None:
+def paint(draw: ImageDraw.ImageDraw, shape: str, x: float, y: float, size: float, color: tuple[int, ...]) -> None:
+    """Draw one object around a place; `size` is its height in pixels."""
     r = size / 2
     box = (x - r, y - r, x + r, y + r)
     if shape == "circle":
@@ -124,7 +125,7 @@ def draw(scene: Scene, image_size: int = 48) -> Image.Image:
         slack = max(0.0, (16 - size) / 2)
         x = (column * 16 + 8 + rng.uniform(-slack, slack)) * unit * scale
         y = (row * 16 + 8 + rng.uniform(-slack, slack)) * unit * scale
-        _paint(pen, shape, x, y, size * unit * scale, tuple(jitter))
+        paint(pen, shape, x, y, size * unit * scale, tuple(jitter))
     pixels = np.asarray(large.resize((image_size, image_size), Image.Resampling.BOX), dtype=np.float32)
     noise = np.random.default_rng(scene.seed).normal(0, 4, pixels.shape).astype(np.float32)
     return Image.fromarray(np.clip(pixels + noise, 0, 255).astype(np.uint8))

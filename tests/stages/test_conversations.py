@@ -2,6 +2,7 @@
 
 import io
 import json
+import random
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,8 @@ from stages.conversations import Parameters
 from stages.manifest import Ledger, Manifest, ManifestError, digest_of
 from stages.prompts import DESCRIBE
 from stages.ref import Ref
-from stages.sources.captions import LANGUAGES, caption, questions
-from stages.sources.scenes import FIRST_OF_CONVERSATIONS, UNSEEN_PAIRS, Split, sample_scene
+from stages.sources.captions import LANGUAGES, LOOKUP, ask, caption, questions
+from stages.sources.scenes import FIRST_OF_CONVERSATIONS, UNSEEN_PAIRS, Scene, Split, sample_scene
 from stages.tars import read_tar, tar_bytes
 from stages.workspace import Output, Workspace
 
@@ -39,6 +40,14 @@ def shards_of(store: Store) -> Manifest:
 
 def samples_of(store: Store, manifest: Manifest, tmp_path: Path) -> ShardedSamples:
     return ShardedSamples(store, manifest, tmp_path / manifest.ref.version)
+
+
+def asked_for(asked: str, answer: str, scene: Scene, language: str) -> str:
+    """Return the kind of a question that names an object; it must be answered as the scene has it."""
+    drawn = (ask(scene, language, kind, random.Random(n)) for n in range(400) for kind in ("exists", LOOKUP))
+    found = next(each for each in drawn if each.question == asked)
+    assert found.answer == answer
+    return found.kind
 
 
 def test_scenes_are_described_and_asked_about_in_three_languages(store: Store, tmp_path: Path) -> None:
@@ -60,16 +69,18 @@ def test_scenes_are_described_and_asked_about_in_three_languages(store: Store, t
     for index in range(len(samples)):
         row = json.loads(samples.read(index, "json"))
         scene, language = sample_scene(0, FIRST_OF_CONVERSATIONS + index, Split.TRAIN), LANGUAGES[index % 3]
-        right = {each.question: each for each in questions(scene, language)}
+        right = {each.question: each for each in questions(scene, language) if each.kind != "exists"}
         turns = row["conversations"]
         assert row["language"] == language and turns[0]["value"].startswith("<image>\n")
         asked = [turn["value"].removeprefix("<image>\n") for turn in turns[::2]]
         for question, answer in zip(asked, turns[1::2], strict=True):
             if question == DESCRIBE[language]:
                 assert answer["value"] == caption(scene, language, 0)
-            else:
+            elif question in right:
                 assert answer["value"] == right[question].answer
                 kinds[right[question].kind] += 1
+            else:
+                kinds[asked_for(question, answer["value"], scene, language)] += 1
         first[asked[0] == DESCRIBE[language]] += 1
         characters -= sum(len(turn["value"]) for turn in turns)
         assert asked.count(DESCRIBE[language]) == 1 and len(set(asked)) == 4
@@ -77,6 +88,26 @@ def test_scenes_are_described_and_asked_about_in_three_languages(store: Store, t
         assert Image.open(io.BytesIO(samples.read(index, "jpg"))).size == (48, 48)
     assert set(kinds) == {"color", "shape", "relation", "count", "exists"} and min(kinds.values()) > 15
     assert 5 <= first[True] <= 28 and characters == 0
+
+
+def test_kinds_are_asked_as_often_as_their_shares_say(store: Store, tmp_path: Path) -> None:
+    given = {"questions_per_scene": 1, "described": 0, "shares": {"color": 1, "exists": 2, "lookup": 3}}
+    samples = samples_of(store, run(store, tmp_path, scenes=300, **given), tmp_path)
+    kinds: Counter[str] = Counter()
+    for index in range(len(samples)):
+        row = json.loads(samples.read(index, "json"))
+        scene, language = sample_scene(0, index, Split.TRAIN), LANGUAGES[index % 3]
+        asked, answer = (turn["value"].removeprefix("<image>\n") for turn in row["conversations"])
+        color = questions(scene, language)[0]
+        if asked == color.question:
+            assert answer == color.answer
+        kinds["color" if asked == color.question else asked_for(asked, answer, scene, language)] += 1
+    assert set(kinds) == {"color", "exists", "lookup"} and 30 < kinds["color"] < 75 and kinds["lookup"] > 120
+
+
+def test_more_kinds_than_there_are_cannot_be_asked() -> None:
+    with pytest.raises(ValidationError, match="3 questions of different kinds per scene, and shares names 1"):
+        conversations.Parameters(scenes=4, shares={"relation": 1.0})
 
 
 def test_the_same_bytes_on_any_cluster_and_any_shard_size(store: Store, tmp_path: Path, any_cluster: Cluster) -> None:

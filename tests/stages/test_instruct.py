@@ -119,6 +119,32 @@ def same(one: torch.Tensor, other: torch.Tensor) -> bool:
     return torch.equal(one, other)
 
 
+def test_the_untrained_twin_differs_in_its_encoder_alone(store: Store, tmp_path: Path) -> None:
+    here = prepared(store, tmp_path)
+    torch.manual_seed(1)
+    trained = instruct.assemble(small(), here)[0].state_dict()
+    torch.manual_seed(1)
+    other = instruct.assemble(small(untrained_vision=True), here)[0].state_dict()
+    differ = {name for name, value in trained.items() if not same(value, other[name])}
+    assert differ and all(name.startswith("vision_model.") for name in differ)
+
+
+def test_the_blind_twin_learns_from_the_same_texts_with_the_pictures_of_others(store: Store, tmp_path: Path) -> None:
+    here = prepared(store, tmp_path)
+    chat, tokenizer = instruct.assemble(small(), here)
+    samples = ShardedSamples(store, here.input("conversations"), tmp_path / "shards")
+    data = Conversations(samples, tokenizer, chat.config)
+    sighted, blind = (InstructBatches([data], 0, 512, blind=blind) for blind in (False, True))
+    rows = range(24)
+    own, other = sighted(rows, 0), blind(rows, 0)
+    assert all(same(own[name], other[name]) for name in ("input_ids", "labels", "sample_index", "noise"))
+    shown = [blind.stranger(row) for row in rows]
+    assert all(row != stranger for row, stranger in zip(rows, shown, strict=True)) and len(set(shown)) > 12
+    for place, stranger in enumerate(shown):
+        assert same(other["pixel_values"][place], sighted([stranger], 0)["pixel_values"][0])
+    assert same(blind(rows, 7)["pixel_values"], other["pixel_values"])
+
+
 def test_layers_above_the_shown_one_and_nothing_at_all_do_not_train(store: Store, tmp_path: Path) -> None:
     here = prepared(store, tmp_path)
     chat, _ = instruct.assemble(small(select_layer=-2), here)
