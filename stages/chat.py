@@ -7,16 +7,17 @@ from pathlib import Path
 
 import torch
 from PIL import Image
-from safetensors.torch import load_file
 from tokenizers import Tokenizer
 
 from infra.storage import Store
 from models.chat import InternVLChat
 from models.config import ChatConfig
+from models.renaming import fill
 from stages.chat_data import Encoder, Example, collate, tiles_of
 from stages.chat_template import IMAGE, TemplateError, control_token_in, encode_conversation, template_named
 from stages.checkpoints import fetch
 from stages.manifest import Manifest, ManifestError
+from stages.weight_files import open_weights
 
 Turns = Sequence[tuple[str, str]]
 STOP_TOKENS = ("<|im_end|>", "<|end|>", "</s>", "<|endoftext|>")
@@ -54,7 +55,7 @@ class ChatSession:
 
     @classmethod
     def from_folder(cls, folder: Path) -> "ChatSession":
-        """Load `config.json`, `model.safetensors` and `tokenizer.json` of a folder.
+        """Load `config.json`, weights and `tokenizer.json` of a folder.
 
         Raises:
             ManifestError: It holds no chat model.
@@ -63,7 +64,7 @@ class ChatSession:
         if "image_context_token_id" not in given:
             raise ManifestError(f"{folder} holds no chat model: talk to one that stage instruct made")
         model = InternVLChat(ChatConfig.model_validate(given))
-        model.load_state_dict(load_file(folder / "model.safetensors"))
+        fill(model, open_weights(folder), "the chat model")
         return cls(model, Tokenizer.from_file(str(folder / "tokenizer.json")))
 
     def ask(

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from tokenizers import Tokenizer
 
 from infra.storage import Store
@@ -32,6 +32,7 @@ from stages.export_native import (
 )
 from stages.manifest import Ledger, Manifest, ManifestError, digest_of
 from stages.tokenizer import UNK
+from stages.weight_files import open_weights
 from stages.workspace import Output, Workspace
 
 VERSION = 2
@@ -135,7 +136,7 @@ def chat_files(folder: Path, max_new_tokens: int) -> dict[str, bytes]:
     )
     generation = {"do_sample": False, "max_new_tokens": max_new_tokens, "eos_token_id": stops, **ids}
     said = tokenizer_config(end, bos_token=bos, pad_token=pad, unk_token=unk, context=config.context_length)
-    weights = chat_to_native(load_file(folder / "model.safetensors"), native_decoder(config.text))
+    weights = chat_to_native(open_weights(folder), native_decoder(config.text))
     return {
         "model.safetensors": tensors(weights),
         "config.json": json_bytes(native),
@@ -155,7 +156,7 @@ def tower_files(folder: Path) -> dict[str, bytes]:
         ValueError: The native vision class cannot compute the same.
     """
     config = InternVLConfig.model_validate_json((folder / "config.json").read_bytes())
-    weights = load_file(folder / "model.safetensors")
+    weights = open_weights(folder)
     return {
         "model.safetensors": tensors(weights),
         "config.json": json_bytes(official_config(config)),

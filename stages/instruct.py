@@ -12,13 +12,13 @@ from typing import Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
-from safetensors.torch import load_file, save
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from models.chat import InternVLChat
 from models.config import ChatConfig, TextConfig, VisionConfig
 from models.intern_vit import InternVisionModel
+from models.renaming import below, fill
 from stages.batches import open_samples
 from stages.chat_data import Conversations
 from stages.chat_template import CHAT_TOKENS, IGNORE, IMG_CONTEXT, SPECIAL_TOKENS, template_named
@@ -132,9 +132,7 @@ def assemble(parameters: Parameters, here: Workspace) -> tuple[InternVLChat, Tok
     vision = VisionConfig.model_validate(json.loads((contrastive / "config.json").read_text())["vision"])
     check_view(parameters, vision)
     encoder = InternVisionModel(vision)
-    seen = load_file(contrastive / "model.safetensors")
-    prefix = "vision_model."
-    encoder.load_state_dict({k.removeprefix(prefix): v for k, v in seen.items() if k.startswith(prefix)})
+    fill(encoder, below(open_weights(contrastive), "vision_model."), "the encoder")
     if parameters.image_size is not None:
         encoder.resize_position_embedding(parameters.image_size)
     rate = parameters.drop_path_rate if parameters.train_vision else 0.0
@@ -201,10 +199,8 @@ class InstructTask:
         )
 
     def finish(self) -> Finished:
-        """Measure on the samples kept aside and pack weights, shape and tokenizer."""
-        weights = {name: value.detach().contiguous().cpu() for name, value in self.chat.state_dict().items()}
+        """Measure on the samples kept aside and return weights, shape and tokenizer."""
         files = {
-            "model.safetensors": save(weights),
             "config.json": self.chat.config.model_dump_json(indent=2).encode(),
             "tokenizer.json": self.tokenizer.to_str(pretty=True).encode(),
         }
@@ -214,7 +210,7 @@ class InstructTask:
         if len(numbers) > 1:
             # What is right with somebody else's picture was not seen, but guessed.
             metrics |= {f"blind_{k}": v for k, v in self._measure(numbers, numbers[1:] + numbers[:1]).items()}
-        return Finished(files, metrics)
+        return Finished(self.chat.state_dict(), files, metrics)
 
     def _measure(self, numbers: Sequence[int], pictures: Sequence[int]) -> dict[str, float]:
         """Return loss, share of tokens right and share of answers wholly right, given the right text so far."""

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import save_file
 from training_data import make_language, tiny_tokenizer
 
 from infra.storage import Store
@@ -17,6 +16,7 @@ from stages.chat_template import TemplateError
 from stages.instruct import grow_tokenizer
 from stages.manifest import ManifestError
 from stages.sources.scenes import Split, draw, sample_scene
+from stages.weight_files import on_meta, write_weights
 
 
 def session() -> ChatSession:
@@ -107,7 +107,7 @@ def test_pictures_and_room_must_be_there(chat: ChatSession) -> None:
 def test_a_folder_comes_back_as_the_same_model_and_others_are_refused(
     chat: ChatSession, store: Store, tmp_path: Path
 ) -> None:
-    save_file(chat.model.state_dict(), tmp_path / "model.safetensors")
+    write_weights(chat.model.state_dict(), on_meta(chat.model.state_dict()), tmp_path, shard_bytes=100_000)
     (tmp_path / "config.json").write_text(chat.config.model_dump_json())
     chat.tokenizer.save(str(tmp_path / "tokenizer.json"))
     again = ChatSession.from_folder(tmp_path)

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 from training_data import make_language, make_shards
 
 from infra.cluster import InlineCluster
@@ -24,6 +23,7 @@ from stages.manifest import Manifest, ManifestError, load
 from stages.materialize import StageSpec, materialize
 from stages.ref import Ref
 from stages.training.order import Order, Source
+from stages.weight_files import open_weights
 from stages.workspace import Workspace
 
 CONTRASTIVE = {
@@ -81,11 +81,11 @@ def rows_at(task: GenerativeTask, step: int) -> list[int]:
 def test_only_what_looks_at_pictures_has_learned(made: Store, trained: Manifest, tmp_path: Path) -> None:
     files = fetch(made, trained, tmp_path / "g")
     config = InternVLConfig.model_validate_json((files / "config.json").read_text())
-    weights = load_file(files / "model.safetensors")
+    weights = open_weights(files)
     model = InternVL.from_state(config, weights)
     assert model.generative and model.query_tokens.shape == (1, 4, 32)
     before = fetch(made, load(made, Ref(name="checkpoints/contrastive", version="t")), tmp_path / "c")
-    start = load_file(before / "model.safetensors")
+    start = open_weights(before)
     changed = {name for name in start if not torch.equal(weights[name], start[name])}
     assert changed == {"logit_scale"}
     assert {name for name in weights if name not in start} == {n for n in weights if is_trained(n)} - {"logit_scale"}
