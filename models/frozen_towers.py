@@ -34,11 +34,10 @@ class Seen(NamedTuple):
     vision: Float[Tensor, "rows vision_tokens vision_width"]
     image: Float[Tensor, "rows embed_dim"]
     text: Float[Tensor, "rows embed_dim"]
-    passed: "Passed"
 
 
 class Passed(NamedTuple):
-    """What a batch made the towers compute: what was kept cost nothing."""
+    """What a call made the towers compute: what was kept cost nothing."""
 
     pictures: int
     picture_places: int
@@ -86,6 +85,8 @@ class FrozenTowers:
         """Keep up to so many bytes of what is seen and of text vectors; with 0 all is computed each time."""
         self.model = model
         self.visions, self.texts = Memory(vision_bytes), Memory(text_bytes)
+        self.passed = Passed(0, 0, [], [])
+        """What the last call had to compute."""
 
     @torch.no_grad()
     def __call__(self, batch: Mapping[str, Tensor]) -> Seen:
@@ -111,8 +112,8 @@ class FrozenTowers:
         (vision, image), pictures, shown = self._by_row(self.visions, rows, [0] * len(rows), PICTURES, see)
         (text,), texts, shapes = self._by_row(self.texts, rows, widths, TEXTS, read)
         read_places = [width for width in shapes for _ in range(TEXTS)]
-        passed = Passed(len(pictures), PICTURES * len(shown), [lengths[place] for place in texts], read_places)
-        return Seen(vision, image, text, passed)
+        self.passed = Passed(len(pictures), PICTURES * len(shown), [lengths[place] for place in texts], read_places)
+        return Seen(vision, image, text)
 
     def _read(
         self, ids: Int[Tensor, "rows tokens"], mask: Int[Tensor, "rows tokens"]

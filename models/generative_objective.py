@@ -115,9 +115,11 @@ class GenerativeObjective(JointObjective):
                 were chosen elsewhere: `itm_input_ids`, `itm_attention_mask`, `itm_labels`.
         """
         # A replay of this micro batch finds what was seen; what queries saw would fill the memory that replays save.
-        seen = self._seen[batch["row"]] = self._seen.get(batch["row"]) or self.towers(batch)
+        seen = self._seen.get(batch["row"])
+        if seen is None:
+            seen = self._seen[batch["row"]] = self.towers(batch)
+            self.passed[batch["row"]] = self.towers.passed
         looks = Looks()
-        self.passed[batch["row"]] = seen.passed
         hidden, cache = self.model.ask(seen.vision, looks)
         self._asked = cache, looks
         return {

@@ -76,7 +76,7 @@ def _of_piece(
         elsewhere: What the vision tower says of another picture for each.
     """
     device = model.logit_scale.device
-    vision, image, text, _ = seen
+    vision, image, text = seen
     hidden, cache = model.ask(vision)
     queries = model.pool_queries(hidden)
     each = {"text": text, "queries": queries, "both": F.normalize(image + queries, dim=-1)}
