@@ -1,5 +1,6 @@
 """The generative stage on drawn pictures: frozen towers, constants, wrong captions, and what it leaves behind."""
 
+import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,7 @@ from stages.generative_measures import area_under_curve, measure
 from stages.manifest import Manifest, ManifestError, load
 from stages.materialize import StageSpec, materialize
 from stages.ref import Ref
+from stages.training.meters import METER_STEPS, meters_key
 from stages.training.order import Order, Source
 from stages.weight_files import open_weights
 from stages.workspace import Workspace
@@ -90,6 +92,11 @@ def test_only_what_looks_at_pictures_has_learned(made: Store, trained: Manifest,
     assert changed == {"logit_scale"}
     assert {name for name in weights if name not in start} == {n for n in weights if is_trained(n)} - {"logit_scale"}
     assert (before / "tokenizer.json").read_bytes() == (files / "tokenizer.json").read_bytes()
+
+
+def test_the_meters_tell_the_use_of_the_device(made: Store, trained: Manifest) -> None:
+    (line,) = [json.loads(each) for each in made.read(meters_key(trained.ref)).splitlines()]
+    assert line["step"] == METER_STEPS and line["mfu"] > 0 and 0 < line["useful_share"] < 1
 
 
 def test_every_trained_weight_is_in_the_optimizer_and_moves(made: Store, trained: Manifest, tmp_path: Path) -> None:

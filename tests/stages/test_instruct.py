@@ -21,6 +21,7 @@ from stages.checkpoints import fetch
 from stages.instruct_data import InstructBatches
 from stages.manifest import Manifest, ManifestError
 from stages.ref import Ref
+from stages.training import meters
 from stages.training.audit import audit_run
 from stages.training.schedule import Schedule
 from stages.weight_files import open_weights
@@ -77,6 +78,13 @@ def test_a_chat_model_comes_out_whole_and_the_same_twice(store: Store, tmp_path:
     assert made.totals["held_out"] == 12 and made.totals["left_out"] == {}
     again = run(store, here, small(), version="again")
     assert again.parts[0].files["model"].sha256 == made.parts[0].files["model"].sha256
+
+
+def test_the_meters_tell_the_use_of_the_device(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(meters, "METER_STEPS", 3)
+    made = run(store, prepared(store, tmp_path), small())
+    (line,) = [json.loads(each) for each in store.read(meters.meters_key(made.ref)).splitlines()]
+    assert line["step"] == 3 and line["mfu"] > 0 and 0 < line["useful_share"] < 1
 
 
 @pytest.mark.parametrize("part", ["vision", "connector", "language"])
