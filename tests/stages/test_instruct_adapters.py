@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 from test_instruct import prepared, run, small
 from training_data import make_contrastive
 
@@ -67,9 +66,9 @@ def test_the_base_stays_and_adapters_lie_beside_its_name(
 
 def test_merged_and_separate_say_the_same(store: Store, here: Workspace, separate: Manifest, tmp_path: Path) -> None:
     whole = run(store, here, tuned(), version="merged")
-    one = load_file(fetch(store, whole, tmp_path / "merged") / "model.safetensors")
-    other = load_file(fetch_chat(store, separate, tmp_path / "separate") / "model.safetensors")
-    before = load_file(fetch(store, here.inputs["checkpoints/align"], tmp_path / "base") / "model.safetensors")
+    one = open_weights(fetch(store, whole, tmp_path / "merged"))
+    other = open_weights(fetch_chat(store, separate, tmp_path / "separate"))
+    before = open_weights(fetch(store, here.inputs["checkpoints/align"], tmp_path / "base"))
     assert one.keys() == other.keys() == before.keys()
     assert all(torch.equal(one[name], other[name]) for name in one)
     changed = {name for name in one if not torch.equal(one[name], before[name])}
