@@ -6,7 +6,6 @@ were kept aside, beside the same answer given about another picture.
 """
 
 import io
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,14 +15,14 @@ from infra.cluster import InlineCluster
 from infra.settings import settings
 from infra.storage import Store
 from pipelines.recipes import tiny
-from stages.conversations import Members, conversation
-from stages.manifest import Ledger, Manifest, digest_of, find
+from stages.conversation_shards import Made, write_part
+from stages.conversations import conversation
+from stages.manifest import Manifest, digest_of, find
 from stages.materialize import StageSpec, materialize
 from stages.ref import Ref
 from stages.sources.identity import uid_of
 from stages.sources.scenes import Split
 from stages.sources.wide_scenes import COLUMNS, draw_wide, sample_wide, wide_question
-from stages.tars import tar_bytes
 from stages.workspace import Output
 
 RESULT = Path(__file__).parent / "results" / "learning_tiles.json"
@@ -33,16 +32,17 @@ WAYS = {"tiles": COLUMNS, "thumbnail": 1}
 """Most tiles of a picture; a single one is the whole picture, squashed."""
 
 
-def wide_row(index: int) -> tuple[str, Members]:
-    """Return (uid, members) of one wide picture with its question, as shards of conversations hold them."""
+def wide_row(index: int) -> Made:
+    """Return one wide picture with its question."""
     scene = sample_wide(0, index, Split.TRAIN)
     asked = wide_question(scene)
     uid = uid_of("wide", f"wide:0/{index}", asked.answer).hex()
     turns = conversation([(asked.question, asked.answer)])
-    row = {"id": uid, "source": "wide", "language": "en", "conversations": turns}
-    out = io.BytesIO()
-    draw_wide(scene, tiny.IMAGE_SIZE).save(out, "JPEG", quality=95, subsampling=0)
-    return uid, {"jpg": out.getvalue(), "json": json.dumps(row, sort_keys=True).encode()}
+    picture, out = draw_wide(scene, tiny.IMAGE_SIZE), io.BytesIO()
+    picture.save(out, "JPEG", quality=95, subsampling=0)
+    size = {"width": picture.width, "height": picture.height}
+    row = {"id": uid, "source": "wide", "language": "en", "conversations": turns, **size}
+    return Made(uid, row, [out.getvalue()])
 
 
 def make_conversations(store: Store, pictures: int) -> Manifest:
@@ -51,9 +51,7 @@ def make_conversations(store: Store, pictures: int) -> Manifest:
     if (found := find(store, ref)) is not None:
         return found
     output = Output(store, ref, "conversations", {"wide_pictures": pictures})
-    ledger = Ledger(listed=pictures, kept=pictures)
-    tar = tar_bytes(wide_row(index) for index in range(pictures))
-    part = output.part("wide-000000", digest_of([pictures]), ledger, {"tar": ("wide-000000.tar", tar)})
+    part = write_part("wide-000000", digest_of([pictures]), map(wide_row, range(pictures)), output)
     return output.commit([part], totals={})
 
 

@@ -36,6 +36,24 @@ class Seen(NamedTuple):
     text: Float[Tensor, "rows embed_dim"]
 
 
+class Passed(NamedTuple):
+    """What a call made the towers compute: what was kept cost nothing."""
+
+    pictures: int
+    picture_places: int
+    """Pictures as they passed the tower: pieces are filled up."""
+    texts: list[int]
+    """Lengths."""
+    text_places: list[int]
+    """Lengths as they passed the tower."""
+
+    @classmethod
+    def all_of(cls, batch: Mapping[str, Tensor]) -> "Passed":
+        """Return all of a batch, without filling."""
+        texts = batch["summary_attention_mask"].sum(dim=1).tolist()
+        return cls(len(batch["row"]), len(batch["row"]), texts, texts)
+
+
 class Memory:
     """Keeps tensors by sample number while there is room; what came first stays."""
 
@@ -67,6 +85,8 @@ class FrozenTowers:
         """Keep up to so many bytes of what is seen and of text vectors; with 0 all is computed each time."""
         self.model = model
         self.visions, self.texts = Memory(vision_bytes), Memory(text_bytes)
+        self.passed = Passed(0, 0, [], [])
+        """What the last call had to compute."""
 
     @torch.no_grad()
     def __call__(self, batch: Mapping[str, Tensor]) -> Seen:
@@ -89,8 +109,10 @@ class FrozenTowers:
             fitted = (F.pad(each[places], (0, max(0, width - each.shape[1])))[:, :width] for each in (ids, mask))
             return (self._read(*fitted),)
 
-        vision, image = self._by_row(self.visions, rows, [0] * len(rows), PICTURES, see)
-        (text,) = self._by_row(self.texts, rows, widths, TEXTS, read)
+        (vision, image), pictures, shown = self._by_row(self.visions, rows, [0] * len(rows), PICTURES, see)
+        (text,), texts, shapes = self._by_row(self.texts, rows, widths, TEXTS, read)
+        read_places = [width for width in shapes for _ in range(TEXTS)]
+        self.passed = Passed(len(pictures), PICTURES * len(shown), [lengths[place] for place in texts], read_places)
         return Seen(vision, image, text)
 
     def _read(
@@ -109,8 +131,11 @@ class FrozenTowers:
         shapes: Sequence[int],
         together: int,
         compute: Callable[[Tensor, int], Values],
-    ) -> Values:
-        """Return stacked values of all rows: from memory, or computed with others of the same shape."""
+    ) -> tuple[Values, list[int], list[int]]:
+        """Return stacked values of all rows: from memory, or computed with others of the same shape.
+
+        Also which places were computed, and the shape of each pass.
+        """
         found = {place: kept for place, row in enumerate(rows) if (kept := memory.get(row)) is not None}
         lacking = sorted((place for place in range(len(rows)) if place not in found), key=lambda p: (shapes[p], p))
         pieces = []
@@ -125,7 +150,8 @@ class FrozenTowers:
             for number, place in enumerate(piece):
                 found[place] = tuple(value[number] for value in values)
                 memory.keep(rows[place], found[place])
-        return tuple(torch.stack(each) for each in zip(*(found[place] for place in range(len(rows))), strict=True))
+        values = tuple(torch.stack(each) for each in zip(*(found[place] for place in range(len(rows))), strict=True))
+        return values, lacking, [shape for shape, _ in (*pieces, *idle)]
 
     def _most(self, passes: int) -> int:
         """Return how often the process with most passes has to pass, where weights are sharded."""

@@ -19,7 +19,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from models.contrastive_loss import info_nce
 from models.decoder_layer import KeysValues
-from models.frozen_towers import FrozenTowers, Seen
+from models.frozen_towers import FrozenTowers, Passed, Seen
 from models.internvl import InternVL, clamp_logit_scale
 from models.layers import wide
 from models.losses import IGNORE
@@ -98,6 +98,8 @@ class GenerativeObjective(JointObjective):
         # By micro batch, not by its samples: two micro batches of a step may hold the same, and with sharded
         # weights every process must pass the towers as often as any.
         self._seen: MutableMapping[Tensor, Seen] = WeakTensorKeyDictionary()
+        self.passed: MutableMapping[Tensor, Passed] = WeakTensorKeyDictionary()
+        """By a batch's `row`, what its towers had to compute: for meters."""
         self._asked: tuple[Cache, Looks] | None = None
 
     def counts(self, batch: Named) -> dict[str, Tensor]:
@@ -113,7 +115,10 @@ class GenerativeObjective(JointObjective):
                 were chosen elsewhere: `itm_input_ids`, `itm_attention_mask`, `itm_labels`.
         """
         # A replay of this micro batch finds what was seen; what queries saw would fill the memory that replays save.
-        seen = self._seen[batch["row"]] = self._seen.get(batch["row"]) or self.towers(batch)
+        seen = self._seen.get(batch["row"])
+        if seen is None:
+            seen = self._seen[batch["row"]] = self.towers(batch)
+            self.passed[batch["row"]] = self.towers.passed
         looks = Looks()
         hidden, cache = self.model.ask(seen.vision, looks)
         self._asked = cache, looks

@@ -19,6 +19,7 @@ from models.layers import wide
 from models.packing import Packing
 from models.pooling import AttentionPooling
 from models.qllama import Cache, LlamaForCausalLM, Looks, ask_queries, causal_mask
+from models.renaming import fill
 
 LOGIT_SCALE = math.log(1 / 0.07)
 MAX_LOGIT_SCALE = math.log(100)
@@ -52,10 +53,10 @@ class InternVL(nn.Module):
         """Return the model that these weights belong to: InternVL-G where they hold queries, else InternVL-C.
 
         Raises:
-            RuntimeError: A weight is missing, unknown or of another shape.
+            WeightsError: A weight is missing, unknown or of another shape.
         """
         model = cls(config, generative="query_tokens" in state)
-        model.load_state_dict(dict(state), strict=True)
+        fill(model, state, "this InternVL")
         return model
 
     # InternVL-C

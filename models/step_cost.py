@@ -1,80 +1,85 @@
 """What a training step costs, and how much of it is padding: from the shapes of a batch, by `models.cost`."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from models.config import InternVLConfig, TextConfig
-from models.cost import decoder_macs, pooling_macs, vision_macs
-
-FLOPS_PER_MAC, PASSES = 2, 3
-"""A multiply-accumulate is two; a step is three forward passes (what is computed again is not counted)."""
-
-
-@dataclass(frozen=True)
-class StepCost:
-    """Of one batch; added up over micro batches."""
-
-    tokens: int = 0
-    """Text tokens that are no padding, and vision tokens that are seen."""
-    places: int = 0
-    """The same with padding."""
-    useful: float = 0.0
-    """FLOPs for what is no padding; 0 where the objective's shape is not known."""
-    computed: float = 0.0
-    """The same with padding."""
-
-    def __add__(self, other: "StepCost") -> "StepCost":
-        """Return both together."""
-        return StepCost(
-            self.tokens + other.tokens,
-            self.places + other.places,
-            self.useful + other.useful,
-            self.computed + other.computed,
-        )
-
-    def times(self, steps: int) -> "StepCost":
-        """Return that of so many steps like this one."""
-        return StepCost(self.tokens * steps, self.places * steps, self.useful * steps, self.computed * steps)
+from models.chat import InternVLChat
+from models.chat_cost import chat_cost
+from models.config import TextConfig
+from models.contrastive_objective import ContrastiveObjective
+from models.generative_cost import generative_cost
+from models.generative_objective import GenerativeObjective
+from models.step_work import (
+    Products,
+    StepCost,
+    decoder_products,
+    learning,
+    looking_products,
+    pooling_products,
+    vision_products,
+)
 
 
 def step_cost(objective: Any, batch: Mapping[str, Any]) -> StepCost:
     """Return the cost of training on a batch.
 
     Args:
-        objective: FLOPs are known of InternVL-C's objective and of a language model's, whose `model.config` tells
-            the shape; of others tokens alone are counted.
+        objective: FLOPs are known of InternVL-C's and InternVL-G's objectives, of a chat model, and of a language
+            model, whose `model.config` tells the shape; of others tokens alone are counted.
         batch: On the CPU or a device; texts as `input_ids` with `attention_mask` or `labels`.
     """
-    config = getattr(getattr(objective, "model", None), "config", None)
+    if isinstance(objective, GenerativeObjective):
+        return generative_cost(objective, batch)
+    if isinstance(objective, InternVLChat):
+        return chat_cost(objective, batch)
     lengths, width = _lengths(batch)
+    if isinstance(objective, ContrastiveObjective):
+        return _contrastive_cost(objective, batch["pixel_values"], lengths, width)
     tokens, places = int(lengths.sum()), len(lengths) * width
-    images = batch.get("pixel_values")
-    if isinstance(config, InternVLConfig) and not _is_generative(objective) and isinstance(images, Tensor):
-        # Where some patches are seen, only their pixels come: (rows, kept, numbers of a patch).
-        kept = images.shape[1] if images.ndim == 3 else (images.shape[-1] // config.vision.patch_size) ** 2
-        seen = kept + 1
-        one = vision_macs(config.vision, kept=kept) + pooling_macs(config.vision.hidden_size, seen, config.embed_dim)
-        pictures = len(images) * one
-        text = config.text
-        useful = pictures + sum(decoder_macs(text, int(length)) for length in lengths)
-        computed = pictures + len(lengths) * decoder_macs(text, width)
-        return _cost(tokens + len(images) * seen, places + len(images) * seen, useful, computed)
-    if isinstance(config, TextConfig) and images is None:
-        useful = sum(decoder_macs(config, int(length), head=True) for length in lengths)
-        return _cost(tokens, places, useful, len(lengths) * decoder_macs(config, width, head=True))
+    config = getattr(getattr(objective, "model", None), "config", None)
+    if isinstance(config, TextConfig):
+        learns = learning(objective.model.parameters())
+
+        def text(length: int) -> float:
+            head = Products(length * config.vocab_size * config.hidden_size)
+            return learns.flops(decoder_products(config, length) + head)
+
+        return StepCost(tokens, places, sum(map(text, lengths.tolist())), len(lengths) * text(width))
     return StepCost(tokens, places)
 
 
-def _cost(tokens: int, places: int, useful: int, computed: int) -> StepCost:
-    return StepCost(tokens, places, float(PASSES * FLOPS_PER_MAC * useful), float(PASSES * FLOPS_PER_MAC * computed))
+def _contrastive_cost(objective: ContrastiveObjective, images: Tensor, lengths: Tensor, width: int) -> StepCost:
+    """Return the cost of both towers; InternVL-G is tuned with both its views of a picture."""
+    model, config = objective.model, objective.model.config
+    # Where some patches are seen, only their pixels come: (rows, kept, numbers of a patch).
+    kept = images.shape[1] if images.ndim == 3 else (images.shape[-1] // config.vision.patch_size) ** 2
+    seen = kept + 1
+    tower = learning(model.vision_model.parameters())
+    pooling = learning(model.clip_projector.parameters(), tower.passed)
+    decoder = learning(model.qllama.model.parameters())
+    one = tower.flops(vision_products(config.vision, kept))
+    one += pooling.flops(pooling_products(config.vision.hidden_size, seen, config.embed_dim))
+    if model.generative:
+        queries = learning(model.qllama.model.parameters(), below=True)
+        looked = decoder_products(config.text, config.num_query_token) + looking_products(config, seen)
+        pooled = pooling_products(config.text.hidden_size, config.num_query_token, config.embed_dim)
+        one += queries.flops(looked) + learning(model.clip_projector2.parameters(), below=True).flops(pooled)
+    projection = learning([model.text_projection], decoder.passed)
+    projected = projection.flops(Products(config.text.hidden_size * config.embed_dim))
 
+    def text(length: int) -> float:
+        return decoder.flops(decoder_products(config.text, length)) + projected
 
-def _is_generative(objective: Any) -> bool:
-    return bool(getattr(objective.model, "generative", False))
+    tokens, places = int(lengths.sum()), len(lengths) * width
+    return StepCost(
+        tokens + len(images) * seen,
+        places + len(images) * seen,
+        len(images) * one + sum(map(text, lengths.tolist())),
+        len(images) * one + len(lengths) * text(width),
+    )
 
 
 def _lengths(batch: Mapping[str, Any]) -> tuple[Tensor, int]:

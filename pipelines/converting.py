@@ -47,7 +47,7 @@ def files_of(source: str) -> Iterator[Path]:
     if path.exists() or "@" not in source:
         yield path
         return
-    from stages.adapters import DESCRIBED, fetch_chat
+    from stages.adapters import fetch_chat, holds_adapters
     from stages.export import unpack
 
     store = Store(settings().store_root)
@@ -58,7 +58,7 @@ def files_of(source: str) -> Iterator[Path]:
     with TemporaryDirectory(prefix="internvl-convert-") as folder:
         # Errors name the files, and so the artifact, too.
         (place := Path(folder) / source).mkdir(parents=True)
-        yield fetch_chat(store, manifest, place) if DESCRIBED in names.values() else unpack(store, manifest, place)
+        yield fetch_chat(store, manifest, place) if holds_adapters(manifest) else unpack(store, manifest, place)
 
 
 @app.command()

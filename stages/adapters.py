@@ -1,22 +1,24 @@
-"""Chat checkpoints that hold adapters alone: written beside the name of their base, and put together with it."""
+"""Chat checkpoints that hold adapters alone, beside the name of their base; they are put together with it."""
 
-import json
+import shutil
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
-from safetensors.torch import load_file, save, save_file
 
 from infra.storage import Store
 from models.chat import InternVLChat
 from models.config import ChatConfig
-from models.lora import LANGUAGE_TARGETS, VISION_TARGETS, adapters, add_lora, load_adapters, merged
+from models.lora import LANGUAGE_TARGETS, VISION_TARGETS, add_lora, load_adapters, merged
 from models.renaming import fill
 from stages.checkpoints import fetch
 from stages.manifest import Manifest, ManifestError, load
 from stages.ref import Ref
-from stages.weight_files import ONE_FILE, open_weights
+from stages.weight_files import on_meta, open_weights, write_weights
 
-WEIGHTS, DESCRIBED = "adapter.safetensors", "adapter_config.json"
+DESCRIBED = "adapter_config.json"
+"""Published beside the weights where these are adapters alone."""
+ADAPTERS, BASE = "adapters", "base"
+"""Folders below a fetched checkpoint of that kind."""
 
 
 class Adapted(BaseModel):
@@ -32,6 +34,20 @@ class Adapted(BaseModel):
     language: int
     """Rank in the language model."""
 
+    def described(self) -> bytes:
+        """Return what `DESCRIBED` holds."""
+        return self.model_dump_json(indent=2).encode()
+
+
+def adapted_by(folder: Path) -> Adapted:
+    """Return what the adapters of a folder belong to."""
+    return Adapted.model_validate_json((folder / DESCRIBED).read_bytes())
+
+
+def holds_adapters(checkpoint: Manifest) -> bool:
+    """Return whether a checkpoint's weights are adapters alone."""
+    return DESCRIBED in checkpoint.parts[0].facts.get("names", {}).values()
+
 
 def adapt(chat: InternVLChat, vision: int, language: int, dropout: float = 0.0) -> None:
     """Put adapters of these ranks into a chat model's towers, in place; 0 leaves a tower as it is."""
@@ -44,34 +60,31 @@ def adapt(chat: InternVLChat, vision: int, language: int, dropout: float = 0.0) 
             add_lora(layers, targets, rank, dropout, noise)
 
 
-def adapter_files(chat: InternVLChat, adapted: Adapted) -> dict[str, bytes]:
-    """Return what a trained chat model has and its base has not: adapters, and parts that learned as a whole."""
-    return {
-        WEIGHTS: save({name: value.contiguous().cpu() for name, value in adapters(chat).items()}),
-        DESCRIBED: adapted.model_dump_json(indent=2).encode(),
-    }
-
-
 def fetch_chat(store: Store, checkpoint: Manifest, folder: Path) -> Path:
     """Fetch a chat checkpoint; where it holds adapters alone, its base is fetched too and both become one model.
+
+    Of adapters the folder has the whole model, what was published in `ADAPTERS` below it, and the base in `BASE`.
 
     Raises:
         ManifestError: The base is gone, or is not the one that the adapters were trained on.
     """
-    fetch(store, checkpoint, folder)
-    if not (folder / DESCRIBED).exists():
-        return folder
-    adapted = Adapted.model_validate(json.loads((folder / DESCRIBED).read_bytes()))
+    if not holds_adapters(checkpoint):
+        return fetch(store, checkpoint, folder)
+    learned = fetch(store, checkpoint, folder / ADAPTERS)
+    adapted = adapted_by(learned)
     base = load(store, adapted.base)
     if base.digest != adapted.digest:
         raise ManifestError(
             f"{checkpoint.ref} adapts {adapted.base} as it was ({adapted.digest[:12]}) and another one stands there "
             f"now ({base.digest[:12]}); train it again, with lora.merge if bases come and go"
         )
-    below = fetch_chat(store, base, folder / "base")
-    chat = InternVLChat(ChatConfig.model_validate_json((folder / "config.json").read_bytes()))
+    below = fetch_chat(store, base, folder / BASE)
+    chat = InternVLChat(ChatConfig.model_validate_json((learned / "config.json").read_bytes()))
     fill(chat, open_weights(below), f"the base {adapted.base}")
     adapt(chat, adapted.vision, adapted.language)
-    load_adapters(chat, load_file(folder / WEIGHTS))
-    save_file({name: value.contiguous() for name, value in merged(chat).items()}, folder / ONE_FILE)
+    load_adapters(chat, open_weights(learned))
+    weights = merged(chat)
+    write_weights(weights, on_meta(weights), folder)
+    for name in ("config.json", "tokenizer.json"):
+        shutil.copyfile(learned / name, folder / name)
     return folder

@@ -6,8 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from infra.storage import Store, sha256_file
 from stages.manifest import File, Ledger, Manifest, Part
+from stages.output import Data
 from stages.workspace import Output, damaged
 
 FINAL = "final"
@@ -16,12 +19,20 @@ FINAL = "final"
 def publish(
     output: Output,
     input_digest: str,
-    files: Mapping[str, tuple[str, bytes | Path]],
+    files: Mapping[str, tuple[str, Data]],
     samples: int,
     facts: Mapping[str, Any] | None = None,
 ) -> Part:
     """Publish a model's files as the part `final`; the ledger counts the samples it was trained on."""
     return output.part(FINAL, input_digest, Ledger(listed=samples, kept=samples), files, facts)
+
+
+def beside(config: BaseModel, source: Path) -> dict[str, bytes]:
+    """Return what stands beside weights: their configuration, and the tokenizer of a fetched checkpoint."""
+    return {
+        "config.json": config.model_dump_json(indent=2).encode(),
+        "tokenizer.json": (source / "tokenizer.json").read_bytes(),
+    }
 
 
 def fetch(store: Store, checkpoint: Manifest, folder: Path) -> Path:

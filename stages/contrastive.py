@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save
 
 from models.config import TextConfig
 from models.contrastive_objective import ContrastiveObjective
@@ -19,7 +18,7 @@ from models.learning_rates import LearningRates
 from models.qllama import LlamaForCausalLM
 from models.renaming import fill
 from stages.batches import ShardedSamples
-from stages.checkpoints import fetch
+from stages.checkpoints import beside, fetch
 from stages.contrastive_parameters import Parameters, config_of
 from stages.held_out import by_shard, check_road, divide
 from stages.manifest import Manifest
@@ -33,7 +32,7 @@ from stages.training.task import Finished, Metrics, Task, parameter_groups
 from stages.weight_files import open_weights
 from stages.workspace import Output, Workspace
 
-__all__ = ["VERSION", "ContrastiveTask", "Parameters", "packed", "run"]
+__all__ = ["VERSION", "ContrastiveTask", "Parameters", "run"]
 
 VERSION = 3
 
@@ -82,10 +81,10 @@ class ContrastiveTask:
         return parameter_groups(named, weight_decay, rates.of)
 
     def finish(self) -> Finished:
-        """Measure on the samples kept aside and pack InternVL-C under the official names."""
+        """Measure on the samples kept aside and return InternVL-C under the official names."""
         clamp_logit_scale(self.model)
-        files = packed(self.model, self.language)
-        return Finished(files, self._measure() if self.held_out else {})
+        files = beside(self.model.config, self.language)
+        return Finished(self.model.state_dict(), files, self._measure() if self.held_out else {})
 
     def _measure(self) -> Metrics:
         """Return retrieval among the samples kept aside, and what the text tower still knows of language."""
@@ -97,15 +96,6 @@ class ContrastiveTask:
         found["language_loss_before"] = language_loss(before, texts, captions)
         found["language_loss_after"] = language_loss(self.model.qllama, texts, captions)
         return {name: round(value, 4) for name, value in found.items()}
-
-
-def packed(model: InternVL, source: Path) -> dict[str, bytes]:
-    """Return the files of a checkpoint: official weight names, shape, and the tokenizer of a fetched checkpoint."""
-    return {
-        "model.safetensors": save({name: v.contiguous().cpu() for name, v in model.state_dict().items()}),
-        "config.json": model.config.model_dump_json(indent=2).encode(),
-        "tokenizer.json": (source / "tokenizer.json").read_bytes(),
-    }
 
 
 def _build(parameters: Parameters, here: Workspace) -> Task:

@@ -126,7 +126,7 @@ def convert(
     if became == "pth":
         files = [write_pth(change(source.weights), described, target)]
     else:
-        files = write_weights(change(source.weights), described, target, shard_bytes)
+        files = [each.path for each in write_weights(change(source.weights), described, target, shard_bytes)]
         files += _copy_vocabulary(source.path, target)
     if fields is not None:
         # The configuration comes last: where it is, all is there.

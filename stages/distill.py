@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
-from safetensors.torch import save
 from torch import nn
 
 from models.config import INTERN_VIT_300M_448, VisionConfig
@@ -126,7 +125,7 @@ class DistillTask:
         return parameter_groups(self.module.named_parameters(), weight_decay)
 
     def finish(self) -> Finished:
-        """Measure on the samples kept aside, and pack the student alone."""
+        """Measure on the samples kept aside, and return the student alone."""
         device = next(self.student.parameters()).device
         cosine = 0.0
         for start in range(0, len(self.held_out), 64):
@@ -134,11 +133,10 @@ class DistillTask:
             pixels = self.batches.pictures.batch(rows).to(device)
             cosine += float(self.module({"pixel_values": pixels})["cosine"]) * len(rows)
         files = {
-            "model.safetensors": save({k: v.contiguous().cpu() for k, v in self.student.state_dict().items()}),
             "config.json": json.dumps({"vision": self.student.config.model_dump(mode="json")}, indent=2).encode(),
         }
         measured = {"held_out": len(self.held_out), "held_out_cosine": round(cosine / len(self.held_out), 4)}
-        return Finished(files, measured)
+        return Finished(self.student.state_dict(), files, measured)
 
 
 def _teacher(parameters: Parameters, here: Workspace) -> InternVisionModel:

@@ -15,15 +15,16 @@ import pyarrow.parquet as pq
 from infra.storage import Store
 from stages.manifest import Ledger, Manifest, Part, digest_of
 from stages.outcome import Outcome
+from stages.output import Data, held
 from stages.ref import Ref
 from stages.workspace import Output, parquet_bytes, read_table
 
 CANARY_URLS = 8  # of each kind
 
 
-def ended(files: Mapping[str, tuple[str, bytes | Path]], most: int | None = CANARY_URLS) -> dict[str, list[str]]:
+def ended(files: Mapping[str, tuple[str, Data]], most: int | None = CANARY_URLS) -> dict[str, list[str]]:
     """Return the uids of a part's rows by outcome, sorted, at most so many of each."""
-    data = files["outcomes"][1]
+    data = held(files["outcomes"][1])
     table = pq.read_table(
         io.BytesIO(data.read_bytes() if isinstance(data, Path) else data), columns=["uid", "outcome"]
     )
@@ -42,7 +43,7 @@ class _Asked(Output):
         key: str,
         input_digest: str,
         ledger: Ledger,
-        files: Mapping[str, tuple[str, bytes | Path]],
+        files: Mapping[str, tuple[str, Data]],
         facts: Mapping[str, Any] | None = None,
     ) -> Part:
         """Return the part without files."""

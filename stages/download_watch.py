@@ -11,7 +11,6 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
-from pathlib import Path
 from typing import Any, cast
 
 from infra.cluster import Cluster
@@ -19,6 +18,7 @@ from stages.download_canary import Canary, draw_canary, ended
 from stages.download_drift import Baseline, Jump, judge, recovered
 from stages.manifest import Ledger, ManifestError, Part
 from stages.outcome import Outcome
+from stages.output import Data
 from stages.quantities import duration
 from stages.workspace import Output, Workspace
 
@@ -47,7 +47,7 @@ class CarefulOutput(Output):
         key: str,
         input_digest: str,
         ledger: Ledger,
-        files: Mapping[str, tuple[str, bytes | Path]],
+        files: Mapping[str, tuple[str, Data]],
         facts: Mapping[str, Any] | None = None,
     ) -> Part:
         """Publish one part, or return it without files and with the jump among its facts."""

@@ -12,7 +12,6 @@ from typing import Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-from safetensors.torch import load_file
 
 from models.config import InternVLConfig
 from models.internvl import InternVL
@@ -27,6 +26,7 @@ from stages.held_out import FIELD
 from stages.manifest import Ledger, Manifest, ManifestError, digest_of
 from stages.pairs import Texts
 from stages.sources.captions import LANGUAGES
+from stages.weight_files import open_weights
 from stages.workspace import Output, Workspace
 
 VERSION = 3
@@ -86,8 +86,8 @@ def load_judge(folder: Path, batch_size: int, checkpoint: Manifest) -> Judge:
     """
     try:
         config = InternVLConfig.model_validate_json((folder / "config.json").read_bytes())
-        model = InternVL.from_state(config, load_file(folder / "model.safetensors"))
-    except (ValueError, RuntimeError) as error:
+        model = InternVL.from_state(config, open_weights(folder))
+    except ValueError as error:
         raise ManifestError(
             f"{checkpoint.ref} holds no InternVL-C or -G of this version ({str(error).splitlines()[0]}); "
             "train it again, or evaluate it with the version that trained it"

@@ -1,17 +1,16 @@
 """Adapters beside the base that they belong to, in peft's layout; for transformers' names or the official ones."""
 
-import json
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from models.config import ChatConfig
 from models.decoders import usual_decoder
 from models.renaming import Renamed, State, joined, same
 from models.weights import chat_to_native
-from stages.adapters import DESCRIBED, WEIGHTS, Adapted
+from stages.adapters import ADAPTERS, BASE, DESCRIBED, adapted_by
 from stages.convert import VOCABULARY
 from stages.export_native import json_bytes
 from stages.manifest import ManifestError
@@ -32,13 +31,14 @@ def base_of(source: Path, scratch: Path) -> Path:
     Raises:
         ManifestError: The checkpoint holds all of its weights.
     """
-    if not (source / DESCRIBED).is_file():
+    if not (source / ADAPTERS / DESCRIBED).is_file():
         raise ManifestError(
             f"{source.name} holds no adapters beside a base: what was published merged stays so; export it with "
             "adapters merged, or train with lora.merge false"
         )
-    whole = {name: value for name, value in load_file(source / WEIGHTS).items() if not name.endswith((_A, _B))}
-    below = open_weights(source / "base")
+    learned = open_weights(source / ADAPTERS)
+    whole = {name: learned[name] for name in learned if not name.endswith((_A, _B))}
+    below = open_weights(source / BASE)
 
     def put_together(weights: State) -> State:
         return joined(Renamed(weights, {name: same(name) for name in weights if name not in whole}), whole)
@@ -66,8 +66,8 @@ def write_adapters(source: Path, target: Path, config: ChatConfig, native: bool)
 
     if usual_decoder(config.text) == "Phi3ForCausalLM":
         raise ValueError("Phi3ForCausalLM fuses projections that were adapted one by one; export adapters merged")
-    adapted = Adapted.model_validate(json.loads((source / DESCRIBED).read_bytes()))
-    found = adapters_named({n: v for n, v in load_file(source / WEIGHTS).items() if n.endswith((_A, _B))}, native)
+    adapted, learned = adapted_by(source / ADAPTERS), open_weights(source / ADAPTERS)
+    found = adapters_named({name: learned[name] for name in learned if name.endswith((_A, _B))}, native)
     ranks = {name.removesuffix(_A): len(value) for name, value in found.items() if name.endswith(_A)}
     usual = max(adapted.language, adapted.vision)
     other = {name: rank for name, rank in ranks.items() if rank != usual}

@@ -5,6 +5,7 @@ pre-trained CLIP is given; `open_clip` defines and trains the model, and the sco
 hands its local weights to `clip-retrieval`.
 """
 
+import hashlib
 import io
 import json
 import math
@@ -19,7 +20,7 @@ from stages.manifest import Manifest, ManifestError, Part, digest_of
 from stages.tars import read_tar
 from stages.workspace import Output, Workspace, read_file, read_table
 
-VERSION = 1
+VERSION = 2
 # Fixed, because how many threads share a sum decides its last bits.
 THREADS = 1
 MODEL_NAME = "internvl_filtering_network"
@@ -72,7 +73,8 @@ def model_config(parameters: Parameters) -> dict[str, Any]:
 
 def _samples(
     output: Output, pools: list[Manifest], listings: list[Manifest], least: float
-) -> list[tuple[str, bytes, str]]:
+) -> list[tuple[bytes, str]]:
+    """Return pictures with captions in the order of their hashes: a fair mixture, whatever address they came from."""
     similarity: dict[str, float | None] = {}
     for listing in listings:
         for part in listing.parts:
@@ -85,8 +87,9 @@ def _samples(
             for key, members in read_tar(read_file(output.store, pool, part.files["pictures"])):
                 score = similarity.get(key)
                 if score is None or score >= least:
-                    found.append((key, members["jpg"], members["txt"].decode()))
-    return sorted(found)
+                    found.append((members["jpg"], members["txt"]))
+    found.sort(key=lambda each: hashlib.sha256(b"".join(each)).digest())
+    return [(picture, caption.decode()) for picture, caption in found]
 
 
 def _train(_: str, parameters: Parameters, pools: list[Manifest], listings: list[Manifest], output: Output) -> Part:
@@ -107,9 +110,9 @@ def _train(_: str, parameters: Parameters, pools: list[Manifest], listings: list
     model = open_clip.CLIP(**config)
     preprocess = open_clip.image_transform(parameters.image_size, is_train=False)
     tokenizer = open_clip.SimpleTokenizer(context_length=parameters.context_length)
-    pixels = torch.stack([preprocess(Image.open(io.BytesIO(jpg)).convert("RGB")) for _, jpg, _ in samples])
-    tokens = tokenizer([text for _, _, text in samples])
-    # uids are hashes, so the first rows in uid order are a fair sample of all.
+    pixels = torch.stack([preprocess(Image.open(io.BytesIO(jpg)).convert("RGB")) for jpg, _ in samples])
+    tokens = tokenizer([text for _, text in samples])
+    # In the order of hashes the first rows are a fair sample of all.
     held, kept = slice(0, parameters.held_out), range(parameters.held_out, len(samples))
     accelerator = Accelerator(cpu=not torch.cuda.is_available())
     matrices = [p for p in model.parameters() if p.ndim >= 2]
@@ -149,7 +152,7 @@ def _train(_: str, parameters: Parameters, pools: list[Manifest], listings: list
         image = torch.nn.functional.normalize(plain.encode_image(pixels[held].to(accelerator.device)), dim=-1)
         text = torch.nn.functional.normalize(plain.encode_text(tokens[held].to(accelerator.device)), dim=-1)
     # The same caption may stand under several held-out pictures: any of them counts as found.
-    captions = [caption for _, _, caption in samples[held]]
+    captions = [caption for _, caption in samples[held]]
     best = (image @ text.T).argmax(dim=1).tolist()
     found = sum(captions[guess] == captions[row] for row, guess in enumerate(best))
     weights = io.BytesIO()

@@ -9,15 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
-from safetensors.torch import load_file
 
 from models.config import InternVLConfig
 from models.contrastive_objective import ContrastiveObjective
 from models.internvl import InternVL, clamp_logit_scale
 from models.learning_rates import LearningRates
 from stages.batches import ShardedSamples
-from stages.checkpoints import fetch
-from stages.contrastive import packed
+from stages.checkpoints import beside, fetch
 from stages.held_out import SHARE, Share, by_shard, check_road, divide
 from stages.manifest import Manifest, ManifestError
 from stages.pair_batches import Augmentation, PairBatches, Switch, View
@@ -27,6 +25,7 @@ from stages.train_loop import train
 from stages.training.order import Source
 from stages.training.schedule import Schedule
 from stages.training.task import Finished, Metrics, Task, parameter_groups
+from stages.weight_files import open_weights
 from stages.workspace import Output, Workspace
 
 VERSION = 2
@@ -136,14 +135,14 @@ class FinetuneTask:
         return parameter_groups(self.model.named_parameters(), weight_decay, rates.of)
 
     def finish(self) -> Finished:
-        """Measure on the samples kept aside, before and after, and pack the model."""
+        """Measure on the samples kept aside, before and after, and return the model."""
         clamp_logit_scale(self.model)
-        files = packed(self.model, self.start)
+        weights, files = self.model.state_dict(), beside(self.model.config, self.start)
         if not self.held_out:
-            return Finished(files)
+            return Finished(weights, files)
         before = load(self.start).to(self.model.logit_scale.device).eval()
         found = {f"{name}_before": value for name, value in self._measure(before).items() if "to" in name}
-        return Finished(files, self._measure(self.model) | found)
+        return Finished(weights, files, self._measure(self.model) | found)
 
     def _measure(self, model: InternVL) -> Metrics:
         """Return retrieval of a model among the samples kept aside, at its own size of pictures."""
@@ -161,7 +160,7 @@ def load(folder: Path, parameters: Parameters | None = None) -> InternVL:
         ManifestError: Pictures do not divide into its patches.
     """
     config = InternVLConfig.model_validate_json((folder / "config.json").read_text())
-    model = InternVL.from_state(config, load_file(folder / "model.safetensors"))
+    model = InternVL.from_state(config, open_weights(folder))
     if parameters is None:
         return model
     size = parameters.image_size or config.vision.image_size

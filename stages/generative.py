@@ -10,13 +10,13 @@ from typing import Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
-from safetensors.torch import load_file, save
 
 from models.config import InternVLConfig
 from models.generative_objective import GenerativeObjective, is_trained
 from models.internvl import InternVL
+from models.renaming import fill
 from stages.batches import ShardedSamples
-from stages.checkpoints import fetch
+from stages.checkpoints import beside, fetch
 from stages.generative_batches import GenerativeBatches
 from stages.generative_measures import measure
 from stages.held_out import SHARE, Share, by_shard, check_road, divide
@@ -26,6 +26,7 @@ from stages.train_loop import train
 from stages.training.order import Source
 from stages.training.schedule import Schedule
 from stages.training.task import Finished, Task, parameter_groups
+from stages.weight_files import open_weights
 from stages.workspace import Output, Workspace
 
 VERSION = 3
@@ -139,9 +140,7 @@ class GenerativeTask:
         found = InternVLConfig.model_validate_json((contrastive / "config.json").read_text())
         self.config = config_of(parameters, found)
         self.model = InternVL(self.config, generative=True)
-        missing, unknown = self.model.load_state_dict(load_file(contrastive / "model.safetensors"), strict=False)
-        if unknown or not all(map(is_trained, missing)):
-            raise ValueError(f"{contrastive} is no InternVL-C: {sorted([*unknown, *missing])[:4]}")
+        fill(self.model, open_weights(contrastive), "InternVL-C", filter(is_trained, self.model.state_dict()))
         self.module = GenerativeObjective(
             self.model,
             paired=parameters.paired,
@@ -191,13 +190,9 @@ class GenerativeTask:
         return parameter_groups(self.module.named_parameters(), weight_decay)
 
     def finish(self) -> Finished:
-        """Measure on the samples kept aside and pack InternVL-G under the official names."""
-        files = {
-            "model.safetensors": save({k: v.contiguous().cpu() for k, v in self.model.state_dict().items()}),
-            "config.json": self.config.model_dump_json(indent=2).encode(),
-            "tokenizer.json": (self.contrastive / "tokenizer.json").read_bytes(),
-        }
-        return Finished(files, measure(self.model, self.batches, self.held_out) if len(self.held_out) > 1 else {})
+        """Measure on the samples kept aside and return InternVL-G under the official names."""
+        found = measure(self.model, self.batches, self.held_out) if len(self.held_out) > 1 else {}
+        return Finished(self.model.state_dict(), beside(self.config, self.contrastive), found)
 
 
 def _build(parameters: Parameters, here: Workspace) -> Task:

@@ -9,15 +9,15 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from safetensors.torch import save
 from tokenizers import Tokenizer
 from torch import nn
 
 from models.chat import InternVLChat
 from models.config import ChatConfig
 from models.cost import ConversationCost
-from models.lora import merged
-from stages.adapters import Adapted, adapt, adapter_files
+from models.lora import adapters, merged
+from models.renaming import State
+from stages.adapters import DESCRIBED, Adapted, adapt
 from stages.chat_assembly import assemble, check_view, grow_tokenizer
 from stages.chat_data import open_conversations
 from stages.chat_template import IGNORE
@@ -99,9 +99,9 @@ class InstructTask:
         )
 
     def finish(self) -> Finished:
-        """Measure on the samples kept aside and pack weights, shape and tokenizer."""
-        files = {
-            **self._weights(),
+        """Measure on the samples kept aside and return weights, shape and tokenizer; of adapters, the base's name."""
+        weights, files = self._published()
+        files |= {
             "config.json": self.chat.config.model_dump_json(indent=2).encode(),
             "tokenizer.json": self.tokenizer.to_str(pretty=True).encode(),
         }
@@ -111,14 +111,15 @@ class InstructTask:
         if len(numbers) > 1:
             # What is right with somebody else's picture was not seen, but guessed.
             metrics |= {f"blind_{k}": v for k, v in self._measure(numbers, numbers[1:] + numbers[:1]).items()}
-        return Finished(files, metrics)
+        return Finished(weights, files, metrics)
 
-    def _weights(self) -> dict[str, bytes]:
-        """Return all weights, adapters merged; or what the base lacks."""
-        if self.base is not None:
-            ranks = {"vision": self.parameters.rank("vision"), "language": self.parameters.rank("language")}
-            return adapter_files(self.chat, Adapted(base=self.base.ref, digest=self.base.digest, **ranks))
-        return {"model.safetensors": save({name: v.contiguous().cpu() for name, v in merged(self.chat).items()})}
+    def _published(self) -> tuple[State, dict[str, bytes]]:
+        """Return all weights, adapters merged; or what the base lacks, and the file that names the base."""
+        if self.base is None:
+            return merged(self.chat), {}
+        ranks = {"vision": self.parameters.rank("vision"), "language": self.parameters.rank("language")}
+        adapted = Adapted(base=self.base.ref, digest=self.base.digest, **ranks)
+        return adapters(self.chat), {DESCRIBED: adapted.described()}
 
     def _measure(self, numbers: Sequence[int], pictures: Sequence[int]) -> dict[str, float]:
         """Return loss, share of tokens right and share of answers wholly right, given the right text so far."""

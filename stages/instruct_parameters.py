@@ -50,7 +50,7 @@ class Parameters(BaseModel):
     drop_path_rate: float = Field(default=0.0, ge=0, lt=1, description="Of the encoder while it learns.")
     untrained_vision: bool = Field(
         default=False,
-        description="Start from a new encoder of the same shape: the twin that tells what the stages before are worth.",
+        description="Start from a new encoder of the same shape: its twin tells what the stages before are worth.",
     )
     blind: bool = Field(
         default=False,

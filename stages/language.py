@@ -14,7 +14,6 @@ from typing import Any
 
 import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
-from safetensors.torch import save
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
@@ -165,13 +164,12 @@ class LanguageTask:
         return parameter_groups(self.module.named_parameters(), weight_decay)
 
     def finish(self) -> Finished:
-        """Measure on the texts kept aside and pack weights, shape and tokenizer."""
+        """Measure on the texts kept aside and return weights, shape and tokenizer."""
         files = {
-            "model.safetensors": save({k: v.contiguous().cpu() for k, v in self.module.model.state_dict().items()}),
             "config.json": json.dumps({"text": self.config.model_dump()}, indent=2, sort_keys=True).encode(),
             "tokenizer.json": self.tokenizer.to_str(pretty=True).encode(),
         }
-        return Finished(files, self._measure())
+        return Finished(self.module.model.state_dict(), files, self._measure())
 
     def _measure(self) -> dict[str, float]:
         """Return the loss of descriptions, and how often every token of an answer comes first.

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from infra.failpoints import failpoint
 from infra.storage import Store, sha256_file
@@ -15,6 +15,22 @@ from stages.ref import Ref
 
 READERS = 16
 """Markers read at once from a store that answers over a network."""
+
+
+class Hashed(NamedTuple):
+    """A local file whose hash was taken while it was written."""
+
+    path: Path
+    sha256: str
+
+
+Data = bytes | Path | Hashed
+"""What a file is published from."""
+
+
+def held(data: Data) -> bytes | Path:
+    """Return the bytes, or the file that holds them."""
+    return data.path if isinstance(data, Hashed) else data
 
 
 @dataclass(frozen=True)
@@ -80,12 +96,14 @@ class Output:
             return None
         return part if part.key == key and part.input_digest == input_digest else None
 
-    def file(self, name: str, data: bytes | Path) -> File:
+    def file(self, name: str, data: Data) -> File:
         """Publish a file under a name that holds its hash (`a/b.tar` becomes `a/b-<hash>.tar`)."""
-        if isinstance(data, Path):
-            sha256, size = sha256_file(data), data.stat().st_size
+        content = held(data)
+        size = content.stat().st_size if isinstance(content, Path) else len(content)
+        if isinstance(data, Hashed):
+            sha256 = data.sha256
         else:
-            sha256, size = hashlib.sha256(data).hexdigest(), len(data)
+            sha256 = sha256_file(data) if isinstance(data, Path) else hashlib.sha256(data).hexdigest()
         stem, dot, suffix = name.rpartition(".")
         final = f"{stem}-{sha256[:16]}.{suffix}" if dot else f"{name}-{sha256[:16]}"
         key = self.ref.key(final)
@@ -93,7 +111,7 @@ class Output:
         if self._holds(final, size):
             self.store.touch(key)  # a killed run left it: young again, no sweep takes it before the marker counts it
         else:
-            self.store.write(key, data)
+            self.store.write(key, content)
         return File(name=final, bytes=size, sha256=sha256)
 
     def part(
@@ -101,7 +119,7 @@ class Output:
         key: str,
         input_digest: str,
         ledger: Ledger,
-        files: Mapping[str, tuple[str, bytes | Path]],
+        files: Mapping[str, tuple[str, Data]],
         facts: Mapping[str, Any] | None = None,
     ) -> Part:
         """Publish one part: its files first, then the one marker that makes them count.
@@ -110,7 +128,7 @@ class Output:
             key: The part's stable name inside the artifact, such as `000012`.
             input_digest: Hash of the input slice that the part was made from.
             ledger: Where the slice's rows went; asserted.
-            files: Role to (file name, bytes or a local path).
+            files: Role to (file name, bytes or a local file).
             facts: Small JSON that the manifest keeps for this part.
 
         Returns:

@@ -26,6 +26,7 @@ from models.renaming import Origin, Renamed, State, differences, refuse, same, s
 from stages.checkpoints import FINAL, publish
 from stages.manifest import Manifest, ManifestError, digest_of
 from stages.materialize import difference
+from stages.output import Data
 from stages.weight_files import on_meta, open_weights, write_weights
 from stages.workspace import Output, Workspace
 
@@ -217,14 +218,14 @@ def take(name: str, expected: TextConfig | None, output: Output, here: Workspace
     part = output.done(FINAL, digest)
     if part is None:
         here.progress(0, 1, "models", "copying weights")
-        paths = write_weights(found.weights, found.described, here.scratch / "taken")
+        written = write_weights(found.weights, found.described, here.scratch / "taken")
         found.tokenizer.no_padding()
         found.tokenizer.no_truncation()
         texts = {
             "config.json": json.dumps({"text": found.config.model_dump(mode="json")}, indent=2, sort_keys=True),
             "tokenizer.json": found.tokenizer.to_str(pretty=True),
         }
-        files: dict[str, bytes | Path] = {path.name: path for path in paths}
+        files: dict[str, Data] = {each.path.name: each for each in written}
         files |= {each: text.encode() for each, text in texts.items()}
         roles = {each.partition(".")[0]: each for each in files}
         facts = {

@@ -35,13 +35,15 @@ from stages.training.loading import Step, check_order, order_of, steps
 from stages.training.optimizer import set_rates
 from stages.training.order import Order
 from stages.training.placing import Placed, place
-from stages.training.publishing import curve_table, publish_checkpoint
-from stages.training.sharding import full_state
+from stages.training.publishing import around, curve_table, gather, publish_checkpoint
 from stages.training.states import States
 from stages.training.stopping import stop_requests
 from stages.training.task import Metrics, Task
 from stages.training.watch import Watch
 from stages.workspace import Output, Placement, Progress, Workspace
+
+WHOLE = "whole"
+"""Folder of a process's own in which a model that lay in shards is put together."""
 
 
 def train(build: Callable[[Any, Workspace], Task], parameters: Any, output: Output, here: Workspace) -> Manifest:
@@ -136,28 +138,27 @@ def _loop(gang: Gang, here: Workspace) -> None:
     order = gang.together(partial(order_of, gang, task))
     told = gang.gathered((digest_of(order.described()), order.samples))
     gang.together(partial(check_order, *zip(*told, strict=True)))
-    order, history, weights = _trained(gang, here, task, order)
+    order, history, sharded = _trained(gang, here, task, order)
     if gang.is_first:
         here.progress(schedule.steps, schedule.steps, "steps", "measuring")
-    left = task if weights is None else None
+    left = None if sharded else task
     del task  # with its shards, which make room for the whole model
     gc.collect()
-    finish = partial(_finish, gang, here, left, order, history, weights) if gang.is_first else _nothing
+    finish = partial(_finish, gang, here, left, order, history) if gang.is_first else _nothing
     gang.together(finish, patient=True)
 
 
-def _trained(
-    gang: Gang, here: Workspace, task: Task, order: Order
-) -> tuple[Order, list[Metrics], dict[str, torch.Tensor] | None]:
-    """Take all steps; return what `_steps` does, and the whole weights where the model lay in shards.
+def _trained(gang: Gang, here: Workspace, task: Task, order: Order) -> tuple[Order, list[Metrics], bool]:
+    """Take all steps; return what `_steps` does, and whether the model lies in shards: then it is in a file as well.
 
     Optimizer and gradients are gone when it returns.
     """
     placed = place(gang, task)
     with stop_requests() as stop, closing(States(gang, placed, here.scratch, order, stop)) as states:
         order, history = _steps(gang, here, task, order, placed, states)
-    weights = full_state(placed.bare, keep=gang.is_first) if placed.sharded else None
-    return order, history, weights
+    if placed.sharded:
+        gang.together(partial(gather, placed.bare, here.scratch / WHOLE, keep=gang.is_first), patient=True)
+    return order, history, placed.sharded
 
 
 def _steps(
@@ -260,22 +261,20 @@ def _finish(
     task: Task | None,
     order: Order,
     history: list[Metrics],
-    weights: dict[str, torch.Tensor] | None,
 ) -> None:
     damaged = {each.name: len(each.left_out) for each in here.opened if each.left_out}
     if task is None:
         # A model in shards cannot run on one process alone: the task is built anew around the whole weights; what
         # is frozen and random is drawn again as it was when training began (`_loop`).
         torch.manual_seed(gang.job.schedule.seed)
-        task = gang.job.build(gang.job.parameters, here)
-        task.module.load_state_dict(weights or {}, strict=False)
+        task = around(partial(gang.job.build, gang.job.parameters, here), here.scratch / WHOLE)
         task.module.to(gang.device)
     task.module.eval()
     with torch.no_grad():
         done = task.finish()
     if damaged:
         done.metrics["damaged_samples_left_out"] = damaged
-    publish_checkpoint(gang.job, done, history, order)
+    publish_checkpoint(gang.job, done, history, order, here.scratch)
 
 
 def _nothing() -> None:

@@ -5,18 +5,18 @@ for, and what is written is written before the next tensor is asked for. Nothing
 `.pth` files are opened by PyTorch's weights-only reader, which knows tensors and containers alone.
 """
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from models.renaming import State, WeightsError, refuse
+from stages.output import Hashed
 from stages.pth_files import PthFile, open_pth
 
 ONE_FILE = "model.safetensors"
@@ -130,93 +130,104 @@ def on_meta(weights: State) -> dict[str, Tensor]:
     """Return weights without their numbers: shapes and types alone, without reading files."""
     if isinstance(weights, SafetensorsFiles | PthFile):
         return weights.on_meta()
-    return {name: torch.empty_like(value, device="meta") for name, value in weights.items()}
+    return {name: torch.empty_like(weights[name], device="meta") for name in weights}
 
 
-@dataclass(frozen=True)
-class _Place:
-    """Where a tensor goes."""
+class _Shard(NamedTuple):
+    """One file to be written: its beginning, and what follows in the order of writing."""
 
-    shard: int
-    start: int
-    like: Tensor
-
-    @property
-    def size(self) -> int:
-        return self.like.numel() * self.like.element_size()
+    head: bytes
+    described: dict[str, Tensor]
 
 
-def _plan(described: State, shard_bytes: int) -> list[dict[str, _Place]]:
-    """Return what goes into each shard and where; wide types come first, so that all numbers are aligned."""
+def _plan(described: State, shard_bytes: int) -> list[_Shard]:
+    """Return what goes into each file; wide types come first, so that all numbers are aligned."""
     shards: list[dict[str, Tensor]] = [{}]
     used = 0
     for name, like in described.items():
-        size = like.numel() * like.element_size()
-        if shards[-1] and used + size > shard_bytes:
+        if shards[-1] and used + like.nbytes > shard_bytes:
             shards.append({})
             used = 0
         shards[-1][name] = like
-        used += size
-    planned: list[dict[str, _Place]] = []
-    for number, shard in enumerate(shards):
-        start, places = 0, dict[str, _Place]()
-        for name in sorted(shard, key=lambda each: (-shard[each].element_size(), each)):
-            places[name] = _Place(number, start, shard[name])
-            start += places[name].size
-        planned.append(places)
-    return planned
+        used += like.nbytes
+    ordered = [
+        {name: shard[name] for name in sorted(shard, key=lambda each: (-shard[each].element_size(), each))}
+        for shard in shards
+    ]
+    return [_Shard(_head(shard), shard) for shard in ordered]
 
 
-def _head(places: Mapping[str, _Place]) -> bytes:
+def writing_order(described: State, shard_bytes: int = SHARD_BYTES) -> list[str]:
+    """Return the names of weights in the order in which `write_weights` asks for them."""
+    return [name for shard in _plan(described, shard_bytes) for name in shard.described]
+
+
+def _head(described: State) -> bytes:
     """Return the beginning of a safetensors file: its length, then names, types, shapes and places as JSON."""
     entries: dict[str, object] = {"__metadata__": {"format": "pt"}}
-    for name, place in places.items():
-        if place.like.dtype not in _NAMES:
-            raise WeightsError(f"weight {name!r} has the type {place.like.dtype}, which is not written here")
-        ends = [place.start, place.start + place.size]
-        entries[name] = {"dtype": _NAMES[place.like.dtype], "shape": list(place.like.shape), "data_offsets": ends}
+    start = 0
+    for name, like in described.items():
+        if like.dtype not in _NAMES:
+            raise WeightsError(f"weight {name!r} has the type {like.dtype}, which is not written here")
+        ends = [start, start + like.nbytes]
+        entries[name] = {"dtype": _NAMES[like.dtype], "shape": list(like.shape), "data_offsets": ends}
+        start = ends[1]
     text = json.dumps(entries, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text
 
 
-def _write(file: BinaryIO, start: int, place: _Place, name: str, value: Tensor) -> None:
-    if value.shape != place.like.shape or value.dtype != place.like.dtype:
+class _Hashing:
+    """Hashes what passes on its way into a file."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._digest = file, hashlib.sha256()
+
+    def write(self, data: bytes | memoryview) -> None:
+        self._digest.update(data)
+        self._file.write(data)
+
+    @property
+    def sha256(self) -> str:
+        return self._digest.hexdigest()
+
+
+def _write(file: _Hashing, name: str, like: Tensor, value: Tensor) -> None:
+    if value.shape != like.shape or value.dtype != like.dtype:
         raise WeightsError(f"weight {name!r} turned out as {tuple(value.shape)} {value.dtype}, not as described")
-    file.seek(start + place.start)
-    file.write(value.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    file.write(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
 
 
-def write_weights(weights: State, described: State, folder: Path, shard_bytes: int = SHARD_BYTES) -> list[Path]:
+def write_weights(weights: State, described: State, folder: Path, shard_bytes: int = SHARD_BYTES) -> list[Hashed]:
     """Write weights as safetensors, one tensor at a time; several files get an index, which comes last.
 
     Args:
-        weights: Each is asked for once, written, and let go.
+        weights: Each is asked for once, in `writing_order`, written, and let go; on any device.
         described: The same weights without their numbers, as `on_meta` returns them.
         folder: Where they go; made if missing. Files of these names are replaced.
         shard_bytes: Most bytes of one file, unless a single tensor is larger.
 
     Returns:
-        The files written. The same weights give the same bytes.
+        The files written, hashed on the way. The same weights give the same bytes.
 
     Raises:
         WeightsError: A weight is not as described, or of a type that the format does not know.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    planned = _plan(described, shard_bytes)
-    count = len(planned)
+    shards = _plan(described, shard_bytes)
+    count = len(shards)
     names = [f"model-{number:05d}-of-{count:05d}.safetensors" for number in range(1, count + 1)]
     paths = [folder / name for name in (names if count > 1 else [ONE_FILE])]
-    heads = [_head(places) for places in planned]
     drafts = [path.with_name(f"{path.name}.partial") for path in paths]
-    places = {name: place for shard in planned for name, place in shard.items()}
+    hashes = []
     try:
-        with ExitStack() as stack:
-            files = [stack.enter_context(draft.open("wb")) for draft in drafts]
-            for file, head in zip(files, heads, strict=True):
-                file.write(head)
-            for name, place in places.items():
-                _write(files[place.shard], len(heads[place.shard]), place, name, weights[name])
+        for draft, shard in zip(drafts, shards, strict=True):
+            with draft.open("wb") as file:
+                hashing = _Hashing(file)
+                hashing.write(shard.head)
+                for name, like in shard.described.items():
+                    _write(hashing, name, like, weights[name])
+                hashes.append(hashing.sha256)
     except BaseException:
         for draft in drafts:
             draft.unlink(missing_ok=True)
@@ -224,13 +235,15 @@ def write_weights(weights: State, described: State, folder: Path, shard_bytes: i
     (folder / INDEX).unlink(missing_ok=True)
     for draft, path in zip(drafts, paths, strict=True):
         draft.replace(path)
-    if count > 1:
-        (folder / ONE_FILE).unlink(missing_ok=True)  # else a reader would find an older model beside this one
-        total = sum(place.size for place in places.values())
-        index = {
-            "metadata": {"total_size": total},
-            "weight_map": {name: paths[place.shard].name for name, place in sorted(places.items())},
-        }
-        (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n")
-        return [*paths, folder / INDEX]
-    return paths
+    written = [Hashed(path, sha256) for path, sha256 in zip(paths, hashes, strict=True)]
+    if count == 1:
+        return written
+    (folder / ONE_FILE).unlink(missing_ok=True)  # else a reader would find an older model beside this one
+    placed = {name: path.name for path, shard in zip(paths, shards, strict=True) for name in shard.described}
+    index = {
+        "metadata": {"total_size": sum(like.nbytes for like in described.values())},
+        "weight_map": dict(sorted(placed.items())),
+    }
+    text = (json.dumps(index, indent=2) + "\n").encode()
+    (folder / INDEX).write_bytes(text)
+    return [*written, Hashed(folder / INDEX, hashlib.sha256(text).hexdigest())]

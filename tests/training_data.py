@@ -7,22 +7,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from weight_shards import in_shards
 
 from infra.storage import Store
 from models.config import TextConfig, VisionConfig
+from models.generative_objective import is_trained
 from models.intern_vit import InternVisionModel
 from models.internvl import InternVL
 from models.qllama import LlamaForCausalLM
+from models.renaming import above, fill
 from stages import contrastive_parameters
-from stages.checkpoints import fetch, publish
-from stages.contrastive import packed
+from stages.checkpoints import beside, fetch, publish
 from stages.manifest import Ledger, Manifest, digest_of
 from stages.ref import Ref
 from stages.sources.captions import LANGUAGES, caption, document
 from stages.sources.scenes import Split, draw, sample_scene
 from stages.tars import tar_bytes
+from stages.weight_files import open_weights
 from stages.workspace import Output
 
 
@@ -107,7 +109,7 @@ def make_language(
     torch.manual_seed(seed)
     model = LlamaForCausalLM(config)
     files = {
-        "model.safetensors": _packed(model),
+        **in_shards(model.state_dict()),
         "config.json": json.dumps({"text": config.model_dump(mode="json")}).encode(),
         "tokenizer.json": tokenizer.to_str().encode(),
     }
@@ -127,7 +129,7 @@ def make_contrastive(store: Store, version: str = "t", image_size: int = 48, see
     )
     torch.manual_seed(seed)
     files = {
-        "model.safetensors": _packed(InternVisionModel(config), "vision_model."),
+        **in_shards(above(InternVisionModel(config).state_dict(), "vision_model.")),
         "config.json": json.dumps({"vision": config.model_dump(mode="json")}).encode(),
     }
     return _published(store, "contrastive", version, files, {"image": image_size})
@@ -151,12 +153,10 @@ def _towers(store: Store, language: Manifest, folder: Path, stage: str, version:
     )
     torch.manual_seed(seed)
     model = InternVL(contrastive_parameters.config_of(given, text), generative=stage == "generative")
-    model.qllama.load_state_dict(load_file(found / "model.safetensors"), strict=stage == "contrastive")
-    return _published(store, stage, version, packed(model, found), {"untrained": seed})
-
-
-def _packed(model: torch.nn.Module, prefix: str = "") -> bytes:
-    return save({prefix + name: value.contiguous() for name, value in model.state_dict().items()})
+    looks = [name for name in model.qllama.state_dict() if is_trained(f"qllama.{name}")]
+    fill(model.qllama, open_weights(found), "the language model", looks)
+    files = {**in_shards(model.state_dict()), **beside(model.config, found)}
+    return _published(store, stage, version, files, {"untrained": seed})
 
 
 def _published(store: Store, stage: str, version: str, files: dict[str, bytes], config: dict[str, Any]) -> Manifest:

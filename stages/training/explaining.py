@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import nn
 
 from infra.cluster import InlineCluster
 from infra.storage import Store
 from models.objective import SAMPLE_LOSS
+from models.renaming import State, above, fill
 from stages.batches import ShardedSamples
 from stages.checkpoints import fetch
 from stages.manifest import ManifestError, find, load
@@ -33,6 +33,7 @@ from stages.training.states import States
 from stages.training.stopping import StopRequest
 from stages.training.task import SampleFacts, Task
 from stages.training.workers import Maker
+from stages.weight_files import open_weights
 from stages.workspace import Output, Placement, Workspace
 
 log = logging.getLogger(__name__)
@@ -150,7 +151,7 @@ def _restore(
             f"{ref} has no state of step {done} or before and is not finished, so there are no weights to compute "
             f"step {done + 1} with; let it train until it saves one, with a smaller placement.checkpoint_steps"
         )
-    found = load_file(fetch(store, manifest, scratch / "final") / "model.safetensors")
+    found = open_weights(fetch(store, manifest, scratch / "final"))
     missing = _load(task.module, found)
     if missing:
         raise ManifestError(
@@ -161,11 +162,11 @@ def _restore(
     return "the finished checkpoint (states of a finished run are removed)", tuple(Detour(**each) for each in told)
 
 
-def _load(objective: nn.Module, found: dict[str, torch.Tensor]) -> list[str]:
+def _load(objective: nn.Module, found: State) -> list[str]:
     """Load what has the same name; return what the objective trains, beside its model too, that is not there."""
     inside = isinstance(getattr(objective, "model", None), nn.Module)
-    named = {f"model.{name}" if inside else name: value for name, value in found.items()}
-    objective.load_state_dict(named, strict=False)
+    named = above(found, "model.") if inside else found
+    fill(objective, named, "the objective", optional=objective.state_dict())
     return [name for name, value in objective.named_parameters() if value.requires_grad and name not in named]
 
 

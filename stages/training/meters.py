@@ -13,7 +13,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from models.step_cost import StepCost, step_cost
+from models.step_cost import step_cost
+from models.step_work import StepCost
 from stages.aside import store_aside
 from stages.checkpoints import jsonl
 from stages.ref import Ref

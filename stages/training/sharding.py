@@ -6,6 +6,8 @@ here and not through accelerate, whose plugin quietly gives plain data paralleli
 so what the tests run on two CPU processes is what runs on GPUs (docs/decisions/0008-fsdp2-directly.md).
 """
 
+from collections.abc import Iterator, Mapping
+
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -53,22 +55,36 @@ def shard(module: nn.Module, device: torch.device, *, bf16: bool) -> None:
     fully_shard(module, mesh=mesh, mp_policy=policy, ignored_params=whole)
 
 
-def full_state(module: nn.Module, *, keep: bool) -> dict[str, Tensor]:
-    """Return what learns, and the buffers, whole and on the CPU; all processes must call it together.
+class Gathered(Mapping[str, Tensor]):
+    """What learns, and the buffers, of a model in shards: each is put together when it is asked for, and not kept.
 
-    Args:
-        module: In shards.
-        keep: Whether this process wants it: else it helps the others and returns nothing.
+    All processes must ask for the same ones in the same order; `asked` says which have been.
     """
-    found: dict[str, Tensor] = {}
-    for name, parameter in module.named_parameters():
-        if parameter.requires_grad:
-            value = parameter.full_tensor() if isinstance(parameter, DTensor) else parameter
-            if keep:
-                found[name] = value.detach().cpu()
-    if not keep:
-        return {}
-    return found | {name: buffer.detach().cpu() for name, buffer in module.named_buffers()}
+
+    def __init__(self, module: nn.Module) -> None:
+        """Take a model's trained parameters and what else its files hold."""
+        self.asked: set[str] = set()
+        state = set(module.state_dict())
+        learns = {name: each for name, each in module.named_parameters() if each.requires_grad}
+        self._parts: dict[str, Tensor] = learns | {n: each for n, each in module.named_buffers() if n in state}
+
+    def __getitem__(self, name: str) -> Tensor:
+        """Put one tensor together, on the device of its shards."""
+        part = self._parts[name].detach()
+        self.asked.add(name)
+        return part.full_tensor() if isinstance(part, DTensor) else part
+
+    def __iter__(self) -> Iterator[str]:
+        """Go through the names."""
+        return iter(self._parts)
+
+    def __len__(self) -> int:
+        """Count the tensors."""
+        return len(self._parts)
+
+    def on_meta(self) -> dict[str, Tensor]:
+        """Return all tensors whole and without their numbers."""
+        return {name: torch.empty(part.shape, dtype=part.dtype, device="meta") for name, part in self._parts.items()}
 
 
 def average_whole(parameters: list[nn.Parameter]) -> None:

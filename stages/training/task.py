@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 from torch import nn
 
 from models.learning_rates import decays
+from models.renaming import State
 from stages.training.balancing import Load
 
 if TYPE_CHECKING:  # a machine that only trains has no parquet, and shards read it
@@ -25,9 +26,16 @@ def taken(history: Sequence[Metrics]) -> list[Metrics]:
 
 @dataclass
 class Finished:
-    """What a trained model leaves behind: file name to bytes, and numbers for people."""
+    """What a trained model leaves behind.
 
-    files: dict[str, bytes]
+    Attributes:
+        weights: By the names they are published under, on any device; each is asked for once and written.
+        files: Small files beside them, name to bytes.
+        metrics: Numbers for people.
+    """
+
+    weights: State
+    files: dict[str, bytes] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
 
 
@@ -90,7 +98,7 @@ class Task(Protocol):
         ...
 
     def finish(self) -> Finished:
-        """Measure and pack the trained model; called once, on the first process, in evaluation mode."""
+        """Measure the trained model and return it; called once, on the first process, in evaluation mode."""
         ...
 
 

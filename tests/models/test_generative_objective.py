@@ -10,7 +10,7 @@ import torch.multiprocessing as mp
 from generative_world import ROWS, double_rotary, fitted, gradients, make_batch, make_model, pieces, worst
 from torch import Tensor
 
-from models.frozen_towers import Seen
+from models.frozen_towers import FrozenTowers, Seen
 from models.generative_objective import GenerativeObjective, by_length, freeze, is_trained
 from models.grad_cache import accumulate
 from models.internvl import InternVL
@@ -68,13 +68,13 @@ def test_micro_batches_change_nothing(further: dict[str, bool]) -> None:
 def test_two_micro_batches_of_the_same_samples_pass_the_towers_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     """With sharded weights each pass is one that all processes make, whatever samples each of them has."""
     objective, passes = GenerativeObjective(make_model()), []
-    towers = objective.towers
+    towers = FrozenTowers.__call__
 
-    def counted(batch: Batch) -> Seen:
+    def counted(self: FrozenTowers, batch: Batch) -> Seen:
         passes.append("replayed" if torch.is_grad_enabled() else "first")
-        return towers(batch)
+        return towers(self, batch)
 
-    monkeypatch.setattr(objective, "towers", counted)
+    monkeypatch.setattr(FrozenTowers, "__call__", counted)
     first, second = (pieces(make_batch(), [6, 6])[0] for _ in range(2))
     step(objective, [first, second])
     assert passes == ["first", "first"], "once for each micro batch, and not again in its replay"

@@ -2,13 +2,16 @@
 
 import pytest
 import torch
+from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from models.config import InternVLConfig, TextConfig, VisionConfig
 from models.contrastive_objective import ContrastiveObjective
+from models.cost import decoder_macs
 from models.internvl import InternVL
-from models.step_cost import StepCost, step_cost
+from models.step_cost import step_cost
+from models.step_work import FROZEN, LEARNS, PASSED, Learning, Products, StepCost, learning
 
 SMALL = InternVLConfig(
     vision=VisionConfig(
@@ -27,6 +30,21 @@ SMALL = InternVLConfig(
     num_query_token=3,
     context_length=12,
 )
+
+DEEP = SMALL.model_copy(
+    update={
+        "vision": SMALL.vision.model_copy(update={"num_hidden_layers": 16}),
+        "text": SMALL.text.model_copy(update={"num_hidden_layers": 16}),
+    }
+)
+"""What the first layers need not do, a gradient by pixels or words, is a small share here as in real models."""
+
+
+def counted(objective: nn.Module, given: dict[str, torch.Tensor]) -> int:
+    """Return the FLOPs of a forward and a backward pass; the counter knows no fused attention of a CPU."""
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        objective(given)["loss"].backward()
+    return int(counter.get_total_flops())
 
 
 def batch(lengths: list[int], width: int) -> dict[str, torch.Tensor]:
@@ -67,3 +85,29 @@ def test_of_what_is_not_known_tokens_alone_are_counted() -> None:
     labels = torch.tensor([[5, 6, -100, -100], [-100, 7, 8, 9]])
     assert step_cost(object(), {"labels": labels}) == StepCost(tokens=6, places=8)
     assert step_cost(object(), {"image": torch.ones(2)}) == StepCost()
+
+
+def test_what_learns_is_done_three_times_and_what_it_feeds_twice() -> None:
+    one = Products(weights=10, tokens=1)
+    assert (LEARNS.flops(one), PASSED.flops(one), FROZEN.flops(one)) == (2 * 33, 2 * 23, 2 * 11)
+    adapted = nn.Sequential(nn.Linear(8, 8).requires_grad_(False), nn.Linear(8, 2))
+    assert learning(adapted.parameters()) == Learning(16 / 80, True)
+    assert learning(adapted[0].parameters()) == FROZEN
+    assert learning(adapted[0].parameters(), below=True) == PASSED
+
+
+def test_a_frozen_text_tower_is_passed_once() -> None:
+    model = InternVL(SMALL, generative=False)
+    given = batch([10, 10], 10)
+    whole = step_cost(ContrastiveObjective(model), given).useful
+    model.qllama.requires_grad_(False)
+    text = 2 * 2 * decoder_macs(SMALL.text, 10)
+    assert whole - step_cost(ContrastiveObjective(model), given).useful == 2 * text
+
+
+@pytest.mark.parametrize("generative", [False, True])
+def test_forward_and_backward_are_what_is_counted(generative: bool) -> None:
+    objective = ContrastiveObjective(InternVL(DEEP, generative=generative))
+    objective.model.qllama.lm_head.requires_grad_(False)
+    given = batch([10, 10, 10], 10)
+    assert step_cost(objective, given).useful == pytest.approx(counted(objective, given), rel=0.01)

@@ -6,9 +6,9 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
-from safetensors.torch import save
 from tokenizers import Tokenizer
 from training_data import tiny_tokenizer
+from weight_shards import in_shards
 
 from infra.cluster import InlineCluster
 from infra.storage import Store
@@ -36,7 +36,7 @@ QUESTION = "What color are the equal objects?"
 def commit(store: Store, name: str, config: str, weights: dict[str, torch.Tensor], tokenizer: Tokenizer) -> Manifest:
     identity = {"stage": name.rpartition("/")[2], "parameters": {"seed": 1}, "inputs": {"conversations": "c" * 64}}
     files = {
-        "model.safetensors": save({key: value.contiguous() for key, value in weights.items()}),
+        **in_shards(weights),
         "config.json": config.encode(),
         "tokenizer.json": tokenizer.to_str().encode(),
     }

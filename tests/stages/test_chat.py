@@ -15,6 +15,7 @@ from stages.checkpoints import fetch
 from stages.convert import Whose, convert
 from stages.manifest import ManifestError
 from stages.sources.scenes import Split, draw, sample_scene
+from stages.weight_files import INDEX, on_meta, write_weights
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +76,9 @@ def test_pictures_and_room_must_be_there(chat: ChatSession) -> None:
 def test_a_folder_comes_back_as_the_same_model_and_others_are_refused(
     chat: ChatSession, store: Store, tmp_path: Path
 ) -> None:
-    write_chat(chat, tmp_path / "chat")
+    state = chat.model.state_dict()
+    write_weights(state, on_meta(state), write_chat(chat, tmp_path / "chat"), shard_bytes=100_000)
+    assert (tmp_path / "chat" / INDEX).is_file()
     again = ChatSession.from_folder(tmp_path / "chat")
     assert again.ask("What?", picture(3), max_new_tokens=8) == chat.ask("What?", picture(3), max_new_tokens=8)
     with pytest.raises(ManifestError, match="holds no chat model"):

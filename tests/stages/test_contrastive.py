@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 from training_data import make_language, make_shards
 
 from infra.cluster import InlineCluster
@@ -20,6 +19,7 @@ from stages.contrastive_parameters import paper_parameters
 from stages.manifest import Manifest, ManifestError
 from stages.materialize import StageSpec, materialize
 from stages.ref import Ref
+from stages.weight_files import open_weights
 from stages.workspace import Workspace
 
 SMALL = {"patch_size": 12, "hidden_size": 24, "intermediate_size": 48, "num_hidden_layers": 1, "embed_dim": 16}
@@ -60,11 +60,11 @@ def task_of(store: Store, folder: Path, **given: object) -> ContrastiveTask:
 def test_the_checkpoint_is_internvl_c_under_official_names(made: Store, trained: Manifest, tmp_path: Path) -> None:
     files = fetch(made, trained, tmp_path / "c")
     config = InternVLConfig.model_validate_json((files / "config.json").read_text())
-    weights = load_file(files / "model.safetensors")
+    weights = open_weights(files)
     model = InternVL.from_state(config, weights)
     assert not model.generative and (files / "tokenizer.json").exists()
     language = make_language(Store(str(tmp_path / "again")))
-    start = load_file(fetch(Store(str(tmp_path / "again")), language, tmp_path / "l") / "model.safetensors")
+    start = open_weights(fetch(Store(str(tmp_path / "again")), language, tmp_path / "l"))
     assert torch.equal(weights["qllama.lm_head.weight"], start["lm_head.weight"]), "carried along unchanged"
     moved = [name for name in start if not torch.equal(weights[f"qllama.{name}"], start[name])]
     assert set(moved) == set(start) - {"lm_head.weight"}

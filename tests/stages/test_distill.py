@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from safetensors.torch import load_file
 from test_instruct import make_conversations, small
 from test_instruct import run as run_instruct
 from training_data import make_contrastive, make_language, make_shards
@@ -19,6 +18,7 @@ from stages.checkpoints import fetch
 from stages.manifest import Manifest, ManifestError, load
 from stages.pretrained_vision import started
 from stages.ref import Ref
+from stages.weight_files import open_weights
 from stages.workspace import Output, Workspace
 
 STUDENT = VisionConfig(
@@ -52,7 +52,7 @@ def test_an_encoder_comes_out_that_instruct_and_contrastive_take(here: Workspace
     assert made.totals["held_out_cosine"] > before.totals["held_out_cosine"] + 0.2
     folder = fetch(here.store, made, tmp_path / "made")
     taken = started(str(folder), STUDENT).state_dict()
-    found = load_file(folder / "model.safetensors")
+    found = open_weights(folder)
     assert found.keys() == taken.keys() and all(bool((found[name] == taken[name]).all()) for name in found)
 
     chatting = make_conversations(here.store, tmp_path, scenes=24)
@@ -62,7 +62,7 @@ def test_an_encoder_comes_out_that_instruct_and_contrastive_take(here: Workspace
     chat = run_instruct(
         here.store, there, small(encoder="checkpoints/encoder", train_vision=False, held_out=4), version="distilled"
     )
-    talks = load_file(fetch(here.store, chat, tmp_path / "talks") / "model.safetensors")
+    talks = open_weights(fetch(here.store, chat, tmp_path / "talks"))
     assert all(bool((talks[f"vision_model.{name}"] == value).all()) for name, value in found.items())
 
 

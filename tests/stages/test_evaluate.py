@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
-from safetensors.torch import save
 from training_data import make_language, make_shards, tiny_tokenizer
+from weight_shards import in_shards
 
 from infra.cluster import InlineCluster
 from infra.storage import Store
@@ -199,7 +199,7 @@ def commit(
 ) -> Manifest:
     identity = {"stage": kind, "parameters": {"held_out_share": aside}, "inputs": {data.ref.name: data.digest}}
     files = {
-        "model.safetensors": save({name: value.contiguous() for name, value in weights.items()}),
+        **in_shards(weights),
         "config.json": config.encode(),
         "tokenizer.json": tokenizer.encode(),
     }

@@ -9,11 +9,13 @@ from exporting import commit, exported, make_chat
 from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import InternVLForConditionalGeneration
+from weight_shards import in_shards
 
 from infra.storage import Store
 from models.chat import InternVLChat
+from models.lora import adapters
 from stages import export
-from stages.adapters import Adapted, adapt, adapter_files, fetch_chat
+from stages.adapters import DESCRIBED, Adapted, adapt, fetch_chat
 from stages.chat import ChatSession
 from stages.checkpoints import publish
 from stages.manifest import Manifest, ManifestError, digest_of, load
@@ -38,7 +40,8 @@ def adapted(store: Store, vision: int, language: int, shape: dict[str, Any] | No
                 parameter.normal_(std=0.1)
     facts = Adapted(base=base.ref, digest=base.digest, vision=vision, language=language)
     data = {
-        **adapter_files(model, facts),
+        **in_shards(adapters(model)),
+        DESCRIBED: facts.described(),
         "config.json": model.config.model_dump_json().encode(),
         "tokenizer.json": tokenizer.to_str().encode(),
     }

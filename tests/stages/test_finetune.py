@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 from training_data import make_language, make_shards, members
+from weight_shards import in_shards
 
 from infra.cluster import InlineCluster
 from infra.storage import Store
@@ -15,7 +15,6 @@ from models.config import InternVLConfig
 from models.internvl import InternVL
 from stages import checkpoints
 from stages.checkpoints import fetch
-from stages.contrastive import packed
 from stages.finetune import FinetuneTask, Parameters, _build, paper_parameters
 from stages.manifest import Ledger, Manifest, ManifestError, digest_of, load
 from stages.materialize import StageSpec, materialize
@@ -23,6 +22,7 @@ from stages.ref import Ref
 from stages.sources.captions import LANGUAGES, caption
 from stages.sources.scenes import Split, sample_scene
 from stages.tars import tar_bytes
+from stages.weight_files import open_weights
 from stages.workspace import Output, Workspace
 
 SMALL = {
@@ -103,7 +103,7 @@ def test_it_learns_and_finds_more_than_before(made: Store, tuned: Manifest, tmp_
 def test_the_result_is_a_whole_checkpoint_for_larger_pictures(made: Store, tuned: Manifest, tmp_path: Path) -> None:
     old, new = (fetch(made, each, tmp_path / each.ref.version) for each in (load(made, START), tuned))
     config = InternVLConfig.model_validate_json((new / "config.json").read_text())
-    before, after = (load_file(folder / "model.safetensors") for folder in (old, new))
+    before, after = (open_weights(folder) for folder in (old, new))
     InternVL.from_state(config, after)
     assert config.vision.image_size == 60
     assert after["vision_model.embeddings.position_embedding"].shape == (1, 26, 24)
@@ -140,9 +140,9 @@ def test_internvl_g_is_tuned_with_both_its_views(made: Store, tmp_path: Path) ->
     config = InternVLConfig.model_validate_json((folder / "config.json").read_text())
     torch.manual_seed(0)
     model = InternVL(config.model_copy(update={"num_query_token": 4}))
-    model.load_state_dict(load_file(folder / "model.safetensors"), strict=False)
+    model.load_state_dict(dict(open_weights(folder)), strict=False)
     start, output = folder / "g", Output(made, Ref(name="checkpoints/generative", version="t"), "generative", {})
-    files = packed(model, folder)
+    files = in_shards(model.state_dict()) | checkpoints.beside(model.config, folder)
     named = {name.partition(".")[0]: (name, data) for name, data in files.items()}
     facts = {"names": {role: name for role, (name, _) in named.items()}}
     generative = output.commit([checkpoints.publish(output, digest_of("g"), named, 1, facts)])

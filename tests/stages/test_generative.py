@@ -1,5 +1,6 @@
 """The generative stage on drawn pictures: frozen towers, constants, wrong captions, and what it leaves behind."""
 
+import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 from training_data import make_language, make_shards
 
 from infra.cluster import InlineCluster
@@ -23,7 +23,9 @@ from stages.generative_measures import area_under_curve, measure
 from stages.manifest import Manifest, ManifestError, load
 from stages.materialize import StageSpec, materialize
 from stages.ref import Ref
+from stages.training.meters import METER_STEPS, meters_key
 from stages.training.order import Order
+from stages.weight_files import open_weights
 from stages.workspace import Workspace
 
 CONTRASTIVE = {
@@ -83,15 +85,20 @@ def rows_at(task: GenerativeTask, step: int) -> list[int]:
 def test_only_what_looks_at_pictures_has_learned(made: Store, trained: Manifest, tmp_path: Path) -> None:
     files = fetch(made, trained, tmp_path / "g")
     config = InternVLConfig.model_validate_json((files / "config.json").read_text())
-    weights = load_file(files / "model.safetensors")
+    weights = open_weights(files)
     model = InternVL.from_state(config, weights)
     assert model.generative and model.query_tokens.shape == (1, 4, 32)
     before = fetch(made, load(made, Ref(name="checkpoints/contrastive", version="t")), tmp_path / "c")
-    start = load_file(before / "model.safetensors")
+    start = open_weights(before)
     changed = {name for name in start if not torch.equal(weights[name], start[name])}
     assert changed == {"logit_scale"}
     assert {name for name in weights if name not in start} == {n for n in weights if is_trained(n)} - {"logit_scale"}
     assert (before / "tokenizer.json").read_bytes() == (files / "tokenizer.json").read_bytes()
+
+
+def test_the_meters_tell_the_use_of_the_device(made: Store, trained: Manifest) -> None:
+    (line,) = [json.loads(each) for each in made.read(meters_key(trained.ref)).splitlines()]
+    assert line["step"] == METER_STEPS and line["mfu"] > 0 and 0 < line["useful_share"] < 1
 
 
 def test_every_trained_weight_is_in_the_optimizer_and_moves(made: Store, trained: Manifest, tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from training_data import make_contrastive, make_language, tiny_tokenizer
 
@@ -26,11 +25,13 @@ from stages.checkpoints import fetch
 from stages.instruct_data import InstructBatches
 from stages.manifest import Manifest, ManifestError
 from stages.ref import Ref
+from stages.training import meters
 from stages.training.accumulating import Cutting
 from stages.training.audit import audit_run
 from stages.training.order import Order, Source
 from stages.training.schedule import Schedule
 from stages.training.workers import Maker
+from stages.weight_files import open_weights
 from stages.workspace import Output, Placement, Workspace
 
 
@@ -76,7 +77,7 @@ def test_a_chat_model_comes_out_whole_and_the_same_twice(store: Store, tmp_path:
     here = prepared(store, tmp_path)
     made = run(store, here, small())
     folder = fetch(store, made, tmp_path / "first")
-    weights = load_file(folder / "model.safetensors")
+    weights = open_weights(folder)
     assert {name.partition(".")[0] for name in weights} == {"vision_model", "mlp1", "language_model"}
     config = ChatConfig.model_validate_json((folder / "config.json").read_text())
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
@@ -92,13 +93,21 @@ def test_a_chat_model_comes_out_whole_and_the_same_twice(store: Store, tmp_path:
     assert again.parts[0].files["model"].sha256 == made.parts[0].files["model"].sha256
 
 
+def test_the_meters_tell_the_use_of_the_device(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(meters, "METER_STEPS", 3)
+    made = run(store, prepared(store, tmp_path), small())
+    (line,) = [json.loads(each) for each in store.read(meters.meters_key(made.ref)).splitlines()]
+    assert line["step"] == 3 and line["mfu"] > 0
+    assert line["useful_share"] == 1, "rows that are packed have no padding, and all layers are shown"
+
+
 @pytest.mark.parametrize("part", ["vision", "connector", "language"])
 def test_a_frozen_part_stays_as_it_was(store: Store, tmp_path: Path, part: str) -> None:
     here = prepared(store, tmp_path)
     parameters = small(**{f"train_{part}": False})
     torch.manual_seed(parameters.schedule.seed)
     before, _ = instruct.assemble(parameters, here)
-    after = load_file(fetch(store, run(store, here, parameters), tmp_path / "made") / "model.safetensors")
+    after = open_weights(fetch(store, run(store, here, parameters), tmp_path / "made"))
     changed = {name.partition(".")[0] for name, value in before.state_dict().items() if not same(value, after[name])}
     names = {"vision": "vision_model", "connector": "mlp1", "language": "language_model"}
     assert changed == set(names.values()) - {names[part]}
@@ -107,8 +116,8 @@ def test_a_frozen_part_stays_as_it_was(store: Store, tmp_path: Path, part: str) 
 def test_towers_come_from_their_checkpoints(store: Store, tmp_path: Path) -> None:
     here = prepared(store, tmp_path)
     found = instruct.assemble(small(), here)[0].state_dict()
-    seen = load_file(fetch(store, here.input("checkpoints/contrastive"), tmp_path / "c") / "model.safetensors")
-    spoken = load_file(fetch(store, here.input("checkpoints/language"), tmp_path / "l") / "model.safetensors")
+    seen = open_weights(fetch(store, here.input("checkpoints/contrastive"), tmp_path / "c"))
+    spoken = open_weights(fetch(store, here.input("checkpoints/language"), tmp_path / "l"))
     assert seen and all(same(value, found[name]) for name, value in seen.items())
     assert spoken and all(
         same(value, found[f"language_model.{name}"][: len(value)]) for name, value in spoken.items()

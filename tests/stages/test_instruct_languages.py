@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 import torch
 from pretrained_folders import TOKENS, write
-from safetensors.torch import load_file
 from test_instruct import make_conversations, run, small, workspace
 from training_data import make_contrastive
 
@@ -20,6 +19,7 @@ from stages.chat_template import SPECIAL_TOKENS, TEMPLATES
 from stages.checkpoints import fetch
 from stages.manifest import Manifest
 from stages.ref import Ref
+from stages.weight_files import open_weights
 from stages.workspace import Output, Workspace
 
 
@@ -52,7 +52,7 @@ FAMILIES = {
 def test_a_chat_model_learns_on_it(here: Workspace, tmp_path: Path, kind: str) -> None:
     template, begins = FAMILIES[kind]
     here.inputs["checkpoints/language"] = taken(here, tmp_path / kind, kind)
-    spoken = load_file(fetch(here.store, here.inputs["checkpoints/language"], tmp_path / "l") / "model.safetensors")
+    spoken = open_weights(fetch(here.store, here.inputs["checkpoints/language"], tmp_path / "l"))
     assert spoken["lm_head.weight"].shape[0] == TOKENS + 8, "rows beyond the tokens fill the table up"
     parameters = small(template=template, held_out=4)
     quick = parameters.schedule.model_copy(update={"steps": 2, "learning_rate": 1e-4})
@@ -80,7 +80,7 @@ def test_a_chat_model_learns_on_it(here: Workspace, tmp_path: Path, kind: str) -
     made = run(here.store, here, parameters, version=kind)
     folder = fetch(here.store, made, tmp_path / "made")
     assert ChatConfig.model_validate_json((folder / "config.json").read_text()).text == chat.config.text
-    after = load_file(folder / "model.safetensors")
+    after = open_weights(folder)
     moved = {name for name, value in chat.state_dict().items() if not torch.equal(after[name], value)}
     assert {name.partition(".")[0] for name in moved} == {"vision_model", "mlp1", "language_model"}
     assert made.totals["steps"] == 2 and made.totals["left_out"] == {}

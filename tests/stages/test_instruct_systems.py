@@ -5,17 +5,18 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 from test_instruct import prepared, run
 from training_data import make_generative
 
 from infra.storage import Store
 from models.config import ChatConfig
+from models.renaming import State
 from pipelines.recipes.systems import ALIGNED, lessons_of
 from stages.chat import ChatSession
 from stages.checkpoints import fetch
 from stages.instruct_parameters import Parameters
 from stages.manifest import Manifest, ManifestError
+from stages.weight_files import open_weights
 from stages.workspace import Workspace
 
 PART_OF = {"mlp1": "connector", "mlp2": "connector", "mm_projector": "connector", "vision_model": "vision"}
@@ -42,12 +43,11 @@ def small(given: Parameters, **changes: Any) -> Parameters:
     return given.model_copy(update={**sizes, **select, "schedule": schedule, **changes})
 
 
-def weights(here: Workspace, made: Manifest, folder: Path) -> dict[str, torch.Tensor]:
-    found: dict[str, torch.Tensor] = load_file(fetch(here.store, made, folder) / "model.safetensors")
-    return found
+def weights(here: Workspace, made: Manifest, folder: Path) -> State:
+    return open_weights(fetch(here.store, made, folder))
 
 
-def changed(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> set[str]:
+def changed(one: State, other: State) -> set[str]:
     assert one.keys() == other.keys()
     return {PART_OF[name.partition(".")[0]] for name in one if not torch.equal(one[name], other[name])}
 
@@ -64,7 +64,7 @@ def test_aligned_and_tuned_only_that_changes_which_learns(here: Workspace, tmp_p
     before, after = weights(here, aligned, tmp_path / "aligned"), weights(here, tuned, tmp_path / "tuned")
     learns = {"connector", "vision" if second.train_vision else "connector", "language"}
     assert changed(before, after) == learns
-    towers = load_file(fetch(here.store, here.inputs[first.encoder], tmp_path / "encoder") / "model.safetensors")
+    towers = open_weights(fetch(here.store, here.inputs[first.encoder], tmp_path / "encoder"))
     shared = {each: value for each, value in before.items() if each in towers}
     assert changed(shared, {each: towers[each] for each in shared}) == ({"vision"} if first.train_vision else set())
     assert first.encoder != "checkpoints/generative" or any(each.startswith("qllama.") for each in shared)
@@ -90,7 +90,7 @@ def test_blocks_behind_the_kept_ones_are_dropped(here: Workspace, tmp_path: Path
     first, _ = lessons_of("InternVL-Chat-V1-2")
     made = run(here.store, here, small(first, most_layers=1, train_vision=False), version="fewer")
     found = weights(here, made, tmp_path / "fewer")
-    seen = load_file(fetch(here.store, here.inputs["checkpoints/contrastive"], tmp_path / "c") / "model.safetensors")
+    seen = open_weights(fetch(here.store, here.inputs["checkpoints/contrastive"], tmp_path / "c"))
     layers = {each for each in found if ".layers.0." in each and each.startswith("vision_model.")}
     assert layers and not any(each.startswith("vision_model.encoder.layers.1.") for each in found)
     assert all(torch.equal(found[each], seen[each]) for each in layers)

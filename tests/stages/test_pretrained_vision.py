@@ -15,7 +15,6 @@ from models.intern_vit import InternVisionModel
 from models.native_config import native_vision_config
 from models.official_config import official_vision_config
 from models.weights import vision_to_native
-from stages.contrastive import packed
 from stages.manifest import ManifestError
 from stages.pretrained_vision import started
 
@@ -56,7 +55,7 @@ def test_the_checkpoint_says_the_eps_that_the_tower_was_trained_with(made: Store
     write(tmp_path / "given", "official", layer_norm_eps=0.25)
     task = task_of(made, tmp_path / "run", start_vision=str(tmp_path / "given"))
     assert task.model.vision_model.config.layer_norm_eps == 0.25
-    assert json.loads(packed(task.model, task.language)["config.json"])["vision"]["layer_norm_eps"] == 0.25
+    assert json.loads(task.finish().files["config.json"])["vision"]["layer_norm_eps"] == 0.25
     assert task.config == task.model.config
 
 

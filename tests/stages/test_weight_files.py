@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from infra.storage import sha256_file
 from models.renaming import WeightsError
 from stages.weight_files import INDEX, ONE_FILE, on_meta, open_weights, write_weights
 
@@ -28,7 +29,7 @@ MIXED = {
 
 def test_what_is_written_is_read_by_others_and_by_us(tmp_path: Path) -> None:
     written = write_weights(MIXED, on_meta(MIXED), tmp_path)
-    assert [path.name for path in written] == [ONE_FILE]
+    assert written == [(tmp_path / ONE_FILE, sha256_file(tmp_path / ONE_FILE))], "hashed on the way"
     assert equal(load_file(tmp_path / ONE_FILE), MIXED)
     ours = open_weights(tmp_path)
     assert equal(dict(ours), MIXED) and len(ours) == 6 and "b" in ours and "x" not in ours
@@ -44,14 +45,15 @@ def test_what_is_written_is_read_by_others_and_by_us(tmp_path: Path) -> None:
 def test_large_models_are_written_in_shards_with_an_index(tmp_path: Path) -> None:
     (tmp_path / ONE_FILE).write_bytes(b"an older model")
     written = write_weights(MIXED, on_meta(MIXED), tmp_path, shard_bytes=30)
-    assert [path.name for path in written] == [
+    assert [each.path.name for each in written] == [
         *(f"model-0000{number}-of-00003.safetensors" for number in (1, 2, 3)),
         INDEX,
     ]
     assert not (tmp_path / ONE_FILE).exists() and not list(tmp_path.glob("*.partial"))
     index = json.loads((tmp_path / INDEX).read_text())
     assert index["metadata"]["total_size"] == 24 + 4 + 6 + 24 + 3
-    for path in written[:3]:
+    assert all(sha256_file(path) == sha256 for path, sha256 in written)
+    for path, _ in written[:3]:
         assert set(load_file(path)) == {name for name, file in index["weight_map"].items() if file == path.name}
     assert equal(dict(open_weights(tmp_path)), MIXED)
     write_weights(MIXED, on_meta(MIXED), tmp_path)

@@ -15,6 +15,7 @@ from typing import Any
 
 import lost_runs
 import placed_runs
+import published_runs
 import real_stages
 import toy_run
 import training_jobs
@@ -23,7 +24,7 @@ from installation import free_port
 from infra.storage import Store
 from stages.run import exit_code
 
-IMPORTED = (lost_runs, placed_runs, real_stages, toy_run, training_jobs)
+IMPORTED = (lost_runs, placed_runs, published_runs, real_stages, toy_run, training_jobs)
 """Modules whose functions may be asked for: a fork has them already."""
 
 

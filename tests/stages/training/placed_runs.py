@@ -9,7 +9,6 @@ from typing import Any, Literal, NamedTuple
 import torch
 import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict
-from safetensors.torch import save
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
@@ -33,7 +32,7 @@ from stages.training.loading import order_of, steps
 from stages.training.optimizer import set_rates
 from stages.training.placing import Placed, place
 from stages.training.schedule import Schedule
-from stages.training.sharding import full_state
+from stages.training.sharding import Gathered
 from stages.training.task import Finished, parameter_groups
 from stages.workspace import Output, Placement, Sharding, Workspace
 
@@ -195,7 +194,7 @@ class Drawn:
 
     def finish(self) -> Finished:
         assert not any(isinstance(each, DTensor) for each in gc.get_objects()), "shards lie beside the whole model"
-        return Finished({"model.safetensors": save(self.module.state_dict())})
+        return Finished(self.module.state_dict())
 
 
 def build(parameters: Parameters, here: Workspace) -> Drawn:
@@ -234,7 +233,7 @@ def three_steps(job: Job) -> dict[str, Any]:
     states = {id(parameter) for parameter in placed.optimizer.state}
     return {
         **found,
-        "weights": full_state(placed.bare, keep=True),
+        "weights": dict(Gathered(placed.bare)),
         "kinds": kinds,
         "held": sum(local_size(parameter) for parameter in placed.bare.parameters()),
         "states": sorted(name for name, p in placed.bare.named_parameters() if id(p) in states),

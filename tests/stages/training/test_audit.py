@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 from pydantic import BaseModel, ConfigDict
-from safetensors.torch import save
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
@@ -76,7 +75,7 @@ class Fitting:
         return parameter_groups(self.module.named_parameters(), weight_decay)
 
     def finish(self) -> Finished:
-        return Finished({"model.safetensors": save(self.module.state_dict())}, {})
+        return Finished(self.module.state_dict())
 
 
 def build(parameters: Parameters, here: Workspace) -> Task:

@@ -7,11 +7,11 @@ import pytest
 import torch
 from forked_runs import Forks
 from placed_runs import CASES, OBJECTIVES, SCHEDULE, TRICKY, Case, Plain, job_of
-from safetensors.torch import load_file
 
 from infra.storage import Store
 from stages.checkpoints import fetch
 from stages.manifest import ManifestError, load
+from stages.weight_files import open_weights
 from stages.workspace import Placement
 
 NO_GRADIENT = ("norm1_k.bias", "cross_attn.k_bias")
@@ -78,7 +78,7 @@ def test_what_is_frozen_has_no_optimizer_state_and_does_not_move(together: Path)
 def test_a_run_in_shards_publishes_the_whole_model(together: Path, single: Any, tmp_path: Path) -> None:
     store = Store(str(together / "store"))
     files = fetch(store, load(store, job_of(together / "store", "plain", Placement()).output.ref), tmp_path)
-    published = load_file(files / "model.safetensors")
+    published = open_weights(files)
     for name, weight in single[Case("plain", "ddp", None)]["weights"].items():
         assert torch.allclose(published[name], weight, rtol=1e-6, atol=1e-6), name
     torch.manual_seed(SCHEDULE.seed)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict
-from safetensors.torch import load, save
+from safetensors.torch import load
 from torch import Tensor, nn
 
 from infra.cluster import Cluster, InlineCluster
@@ -141,7 +141,7 @@ class Toy:
         )
 
     def finish(self) -> Finished:
-        return Finished({"model.safetensors": save(self.module.state_dict())})
+        return Finished(self.module.state_dict())
 
 
 def build(parameters: Parameters, here: Workspace) -> Toy:

@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from infra.cluster import InlineCluster
@@ -88,7 +87,7 @@ class Watched:
         return parameter_groups(self.module.named_parameters(), weight_decay)
 
     def finish(self) -> Finished:
-        return Finished({"model.safetensors": save(self.module.state_dict())})
+        return Finished(self.module.state_dict())
 
 
 def _build(parameters: Parameters, here: Workspace) -> Watched:
