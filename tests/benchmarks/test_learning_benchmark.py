@@ -2,7 +2,6 @@
 
 import io
 import json
-from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +10,7 @@ from PIL import Image
 from benchmarks import learning, learning_chat, learning_tiles
 from infra.storage import Store
 from models.preprocess import tile
-from stages.conversations import problem
+from stages.conversation_rows import check
 from stages.evaluation_metrics import measure
 from stages.manifest import Ledger, digest_of
 from stages.ref import Ref
@@ -75,9 +74,9 @@ def test_without_the_demo_it_says_what_to_run(
 
 def test_a_wide_picture_is_a_good_row_whose_object_lies_in_one_tile() -> None:
     for index in range(12):
-        _, members = learning_tiles.wide_row(index)
-        row: dict[str, Any] = json.loads(members["json"])
-        assert problem(row, members["jpg"]) is None
+        made = learning_tiles.wide_row(index)
+        row, members = made.told, made.members
+        check(row, 1)
         scene = sample_wide(0, index, Split.TRAIN)
         assert row["conversations"][1]["value"] == scene.shape
         with Image.open(io.BytesIO(members["jpg"])) as picture:
