@@ -76,7 +76,7 @@ class InternVisionEmbeddings(nn.Module):
         # On the meta device, where costs are counted, there is no autocast to leave.
         with nullcontext() if rest.is_meta else torch.autocast(rest.device.type, enabled=False):
             along, across = (bicubic(grid, size, rest.device) for size in (rows, columns))
-            resized = torch.einsum("ri,cj,ijw->rcw", along, across, square)
+            resized = torch.einsum("cj,rjw->rcw", across, torch.einsum("ri,ijw->rjw", along, square))
         return torch.cat([first, resized.reshape(1, rows * columns, -1).to(rest.dtype)], dim=1)
 
     def forward(

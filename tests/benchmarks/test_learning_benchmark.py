@@ -91,7 +91,7 @@ def test_a_wide_picture_is_a_good_row_whose_object_lies_in_one_tile() -> None:
 
 def test_wide_scenes_are_pure_functions() -> None:
     scene = sample_wide(1, 5, Split.TRAIN)
-    assert scene == sample_wide(1, 5, Split.TRAIN) != sample_wide(1, 5, Split.VALIDATION)
+    assert scene == sample_wide(1, 5, Split.TRAIN) != sample_wide(1, 5, Split.IID)
     assert draw_wide(scene).tobytes() == draw_wide(scene).tobytes() and draw_wide(scene).size == (192, 48)
 
 

@@ -59,8 +59,12 @@ def meta(make: Callable[[], Any]) -> Any:
 @pytest.mark.parametrize("size", [48, 32, 64])
 def test_a_picture(size: int) -> None:
     model = meta(lambda: InternVisionModel(SMALL))
-    assert vision_macs(SMALL, size) == counted(lambda: model(torch.empty(1, 3, size, size)))
-    assert 5 * vision_macs(SMALL, size) == counted(lambda: model(torch.empty(5, 3, size, size)))
+    trained, seen = SMALL.grid, size // SMALL.patch_size
+    # Positions are interpolated once a batch, in one direction and then in the other.
+    positions = 0 if seen == trained else SMALL.hidden_size * seen * trained * (trained + seen)
+    for pictures in (1, 5):
+        cost = counted(lambda pictures=pictures: model(torch.empty(pictures, 3, size, size)))
+        assert cost == pictures * vision_macs(SMALL, size) + positions
 
 
 def test_a_masked_picture_costs_its_kept_patches_alone() -> None:

@@ -96,7 +96,7 @@ def test_kinds_are_asked_as_often_as_their_shares_say(store: Store, tmp_path: Pa
     kinds: Counter[str] = Counter()
     for index in range(len(samples)):
         row = json.loads(samples.read(index, "json"))
-        scene, language = sample_scene(0, index, Split.TRAIN), LANGUAGES[index % 3]
+        scene, language = sample_scene(0, FIRST_OF_CONVERSATIONS + index, Split.TRAIN), LANGUAGES[index % 3]
         asked, answer = (turn["value"].removeprefix("<image>\n") for turn in row["conversations"])
         color = questions(scene, language)[0]
         if asked == color.question:
