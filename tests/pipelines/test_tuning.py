@@ -62,13 +62,15 @@ def test_adapters_are_trained_on_a_finished_model(store: Store, root: Path) -> N
     used = found.identity["parameters"]
     assert (used["template"], used["start"], used["held_out"]) == ("internvl2_5", "checkpoints/instruct", 4)
     assert used["schedule"]["steps"] == 1 and used["schedule"]["learning_rate"] == 0.001
-    assert "adapter" in found.parts[0].files and "model" not in found.parts[0].files
+    base = load(store, Ref(name="checkpoints/instruct", version="t")).parts[0]
+    assert "adapter_config" in found.parts[0].files
+    assert found.parts[0].files["model"].bytes < base.files["model"].bytes / 2, "adapters and the connector alone"
     loss = f"held out loss {found.totals['held_out_loss']:.3f}"
     assert f"checkpoints/instruct@adapted {found.ledger.kept} conversations; {loss}" in said
     # A second one goes on from base and adapters together, and adapts nothing unless it is asked to.
     code, said = call(store, "checkpoints/instruct@adapted", *GO_ON[1:], "twice")
     assert code == 0, said
-    assert "model" in load(store, Ref(name="checkpoints/instruct", version="twice")).parts[0].files
+    assert "adapter_config" not in load(store, Ref(name="checkpoints/instruct", version="twice")).parts[0].files
 
 
 def test_what_it_cannot_do_is_refused(store: Store, root: Path) -> None:
