@@ -110,12 +110,12 @@ def pin(source: OwnConversations) -> OwnConversations:
 def mixture(sources: tuple[OwnConversations, ...], mixing: Mixing) -> tuple[Weight, ...]:
     """Return how much of a training comes from each: by its rows and repeats, or by the square root of that.
 
-    Fractions are not given again: they took rows away already.
+    Fractions are not given again: they took rows away already. By name, since the order of rows is by name too.
     """
     times = {f"conversations/{each.name}": max(1.0, each.repeat) for each in sources}
     return tuple(
         Weight(name=name, repeat=value) if mixing == "repeat" else Weight(name=name, square_root=value)
-        for name, value in times.items()
+        for name, value in sorted(times.items())
     )
 
 
