@@ -192,3 +192,15 @@ def test_local_names_become_absolute(home: Path, monkeypatch: pytest.MonkeyPatch
     )
     assert given.conversations == (f"{home}/q.json,{home}/a.json", f"{home}/b.jsonl")
     assert given.conversation_root == f"{home}/pictures" and given.mixing is Mixing.REPEAT
+    (home / "a,b.jsonl").touch()
+    given = own_data(None, "url", "text", None, None, conversations=["a,b.jsonl", "store://q.json,store://a.json"])
+    assert given.conversations == (f"{home}/a,b.jsonl", "store://q.json,store://a.json")
+
+
+def test_instruction_data_of_the_store_is_made_into_conversations(home: Path, own: OwnData) -> None:
+    store = Store(settings().store_root)
+    for name in ("meta.json", "first.jsonl", "second.jsonl", "a.png"):
+        store.write(f"given/{name}", (home / name).read_bytes())
+    named = own.model_copy(update={"conversations": ("store://given/meta.json",), "conversation_root": None})
+    (_, step) = told(steps_of(FlowName.TRAIN, RecipeName.PHOTOS, "", named))
+    assert materialize(step.spec, store, InlineCluster(), progress=False).ledger.kept == 8
