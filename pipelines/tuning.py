@@ -7,7 +7,7 @@ import typer
 
 from infra.settings import settings
 from infra.storage import Store
-from pipelines.aside import given_in, made_aside
+from pipelines.aside import PlacementFile, Workers, given_in, made_aside, placed
 from pipelines.options import app
 from pipelines.terminal import Refusal, clear_errors, console
 from stages.manifest import load
@@ -26,7 +26,8 @@ def tune(
         Path | None,
         typer.Option("--parameters", help="JSON of what is to differ from how it was trained; see the how-to page."),
     ] = None,
-    workers: Annotated[int, typer.Option("--workers", min=1, help="Processes; no part of the result.")] = 1,
+    placement: PlacementFile = None,
+    workers: Workers = None,
 ) -> None:
     """Train a chat model further, whole or by adapters (LoRA): docs/how-to/train-a-published-system.md."""
     with clear_errors():
@@ -51,9 +52,9 @@ def tune(
             artifact=artifact,
             parameters=Parameters.model_validate(fields).model_dump(mode="json"),
             inputs=(*talks, start),
-            placement={"workers": workers},
+            placement=placed(placement, workers),
         )
-        made = made_aside(spec, store, workers)
+        made = made_aside(spec, store)
         numbers = ", ".join(f"{name.replace('_', ' ')} {made.totals[name]:.3f}" for name in _SHOWN)
         console.print(f"{made.ref}  {made.ledger.kept:,} conversations; {numbers}", highlight=False)
 
