@@ -1,5 +1,6 @@
 """The command that trains a finished chat model further: whole, or by adapters."""
 
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated
 
@@ -34,6 +35,11 @@ def tune(
         from stages.instruct import Parameters
 
         start, talks = Ref.model_validate(checkpoint), [Ref.model_validate(each) for each in conversations]
+        if twice := next((pair for pair in combinations(talks, 2) if pair[0].name == pair[1].name), None):
+            raise Refusal(
+                f"{twice[0]} and {twice[1]} have one name, and a model learns from one version of it; make one of "
+                "them anew under another name"
+            )
         store = Store(settings().store_root)
         trained = load(store, start)
         if trained.stage != "instruct":

@@ -74,6 +74,12 @@ def test_adapters_are_trained_on_a_finished_model(store: Store, root: Path) -> N
     assert "adapter_config" not in files and files["model"].bytes == whole["model"].bytes
 
 
+def test_sources_of_one_name_are_refused(store: Store) -> None:
+    both = ("--conversations", "conversations@t", "--conversations", "conversations@other", "--new-version", "x")
+    code, said = call(store, "checkpoints/instruct@t", *both)
+    assert code == 2 and "conversations@t and conversations@other have one name" in said, said
+
+
 def test_what_it_cannot_do_is_refused(store: Store, root: Path) -> None:
     (root / "list.json").write_text("[1]")
     for words, says in (
