@@ -213,7 +213,7 @@ def run(parameters: Parameters, output: Output, here: Workspace) -> Manifest:
     Raises:
         ManifestError: None can be made; of a user's data, more are bad than it allows.
     """
-    own, totals = parameters.own, dict[str, Any]()
+    own, totals, plan = parameters.own, dict[str, Any](), None
     if own is None:
         parts = _drawn_and_captioned(parameters, output, here)
     else:
@@ -233,6 +233,12 @@ def run(parameters: Parameters, output: Output, here: Workspace) -> Manifest:
             "keep more rows in the caption_quality filter, give conversations.scenes, or mend your own rows"
         )
     if not bad:
-        return output.commit(parts, totals=totals)
-    told = {**totals, "first_bad_rows": bad[:SHOWN], "markdown": _markdown(totals["rejected"])}
-    return output.commit(parts, totals=told, reports={"bad_rows": ("bad_rows.txt", "\n".join([*bad, ""]).encode())})
+        made = output.commit(parts, totals=totals)
+    else:
+        told = {**totals, "first_bad_rows": bad[:SHOWN], "markdown": _markdown(totals["rejected"])}
+        report = "bad_rows.txt", "\n".join([*bad, ""]).encode()
+        made = output.commit(parts, totals=told, reports={"bad_rows": report})
+    if plan is not None:  # it says again what the shards hold, and no manifest counts it
+        for file in plan.files.values():
+            output.store.remove(output.ref.key(file.name))
+    return made
