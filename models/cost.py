@@ -88,8 +88,13 @@ def connector_macs(size: Size, image_size: int | None = None) -> int:
         return unshuffle_macs(grid, int(1 / size.chat.downsample_ratio), seen, width)
     macs = grid**2 * (seen * width + width**2)
     if size.chat.connector == "two_mlp" and size.towers is not None:
-        macs += size.towers.num_query_token * (size.towers.text.hidden_size * width + width**2)
+        macs += query_connector_macs(size.towers, width)
     return macs
+
+
+def query_connector_macs(towers: InternVLConfig, width: int) -> int:
+    """Return the cost of QLLaMA's queries in the MLP that brings them to a language model's width."""
+    return towers.num_query_token * (towers.text.hidden_size * width + width**2)
 
 
 def unshuffle_macs(grid: int, cell: int, seen: int, width: int) -> int:
@@ -114,13 +119,18 @@ class ConversationCost:
     ) -> "ConversationCost":
         """Count it for a model: a pass forward, one back to what is before, one for gradients of what learns.
 
-        Nothing goes back through an encoder that does not learn; queries and keys both have gradients, always.
+        Nothing goes back through an encoder that does not learn, nor through QLLaMA then, which never learns itself;
+        queries and keys both have gradients, always.
         """
         vision, text = config.vision, config.text
         connector = unshuffle_macs(vision.grid, config.cell, vision.hidden_size, text.hidden_size)
+        queries = 0
+        if config.towers is not None:
+            queries = (2 if vision_learns else 1) * query_macs(config.towers, vision.grid**2 + 1)
+            connector += query_connector_macs(config.towers, text.hidden_size)
         passes = 3 if language_learns else 2
         return cls(
-            tile=(3 if vision_learns else 1) * vision_macs(vision) + 3 * connector,
+            tile=(3 if vision_learns else 1) * vision_macs(vision) + queries + 3 * connector,
             token=passes * token_macs(text),
             pair=3 * 2 * text.num_hidden_layers * text.hidden_size,
             learned=passes * text.vocab_size * text.hidden_size,

@@ -1,35 +1,72 @@
 """What the commands have in common that run one stage on checkpoints of the user's choice."""
 
 import json
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
+from pydantic import TypeAdapter
 
 from infra.cluster import Cluster, InlineCluster, RayCluster
 from infra.storage import Store
 from pipelines.terminal import Refusal
 from stages.manifest import Manifest
 from stages.materialize import Drift, StageSpec, materialize
+from stages.workspace import Placement
+
+Workers = Annotated[
+    int | None, typer.Option("--workers", min=1, help="Processes, 1 when left out; no part of the result.")
+]
+PlacementFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--placement", help="JSON of where and how wide it runs, such as max_packed_tokens; no part of the result."
+    ),
+]
 
 
-def given_in(file: Path | None) -> dict[str, Any]:
-    """Return the parameters of a JSON file; none without a file.
+def given_in(file: Path | None, what: str = "parameters") -> dict[str, Any]:
+    """Return the fields of a JSON file; none without a file.
 
     Raises:
         Refusal: It holds something else.
     """
     found = json.loads(file.read_text()) if file else {}
     if not isinstance(found, dict):
-        raise Refusal(f"{file} holds a {type(found).__name__}; parameters are a JSON object")
+        raise Refusal(f"{file} holds a {type(found).__name__}; {what} are a JSON object")
     return found
 
 
-def made_aside(spec: StageSpec, store: Store, workers: int) -> Manifest:
-    """Run one stage on the processes that are asked for, or find it done.
+def placed(file: Path | None, workers: int | None) -> dict[str, Any]:
+    """Return the placement of a JSON file, on as many processes as are asked for.
+
+    Raises:
+        Refusal: A field is unknown, or the file and the command line name different numbers of processes.
+        ValueError: A value has another type.
+        ManifestError: A value is out of its range.
+    """
+    given = given_in(file, "fields of a placement")
+    known = sorted(each.name for each in fields(Placement))
+    if unknown := sorted(set(given) - set(known)):
+        raise Refusal(f"{file}: a placement has no {unknown[0]!r}; it has {', '.join(known)}")
+    if workers is not None and given.get("workers", workers) != workers:
+        raise Refusal(f"{file} says workers {given['workers']}, and --workers {workers}; leave one of them out")
+    found = given if workers is None else {**given, "workers": workers}
+    TypeAdapter(Placement).validate_json(json.dumps(found), strict=True)
+    return found
+
+
+def made_aside(spec: StageSpec, store: Store) -> Manifest:
+    """Run one stage where its placement says, or find it done.
 
     Raises:
         Refusal: The version stands and was made differently; these commands replace nothing.
     """
-    cluster: Cluster = RayCluster() if workers > 1 else InlineCluster()
+    placement = Placement(**spec.placement)
+    # One process without a GPU to reserve needs no services.
+    alone = placement.workers == 1 and not placement.gpus_per_worker
+    cluster: Cluster = InlineCluster() if alone else RayCluster()
     try:
         return materialize(spec, store, cluster)
     except Drift as drift:

@@ -7,7 +7,7 @@ import typer
 
 from infra.settings import settings
 from infra.storage import Store
-from pipelines.aside import given_in, made_aside
+from pipelines.aside import PlacementFile, Workers, given_in, made_aside, placed
 from pipelines.options import app
 from pipelines.terminal import clear_errors, console
 from stages.manifest import load
@@ -23,7 +23,8 @@ def distill(
     parameters: Annotated[
         Path | None, typer.Option("--parameters", help="JSON of the stage's parameters; see the how-to page.")
     ] = None,
-    workers: Annotated[int, typer.Option("--workers", min=1, help="Processes; no part of the result.")] = 1,
+    placement: PlacementFile = None,
+    workers: Workers = None,
 ) -> None:
     """Distil a small encoder, as InternViT-300M was made: docs/how-to/train-a-published-system.md."""
     with clear_errors():
@@ -38,8 +39,8 @@ def distill(
             artifact=Ref(name="checkpoints/encoder", version=new_version),
             parameters=Parameters.model_validate(fields).model_dump(mode="json"),
             inputs=(pictures, copied),
-            placement={"workers": workers},
+            placement=placed(placement, workers),
         )
-        made = made_aside(spec, store, workers)
+        made = made_aside(spec, store)
         held_out, cosine = made.totals["held_out"], made.totals["held_out_cosine"]
         console.print(f"{made.ref}  cosine {cosine:.3f} to the teacher among {held_out} held out", highlight=False)

@@ -7,7 +7,7 @@ import typer
 
 from infra.settings import settings
 from infra.storage import Store
-from pipelines.aside import given_in, made_aside
+from pipelines.aside import PlacementFile, Workers, given_in, made_aside, placed
 from pipelines.options import app
 from pipelines.terminal import Refusal, clear_errors, console
 from stages.held_out import FIELD
@@ -26,7 +26,8 @@ def finetune(
     parameters: Annotated[
         Path | None, typer.Option("--parameters", help="JSON of the stage's parameters; see the how-to page.")
     ] = None,
-    workers: Annotated[int, typer.Option("--workers", min=1, help="Processes; no part of the result.")] = 1,
+    placement: PlacementFile = None,
+    workers: Workers = None,
 ) -> None:
     """Tune InternVL-C or -G for retrieval on pictures with several captions: docs/how-to/finetune-retrieval.md."""
     with clear_errors():
@@ -48,9 +49,9 @@ def finetune(
             artifact=Ref(name=start.name, version=new_version),
             parameters=Parameters.model_validate(fields).model_dump(mode="json"),
             inputs=(pairs, start),
-            placement={"workers": workers},
+            placement=placed(placement, workers),
         )
-        made = made_aside(spec, store, workers)
+        made = made_aside(spec, store)
         console.print(f"{made.ref}  {made.ledger.kept:,} pairs", highlight=False)
         for way in ("image_to_text", "text_to_image"):
             name = f"recall_at_1_{way}"

@@ -8,12 +8,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
 
-from infra.storage import Store
-from pipelines.names import Mixing
 from stages import filter as filter_stage
 from stages import write_shards
-from stages.conversation_sources import OwnConversations
-from stages.manifest import find
 from stages.materialize import StageSpec
 from stages.ref import Ref
 
@@ -134,43 +130,6 @@ def _add_conversations(build: _Builder, recipe: Recipe) -> list[str]:
         names.append(f"conversations/{source.name}")
         build.add("conversations", names[-1], own)
     return names
-
-
-def remembered_sources(recipe: Recipe, version: str, store: Store, mixing: Mixing) -> Recipe:
-    """Return a recipe with the instruction data that an earlier run of this version was given, mixed as told now."""
-    found = []
-    for name in store.folders("conversations"):
-        manifest = find(store, Ref(name=f"conversations/{name}", version=version))
-        if manifest and (own := manifest.identity["parameters"].get("own")):
-            found.append(OwnConversations.model_validate(own))
-    return recipe.told(tuple(found), mixing.value) if found else recipe
-
-
-_NAMED: dict[str, tuple[str, ...]] = {
-    "list_urls": (),
-    "download": (),
-    "language": ("pretrained", "pretrained_shape", "pretrained_digest"),
-    "contrastive": ("start_vision",),
-}
-"""What a user's files decide of a stage's parameters: all of them, or those named."""
-
-
-def remembered(steps: Sequence[Step], store: Store) -> list[Step]:
-    """Return steps with what a user's data run was given, read from what it left behind.
-
-    Only listing and fetching name a user's files, and the language and contrastive stages a user's models; they need
-    not be named again to go on.
-    """
-
-    def again(step: Step) -> Step:
-        if step.spec.stage not in _NAMED or not (manifest := find(store, step.spec.artifact)):
-            return step
-        made, names = manifest.identity["parameters"], _NAMED[step.spec.stage]
-        kept = {name: made[name] for name in names or made if name in made}
-        parameters = {**step.spec.parameters, **kept} if names else kept
-        return Step(step.label, step.spec.model_copy(update={"parameters": parameters}))
-
-    return [again(step) for step in steps]
 
 
 def everything_after(steps: Sequence[Step], chosen: Sequence[Step]) -> list[Step]:

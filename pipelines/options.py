@@ -99,6 +99,10 @@ def own_data(
     def absolute(paths: list[str] | None) -> tuple[str, ...]:
         return tuple(path if "://" in path else os.path.abspath(path) for path in paths or ())
 
+    def instruction_data(path: str) -> str:
+        # Questions and annotations, unless the comma is part of a name.
+        return ",".join(absolute([path] if os.path.isfile(path) else path.split(",")))
+
     def folder(path: str | None) -> str | None:
         return os.path.abspath(os.path.expanduser(path)) if path and "://" not in path else path
 
@@ -117,7 +121,7 @@ def own_data(
         caption_column=caption_column,
         images=os.path.abspath(images) if images else None,
         allow_hosts=tuple(allow or ()),
-        conversations=tuple(",".join(absolute(path.split(","))) for path in conversations or ()),
+        conversations=tuple(map(instruction_data, conversations or ())),
         conversation_root=folder(conversation_root),
         mixing=mixing,
     )

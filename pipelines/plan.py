@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 from infra.settings import settings
 from infra.storage import Store
-from pipelines.graph import Step, data_steps, remembered, remembered_sources, train_steps
+from pipelines.graph import Step, data_steps, train_steps
 from pipelines.missing import refuse_missing
 from pipelines.names import FlowName, RecipeName
 from pipelines.recipes import LISTED, NO_DATA, OwnData, make
+from pipelines.remembered import remembered, remembered_sources
 from stages.manifest import find, load
 from stages.materialize import Drift, standing
 

@@ -14,6 +14,7 @@ from infra.settings import settings
 from infra.storage import Store
 from pipelines.graph import Step
 from pipelines.plan import preflight
+from pipelines.remembered import remember_sources
 from pipelines.steps import leave, run_step, stop_jobs, tell
 
 TOGETHER = 3  # steps at once: two keep two cores busy while a third one starts
@@ -37,7 +38,9 @@ def run_steps(steps: Sequence[Step], force: bool = False) -> list[str]:
 
     After a failure no new step starts; those that run are waited for, because their work is kept.
     """
-    preflight(steps, Store(settings().store_root), force)
+    store = Store(settings().store_root)
+    preflight(steps, store, force)
+    remember_sources(steps, store, force)
     tell("", "planned", {"steps": len(steps)})
     waiting, live, futures = list(steps), dict[Any, Step](), dict[str, Any]()
     failed: BaseException | None = None

@@ -1,5 +1,6 @@
 """The command that trains a finished chat model further: whole, or by adapters."""
 
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated
 
@@ -7,7 +8,7 @@ import typer
 
 from infra.settings import settings
 from infra.storage import Store
-from pipelines.aside import given_in, made_aside
+from pipelines.aside import PlacementFile, Workers, given_in, made_aside, placed
 from pipelines.options import app
 from pipelines.terminal import Refusal, clear_errors, console
 from stages.manifest import load
@@ -26,13 +27,19 @@ def tune(
         Path | None,
         typer.Option("--parameters", help="JSON of what is to differ from how it was trained; see the how-to page."),
     ] = None,
-    workers: Annotated[int, typer.Option("--workers", min=1, help="Processes; no part of the result.")] = 1,
+    placement: PlacementFile = None,
+    workers: Workers = None,
 ) -> None:
     """Train a chat model further, whole or by adapters (LoRA): docs/how-to/train-a-published-system.md."""
     with clear_errors():
         from stages.instruct import Parameters
 
         start, talks = Ref.model_validate(checkpoint), [Ref.model_validate(each) for each in conversations]
+        if twice := next((pair for pair in combinations(talks, 2) if pair[0].name == pair[1].name), None):
+            raise Refusal(
+                f"{twice[0]} and {twice[1]} have one name, and a model learns from one version of it; make one of "
+                "them anew under another name"
+            )
         store = Store(settings().store_root)
         trained = load(store, start)
         if trained.stage != "instruct":
@@ -51,9 +58,9 @@ def tune(
             artifact=artifact,
             parameters=Parameters.model_validate(fields).model_dump(mode="json"),
             inputs=(*talks, start),
-            placement={"workers": workers},
+            placement=placed(placement, workers),
         )
-        made = made_aside(spec, store, workers)
+        made = made_aside(spec, store)
         numbers = ", ".join(f"{name.replace('_', ' ')} {made.totals[name]:.3f}" for name in _SHOWN)
         console.print(f"{made.ref}  {made.ledger.kept:,} conversations; {numbers}", highlight=False)
 

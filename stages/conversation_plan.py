@@ -20,6 +20,9 @@ from stages.manifest import Ledger, Part
 from stages.sources.identity import uid_of
 from stages.workspace import Output
 
+DEEPEST = 32
+"""Most lists and objects within each other in a row; official rows have four, and Python cannot follow a thousand."""
+
 Planned = dict[str, Any]
 """`where`, and either `uid`, `given` and in tars `places`, or `problem` as (reason, what)."""
 
@@ -57,6 +60,8 @@ def _planned(raw: Raw, source: OwnConversations, there: dict[str, Place] | None,
     try:
         if isinstance(raw.given, RowError):
             raise raw.given
+        if _deeper(raw.given, DEEPEST):
+            raise RowError("shape", f"more than {DEEPEST} lists and objects lie within each other")
         uid = _uid(source, raw)
         if first := seen.get(uid):
             raise RowError("duplicate", f"the same row as {first}, with the same id")
@@ -67,6 +72,15 @@ def _planned(raw: Raw, source: OwnConversations, there: dict[str, Place] | None,
     if there is not None and isinstance(raw.given, dict):
         found["places"] = {name: there.get(_spelled(name)) for name in _names(raw.given)}
     return found
+
+
+def _deeper(value: Any, most: int) -> bool:
+    """Say whether more lists and objects than that lie within each other."""
+    if not isinstance(value, dict | list):
+        return False
+    return most == 0 or any(
+        _deeper(each, most - 1) for each in (value.values() if isinstance(value, dict) else value)
+    )
 
 
 def _uid(source: OwnConversations, raw: Raw) -> bytes:

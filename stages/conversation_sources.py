@@ -1,14 +1,15 @@
 """Instruction data of one's own, as a recipe names it: which file, in which format, and where its pictures lie."""
 
 import json
+import posixpath
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from infra.storage import sha256_file
-from stages.conversation_pictures import STORE
+from infra.storage import Store, sha256_file
+from stages.conversation_pictures import STORE, is_tar
 from stages.manifest import ManifestError, digest_of
 from stages.training.order import Weight
 
@@ -89,51 +90,79 @@ class OwnConversations(BaseModel):
         return self.root if self.root or self.format != "qa_tar" else self.path
 
 
-def pin(source: OwnConversations) -> OwnConversations:
-    """Return a source with the hash of its local files; of a picture folder nothing, of a picture tar its size.
+def hashes(source: OwnConversations, store: Store) -> list[str]:
+    """Return the hashes of the files that rows are in, as they are now.
+
+    Raises:
+        ManifestError: One is missing.
+    """
+    found = []
+    for path in (source.path, source.answers):
+        try:
+            if path and path.startswith(STORE):
+                found.append(store.sha256(path.removeprefix(STORE)))
+            elif path:
+                found.append(sha256_file(Path(path)))
+        except FileNotFoundError:
+            raise ManifestError(f"source {source.name}: there is no {path}; name a file that is there") from None
+    return found
+
+
+def pin(source: OwnConversations, store: Store) -> OwnConversations:
+    """Return a source with the hash of its files; of a picture folder nothing, of a picture tar its size.
 
     Raises:
         ManifestError: A file is missing.
     """
-    found: list[Any] = []
-    for path in (source.path, source.answers):
-        if path and not path.startswith(STORE):
-            _there(path)
-            found.append(sha256_file(Path(path)))
-    if source.root and not source.root.startswith(STORE):
-        if not Path(source.root).exists():
-            raise ManifestError(f"{source.name}: there is no {source.root}; root is the folder or tar of pictures")
-        found.append(Path(source.root).stat().st_size if Path(source.root).is_file() else "folder")
+    found: list[Any] = hashes(source, store)
+    if source.root:
+        try:
+            found.append(_size(source.root, store))
+        except FileNotFoundError:
+            raise ManifestError(
+                f"{source.name}: there is no {source.root}; root is the folder or tar of pictures"
+            ) from None
     return source.model_copy(update={"content_digest": digest_of(found)})
+
+
+def _size(root: str, store: Store) -> int | str:
+    if root.startswith(STORE):
+        # A folder of the store is there as soon as something is in it, and listing all of it may take long.
+        return store.size(root.removeprefix(STORE)) if is_tar(root) else "folder"
+    return Path(root).stat().st_size if not Path(root).is_dir() else "folder"
 
 
 def mixture(sources: tuple[OwnConversations, ...], mixing: Mixing) -> tuple[Weight, ...]:
     """Return how much of a training comes from each: by its rows and repeats, or by the square root of that.
 
-    Fractions are not given again: they took rows away already.
+    Fractions are not given again: they took rows away already. By name, since the order of rows is by name too.
     """
     times = {f"conversations/{each.name}": max(1.0, each.repeat) for each in sources}
     return tuple(
         Weight(name=name, repeat=value) if mixing == "repeat" else Weight(name=name, square_root=value)
-        for name, value in times.items()
+        for name, value in sorted(times.items())
     )
 
 
-def named(path: str, root: str | None = None) -> tuple[OwnConversations, ...]:
+def named(path: str, store: Store, root: str | None = None) -> tuple[OwnConversations, ...]:
     """Return the sources in a file, their format told by what the file holds.
 
     Args:
         path: Meta JSON, annotations, or VQAv2's questions and annotations with a comma between them.
+        store: Where paths that begin with store:// lie.
         root: Where picture names start; of a meta file, what its paths are relative to.
 
     Raises:
         ManifestError: It is missing, or none of the formats.
     """
-    questions, comma, answers = path.partition(",")
-    _there(questions)
-    kind = _format(questions)
+    # A name may hold a comma itself.
+    questions, comma, answers = (path, "", "") if _is_file(path, store) else path.partition(",")
+    for each in (questions, answers) if comma else (questions,):
+        if not _is_file(each, store):
+            raise ManifestError(f"there is no file {each}; instruction data is a file of one of the formats")
+    kind = _format(questions, store)
     if kind == "meta":
-        return expanded(questions, root)
+        return expanded(questions, store, root)
     if kind == "vqa" and not comma:
         raise ManifestError(f"{path} holds VQAv2's questions; name its annotations too: {path},ANNOTATIONS.json")
     return (
@@ -148,17 +177,20 @@ def _named(text: str) -> str:
     return _UNNAMED.sub("_", text.lower()).strip("_")[:60] or "own"
 
 
-def _there(path: str) -> None:
-    if not Path(path).is_file():
-        raise ManifestError(f"there is no file {path}; instruction data is a file of one of the formats")
+def _is_file(path: str, store: Store) -> bool:
+    return store.exists(path.removeprefix(STORE)) if path.startswith(STORE) else Path(path).is_file()
 
 
-def _format(path: str) -> Any:
+def _open(path: str, store: Store) -> IO[bytes]:
+    return store.open(path.removeprefix(STORE)) if path.startswith(STORE) else open(path, "rb")
+
+
+def _format(path: str, store: Store) -> Any:
     """Return a file's format, or `meta`."""
     by_suffix = {".jsonl": "jsonl", ".parquet": "rows", ".tar": "qa_tar"}
     if found := by_suffix.get(Path(path).suffix):
         return found
-    with open(path, "rb") as file:
+    with _open(path, store) as file:
         head = file.read(1 << 16).lstrip(b"\xef\xbb\xbf \t\r\n")
     if head.startswith(b"["):
         return "llava"
@@ -172,26 +204,43 @@ def _format(path: str) -> Any:
     )
 
 
-def expanded(path: str, base: str | None = None) -> tuple[OwnConversations, ...]:
+def expanded(path: str, store: Store, base: str | None = None) -> tuple[OwnConversations, ...]:
     """Return the sources of an official meta JSON: an object of {root, annotation, ...} by name.
 
     Args:
         path: The meta file.
+        store: Where it lies if its path begins with store://.
         base: What its relative paths start from; the meta file's own folder when left out.
 
     Raises:
         ManifestError: It is not JSON, or a source of it is not as the format wants it.
     """
     try:
-        told = json.loads(Path(path).read_text("utf-8-sig"))
+        with _open(path, store) as file:
+            told = json.loads(file.read().decode("utf-8-sig"))
         if not isinstance(told, dict) or not told:
             raise ValueError("it is no object of sources by name")
-        return tuple(_source(name, each, Path(base or Path(path).parent)) for name, each in told.items())
+        return tuple(_source(name, each, base or _folder(path)) for name, each in told.items())
     except ValueError as error:
         raise ManifestError(f"meta file {path}: {error}") from error
 
 
-def _source(name: str, told: Any, base: Path) -> OwnConversations:
+def _folder(path: str) -> str:
+    scheme, mark, rest = path.rpartition("://")
+    return f"{scheme}{mark}{posixpath.dirname(rest)}"
+
+
+def _below(base: str, name: str) -> str:
+    """Return where a name leads from a folder; a whole path or address leads where it says."""
+    if "://" in name:
+        return name
+    scheme, mark, rest = base.partition("://")
+    if mark and not name.startswith("/"):  # pathlib would make one slash of two
+        return f"{scheme}{mark}{posixpath.normpath(posixpath.join(rest, name))}"
+    return str(Path(base, name))
+
+
+def _source(name: str, told: Any, base: str) -> OwnConversations:
     if not isinstance(told, dict) or not isinstance(told.get("annotation"), str):
         raise ValueError(f"source {name!r} names no annotation")
     if not told["annotation"].endswith(".jsonl"):
@@ -202,8 +251,8 @@ def _source(name: str, told: Any, base: Path) -> OwnConversations:
     return OwnConversations(
         name=_named(name),
         format="jsonl",
-        path=str(base / told["annotation"]),
-        root=str(base / told["root"]) if told.get("root") else None,
+        path=_below(base, told["annotation"]),
+        root=_below(base, told["root"]) if told.get("root") else None,
         repeat=told.get("repeat_time", 1),
         data_augment=told.get("data_augment", False),
         max_dynamic_patch=told.get("max_dynamic_patch"),

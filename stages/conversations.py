@@ -14,18 +14,16 @@ import random
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, model_validator
 
-from infra.storage import sha256_file
 from stages.chat_template import IMAGE
-from stages.conversation_pictures import STORE, size_of
+from stages.conversation_pictures import size_of
 from stages.conversation_plan import plan_source
 from stages.conversation_rows import RowError, check
 from stages.conversation_shards import LISTED, Bad, Made, write_part
-from stages.conversation_sources import OwnConversations
+from stages.conversation_sources import OwnConversations, hashes
 from stages.frame_policy import FramePolicy
 from stages.manifest import File, Manifest, ManifestError, Part, digest_of
 from stages.own_conversations import Showing, own_part
@@ -159,7 +157,7 @@ def conversations_part(
 
 def _own(parameters: Parameters, own: OwnConversations, output: Output, here: Workspace) -> tuple[Part, list[Part]]:
     """Return the plan of a user's data, and the shards made of it."""
-    read = digest_of([own.model_dump(mode="json"), *_digests(own, here)])
+    read = digest_of([own.model_dump(mode="json"), *hashes(own, here.store)])
     plan = partial(plan_source, output=output, source=own, rows_per_shard=parameters.rows_per_shard)
     (planned,) = here.map_parts(output, plan, [("plan", read, ("plan", read))], unit="files", light=True)
     work = partial(own_part, source=own, showing=_showing(parameters), output=output)
@@ -169,24 +167,6 @@ def _own(parameters: Parameters, own: OwnConversations, output: Output, here: Wo
 
 def _showing(parameters: Parameters) -> Showing:
     return Showing(parameters.max_pixels, parameters.frames, parameters.seed)
-
-
-def _digests(own: OwnConversations, here: Workspace) -> list[str]:
-    """Return the hashes of the files that rows are in, as they are now.
-
-    Raises:
-        ManifestError: One is missing.
-    """
-    found = []
-    for path in (own.path, own.answers):
-        try:
-            if path and path.startswith(STORE):
-                found.append(here.store.sha256(path.removeprefix(STORE)))
-            elif path:
-                found.append(sha256_file(Path(path)))
-        except FileNotFoundError:
-            raise ManifestError(f"source {own.name}: there is no {path}; name a file that is there") from None
-    return found
 
 
 def _drawn_and_captioned(parameters: Parameters, output: Output, here: Workspace) -> list[Part]:
@@ -233,7 +213,7 @@ def run(parameters: Parameters, output: Output, here: Workspace) -> Manifest:
     Raises:
         ManifestError: None can be made; of a user's data, more are bad than it allows.
     """
-    own, totals = parameters.own, dict[str, Any]()
+    own, totals, plan = parameters.own, dict[str, Any](), None
     if own is None:
         parts = _drawn_and_captioned(parameters, output, here)
     else:
@@ -253,6 +233,12 @@ def run(parameters: Parameters, output: Output, here: Workspace) -> Manifest:
             "keep more rows in the caption_quality filter, give conversations.scenes, or mend your own rows"
         )
     if not bad:
-        return output.commit(parts, totals=totals)
-    told = {**totals, "first_bad_rows": bad[:SHOWN], "markdown": _markdown(totals["rejected"])}
-    return output.commit(parts, totals=told, reports={"bad_rows": ("bad_rows.txt", "\n".join([*bad, ""]).encode())})
+        made = output.commit(parts, totals=totals)
+    else:
+        told = {**totals, "first_bad_rows": bad[:SHOWN], "markdown": _markdown(totals["rejected"])}
+        report = "bad_rows.txt", "\n".join([*bad, ""]).encode()
+        made = output.commit(parts, totals=told, reports={"bad_rows": report})
+    if plan is not None:  # it says again what the shards hold, and no manifest counts it
+        for file in plan.files.values():
+            output.store.remove(output.ref.key(file.name))
+    return made

@@ -1,6 +1,6 @@
 """What decides a chat model: what is joined, how pictures are shown, what learns, and the schedule."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -77,7 +77,7 @@ class Parameters(BaseModel):
         description="Weight of each learned token of an answer with x of them: 1 (token), 1/x (sample), 1/sqrt(x) "
         "(square, the choice of InternVL 2.5).",
     )
-    held_out_share: Share = SHARE
+    held_out_share: Annotated[Share, Field(gt=0)] = SHARE  # it is measured, always
     held_out: int = Field(
         default=256, ge=1, description="Most samples kept aside of each artifact that are measured on at the end."
     )

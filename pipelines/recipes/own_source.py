@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from infra.settings import settings
+from infra.storage import Store
 from pipelines.recipes import OwnData
 from pipelines.recipes.recipe import Recipe
 from stages import download, list_urls
@@ -47,7 +49,9 @@ def with_conversations(recipe: Recipe, own: OwnData) -> Recipe:
     """
     if not own.conversations:
         return recipe
-    sources = tuple(pin(each) for path in own.conversations for each in named(path, own.conversation_root))
+    store = Store(settings().store_root)
+    told = [each for path in own.conversations for each in named(path, store, own.conversation_root)]
+    sources = tuple(pin(each, store) for each in told)
     names = [each.name for each in sources]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise ManifestError(f"two sources of instruction data are called {twice}; give one file another name")

@@ -122,6 +122,24 @@ def test_conversations_cost_what_a_packed_step_computes(vision: bool, language: 
     assert 2 * (ours - pixels) == counter.get_total_flops()
 
 
+def test_queries_are_part_of_what_a_tile_costs() -> None:
+    given = {"connector": "two_mlp", "towers": TOWERS, "downsample_ratio": 1.0}
+    config = ChatConfig(vision=SMALL, text=GROUPED, image_context_token_id=119, eos_token_id=2, **given)
+    places = SMALL.grid**2 + TOWERS.num_query_token
+    chat = InternVLChat(config)
+    for frozen in (chat.vision_model, chat.qllama, chat.query_tokens):
+        frozen.requires_grad_(False)
+    ids = torch.tensor([[119] * places + [5] * 4])
+    labels, index = ids.masked_fill(ids == 119, -100), torch.zeros_like(ids)
+    batch = {"pixel_values": torch.randn(1, 3, 48, 48), "input_ids": ids, "labels": labels, "sample_index": index}
+    with using("reference"), FlopCounterMode(display=False) as counter:
+        chat(batch)["loss"].backward()
+    ours = ConversationCost.of(config, vision_learns=False)(places + 4, 1, 4)
+    # No norm stands in front of these connectors: nothing goes back behind their first layers.
+    first = SMALL.grid**2 * SMALL.hidden_size + TOWERS.num_query_token * GROUPED.hidden_size
+    assert 2 * (ours - first * GROUPED.hidden_size) == counter.get_total_flops()
+
+
 @pytest.mark.parametrize("config", [TOWERS, INTERNVL_14B])
 def test_towers_and_queries(config: InternVLConfig) -> None:
     model = meta(lambda: InternVL(config))

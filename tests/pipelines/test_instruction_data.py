@@ -3,6 +3,7 @@
 import io
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
@@ -11,15 +12,19 @@ from rich.console import Console
 from infra.cluster import InlineCluster
 from infra.settings import settings
 from infra.storage import Store
-from pipelines.graph import Step
+from pipelines import schedule
+from pipelines.changes import select
+from pipelines.graph import Step, with_version
 from pipelines.names import FlowName, Mixing, RecipeName
 from pipelines.options import own_data
 from pipelines.pages import markdown
 from pipelines.plan import steps_of
 from pipelines.recipes import OwnData, make
+from pipelines.remembered import remember_sources
 from pipelines.summary import summary
 from stages.manifest import ManifestError, find
-from stages.materialize import materialize
+from stages.materialize import Drift, materialize
+from stages.output import Output
 from stages.training.order import Weight
 
 
@@ -61,7 +66,7 @@ def test_each_source_is_an_artifact_and_the_chat_model_reads_all(recipe: RecipeN
     assert [step.artifact for step in told(steps)] == names
     taught = [step.spec for step in steps if step.spec.stage == "instruct"]
     assert len(taught) == 1 + (recipe is RecipeName.PAPER), "the paper's is aligned first"
-    shares = list(zip(names, (1.0, 4.0, 1.0), strict=True))
+    shares = sorted(zip(names, (1.0, 4.0, 1.0), strict=True))
     for each in taught:
         assert [ref.name for ref in each.inputs][:3] == names
         assert [(share["name"], share["repeat"]) for share in each.parameters["mixture"]] == shares
@@ -70,20 +75,85 @@ def test_each_source_is_an_artifact_and_the_chat_model_reads_all(recipe: RecipeN
 
 def test_square_roots_are_a_matter_of_the_mixture(own: OwnData) -> None:
     recipe = make(RecipeName.PHOTOS, own.model_copy(update={"mixing": Mixing.SQUARE_ROOT}))
-    assert recipe.instruct.mixture[1] == Weight(name="conversations/second", square_root=4.0)
-    assert [each.of(100) for each in recipe.instruct.mixture] == [10.0, 20.0, 10.0]
+    assert recipe.instruct.mixture[2] == Weight(name="conversations/second", square_root=4.0)
+    assert [each.of(100) for each in recipe.instruct.mixture] == [10.0, 10.0, 20.0]
 
 
-def test_sources_need_to_be_named_once_and_changed_files_are_seen(home: Path, own: OwnData) -> None:
+def begin(own: OwnData, version: str = "", force: bool = False) -> list[Step]:
+    """Do what a run does before its first step."""
+    steps = steps_of(FlowName.TRAIN, RecipeName.PHOTOS, version, own)
+    remember_sources(steps, Store(settings().store_root), force)
+    return steps
+
+
+def test_a_run_that_stopped_early_is_remembered_whole_and_in_order(home: Path, own: OwnData) -> None:
     store = Store(settings().store_root)
-    first = told(steps_of(FlowName.TRAIN, RecipeName.PHOTOS, "", own))
-    for step in first[:2]:
-        assert materialize(step.spec, store, InlineCluster(), progress=False).ledger.kept in (10, 8)
+    (home / "a.jsonl").write_text(json.dumps(row(1)))
+    first = begin(own.model_copy(update={"conversations": (*own.conversations, str(home / "a.jsonl"))}))
+    assert materialize(told(first)[1].spec, store, InlineCluster(), progress=False).ledger.kept == 8
+    assert steps_of(FlowName.TRAIN, RecipeName.PHOTOS) == first, "evaluations and mixture too"
     again = steps_of(FlowName.TRAIN, RecipeName.PHOTOS, "", OwnData(mixing=Mixing.SQUARE_ROOT))
-    assert [step.spec for step in told(again)] == [step.spec for step in first[:2]]
+    assert [step.spec for step in told(again)] == [step.spec for step in told(first)]
     (tuned,) = (step.spec for step in again if step.spec.stage == "instruct")
-    assert [each["square_root"] for each in tuned.parameters["mixture"]] == [1.0, 4.0]
+    assert [each["square_root"] for each in tuned.parameters["mixture"]] == [1.0, 1.0, 1.0, 4.0]
     assert told(steps_of(FlowName.TRAIN, RecipeName.PHOTOS, "other"))[0].artifact == "conversations"
+
+
+def test_what_is_named_later_takes_the_place_of_all_that_was_named_before(home: Path, own: OwnData) -> None:
+    steps = begin(own)
+    for step in told(steps):
+        commit(step)
+    assert len(told(begin(own.model_copy(update={"conversations": (str(home / "llava.json"),)})))) == 1
+    assert [step.artifact for step in told(begin(OwnData()))] == ["conversations/llava"]
+    commit(next(step for step in steps if step.spec.stage == "instruct"))
+    with pytest.raises(Drift, match=r"other instruction data: llava -> first, second, llava\n.*--version NAME"):
+        begin(own)
+    assert len(told(begin(OwnData()))) == 1, "what is refused is not remembered"
+    assert len(told(begin(own, force=True))) == 3 and len(told(begin(OwnData()))) == 3
+
+
+def test_a_rerun_changes_what_it_makes_and_makes_no_whole_of_a_part(home: Path, own: OwnData) -> None:
+    store, first = Store(settings().store_root), begin(own)
+    _, wanted = select(first, "conversations", ["second"], {"own.repeat": 2})
+    remember_sources(wanted, store)
+    assert [step.spec.parameters["own"]["repeat"] for step in told(begin(OwnData()))] == [0.5, 2, 1]
+    part = with_version(first, wanted, "part")
+    remember_sources(part, store)
+    commit(part[0])
+    with pytest.raises(ManifestError, match=r"conversations/second@part stands, and what else .* name all of its"):
+        steps_of(FlowName.TRAIN, RecipeName.PHOTOS, "part")
+
+
+def commit(step: Step) -> None:
+    """Let an artifact stand, empty."""
+    store = Store(settings().store_root)
+    identity = {"stage": step.spec.stage, "parameters": step.spec.parameters}
+    Output(store=store, ref=step.spec.artifact, stage=step.spec.stage, identity=identity).commit([])
+
+
+def test_it_is_kept_before_the_first_step_starts(home: Path, own: OwnData, monkeypatch: pytest.MonkeyPatch) -> None:
+    def submit(step: Step, **_: object) -> None:
+        raise RuntimeError(f"{step.label} was killed")
+
+    monkeypatch.setattr(schedule, "run_step", SimpleNamespace(submit=submit))
+    with pytest.raises(RuntimeError, match="conversations first was killed"):
+        schedule.run_steps(told(steps_of(FlowName.TRAIN, RecipeName.PHOTOS, "", own))[:1])
+    assert not Store(settings().store_root).exists("instruction_data/photos.json"), "of a part nothing is kept"
+    steps = steps_of(FlowName.INTERNVL, RecipeName.PHOTOS, "", own.model_copy(update={"images": str(home)}))
+    with pytest.raises(RuntimeError, match="was killed"):
+        schedule.run_steps(steps)
+    assert len(told(steps_of(FlowName.TRAIN, RecipeName.PHOTOS))) == 3
+
+
+def test_a_damaged_memory_is_refused(own: OwnData) -> None:
+    begin(own)
+    Store(settings().store_root).write("instruction_data/photos.json", b'{"sources": [], "digest": "0"}')
+    with pytest.raises(ManifestError, match=r"instruction_data/photos\.json cannot be read: .* name all instruction"):
+        steps_of(FlowName.TRAIN, RecipeName.PHOTOS)
+
+
+def test_changed_files_are_seen(home: Path, own: OwnData) -> None:
+    first = told(steps_of(FlowName.TRAIN, RecipeName.PHOTOS, "", own))
     (home / "first.jsonl").write_text(json.dumps(row(7)))
     changed = told(steps_of(FlowName.TRAIN, RecipeName.PHOTOS, "", own))
     assert [one.spec == other.spec for one, other in zip(first, changed, strict=True)] == [False, True, True]
@@ -122,3 +192,15 @@ def test_local_names_become_absolute(home: Path, monkeypatch: pytest.MonkeyPatch
     )
     assert given.conversations == (f"{home}/q.json,{home}/a.json", f"{home}/b.jsonl")
     assert given.conversation_root == f"{home}/pictures" and given.mixing is Mixing.REPEAT
+    (home / "a,b.jsonl").touch()
+    given = own_data(None, "url", "text", None, None, conversations=["a,b.jsonl", "store://q.json,store://a.json"])
+    assert given.conversations == (f"{home}/a,b.jsonl", "store://q.json,store://a.json")
+
+
+def test_instruction_data_of_the_store_is_made_into_conversations(home: Path, own: OwnData) -> None:
+    store = Store(settings().store_root)
+    for name in ("meta.json", "first.jsonl", "second.jsonl", "a.png"):
+        store.write(f"given/{name}", (home / name).read_bytes())
+    named = own.model_copy(update={"conversations": ("store://given/meta.json",), "conversation_root": None})
+    (_, step) = told(steps_of(FlowName.TRAIN, RecipeName.PHOTOS, "", named))
+    assert materialize(step.spec, store, InlineCluster(), progress=False).ledger.kept == 8

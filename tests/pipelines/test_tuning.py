@@ -62,15 +62,22 @@ def test_adapters_are_trained_on_a_finished_model(store: Store, root: Path) -> N
     used = found.identity["parameters"]
     assert (used["template"], used["start"], used["held_out"]) == ("internvl2_5", "checkpoints/instruct", 4)
     assert used["schedule"]["steps"] == 1 and used["schedule"]["learning_rate"] == 0.001
-    base = load(store, Ref(name="checkpoints/instruct", version="t")).parts[0]
-    assert "adapter_config" in found.parts[0].files
-    assert found.parts[0].files["model"].bytes < base.files["model"].bytes / 2, "adapters and the connector alone"
+    whole = load(store, Ref(name="checkpoints/instruct", version="t")).parts[0].files
+    files = found.parts[0].files
+    assert "adapter_config" in files and files["model"].bytes < whole["model"].bytes / 2
     loss = f"held out loss {found.totals['held_out_loss']:.3f}"
     assert f"checkpoints/instruct@adapted {found.ledger.kept} conversations; {loss}" in said
     # A second one goes on from base and adapters together, and adapts nothing unless it is asked to.
     code, said = call(store, "checkpoints/instruct@adapted", *GO_ON[1:], "twice")
     assert code == 0, said
-    assert "adapter_config" not in load(store, Ref(name="checkpoints/instruct", version="twice")).parts[0].files
+    files = load(store, Ref(name="checkpoints/instruct", version="twice")).parts[0].files
+    assert "adapter_config" not in files and files["model"].bytes == whole["model"].bytes
+
+
+def test_sources_of_one_name_are_refused(store: Store) -> None:
+    both = ("--conversations", "conversations@t", "--conversations", "conversations@other", "--new-version", "x")
+    code, said = call(store, "checkpoints/instruct@t", *both)
+    assert code == 2 and "conversations@t and conversations@other have one name" in said, said
 
 
 def test_what_it_cannot_do_is_refused(store: Store, root: Path) -> None:
@@ -83,3 +90,43 @@ def test_what_it_cannot_do_is_refused(store: Store, root: Path) -> None:
     ):
         code, said = call(store, *words)
         assert code == 2 and says in said, said
+
+
+def test_it_runs_where_it_is_told_to(store: Store, root: Path) -> None:
+    (root / "short.json").write_text(json.dumps({"schedule": {"steps": 1}}))
+    (root / "placed.json").write_text(json.dumps({"max_packed_tokens": 4096, "activation_checkpointing": True}))
+    more = ("--parameters", root / "short.json", "--placement", root / "placed.json")
+    code, said = call(store, *GO_ON, "placed", *more, "--workers", 1)
+    assert code == 0, said
+    run = json.loads(store.read("checkpoints/instruct/placed/run.json"))
+    assert run["placement"] == {"max_packed_tokens": 4096, "activation_checkpointing": True, "workers": 1}
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"max_packed_tokens": 10}, "more than max_packed_tokens 10"),
+        ({"packs": 1}, "a placement has no 'packs'; it has activation_checkpointing, "),
+        ({"workers": 2}, "says workers 2, and --workers 1; leave one of them out"),
+        ({"data_workers": "2"}, "data_workers"),
+        ({"max_packed_tiles": 0}, "max_packed_tiles 0 must be at least 1"),
+        ([1], "holds a list; fields of a placement are a JSON object"),
+    ],
+)
+def test_a_placement_that_cannot_be_is_refused(store: Store, root: Path, given: object, says: str) -> None:
+    (root / "wrong.json").write_text(json.dumps(given))
+    code, said = call(store, *GO_ON, "x", "--placement", root / "wrong.json", "--workers", 1)
+    assert code == 2 and says in said, said
+
+
+@pytest.mark.parametrize("command", ["tune", "distill", "finetune"])
+def test_each_command_reads_the_placement(store: Store, root: Path, command: str) -> None:
+    (root / "wrong.json").write_text('{"packs": 1}')
+    words = {
+        "tune": [str(word) for word in (*GO_ON, "x")],
+        "distill": ["checkpoints/contrastive@t", "--shards", "conversations@t", "--new-version", "x"],
+        "finetune": ["checkpoints/contrastive@t", "--shards", "conversations@t", "--new-version", "x"],
+    }
+    line = [command, *words[command], "--placement", str(root / "wrong.json")]
+    result = CliRunner().invoke(app, line, env={"INTERNVL_STORE": store.root})
+    assert result.exit_code == 2 and "a placement has no 'packs'" in " ".join(result.output.split())

@@ -165,6 +165,12 @@ def test_layers_above_the_shown_one_and_nothing_at_all_do_not_train(store: Store
         instruct.freeze(chat, small(train_vision=False, train_connector=False, train_language=False))
 
 
+def test_nothing_kept_aside_is_refused_at_once_since_it_is_measured_always() -> None:
+    for wrong in (0, 1):
+        with pytest.raises(ValueError, match="held_out_share"):
+            small(held_out_share=wrong)
+
+
 def test_what_the_encoder_cannot_show_is_refused_before_it_is_built() -> None:
     vision = VisionConfig(
         image_size=48,

@@ -61,6 +61,8 @@ BAD: list[tuple[Any, str]] = [
     ({"id": 7, "video": "clip.mp4", "clip": [9, 10], "conversations": turns("Q", "A")}, "video: clip.mp4: the"),
     ({"id": 8, "video": "none/", "conversations": turns("Q", "A")}, "missing_picture: none/ is not in"),
     ({"id": 9, "conversations": turns("Q", "<box>[[0, 0, 2000, 1]]</box>")}, "markup: turn 2: <box> [0, 0, 2000, 1]"),
+    ('{"id": ' + "[" * 500 + "]" * 500 + "}", "shape: more than 32 lists and objects lie within each other"),
+    ('{"id": {"a": ' + "[" * 31 + "]" * 31 + "}}", "shape: "),
     ({"id": "good", "conversations": turns("Q", "A")}, "duplicate: the same row as line 1, with the same id"),
 ]  # fmt: skip
 
@@ -79,7 +81,7 @@ def test_bad_rows_are_named_by_file_and_line_and_counted_by_reason(store: Store,
         assert line.startswith(f"{own.path}, line {number}: {wanted}"), line
     assert made.totals["first_bad_rows"] == listed[:5]
     assert made.totals["rejected"] == {
-        "duplicate": 1, "json": 1, "markup": 1, "missing_picture": 2, "path": 1, "picture": 1, "roles": 1,
+        "duplicate": 1, "json": 1, "markup": 1, "missing_picture": 2, "path": 1, "picture": 1, "roles": 1, "shape": 2,
         "too_many_pixels": 1, "video": 2,
     }  # fmt: skip
 
@@ -136,7 +138,12 @@ def test_pictures_can_be_left_out(store: Store, tmp_path: Path) -> None:
     assert rows[3]["conversations"][0]["value"] == "Brighter or darker?" and "video" not in rows[3]
 
 
-def test_a_damaged_plan_is_refused_and_changed_files_are_read_again(store: Store, tmp_path: Path) -> None:
+def test_a_damaged_plan_is_refused_and_changed_files_are_read_again(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
     rows = [{"id": n, "conversations": turns("Q", "A")} for n in range(3)]
     own = source(tmp_path, rows)
     output = Output(store, Ref(name="conversations/own", version="t"), "conversations", {})
@@ -146,7 +153,11 @@ def test_a_damaged_plan_is_refused_and_changed_files_are_read_again(store: Store
     store.remove(first.ref.key("manifest.json"))
     annotations(tmp_path, rows[:2])
     assert conversations.run(parameters, output, here).ledger.kept == 2
+    assert not any("/plan/" in key for key in store.keys(first.ref.folder)), "what is finished keeps no plan"
     store.remove(first.ref.key("manifest.json"))
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Output, "commit", killed)
+        conversations.run(parameters, output, here)
     (plan,) = [key for key in store.keys(first.ref.folder) if "/plan/" in key and store.read(key).count(b"\n") == 1]
     for key in store.keys(first.ref.folder):
         if "/markers/own-" in key:

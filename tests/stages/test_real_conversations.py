@@ -28,11 +28,11 @@ ROWS, CHARTS = DATA / "vqa-and-instructions.parquet", DATA / "chartqa-split.tar"
 pytestmark = pytest.mark.skipif(not ROWS.is_file() or not CHARTS.is_file(), reason="../shared/data is not here")
 
 
-def sources(rows: Path) -> tuple[OwnConversations, OwnConversations]:
+def sources(store: Store, rows: Path) -> tuple[OwnConversations, OwnConversations]:
     """Return the questions without their pictures, which are not in the file, and the charts with theirs."""
     asked = OwnConversations(name="asked", format="rows", path=str(rows), text_only=True)
     charts = OwnConversations(name="charts", format="qa_tar", path=str(CHARTS), repeat=2, max_dynamic_patch=2)
-    return pin(asked), pin(charts)
+    return pin(asked, store), pin(charts, store)
 
 
 def texts(table: pa.Table) -> Iterator[str]:
@@ -42,7 +42,7 @@ def texts(table: pa.Table) -> Iterator[str]:
 
 def trained(store: Store, tmp_path: Path, rows: Path, steps: int) -> tuple[list[Manifest], Manifest]:
     """Run both through the data stage and a tiny chat model through so many steps."""
-    own = sources(rows)
+    own = sources(store, rows)
     data = [make(store, tmp_path, each) for each in own]
     spoken = tiny_tokenizer(2000, texts(pq.read_table(rows).slice(0, 4000)))
     language = make_language(
