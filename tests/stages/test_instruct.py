@@ -284,7 +284,7 @@ def test_packed_rows_say_what_padded_ones_say_and_hold_several_conversations(sto
     samples = ShardedSamples(store, here.input("conversations"), tmp_path / "shards")
     made = batches_of(chat, [Conversations(samples, tokenizer, chat.config)])
     rows, found = [5, 1, 30, 44, 2, 17, 8], []
-    for batch in (made(rows, 0), made.padded(rows, rows)):
+    for batch in (made(rows, 0), collate([made.example(row) for row in rows], chat.config.eos_token_id)):
         chat.zero_grad()
         losses = chat(batch)
         losses["loss"].backward()
