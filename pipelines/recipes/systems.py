@@ -8,7 +8,7 @@ the organisation OpenGVLab and the scripts that came with them. What none of the
 from dataclasses import dataclass
 from typing import Literal
 
-from models.composition import ChatPart
+from models.composition import ChatPart, Size
 from models.config import VisionConfig
 from models.sizes import SIZES, find_size
 from stages import export
@@ -16,6 +16,8 @@ from stages.instruct_parameters import Parameters
 from stages.training.schedule import Schedule
 
 ALIGNED = "checkpoints/align"
+PACKED_TOKENS, PACKED_TILES = 4_096, 8
+"""Ours: what is computed at once at least, so that short conversations keep a GPU busy."""
 Learns = Literal["connector", "vision, connector", "connector, language", "all"]
 
 
@@ -147,13 +149,33 @@ def lessons_of(name: str) -> tuple[Parameters, Parameters]:
     Raises:
         ValueError: No system of this name was published.
     """
-    size = find_size(name)
-    if size is None or size.name not in LESSONS:
-        raise ValueError(f"no chat system is called {name!r}; known are {', '.join(LESSONS)}")
-    size = SIZES[size.name]
+    size = _size(name)
     assert size.chat is not None and size.vision is not None
     first, second = (lesson.parameters(size.chat, size.vision) for lesson in LESSONS[size.name])
     return first, second.model_copy(update={"start": ALIGNED})
+
+
+def _size(name: str) -> Size:
+    size = find_size(name)
+    if size is None or size.name not in LESSONS:
+        raise ValueError(f"no chat system is called {name!r}; known are {', '.join(LESSONS)}")
+    return SIZES[size.name]
+
+
+def room_of(name: str) -> dict[str, int]:
+    """Return packs that hold every conversation of a system's two trainings.
+
+    A conversation is cut at the context, and one whose pictures do not fit into it is left out: so many tiles there
+    can be and no more, whatever limit of its own a source has.
+
+    Raises:
+        ValueError: No system of this name was published.
+    """
+    context = max(each.context_length for each in lessons_of(name))
+    return {
+        "max_packed_tokens": max(PACKED_TOKENS, context),
+        "max_packed_tiles": max(PACKED_TILES, context // _size(name).image_tokens),
+    }
 
 
 def exports_of(chat: Parameters) -> tuple[export.Parameters, ...]:
