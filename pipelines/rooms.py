@@ -22,9 +22,9 @@ def too_small(steps: Sequence[Step], store: Store) -> list[str]:
         tiles = given.max_dynamic_patch + (given.use_thumbnail and given.max_dynamic_patch > 1)
         if not room.holds(given.context_length, tiles):
             found.append(
-                f"{step.label}: a pack holds max_packed_tokens {room.tokens} and max_packed_tiles {room.tiles}, and a "
-                f"conversation may have {given.context_length} tokens and a picture {tiles} tiles; raise them in the "
-                "placement, or lower context_length or max_dynamic_patch"
+                f"{step.label}: a pack holds max_packed_tokens {room.tokens} and max_packed_tiles {room.tiles}, and "
+                f"a conversation may have {given.context_length} tokens and a picture {tiles} tiles; raise them in "
+                "the placement, or lower context_length or max_dynamic_patch"
             )
     return found
 
