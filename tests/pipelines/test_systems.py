@@ -19,7 +19,7 @@ from pipelines.recipes import OwnData, make, paper
 from pipelines.recipes.systems import ALIGNED, LESSONS, lessons_of
 from pipelines.rooms import refuse_too_small, too_small
 from stages import instruct
-from stages.chat_template import TEMPLATES
+from stages.chat_template import SYSTEM_MESSAGES, TEMPLATES
 from stages.instruct_parameters import Parameters
 from stages.manifest import ManifestError
 from stages.training.balancing import Room
@@ -219,3 +219,17 @@ def test_packs_that_are_too_small_are_found_before_the_first_stage_is_paid_for(
     shown = " ".join(result.output.split())
     assert result.exit_code == 0
     assert "too small: instruct align:" in shown and "too small: instruct instruct:" in shown
+
+
+@pytest.mark.parametrize("name", LESSONS)
+def test_no_context_is_longer_than_the_language_model_reads(name: str) -> None:
+    language = SIZES[name].language
+    assert language is not None
+    assert all(each.context_length <= language.shape.max_position_embeddings for each in lessons_of(name))
+
+
+def test_a_system_is_taught_with_what_its_published_model_is_told() -> None:
+    """One table, that of the templates: what is trained is what `chat` and `convert` read of official models."""
+    told = {each.template: each.system_message for name in LESSONS for each in lessons_of(name)}
+    assert told.keys() - {"internvl_zh"} <= SYSTEM_MESSAGES.keys()
+    assert told == {template: SYSTEM_MESSAGES.get(template, "") for template in told}

@@ -194,6 +194,13 @@ def test_the_stage_refuses_it_too(store: Store, tmp_path: Path, wrong: dict[str,
         instruct.assemble(small(**wrong), here)
 
 
+def test_conversations_longer_than_the_language_model_reads_are_refused(store: Store, tmp_path: Path) -> None:
+    here = workspace(store, tmp_path, language=make_language(store), contrastive=make_contrastive(store))
+    instruct.assemble(small(context_length=512), here)
+    with pytest.raises(ManifestError, match=r"context_length is 513 .* max_position_embeddings 512 tokens; lower"):
+        instruct.assemble(small(context_length=513), here)
+
+
 def test_new_rows_are_the_mean_of_the_old_ones_and_old_rows_stay() -> None:
     torch.manual_seed(0)
     weights = {"model.embed_tokens.weight": torch.randn(5, 4), "lm_head.weight": torch.randn(5, 4)}
