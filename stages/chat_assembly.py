@@ -141,7 +141,7 @@ def _joined(parameters: Parameters, here: Workspace) -> Parts:
     """Return the encoder of one checkpoint and the language model of another."""
     language = here.input("checkpoints/language")
     spoken = fetch(here.store, language, here.scratch / "language")
-    seen = fetch(here.store, here.input(parameters.encoder), here.scratch / "encoder")
+    seen = fetch_chat(here.store, here.input(parameters.encoder), here.scratch / "encoder")
     told, weights = _json(seen), open_weights(seen)
     towers: InternVLConfig | None = None
     queries: State = {}
