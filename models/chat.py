@@ -16,7 +16,7 @@ from models.packing import Packing, learned_places
 from models.qllama import LlamaForCausalLM, causal_mask, seen_by
 from models.rotary import outgrows
 from models.sampling import Sampling
-from models.vocabulary_loss import predicted
+from models.vocabulary_loss import Predicted, predicted
 
 IGNORE = -100
 GREEDY = Sampling()
@@ -46,7 +46,8 @@ class InternVLChat(Connected):
         if noise is not None:
             places = torch.arange(self.config.vision.grid**2 + 1, device=noise.device)[None]
             self.vision_noise.draw(noise[:, None].expand(-1, places.shape[1]), places)
-        return self._shown(self.vision_model(pixel_values, noise=noise), self.config)
+        seen = self.vision_model(pixel_values, noise=noise, only=self.config.select_layer)
+        return self._shown(seen, self.config)
 
     def embed(
         self,
@@ -96,9 +97,9 @@ class InternVLChat(Connected):
         """
         embedded = self.embed(input_ids, pixel_values, image_flags)
         if sample_index is not None:
-            hidden, _ = self.language_model.model(embedded, packing=Packing.of(sample_index))
+            hidden, _ = self.language_model.model(embedded, packing=Packing.of(sample_index), cached=False)
         else:
-            hidden, _ = self.language_model.model(embedded, causal_mask(attention_mask))
+            hidden, _ = self.language_model.model(embedded, causal_mask(attention_mask), cached=False)
         return torch.as_tensor(self.language_model.lm_head(hidden))
 
     def counts(self, batch: Named) -> dict[str, Float[Tensor, ""]]:
@@ -107,6 +108,25 @@ class InternVLChat(Connected):
         tokens = learned.sum().float()
         weights = batch["loss_weights"][learned].float().sum() if "loss_weights" in batch else tokens
         return {"loss": weights, "token_accuracy": tokens}
+
+    def predict(self, batch: Named) -> tuple[Predicted, Bool[Tensor, "batch places"]]:
+        """Return what is predicted at each learned place, given the right text so far, and which places these are.
+
+        Args:
+            batch: As for `forward`; places are in its order, and a place predicts the token behind it.
+        """
+        shown = (batch.get(name) for name in ("pixel_values", "image_flags", "noise"))
+        embedded = self.embed(batch["input_ids"], *shown)
+        index = batch.get("sample_index")
+        packing = None if index is None else Packing.of(index)
+        if "sample_noise" in batch:
+            self._draw(batch["sample_noise"], batch["input_ids"], packing, index)
+        # Nothing looks ahead, so padding on the right needs no mask, and flash attention can run.
+        hidden, _ = self.language_model.model(embedded, packing=packing, cached=False)
+        learned = learned_places(batch["labels"], index, IGNORE)
+        # Answers are a small share of the tokens: the head works on their places alone.
+        wanted = batch["labels"][:, 1:][learned]
+        return predicted(self.language_model.lm_head, hidden[:, :-1][learned], wanted), learned
 
     def forward(self, batch: Named, totals: Named | None = None) -> dict[str, Tensor]:
         """Return the mean loss over all learned tokens of the step, the share that was right, and each sample's loss.
@@ -120,18 +140,7 @@ class InternVLChat(Connected):
                 `sample_noise` of each sample for dropout of adapters, int64.
             totals: Of the step, as `models.objective.totals_of` gives them.
         """
-        shown = (batch.get(name) for name in ("pixel_values", "image_flags", "noise"))
-        embedded = self.embed(batch["input_ids"], *shown)
-        index = batch.get("sample_index")
-        packing = None if index is None else Packing.of(index)
-        if "sample_noise" in batch:
-            self._draw(batch["sample_noise"], batch["input_ids"], packing, index)
-        # Nothing looks ahead, so padding on the right needs no mask, and flash attention can run.
-        hidden, _ = self.language_model.model(embedded, packing=packing)
-        learned = learned_places(batch["labels"], index, IGNORE)
-        # Answers are a small share of the tokens: the head works on their places alone.
-        wanted = batch["labels"][:, 1:][learned]
-        each, right = predicted(self.language_model.lm_head, hidden[:, :-1][learned], wanted)
+        (each, right), learned = self.predict(batch)
         weights = torch.ones_like(each)
         if "loss_weights" in batch:
             weights = batch["loss_weights"][learned].float()
@@ -139,7 +148,7 @@ class InternVLChat(Connected):
         return {
             "loss": shared((each * weights).sum(), weights.sum(), given.get("loss")),
             "token_accuracy": shared(right.sum().float(), learned.sum(), given.get("token_accuracy")),
-            SAMPLE_LOSS: _by_sample((each * weights).detach(), weights, _owners(learned, index)),
+            SAMPLE_LOSS: _by_sample((each * weights).detach(), weights, _owners(learned, batch.get("sample_index"))),
         }
 
     def _draw(

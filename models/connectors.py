@@ -75,9 +75,10 @@ class Connected(nn.Module):
         """Return what the language model sees of tiles; the class token is never shown.
 
         The queries look at what the whole encoder gives, and stand before the picture's tokens, which are those of
-        `select_layer`.
+        `select_layer`, the one hidden state in `seen`.
         """
-        tokens = seen.hidden_states[config.select_layer][:, 1:]
+        (selected,) = seen.hidden_states
+        tokens = selected[:, 1:]
         if config.connector == "unshuffle_mlp":
             return torch.as_tensor(self.mlp1(pixel_unshuffle(tokens, config.cell, config.ps_version)))
         if config.connector == "mlp":

@@ -117,6 +117,7 @@ class VisionOutput:
 
     last_hidden_state: Float[Tensor, "batch tokens width"]
     hidden_states: tuple[Float[Tensor, "batch tokens width"], ...]
+    """From what goes into the first block to what the last gives; or the one that was asked for."""
 
     @property
     def pooler_output(self) -> Float[Tensor, "batch width"]:
@@ -170,6 +171,7 @@ class InternVisionModel(nn.Module):
         pixel_values: Float[Tensor, "batch channels height width"] | Float[Tensor, "batch kept values"],
         keep_patches: Bool[Tensor, "batch rows columns"] | None = None,
         noise: Int64[Tensor, " batch"] | None = None,
+        only: int | None = None,
     ) -> VisionOutput:
         """Encode pictures.
 
@@ -178,6 +180,8 @@ class InternVisionModel(nn.Module):
                 shape (batch, kept, channels * patch_size^2), see `models.vision_embeddings.kept_patches`.
             keep_patches: Which patches of masked pictures these are, shape (batch, rows, columns).
             noise: A random number per picture, for stochastic depth in training.
+            only: Keep this one of the hidden states, counted as in a list; all when left out. Of a large encoder they
+                are most of what a pass without gradients holds.
 
         Returns:
             Hidden states of shape (batch, 1 + patches, width), the class token first.
@@ -186,14 +190,17 @@ class InternVisionModel(nn.Module):
             ValueError: Pictures do not divide into patches, or there is no noise where blocks are dropped.
         """
         hidden = self.embeddings(pixel_values, keep_patches)
-        states = [hidden]
+        wanted = range(len(self.encoder.layers) + 1)
+        wanted = wanted if only is None else wanted[only:][:1]
+        states = [hidden] if 0 in wanted else []
         for number, layer in enumerate(self.encoder.layers):
             shares = self.encoder.shares(number, noise)
             if self.gradient_checkpointing and torch.is_grad_enabled():
                 hidden = torch.as_tensor(checkpoint(layer, hidden, shares, use_reentrant=False))
             else:
                 hidden = layer(hidden, shares)
-            states.append(hidden)
+            if number + 1 in wanted:
+                states.append(hidden)
         return VisionOutput(last_hidden_state=hidden, hidden_states=tuple(states))
 
 

@@ -165,7 +165,7 @@ class InternVL(nn.Module):
         embedded = torch.cat([queries, self.qllama.model.embed_tokens(input_ids)], dim=1)
         seen = torch.cat([attention_mask.new_ones(attention_mask.shape[0], count), attention_mask], dim=1).bool()
         mask = seen[:, None, None, :].expand(-1, 1, embedded.shape[1], -1)
-        hidden, _ = self.qllama.model(embedded, mask, vision=vision, queries=count, looks=looks)
+        hidden, _ = self.qllama.model(embedded, mask, vision=vision, queries=count, looks=looks, cached=False)
         return torch.as_tensor(self.itm_head(hidden[:, :count]).mean(dim=1))
 
     def read_on(
@@ -181,7 +181,7 @@ class InternVL(nn.Module):
         text = causal_mask(attention_mask)
         seen = text.new_ones(*text.shape[:3], queries[0][0].shape[2])
         embedded = self.qllama.model.embed_tokens(input_ids)
-        hidden, _ = self.qllama.model(embedded, torch.cat([seen, text], dim=-1), past=queries)
+        hidden, _ = self.qllama.model(embedded, torch.cat([seen, text], dim=-1), past=queries, cached=False)
         return torch.as_tensor(hidden)
 
     def describe(

@@ -80,7 +80,7 @@ class PlainGenerativeObjective(nn.Module):
         words = model.qllama.model.embed_tokens(torch.cat(ids))
         embedded = torch.cat([model.query_tokens.expand(len(words), -1, -1), words], dim=1)
         vision = model.see(batch["pixel_values"])
-        hidden, _ = model.qllama.model(embedded, torch.cat(seen), vision=vision, queries=queries)
+        hidden, _ = model.qllama.model(embedded, torch.cat(seen), vision=vision, queries=queries, cached=False)
         matching, contrasting, captioning = hidden.chunk(3)
 
         verdicts = wide(model.itm_head(matching[:, :queries]).mean(dim=1))

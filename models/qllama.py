@@ -54,6 +54,7 @@ class LlamaModel(nn.Module):
         queries: int = 0,
         packing: Packing | None = None,
         looks: Looks | None = None,
+        cached: bool = True,
     ) -> tuple[Float[Tensor, "batch tokens width"], Cache]:
         """Run the decoder.
 
@@ -67,12 +68,13 @@ class LlamaModel(nn.Module):
             queries: How many of the first positions are queries.
             packing: Samples that share rows: positions begin anew with each, and none sees another.
                 Not together with `mask`, `past` or `queries`.
-
             looks: Several passes over the same pictures share keys and values of them: an empty list is filled
                 here, a filled one is used.
+            cached: Keep keys and values of all layers for a call that goes on from here. Training wants none: with
+                `gradient_checkpointing` they would be most of what is left in memory.
 
         Returns:
-            Normed hidden states of shape (batch, tokens, width), and the cache.
+            Normed hidden states of shape (batch, tokens, width), and the cache, which is empty unless `cached`.
 
         Raises:
             ValueError: Packed rows are to be gone on from, or hold queries; or a cached short text becomes a long
@@ -105,7 +107,8 @@ class LlamaModel(nn.Module):
                 hidden, kept, seen = checkpoint(layer, *given, use_reentrant=False)
             else:
                 hidden, kept, seen = layer(*given)
-            cache.append(kept)
+            if cached:
+                cache.append(kept)
             found.append(seen)
         if looks is not None and not looks:
             looks += found
@@ -168,7 +171,7 @@ class LlamaForCausalLM(nn.Module):
     ) -> Float[Tensor, "batch tokens vocabulary"]:
         """Return logits."""
         mask = causal_mask(attention_mask) if attention_mask is not None else None
-        hidden, _ = self.model(self.model.embed_tokens(input_ids), mask)
+        hidden, _ = self.model(self.model.embed_tokens(input_ids), mask, cached=False)
         return torch.as_tensor(self.lm_head(hidden))
 
     @torch.no_grad()

@@ -9,6 +9,7 @@ from pipelines.missing import refuse_missing
 from pipelines.names import FlowName, RecipeName
 from pipelines.recipes import LISTED, NO_DATA, OwnData, make
 from pipelines.remembered import remembered, remembered_sources
+from pipelines.rooms import refuse_too_small
 from stages.manifest import find, load
 from stages.materialize import Drift, standing
 
@@ -56,11 +57,12 @@ def preflight(steps: Sequence[Step], store: Store, force: bool = False) -> None:
 
     Raises:
         ManifestError: An input is made by none of the steps and does not stand, or a list or a model of the user's
-            is missing.
+            is missing, or a chat training does not fit into its placement.
         Drift: A version of a step stands and was made differently, and is not to be replaced.
     """
     ours = {step.spec.artifact for step in steps}
     refuse_missing(steps, store)
+    refuse_too_small(steps, store)
     for step in steps:
         for ref in step.spec.inputs:
             if ref not in ours:

@@ -88,6 +88,7 @@ def plan(
     with clear_errors():
         from pipelines.missing import missing
         from pipelines.plan import steps_of
+        from pipelines.rooms import too_small
         from pipelines.training_price import training_prices
 
         if pilot and what is FlowName.TRAIN:
@@ -117,6 +118,8 @@ def plan(
         _show_training(trained)
         for line in missing(steps, store):
             console.print(f"missing: {line}", style="dim", highlight=False, markup=False)
+        for line in too_small(steps, store):
+            console.print(f"too small: {line}", style="dim", highlight=False, markup=False)
 
 
 def _state(step: Step, store: Store) -> str:

@@ -118,6 +118,20 @@ def check_view(parameters: Parameters, vision: VisionConfig) -> None:
         )
 
 
+def check_context(parameters: Parameters, text: TextConfig) -> None:
+    """Refuse conversations of more tokens than the language model has places for.
+
+    Raises:
+        ManifestError: There are more.
+    """
+    if parameters.context_length > text.max_position_embeddings:
+        raise ManifestError(
+            f"instruct.context_length is {parameters.context_length} and the language model reads "
+            f"max_position_embeddings {text.max_position_embeddings} tokens; lower the first, or choose a language "
+            "model that reads more"
+        )
+
+
 def _json(folder: Path) -> dict[str, object]:
     found: dict[str, object] = json.loads((folder / "config.json").read_text())
     return found
@@ -127,7 +141,7 @@ def _joined(parameters: Parameters, here: Workspace) -> Parts:
     """Return the encoder of one checkpoint and the language model of another."""
     language = here.input("checkpoints/language")
     spoken = fetch(here.store, language, here.scratch / "language")
-    seen = fetch(here.store, here.input(parameters.encoder), here.scratch / "encoder")
+    seen = fetch_chat(here.store, here.input(parameters.encoder), here.scratch / "encoder")
     told, weights = _json(seen), open_weights(seen)
     towers: InternVLConfig | None = None
     queries: State = {}
@@ -199,10 +213,12 @@ def assemble(parameters: Parameters, here: Workspace) -> tuple[InternVLChat, Tok
     """Return the chat model as it is before it learns, its encoder and language model loaded, and its tokenizer.
 
     Raises:
-        ManifestError: Parts do not fit, or the encoder cannot show what is asked for.
+        ManifestError: Parts do not fit, the encoder cannot show what is asked for, or the language model cannot read
+            as long a conversation.
     """
     start = parameters.start
     parts = _joined(parameters, here) if start is None else _continued(start, parameters, here)
+    check_context(parameters, parts.text)
     tokenizer = parts.tokenizer
     known = vocabulary(tokenizer)
     grow_tokenizer(tokenizer, parameters.template, parts.own_tokenizer)

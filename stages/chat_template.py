@@ -101,6 +101,10 @@ SYSTEM_MESSAGES = {
     "internvl2_5": (
         "你是书生·万象，英文名是InternVL，是由上海人工智能实验室、清华大学及多家合作单位联合开发的多模态大语言模型。"
     ),
+    "vicuna_v1": (
+        "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, "
+        "detailed, and polite answers to the user's questions."
+    ),
 }
 """What the official code has the published models be told, by template; part of what they were trained on."""
 

@@ -16,8 +16,8 @@ from models.config import INTERN_VIT_300M_448, VisionConfig
 from models.distillation import DistillationObjective
 from models.intern_vit import InternVisionModel
 from models.renaming import below, fill
+from stages.adapters import fetch_chat
 from stages.batches import ShardedSamples, generator_of, open_samples
-from stages.checkpoints import fetch
 from stages.held_out import SHARE, Rows, Share, by_shard, check_road, divide
 from stages.manifest import Manifest, ManifestError
 from stages.noise import noise_of
@@ -141,7 +141,7 @@ class DistillTask:
 
 def _teacher(parameters: Parameters, here: Workspace) -> InternVisionModel:
     """Return the encoder that is copied; it drops no block."""
-    folder = fetch(here.store, here.input(parameters.teacher), here.scratch / "teacher")
+    folder = fetch_chat(here.store, here.input(parameters.teacher), here.scratch / "teacher")
     told = json.loads((folder / "config.json").read_text())["vision"]
     teacher = InternVisionModel(VisionConfig.model_validate({**told, "drop_path_rate": 0.0}))
     weights = open_weights(folder)

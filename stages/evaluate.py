@@ -129,7 +129,7 @@ def _measure(parameters: Parameters, checkpoint: Manifest, here: Workspace) -> F
             instruct(session, world, parameters.languages, parameters.batch_size, found)
         if data is not None:
             here.progress(len(drawn), steps, "splits", "held out")
-            dialogue_held_out(session, here, *data, parameters.held_out, parameters.batch_size, found)
+            dialogue_held_out(session, here, *data, parameters.held_out, found)
     else:
         judge = load_judge(folder, parameters.batch_size, checkpoint)
         work = contrastive if parameters.kind == "contrastive" else generative

@@ -4,14 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from PIL import Image
-from torch import Tensor
 
 from stages.chat import Ask, ChatSession, Shown
-from stages.chat_data import Conversations, collate
-from stages.chat_template import IGNORE
+from stages.chat_data import Conversations
+from stages.chat_measuring import readings
 from stages.evaluation_captions import SPARE_TOKENS, score_slots
 from stages.evaluation_metrics import Measure, majority, measure
 from stages.evaluation_world import World
@@ -86,18 +83,17 @@ def described(interview: Interview, world: World, language: str) -> tuple[list[M
     return score_slots(world.split, language, written, world.scenes), written
 
 
-@torch.no_grad()
 def held_out(
-    session: ChatSession, data: Conversations, numbers: Sequence[int], batch_size: int, split: str, language: str
+    session: ChatSession, data: Conversations, numbers: Sequence[int], split: str, language: str
 ) -> list[Measure]:
     """Return how likely the right answers of conversations are, beside another conversation's picture."""
-    loss, right = _read(session, data, numbers, numbers, batch_size)
+    loss, right = _read(session, data, numbers, numbers)
     if len(numbers) < 2:
         return [
             measure(split, language, "answer_loss", loss, unit="nats"),
             measure(split, language, "answers_exact", right),
         ]
-    blind_loss, blind_right = _read(session, data, numbers, [*numbers[1:], numbers[0]], batch_size)
+    blind_loss, blind_right = _read(session, data, numbers, [*numbers[1:], numbers[0]])
     return [
         measure(split, language, "answer_loss", loss, blind=blind_loss, unit="nats"),
         measure(split, language, "answers_exact", right, blind=blind_right),
@@ -106,24 +102,12 @@ def held_out(
 
 
 def _read(
-    session: ChatSession, data: Conversations, numbers: Sequence[int], pictures: Sequence[int], batch_size: int
+    session: ChatSession, data: Conversations, numbers: Sequence[int], pictures: Sequence[int]
 ) -> tuple[list[float], list[bool]]:
     """Return for each conversation its loss per learned token, and whether each of them would have been chosen."""
-    loss: list[float] = []
-    right: list[bool] = []
-    for start in range(0, len(numbers), batch_size):
-        pairs = zip(numbers[start : start + batch_size], pictures[start : start + batch_size], strict=True)
-        examples = [
-            data.example(number, None if number == picture else data.pictures(picture)) for number, picture in pairs
-        ]
-        batch = {k: v.to(session.device) for k, v in collate(examples, session.config.eos_token_id).items()}
-        logits = session.model.logits(batch["input_ids"], batch["attention_mask"], batch.get("pixel_values"))[:, :-1]
-        wanted = batch["labels"][:, 1:]
-        loss += _per_row(logits, wanted).tolist()
-        right += ((logits.argmax(dim=-1) == wanted) | (wanted == IGNORE)).all(dim=1).tolist()
-    return loss, right
-
-
-def _per_row(logits: Tensor, wanted: Tensor) -> Tensor:
-    losses = F.cross_entropy(logits.float().transpose(1, 2), wanted, ignore_index=IGNORE, reduction="none")
-    return losses.sum(dim=1) / (wanted != IGNORE).sum(dim=1)
+    pairs = zip(numbers, pictures, strict=True)
+    examples = (
+        data.example(number, None if number == picture else data.pictures(picture)) for number, picture in pairs
+    )
+    found = list(readings(session.model, examples))
+    return [float(each.losses.mean()) for each in found], [bool(each.right.all()) for each in found]

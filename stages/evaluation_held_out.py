@@ -76,7 +76,7 @@ def towers_held_out(judge: Judge, here: Workspace, data: Manifest, share: float,
 
 
 def dialogue_held_out(
-    session: ChatSession, here: Workspace, data: Manifest, share: float, most: int, batch_size: int, found: Findings
+    session: ChatSession, here: Workspace, data: Manifest, share: float, most: int, found: Findings
 ) -> None:
     """Measure a chat model on conversations: how likely the right answers are, and what it says itself.
 
@@ -86,7 +86,6 @@ def dialogue_held_out(
         data: Conversations that it was trained on.
         share: Of all pictures that its stage, and those before it, kept aside.
         most: Most conversations that are measured.
-        batch_size: Conversations at once.
         found: What was measured is added to it.
 
     Raises:
@@ -96,7 +95,7 @@ def dialogue_held_out(
     conversations = Conversations(samples, session.tokenizer, session.config)
     numbers = conversations.divided(share, most).aside.tolist()
     check_some(numbers, data, share)
-    found.measures += held_out(session, conversations, numbers, batch_size, SPLIT, LANGUAGE)
+    found.measures += held_out(session, conversations, numbers, SPLIT, LANGUAGE)
     found.judged += len(numbers)
     for number in map(conversations.sample, numbers[:PICTURED]):
         turns = [turn["value"] for turn in json.loads(samples.read(number, "json"))["conversations"]]

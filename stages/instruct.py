@@ -20,14 +20,14 @@ from models.renaming import State
 from stages.adapters import DESCRIBED, Adapted, adapt
 from stages.chat_assembly import assemble, check_view, grow_tokenizer
 from stages.chat_data import open_conversations
-from stages.chat_template import IGNORE
+from stages.chat_measuring import readings
 from stages.held_out import check_road
 from stages.instruct_data import InstructBatches
 from stages.instruct_parameters import Parameters
 from stages.manifest import Manifest, ManifestError
 from stages.materialize import difference
 from stages.train_loop import train
-from stages.training.balancing import Room
+from stages.training.balancing import ENDLESS, Room
 from stages.training.task import Finished, Task, parameter_groups
 from stages.workspace import Output, Workspace, read_file
 
@@ -71,6 +71,7 @@ class InstructTask:
         tokenizer: Tokenizer,
         data: InstructBatches,
         base: Manifest | None = None,
+        room: Room = ENDLESS,
     ) -> None:
         """Split what is there into samples to train on and samples to measure on.
 
@@ -80,12 +81,13 @@ class InstructTask:
             tokenizer: Its tokenizer.
             data: Conversations.
             base: Chat checkpoint that adapters are published without; where all weights are, none.
+            room: What may be computed at once when it is measured.
 
         Raises:
             ManifestError: Too few conversations, or a mixture of others than there are.
         """
         self.parameters, self.chat, self.tokenizer, self.batches = parameters, chat, tokenizer, data
-        self.base = base
+        self.base, self.room = base, room
         self.module: nn.Module = chat
         self.samples = data.divide(parameters.held_out_share, parameters.held_out, parameters.mixture)
 
@@ -123,27 +125,18 @@ class InstructTask:
 
     def _measure(self, numbers: Sequence[int], pictures: Sequence[int]) -> dict[str, float]:
         """Return loss, share of tokens right and share of answers wholly right, given the right text so far."""
-        device = next(self.chat.parameters()).device
+        pairs = zip(numbers, pictures, strict=True)
+        examples = (self.batches.example(number, picture) for number, picture in pairs)
+        bf16 = self.parameters.schedule.precision == "bf16"
         loss = 0.0
         counts: Counter[str] = Counter()
-        for start in range(0, len(numbers), 64):
-            batch = self.batches.padded(numbers[start : start + 64], pictures[start : start + 64])
-            batch = {name: value.to(device) for name, value in batch.items()}
-            logits = self.chat.logits(batch["input_ids"], batch["attention_mask"], batch.get("pixel_values"))[:, :-1]
-            wanted = batch["labels"][:, 1:]
-            learned = wanted != IGNORE
-            loss += float(nn.functional.cross_entropy(logits[learned].float(), wanted[learned], reduction="sum"))
-            right = logits.argmax(dim=-1) == wanted
-            counts["tokens"] += int(learned.sum())
-            counts["tokens_right"] += int((right & learned).sum())
-            # An answer is a run of learned tokens; its number in the row is how many runs began before.
-            begins = learned & ~nn.functional.pad(learned[:, :-1], (1, 0))
-            run = begins.cumsum(dim=1)
-            for number in range(1, int(run.max()) + 1):
-                place = learned & (run == number)
-                asked = place.any(dim=1)
-                counts["answers"] += int(asked.sum())
-                counts["answers_right"] += int((asked & (right | ~place).all(dim=1)).sum())
+        for reading in readings(self.chat, examples, self.room, bf16=bf16):
+            loss += float(reading.losses.sum())
+            answers = reading.answers_right
+            counts["tokens"] += len(reading.right)
+            counts["tokens_right"] += int(reading.right.sum())
+            counts["answers"] += len(answers)
+            counts["answers_right"] += sum(answers)
         found = {
             "held_out_loss": loss / counts["tokens"],
             "token_accuracy": counts["tokens_right"] / counts["tokens"],
@@ -201,8 +194,9 @@ def _build(parameters: Parameters, here: Workspace) -> Task:
         sample_noise=bool(adapted and parameters.lora.dropout),
         blind=parameters.blind,
     )
-    batches.check_room(Room.of(here.placement))
-    return InstructTask(parameters, chat, tokenizer, batches, base)
+    room = Room.of(here.placement)
+    batches.check_room(room)
+    return InstructTask(parameters, chat, tokenizer, batches, base, room)
 
 
 def run(parameters: Parameters, output: Output, here: Workspace) -> Manifest:

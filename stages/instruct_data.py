@@ -13,7 +13,7 @@ from torch import Tensor
 from models.cost import ConversationCost
 from models.packing import Reduction
 from stages.batches import generator_of
-from stages.chat_data import Conversations, Example, collate, collate_packed, no_picture
+from stages.chat_data import Conversations, Example, collate_packed, no_picture
 from stages.held_out import Rows, nothing_aside
 from stages.manifest import ManifestError
 from stages.noise import noise_of
@@ -121,11 +121,6 @@ class InstructBatches:
         if len(self) < 2:
             raise ManifestError("a blind run needs a second conversation; make more of them")
         return (row + 1 + int(generator_of(self._seed, "blind", row).integers(len(self) - 1))) % len(self)
-
-    def padded(self, rows: Sequence[int], pictures: Sequence[int]) -> dict[str, Tensor]:
-        """Return a row per conversation, each with the picture of the other row named beside it."""
-        pairs = zip(rows, pictures, strict=True)
-        return collate([self.example(row, picture) for row, picture in pairs], self._filler)
 
     def example(self, row: int, picture: int | None = None) -> Example:
         """Return a conversation with its picture, or with another row's in its size."""

@@ -12,7 +12,7 @@ from models.sizes import LLAMA_7B_TEXT
 from pipelines.names import RecipeName
 from pipelines.recipes import OwnData
 from pipelines.recipes.recipe import Recipe, SourceRecipe
-from pipelines.recipes.systems import exports_of, lessons_of
+from pipelines.recipes.systems import exports_of, lessons_of, room_of
 from stages import (
     conversations,
     download,
@@ -64,8 +64,8 @@ PLACEMENT: dict[str, dict[str, Any]] = {
     # blocks are computed again (20 GB of kept inputs of blocks at 224 px), so nothing is embedded twice.
     "contrastive": {**PRETRAINING, "workers": 640},
     "generative": {**PRETRAINING, "workers": 160},
-    # The released chat model of this size was tuned on 8 GPUs with all states in shards.
-    "instruct": {**SHARDED, "workers": 8, "max_packed_tokens": 4_096, "max_packed_tiles": 8},
+    # The released chat model of this size was tuned on 8 GPUs with all states in shards. The system has its room.
+    "instruct": {**SHARDED, "workers": 8},
 }
 
 ASIDE = {"held_out_share": 1e-4}
@@ -112,7 +112,8 @@ def paper(own: OwnData) -> Recipe:
     )
     seen = paper_parameters().model_copy(update={"start_vision": own.vision_model, **ASIDE})
     lists = own.lists or str(home / "lists")
-    aligned, tuned = lessons_of(own.system or SYSTEM)
+    system = own.system or SYSTEM
+    aligned, tuned = lessons_of(system)
     return Recipe(
         name=RecipeName.PAPER,
         sources=tuple(_source(each, own, lists) for each in SOURCES),
@@ -130,5 +131,5 @@ def paper(own: OwnData) -> Recipe:
         ),
         exports=exports_of(tuned),
         rows_per_shard=10_000,
-        placement=PLACEMENT,
+        placement={**PLACEMENT, "instruct": {**PLACEMENT["instruct"], **room_of(system)}},
     )

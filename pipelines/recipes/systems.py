@@ -5,17 +5,20 @@ path, context and lengths, from arXiv:2312.14238 (section 3.4), arXiv:2404.16821
 the organisation OpenGVLab and the scripts that came with them. What none of them gives is ours, and `ours` says so.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from models.composition import ChatPart
+from models.composition import ChatPart, Size
 from models.config import VisionConfig
 from models.sizes import SIZES, find_size
 from stages import export
+from stages.chat_template import SYSTEM_MESSAGES
 from stages.instruct_parameters import Parameters
 from stages.training.schedule import Schedule
 
 ALIGNED = "checkpoints/align"
+PACKED_TOKENS, PACKED_TILES = 4_096, 8
+"""Ours: what is computed at once at least, so that short conversations keep a GPU busy."""
 Learns = Literal["connector", "vision, connector", "connector, language", "all"]
 
 
@@ -65,16 +68,6 @@ class Lesson:
             ),
         )
 
-
-_INTERNVL = (
-    "你是由上海人工智能实验室联合商汤科技开发的书生多模态大模型，英文名叫InternVL, 是一个有用无害的人工智能助手。"
-)
-_VICUNA = (
-    "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, detailed, "
-    "and polite answers to the user's questions."
-)
-SYSTEM_MESSAGES = {**dict.fromkeys(("Hermes-2", "internlm2-chat", "phi3-chat"), _INTERNVL), "vicuna_v1": _VICUNA}
-"""What conversations open with: part of the interface that a published model was trained with."""
 
 _MIXED = 4800 * 2048
 """Ours: samples of an alignment whose length was not published, in as many steps as 1.2's had."""
@@ -144,16 +137,41 @@ LESSONS: dict[str, tuple[Lesson, Lesson]] = {
 def lessons_of(name: str) -> tuple[Parameters, Parameters]:
     """Return a system's two trainings, by its name; the second goes on from `checkpoints/align`.
 
+    Ours: no context is longer than the language model has positions. InternVL2-40B alone differs, whose Yi-34B reads
+    4,096 tokens of the 8,192.
+
     Raises:
         ValueError: No system of this name was published.
     """
+    size = _size(name)
+    assert size.chat is not None and size.vision is not None and size.language is not None
+    positions = size.language.shape.max_position_embeddings
+    lessons = (replace(each, context=min(each.context, positions)) for each in LESSONS[size.name])
+    first, second = (lesson.parameters(size.chat, size.vision) for lesson in lessons)
+    return first, second.model_copy(update={"start": ALIGNED})
+
+
+def _size(name: str) -> Size:
     size = find_size(name)
     if size is None or size.name not in LESSONS:
         raise ValueError(f"no chat system is called {name!r}; known are {', '.join(LESSONS)}")
-    size = SIZES[size.name]
-    assert size.chat is not None and size.vision is not None
-    first, second = (lesson.parameters(size.chat, size.vision) for lesson in LESSONS[size.name])
-    return first, second.model_copy(update={"start": ALIGNED})
+    return SIZES[size.name]
+
+
+def room_of(name: str) -> dict[str, int]:
+    """Return packs that hold every conversation of a system's two trainings.
+
+    A conversation is cut at the context, and one whose pictures do not fit into it is left out: so many tiles there
+    can be and no more, whatever limit of its own a source has.
+
+    Raises:
+        ValueError: No system of this name was published.
+    """
+    context = max(each.context_length for each in lessons_of(name))
+    return {
+        "max_packed_tokens": max(PACKED_TOKENS, context),
+        "max_packed_tiles": max(PACKED_TILES, context // _size(name).image_tokens),
+    }
 
 
 def exports_of(chat: Parameters) -> tuple[export.Parameters, ...]:

@@ -1,5 +1,6 @@
 """The chat model: what training and talking rely on. Its numbers are held against the official ones elsewhere."""
 
+import weakref
 from typing import Any
 
 import pytest
@@ -211,3 +212,28 @@ def test_a_qwen2_shaped_decoder_says_what_transformers_says() -> None:
     with torch.no_grad():
         ours.get_parameter("model.layers.0.self_attn.q_proj.bias").add_(0.1)
     assert not close(ours(ids), theirs(ids).logits, 1e-5)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_no_keys_of_a_layer_outlive_it_in_training(checkpointing: bool) -> None:
+    model = small()
+    model.language_model.model.gradient_checkpointing = checkpointing
+    kept: list[weakref.ref[torch.Tensor]] = []
+    alive: list[int] = []
+    for layer in model.language_model.model.layers:
+        layer.register_forward_hook(lambda _, __, given: kept.append(weakref.ref(given[1][0])))
+    model.language_model.lm_head.register_forward_hook(
+        lambda *_: alive.append(sum(reference() is not None for reference in kept))
+    )
+    ids = torch.tensor([[5, 6, 7, 8]])
+    with torch.set_grad_enabled(checkpointing):
+        model({"input_ids": ids, "labels": ids})
+    assert len(kept) == 2 and alive == [0]
+
+
+def test_a_pass_keeps_the_one_hidden_state_that_is_shown() -> None:
+    model, pixels = small(), torch.randn(2, 3, 16, 16)
+    everything = model.vision_model(pixels).hidden_states
+    for number in (-3, -1, 0, 1, 2):
+        (found,) = model.vision_model(pixels, only=number).hidden_states
+        assert torch.equal(found, everything[number])

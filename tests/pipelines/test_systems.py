@@ -7,6 +7,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from infra.storage import Store
 from models.chat import InternVLChat
 from models.counting import count, parts, shapes
 from models.rope import LongRope
@@ -14,11 +15,15 @@ from models.sizes import SIZES
 from pipelines.cli import app
 from pipelines.graph import train_steps
 from pipelines.names import RecipeName
-from pipelines.recipes import OwnData, make
+from pipelines.recipes import OwnData, make, paper
 from pipelines.recipes.systems import ALIGNED, LESSONS, lessons_of
+from pipelines.rooms import refuse_too_small, too_small
 from stages import instruct
-from stages.chat_template import TEMPLATES
+from stages.chat_template import SYSTEM_MESSAGES, TEMPLATES
 from stages.instruct_parameters import Parameters
+from stages.manifest import ManifestError
+from stages.training.balancing import Room
+from stages.workspace import Placement
 
 
 @pytest.fixture(autouse=True)
@@ -188,3 +193,43 @@ def test_unknown_systems_and_recipes_that_have_their_own_are_refused() -> None:
         lessons_of("InternViT-6B-224px")
     with pytest.raises(ValueError, match="has a chat model of its own"):
         make(RecipeName.TINY, OwnData(system="InternVL2-2B"))
+
+
+@pytest.mark.parametrize("name", LESSONS)
+def test_every_system_fits_into_the_packs_of_its_placement(name: str, tmp_path: Path) -> None:
+    steps = train_steps(make(RecipeName.PAPER, OwnData(system=name)), "t")
+    store = Store(str(tmp_path / "store"))
+    assert too_small(steps, store) == []
+    (room,) = {Room.of(Placement(**step.spec.placement)) for step in steps if step.spec.stage == "instruct"}
+    for lesson in lessons_of(name):
+        shown = lesson.context_length // SIZES[name].image_tokens
+        assert room.holds(lesson.context_length, shown), "a conversation of small pictures, as many as fit"
+
+
+def test_packs_that_are_too_small_are_found_before_the_first_stage_is_paid_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = {**paper.PLACEMENT["instruct"], "max_packed_tokens": 4096, "max_packed_tiles": 8}
+    monkeypatch.setattr(paper, "room_of", lambda _: small)
+    steps = train_steps(make(RecipeName.PAPER, OwnData(system="InternVL2-8B")), "t")
+    lines = r"instruct align: .* 4096 and max_packed_tiles 8, .* 8192 tokens and a picture 13 tiles; raise"
+    with pytest.raises(ManifestError, match=lines):
+        refuse_too_small(steps, Store(str(tmp_path / "store")))
+    result = CliRunner().invoke(app, ["plan", "train", "--recipe", "paper", "--system", "InternVL2-8B"])
+    shown = " ".join(result.output.split())
+    assert result.exit_code == 0
+    assert "too small: instruct align:" in shown and "too small: instruct instruct:" in shown
+
+
+@pytest.mark.parametrize("name", LESSONS)
+def test_no_context_is_longer_than_the_language_model_reads(name: str) -> None:
+    language = SIZES[name].language
+    assert language is not None
+    assert all(each.context_length <= language.shape.max_position_embeddings for each in lessons_of(name))
+
+
+def test_a_system_is_taught_with_what_its_published_model_is_told() -> None:
+    """One table, that of the templates: what is trained is what `chat` and `convert` read of official models."""
+    told = {each.template: each.system_message for name in LESSONS for each in lessons_of(name)}
+    assert told.keys() - {"internvl_zh"} <= SYSTEM_MESSAGES.keys()
+    assert told == {template: SYSTEM_MESSAGES.get(template, "") for template in told}

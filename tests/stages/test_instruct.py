@@ -200,6 +200,13 @@ def test_the_stage_refuses_it_too(store: Store, tmp_path: Path, wrong: dict[str,
         instruct.assemble(small(**wrong), here)
 
 
+def test_conversations_longer_than_the_language_model_reads_are_refused(store: Store, tmp_path: Path) -> None:
+    here = workspace(store, tmp_path, language=make_language(store), contrastive=make_contrastive(store))
+    instruct.assemble(small(context_length=512), here)
+    with pytest.raises(ManifestError, match=r"context_length is 513 .* max_position_embeddings 512 tokens; lower"):
+        instruct.assemble(small(context_length=513), here)
+
+
 def test_new_rows_are_the_mean_of_the_old_ones_and_old_rows_stay() -> None:
     torch.manual_seed(0)
     weights = {"model.embed_tokens.weight": torch.randn(5, 4), "lm_head.weight": torch.randn(5, 4)}
@@ -290,7 +297,7 @@ def test_packed_rows_say_what_padded_ones_say_and_hold_several_conversations(sto
     samples = ShardedSamples(store, here.input("conversations"), tmp_path / "shards")
     made = batches_of(chat, [Conversations(samples, tokenizer, chat.config)])
     rows, found = [5, 1, 30, 44, 2, 17, 8], []
-    for batch in (made(rows, 0), made.padded(rows, rows)):
+    for batch in (made(rows, 0), collate([made.example(row) for row in rows], chat.config.eos_token_id)):
         chat.zero_grad()
         losses = chat(batch)
         losses["loss"].backward()

@@ -13,7 +13,7 @@ from infra.storage import Store, sha256_file
 from models.chat import InternVLChat
 from models.config import ChatConfig
 from models.lora import merged
-from stages import instruct
+from stages import distill, instruct
 from stages.adapters import fetch_chat
 from stages.chat import ChatSession
 from stages.checkpoints import fetch
@@ -76,6 +76,20 @@ def test_merged_and_separate_say_the_same(store: Store, here: Workspace, separat
     assert not any("norm" in name or "embed" in name or "lm_head" in name for name in changed if "mlp1" not in name)
     answer = ChatSession.load(store, separate, tmp_path / "talk").ask("What is there?", max_new_tokens=4)
     assert answer == ChatSession.load(store, whole, tmp_path / "talk too").ask("What is there?", max_new_tokens=4)
+
+
+def test_an_encoder_is_taken_of_adapters_alone(
+    store: Store, here: Workspace, separate: Manifest, tmp_path: Path
+) -> None:
+    learned = open_weights(fetch_chat(store, separate, tmp_path / "whole"))
+    # Under a name of its own, for the stage takes the encoder of another checkpoint than it makes.
+    inputs = {**here.inputs, "checkpoints/tuned": separate}
+    taking = Workspace(store, here.cluster, tmp_path / "taking", inputs)
+    found, _ = instruct.assemble(small(encoder="checkpoints/tuned"), taking)
+    teacher = distill._teacher(distill.Parameters(teacher="checkpoints/tuned"), taking)
+    for vision in (found.vision_model, teacher):
+        for name, value in vision.state_dict().items():
+            assert torch.equal(value, learned[f"vision_model.{name}"]), name
 
 
 def test_the_frozen_base_is_the_same_to_the_bit_while_adapters_learn(store: Store, here: Workspace) -> None:
