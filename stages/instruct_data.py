@@ -24,6 +24,9 @@ from stages.training.task import SampleFacts
 JPEG_QUALITIES = (75, 100)
 """Lowest and highest that is drawn for pictures whose source asks for degraded ones (internvl-chat's training)."""
 
+BETWEEN = "some of its pictures are kept aside and others are not"
+"""Why a conversation about several pictures is neither trained on nor measured."""
+
 
 class InstructBatches:
     """Conversations by number, those of one artifact after those of another, packed end to end."""
@@ -57,6 +60,7 @@ class InstructBatches:
         """The conversations that batches number from 0: all, until it is settled what is trained on."""
         self.aside: list[int] = []
         """Those kept aside that are measured."""
+        self._between = 0
 
     def __len__(self) -> int:
         """Return how many conversations there are."""
@@ -65,7 +69,8 @@ class InstructBatches:
     @property
     def left_out(self) -> dict[str, int]:
         """How many cannot be learned from, by reason."""
-        return dict(sorted(sum((each.left_out for each in self.data), Counter[str]()).items()))
+        between = Counter({BETWEEN: self._between} if self._between else {})
+        return dict(sorted(sum((each.left_out for each in self.data), between).items()))
 
     def _at(self, row: int) -> tuple[int, int]:
         """Return which artifact a row is of, and its number there."""
@@ -159,7 +164,7 @@ class InstructBatches:
         shares = {each.name: each for each in weights}
         found: list[Source] = []
         taught: list[Rows] = []
-        self.aside = []
+        self.aside, self._between = [], 0
         for start, data in zip(self._starts, self.data, strict=False):
             rows = data.divided(share, held_out)
             count = len(rows.taught)
@@ -167,6 +172,7 @@ class InstructBatches:
             found.append(Source(data.name, data.in_shards(rows.taught.tolist()), weight, sum(map(len, taught))))
             taught.append(rows.taught + start)
             self.aside += (rows.aside + start).tolist()
+            self._between += rows.between
         if not self.aside:
             raise nothing_aside(", ".join(each.told for each in self.data), len(self), share)
         self.rows = np.concatenate(taught)
