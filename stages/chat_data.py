@@ -238,6 +238,11 @@ class Conversations:
         """Return what a conversation is known by."""
         return SampleFacts.of(self._samples, self._numbers[number])
 
+    def told_by(self, number: int) -> tuple[int, int]:
+        """Return the lowest and the highest fingerprint of a conversation's pictures."""
+        lowest, highest = self._samples.fingerprints[self._numbers[number]].tolist()
+        return lowest, highest
+
     def sample(self, number: int) -> int:
         """Return which sample of the shards a conversation is."""
         return self._numbers[number]

@@ -12,7 +12,7 @@ and counted, if only some are. A video is one picture, whichever of its frames a
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -132,6 +132,33 @@ def divide(fingerprints: Fingerprints, share: float, held_out: int, name: str, n
         raise nothing_aside(name, count, share)
     smallest = np.argsort(fingerprints[aside, 1], kind="stable")[:held_out]
     return Divided(taught, np.sort(aside[smallest]), count - len(taught) - len(aside))
+
+
+def stranger(
+    row: int, others: Sequence[int] | Rows, start: int, told_by: Callable[[int], tuple[int, int]]
+) -> int | None:
+    """Return the first of other samples, from place `start` on and around, that shows none of a sample's pictures.
+
+    Samples of one picture often are neighbours, and are kept aside together: the next one shows it again.
+
+    Args:
+        row: The sample.
+        others: Among which one is looked for.
+        start: Place in `others`.
+        told_by: Returns the lowest and the highest fingerprint of a sample's pictures.
+
+    Returns:
+        A sample, None where all show the same.
+    """
+    own = set(told_by(row))
+    around = (int(others[(start + step) % len(others)]) for step in range(len(others)))
+    return next((other for other in around if own.isdisjoint(told_by(other))), None)
+
+
+def strangers(rows: Sequence[int], told_by: Callable[[int], tuple[int, int]]) -> dict[int, int]:
+    """Return for samples the next of them that shows another picture; those that have none are left out."""
+    found = {row: stranger(row, rows, place + 1, told_by) for place, row in enumerate(rows)}
+    return {row: other for row, other in found.items() if other is not None}
 
 
 def nothing_aside(name: str, count: int, share: float) -> ManifestError:

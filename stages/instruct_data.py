@@ -14,7 +14,7 @@ from models.cost import ConversationCost
 from models.packing import Reduction
 from stages.batches import generator_of
 from stages.chat_data import Conversations, Example, collate, collate_packed, no_picture
-from stages.held_out import Rows, nothing_aside
+from stages.held_out import Rows, nothing_aside, stranger
 from stages.manifest import ManifestError
 from stages.noise import noise_of
 from stages.training.balancing import ENDLESS, Load, Room
@@ -122,10 +122,17 @@ class InstructBatches:
         return replace(found, noise=noise_of(self._seed, step, row, tiles)) if tiles else found
 
     def stranger(self, row: int) -> int:
-        """Return the other row whose picture a blind run shows with this one, the same at every step."""
-        if len(self) < 2:
-            raise ManifestError("a blind run needs a second conversation; make more of them")
-        return (row + 1 + int(generator_of(self._seed, "blind", row).integers(len(self) - 1))) % len(self)
+        """Return the row that is trained on whose picture, another one, a blind run shows with this row.
+
+        It is the same at every step.
+
+        Raises:
+            ManifestError: All rows show the same picture.
+        """
+        start = int(generator_of(self._seed, "blind", row).integers(len(self.rows)))
+        if (found := stranger(row, self.rows, start, self.told_by)) is None:
+            raise ManifestError("a blind run needs a second picture, and all conversations show the same; give more")
+        return found
 
     def padded(self, rows: Sequence[int], pictures: Sequence[int]) -> dict[str, Tensor]:
         """Return a row per conversation, each with the picture of the other row named beside it."""
@@ -139,6 +146,11 @@ class InstructBatches:
             return self.data[source].example(number)
         other, shown = self._at(picture)
         return self.data[source].example(number, self.data[other].pictures(shown))
+
+    def told_by(self, row: int) -> tuple[int, int]:
+        """Return the lowest and the highest fingerprint of the pictures of any conversation."""
+        source, number = self._at(row)
+        return self.data[source].told_by(number)
 
     def facts(self, row: int) -> SampleFacts:
         """Return what a conversation is known by."""

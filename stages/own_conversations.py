@@ -134,7 +134,7 @@ def _shown(
 
 
 def _digest_of_video(row: Row, root: Root, places: dict[str, Place]) -> str:
-    """Return what a row's video is told by, whichever frames are shown: of a file its bytes, of a folder all frames."""
+    """Return what a row's video is told by, whatever is shown of it: a file by its bytes, a folder by all frames."""
     (name,) = row.pictures
     if not name.endswith("/"):
         return hashlib.sha256(root.read(name, places.get(name))).hexdigest()
