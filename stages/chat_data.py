@@ -20,6 +20,7 @@ from stages.chat_rows import Said, said
 from stages.chat_template import IGNORE, TemplateError, encode_conversation
 from stages.held_out import Divided, by_shard, divide
 from stages.manifest import Manifest
+from stages.tokenizer import steering_tokens
 from stages.training.task import SampleFacts
 from stages.workspace import Workspace
 
@@ -79,6 +80,8 @@ class Encoder:
     def __init__(self, tokenizer: Tokenizer) -> None:
         """Remember nothing yet."""
         self._tokenizer = tokenizer
+        self.steering = steering_tokens(tokenizer)
+        """Special tokens, which nobody may say."""
         self._known: dict[str, list[int]] = {}
 
     def __call__(self, text: str) -> list[int]:
@@ -91,7 +94,7 @@ class Encoder:
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave what is remembered out of a copy for a data worker."""
-        return {"_tokenizer": self._tokenizer, "_known": {}}
+        return {**self.__dict__, "_known": {}}
 
 
 def collate(examples: Sequence[Example], filler: int, left: bool = False) -> dict[str, torch.Tensor]:
@@ -223,6 +226,7 @@ class Conversations:
             tokens_per_image=[count * self.config.num_image_token for count in tiles],
             context_length=self.config.context_length,
             bos_token_id=self._bos,
+            steering=self._encode.steering,
         )
 
     def pictures(self, number: int) -> list[Image.Image]:
