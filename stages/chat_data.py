@@ -17,7 +17,7 @@ from models.preprocess import blank_values, decode, encode_again, stack, tile
 from stages.batches import ShardedSamples, open_samples
 from stages.chat_lengths import Lengths, key_of, recalled, write_down
 from stages.chat_rows import Said, said
-from stages.chat_template import IGNORE, TemplateError, encode_conversation
+from stages.chat_template import IGNORE, IMG_CONTEXT, TemplateError, encode_conversation
 from stages.held_out import Divided, by_shard, divide
 from stages.manifest import Manifest
 from stages.tokenizer import steering_tokens
@@ -75,22 +75,37 @@ def no_picture(config: ChatConfig) -> dict[str, torch.Tensor]:
 
 
 class Encoder:
-    """Text to tokens; the same few pieces return in every conversation, so they are remembered."""
+    """Text to tokens; the same few pieces return in every conversation, so they are remembered.
+
+    A picture is thousands of times the same token, which neither is looked for in a text nor remembered. Text around
+    it comes out the same alone: the picture's own marks, each a token in every text, stand between them.
+    """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         """Remember nothing yet."""
         self._tokenizer = tokenizer
         self.steering = steering_tokens(tokenizer)
         """Special tokens, which nobody may say."""
+        self._context = tokenizer.token_to_id(IMG_CONTEXT)
         self._known: dict[str, list[int]] = {}
 
     def __call__(self, text: str) -> list[int]:
         """Return the tokens of a text, special ones in it whole and none added."""
+        if self._context is None:
+            return list(self._piece(text))
+        first, *others = text.split(IMG_CONTEXT)
+        found = list(self._piece(first))
+        for piece in others:
+            found.append(self._context)
+            found += self._piece(piece) if piece else ()
+        return found
+
+    def _piece(self, text: str) -> list[int]:
         if text not in self._known:
             if len(self._known) >= REMEMBERED:
                 self._known.clear()
             self._known[text] = self._tokenizer.encode(text, add_special_tokens=False).ids
-        return list(self._known[text])
+        return self._known[text]
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave what is remembered out of a copy for a data worker."""
@@ -247,9 +262,9 @@ class Conversations:
         lowest, highest = self._samples.fingerprints[self._numbers[number]].tolist()
         return lowest, highest
 
-    def sample(self, number: int) -> int:
-        """Return which sample of the shards a conversation is."""
-        return self._numbers[number]
+    def turns(self, number: int) -> list[str]:
+        """Return what is said in a conversation, in turn."""
+        return [turn["value"] for turn in self._row(self._numbers[number])["conversations"]]
 
     def divided(self, share: float, held_out: int) -> Divided:
         """Return what is trained on and what is measured, which may be nothing, by the rule that all stages follow.
