@@ -16,7 +16,7 @@ from models.sampling import Sampling
 from stages.adapters import fetch_chat
 from stages.chat_data import Encoder, Example, collate, tiles_of
 from stages.chat_loading import Told, load_chat, silent
-from stages.chat_template import IMAGE, TemplateError, control_token_in, encode_conversation, template_named
+from stages.chat_template import TemplateError, control_token_in, encode_conversation, template_named
 from stages.manifest import Manifest
 from stages.streamed_text import TextStream
 
@@ -153,12 +153,15 @@ class ChatSession:
             None if pixels is None else pixels.to(self.device, dtype),
         )
 
+    def sayable(self, text: str) -> str:
+        """Return what the model said without the marks that steer it, so that it may stand in a conversation."""
+        while token := control_token_in(text, self._encode.steering):
+            text = text.replace(token, "")
+        return text
+
     def _example(self, ask: Ask) -> Example:
         questions = [*(question for question, _ in ask.history), ask.question]
         answers = [answer for _, answer in ask.history]
-        for text in (*questions, *answers):
-            if token := control_token_in(text.replace(IMAGE, "")):
-                raise TemplateError(f"{token} cannot be said in a conversation; leave it out")
         pixels = [tiles_of(each.image, self.config, each.max_tiles) for each in ask.shown]
         ids, labels = encode_conversation(
             self._encode,
@@ -168,6 +171,7 @@ class ChatSession:
             answers,
             tokens_per_image=[len(each) * self.config.num_image_token for each in pixels],
             bos_token_id=self.config.text.bos_token_id,
+            steering=self._encode.steering,
         )
         return Example(ids, labels, torch.cat(pixels) if pixels else None)
 

@@ -4,7 +4,6 @@ What a language model gets for it (new tokens, their rows, their order) is that 
 """
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from models.config import ChatConfig, InternVLConfig, TextConfig, VisionConfig
 from models.intern_vit import InternVisionModel
 from models.renaming import State, below, fill
 from stages.adapters import fetch_chat
-from stages.chat_template import IMG_CONTEXT, SPECIAL_TOKENS, Template, template_named
+from stages.chat_template import IMG_CONTEXT, SPECIAL_TOKENS, marks_of, template_named
 from stages.checkpoints import fetch
 from stages.instruct_parameters import Parameters
 from stages.manifest import ManifestError
@@ -47,13 +46,6 @@ class Parts:
     towers: InternVLConfig | None
     connector: State
     """What is there of the connector already: all, the queries and what they look with, or nothing."""
-
-
-def marks_of(template: Template) -> list[str]:
-    """Return the tokens that steer a conversation: they are one token each, in every tokenizer."""
-    texts = (template.system, template.human, template.assistant, template.human_end, template.end)
-    found = [mark for text in texts for mark in re.findall(r"<\|\w+\|>", text)]
-    return list(dict.fromkeys([*found, template.end]))
 
 
 def grow_tokenizer(tokenizer: Tokenizer, template: str, own: bool = True) -> None:

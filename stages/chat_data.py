@@ -17,9 +17,10 @@ from models.preprocess import blank_values, decode, encode_again, stack, tile
 from stages.batches import ShardedSamples, open_samples
 from stages.chat_lengths import Lengths, key_of, recalled, write_down
 from stages.chat_rows import Said, said
-from stages.chat_template import IGNORE, TemplateError, encode_conversation
+from stages.chat_template import IGNORE, IMG_CONTEXT, TemplateError, encode_conversation
 from stages.held_out import Divided, by_shard, divide
 from stages.manifest import Manifest
+from stages.tokenizer import steering_tokens
 from stages.training.task import SampleFacts
 from stages.workspace import Workspace
 
@@ -74,24 +75,41 @@ def no_picture(config: ChatConfig) -> dict[str, torch.Tensor]:
 
 
 class Encoder:
-    """Text to tokens; the same few pieces return in every conversation, so they are remembered."""
+    """Text to tokens; the same few pieces return in every conversation, so they are remembered.
+
+    A picture is thousands of times the same token, which neither is looked for in a text nor remembered. Text around
+    it comes out the same alone: the picture's own marks, each a token in every text, stand between them.
+    """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         """Remember nothing yet."""
         self._tokenizer = tokenizer
+        self.steering = steering_tokens(tokenizer)
+        """Special tokens, which nobody may say."""
+        self._context = tokenizer.token_to_id(IMG_CONTEXT)
         self._known: dict[str, list[int]] = {}
 
     def __call__(self, text: str) -> list[int]:
         """Return the tokens of a text, special ones in it whole and none added."""
+        if self._context is None:
+            return list(self._piece(text))
+        first, *others = text.split(IMG_CONTEXT)
+        found = list(self._piece(first))
+        for piece in others:
+            found.append(self._context)
+            found += self._piece(piece) if piece else ()
+        return found
+
+    def _piece(self, text: str) -> list[int]:
         if text not in self._known:
             if len(self._known) >= REMEMBERED:
                 self._known.clear()
             self._known[text] = self._tokenizer.encode(text, add_special_tokens=False).ids
-        return list(self._known[text])
+        return self._known[text]
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave what is remembered out of a copy for a data worker."""
-        return {"_tokenizer": self._tokenizer, "_known": {}}
+        return {**self.__dict__, "_known": {}}
 
 
 def collate(examples: Sequence[Example], filler: int, left: bool = False) -> dict[str, torch.Tensor]:
@@ -223,6 +241,7 @@ class Conversations:
             tokens_per_image=[count * self.config.num_image_token for count in tiles],
             context_length=self.config.context_length,
             bos_token_id=self._bos,
+            steering=self._encode.steering,
         )
 
     def pictures(self, number: int) -> list[Image.Image]:
@@ -238,9 +257,14 @@ class Conversations:
         """Return what a conversation is known by."""
         return SampleFacts.of(self._samples, self._numbers[number])
 
-    def sample(self, number: int) -> int:
-        """Return which sample of the shards a conversation is."""
-        return self._numbers[number]
+    def told_by(self, number: int) -> tuple[int, int]:
+        """Return the lowest and the highest fingerprint of a conversation's pictures."""
+        lowest, highest = self._samples.fingerprints[self._numbers[number]].tolist()
+        return lowest, highest
+
+    def turns(self, number: int) -> list[str]:
+        """Return what is said in a conversation, in turn."""
+        return [turn["value"] for turn in self._row(self._numbers[number])["conversations"]]
 
     def divided(self, share: float, held_out: int) -> Divided:
         """Return what is trained on and what is measured, which may be nothing, by the rule that all stages follow.

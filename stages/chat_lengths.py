@@ -20,7 +20,7 @@ from stages.aside import store_aside
 from stages.manifest import Manifest, digest_of
 from stages.workspace import Workspace, parquet_bytes
 
-VERSION = 1
+VERSION = 2
 """Of what is measured; a change of the templates or of the tiling raises it."""
 Ints = npt.NDArray[np.int32]
 COLUMNS = ("tokens", "tiles", "learned")

@@ -52,7 +52,10 @@ def tiles_in(size: Size, most: int, config: ChatConfig) -> int:
 
 
 def said(row: Mapping[str, Any], config: ChatConfig) -> Said:
-    """Return what a row says to a model; a video's `<video>` becomes a numbered line for each frame."""
+    """Return what a row says to a model; a video's `<video>` becomes a numbered line for each frame.
+
+    A system message of the row's own takes the place of the model's, an empty one too, as in the official code.
+    """
     turns: Sequence[Mapping[str, str]] = row["conversations"]
     texts = [turn["value"] for turn in turns]
     questions, answers = texts[::2], texts[1::2]
@@ -61,4 +64,4 @@ def said(row: Mapping[str, Any], config: ChatConfig) -> Said:
         questions = [place_video(text, len(sizes)) if VIDEO in text else text for text in questions]
     most = most_tiles(row, len(sizes), config)
     tiles = [tiles_in(size, most, config) for size in sizes]
-    return Said(row.get("system") or config.system_message, questions, answers, tiles, most)
+    return Said(row.get("system", config.system_message), questions, answers, tiles, most)

@@ -5,6 +5,7 @@ turned into tokens piece by piece, so that a prompt at generation ends at the ve
 where the answer began in training, and no re-tokenising can shift a label.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -13,8 +14,8 @@ VIDEO = "<video>"
 IMAGE, IMG_START, IMG_END, IMG_CONTEXT = "<image>", "<img>", "</img>", "<IMG_CONTEXT>"
 SPECIAL_TOKENS = (IMG_START, IMG_END, IMG_CONTEXT, "<quad>", "</quad>", "<ref>", "</ref>", "<box>", "</box>")
 """What every chat model adds to its language model's tokenizer, in the official order."""
-CONTROL_TOKENS = (*CHAT_TOKENS, IMAGE, IMG_START, IMG_END, IMG_CONTEXT, "<|end|>", "<|endoftext|>", "<s>", "</s>")
-"""What nobody may say in a conversation: it would end a turn or stand for a picture."""
+GROUNDING = frozenset(SPECIAL_TOKENS[3:])
+"""`<ref>`, `<box>` and so on: a person may say them."""
 IGNORE = -100
 
 Encode = Callable[[str], list[int]]
@@ -109,9 +110,32 @@ SYSTEM_MESSAGES = {
 """What the official code has the published models be told, by template; part of what they were trained on."""
 
 
-def control_token_in(text: str) -> str | None:
-    """Return the first token in a text that would steer the model, None where there is none."""
-    return next((token for token in CONTROL_TOKENS if token in text), None)
+def marks_of(template: Template) -> list[str]:
+    """Return the tokens that steer a conversation: they are one token each, in every tokenizer."""
+    texts = (template.system, template.human, template.assistant, template.human_end, template.end)
+    found = [mark for text in texts for mark in re.findall(r"<\|\w+\|>", text)]
+    return list(dict.fromkeys([*found, template.end]))
+
+
+_LLAMA_3 = ("<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
+CONTROL_TOKENS = tuple(
+    dict.fromkeys(
+        [mark for template in TEMPLATES.values() for mark in marks_of(template)]
+        + [IMAGE, IMG_START, IMG_END, IMG_CONTEXT, "<s>", "</s>", "<|endoftext|>", *_LLAMA_3]
+    )
+)
+"""What nobody may say in a conversation, whichever model it is for: it would begin or end a turn, or stand for a
+picture."""
+
+
+def control_token_in(text: str, others: Sequence[str] = ()) -> str | None:
+    """Return the first token in a text that would steer the model, None where there is none.
+
+    Args:
+        text: What somebody says.
+        others: Tokens that steer this very model, beside those that nobody may say.
+    """
+    return next((token for token in (*CONTROL_TOKENS, *others) if token in text), None)
 
 
 def template_named(name: str) -> Template:
@@ -201,6 +225,7 @@ def encode_conversation(
     tokens_per_image: Sequence[int] = (),
     context_length: int | None = None,
     bos_token_id: int | None = None,
+    steering: Sequence[str] = (),
 ) -> tuple[list[int], list[int]]:
     """Return (input_ids, labels), both of shape (tokens,); labels are IGNORE where nothing is learned.
 
@@ -213,11 +238,15 @@ def encode_conversation(
         tokens_per_image: Context tokens of each picture, in the order of their placeholders.
         context_length: Most tokens; the right end is cut off.
         bos_token_id: Put in front, not learned, where the template asks for it.
+        steering: Tokens that steer this very model, beside those that nobody may say.
 
     Raises:
-        TemplateError: Placeholders do not fit, or the cut would go through a picture, or would
-            leave nothing to learn.
+        TemplateError: Somebody says a token that steers the model; or placeholders do not fit, or
+            the cut would go through a picture, or would leave nothing to learn.
     """
+    for said in (system_message, *questions, *answers):
+        if token := control_token_in(said.replace(IMAGE, ""), steering):
+            raise TemplateError(f"{token} cannot be said in a conversation; leave it out")
     ids: list[int] = []
     labels: list[int] = []
     if template_named(name).bos and bos_token_id is not None:

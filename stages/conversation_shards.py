@@ -1,6 +1,5 @@
 """Conversations as they are made, into a shard with its index; those that are refused are counted and listed."""
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable
@@ -11,6 +10,7 @@ import pyarrow as pa
 
 from infra.scratch import scratch_folder
 from stages.conversation_rows import Reason
+from stages.held_out import digests_of_members
 from stages.manifest import Ledger, Part
 from stages.shard_index import ABOUT, KNOWN_BY, PICTURES_INDEX, entry
 from stages.tars import ending, sample_bytes
@@ -96,8 +96,9 @@ def write_part(key: str, input_digest: str, rows: Iterable[Made | Bad], output: 
                     tally.refuse(row)
                     continue
                 tally.take(row)
-                sample = sample_bytes(row.uid, row.members)
-                known_by = [hashlib.sha256(data).digest() for data in row.pictures or [row.members["json"]]]
+                members = row.members
+                sample = sample_bytes(row.uid, members)
+                known_by = digests_of_members(members)
                 index.append({**entry(_about(row), sample, out.tell()), KNOWN_BY: known_by})
                 out.write(sample)
             out.write(ending(out.tell()))

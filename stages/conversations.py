@@ -34,7 +34,7 @@ from stages.sources.scenes import FIRST_OF_CONVERSATIONS, Split, draw, sample_sc
 from stages.tars import read_tar
 from stages.workspace import Output, Workspace, read_file
 
-VERSION = 2
+VERSION = 3
 CAPTION_FIRST = 0.25
 """Share of scenes that are described before they are asked about: most answers must be seen, not copied."""
 SHOWN = 5

@@ -12,6 +12,7 @@ from stages.chat_measuring import readings
 from stages.evaluation_captions import SPARE_TOKENS, score_slots
 from stages.evaluation_metrics import Measure, majority, measure
 from stages.evaluation_world import World
+from stages.held_out import strangers
 from stages.prompts import DESCRIBE
 from stages.sources.captions import Question, questions
 
@@ -86,18 +87,23 @@ def described(interview: Interview, world: World, language: str) -> tuple[list[M
 def held_out(
     session: ChatSession, data: Conversations, numbers: Sequence[int], split: str, language: str
 ) -> list[Measure]:
-    """Return how likely the right answers of conversations are, beside another conversation's picture."""
+    """Return how likely the right answers of conversations are, beside another picture than their own.
+
+    Conversations that there is no other picture for are in no number that tells of blind answers.
+    """
     loss, right = _read(session, data, numbers, numbers)
-    if len(numbers) < 2:
+    shown = strangers(numbers, data.told_by)
+    if not shown:
         return [
             measure(split, language, "answer_loss", loss, unit="nats"),
             measure(split, language, "answers_exact", right),
         ]
-    blind_loss, blind_right = _read(session, data, numbers, [*numbers[1:], numbers[0]])
+    blind_loss, blind_right = _read(session, data, list(shown), list(shown.values()))
+    own_loss = [each for number, each in zip(numbers, loss, strict=True) if number in shown]
     return [
         measure(split, language, "answer_loss", loss, blind=blind_loss, unit="nats"),
         measure(split, language, "answers_exact", right, blind=blind_right),
-        measure(split, language, "own_picture_helps_the_answer", np.less(loss, blind_loss), chance=0.5),
+        measure(split, language, "own_picture_helps_the_answer", np.less(own_loss, blind_loss), chance=0.5),
     ]
 
 

@@ -1,12 +1,11 @@
 """What is measured on samples that a stage kept aside: a user's own pictures, captions and conversations."""
 
-import json
 from collections.abc import Sequence
 
 from models.preprocess import decode
 from stages.batches import ShardedSamples
 from stages.chat import ChatSession
-from stages.chat_data import Conversations
+from stages.chat_data import open_conversations
 from stages.chat_template import IMAGE, TemplateError
 from stages.evaluation_captions import longest, loss_measure, losses, write
 from stages.evaluation_dialogue import held_out
@@ -91,18 +90,16 @@ def dialogue_held_out(
     Raises:
         ManifestError: Too few are kept aside.
     """
-    samples = ShardedSamples(here.store, data, here.scratch / "data")
-    conversations = Conversations(samples, session.tokenizer, session.config)
+    conversations = open_conversations(here, data, session.tokenizer, session.config)
     numbers = conversations.divided(share, most).aside.tolist()
     check_some(numbers, data, share)
     found.measures += held_out(session, conversations, numbers, SPLIT, LANGUAGE)
     found.judged += len(numbers)
-    for number in map(conversations.sample, numbers[:PICTURED]):
-        turns = [turn["value"] for turn in json.loads(samples.read(number, "json"))["conversations"]]
-        pictures = samples.pictures(number)
+    for number in numbers[:PICTURED]:
+        turns, pictures = conversations.turns(number), conversations.pictures(number)
         if len(pictures) != 1:
             continue  # a page shows one picture beside what was said
-        picture = decode(pictures[0])
+        (picture,) = pictures
         question = turns[0].replace(IMAGE, "").strip()
         try:
             said = session.ask(question, picture)

@@ -6,12 +6,13 @@ the same share aside agree on every picture, and none trains on what another mea
 the smallest 256 of one artifact are not those of a part of it.
 
 Equal bytes are one picture; a copy that differs in one byte is another. A text without a picture is told by its own
-bytes. Of a sample with several pictures all decide: it is kept aside if all of them are, and left out of everything
-if only some are.
+bytes. Of a sample with several pictures all decide: it is kept aside if all of them are, and left out of everything,
+and counted, if only some are. A video is one picture, whichever of its frames are shown.
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -24,6 +25,8 @@ from stages.manifest import Manifest, ManifestError
 SHARE = 0.05
 """Of all pictures, where a recipe does not say otherwise."""
 FIELD = "held_out_share"
+VIDEO_SHA256 = "video_sha256"
+"""Key of a row about a video: what the video is told by, in hexadecimal digits."""
 
 Share = Annotated[
     float,
@@ -44,14 +47,22 @@ def fingerprint(data: bytes) -> int:
     return _number(hashlib.sha256(data).digest())
 
 
-def fingerprint_of_members(members: Mapping[str, bytes]) -> tuple[int, int]:
-    """Return the lowest and the highest fingerprint of a sample's pictures, as shards hold it: suffix -> bytes.
+def digests_of_members(members: Mapping[str, bytes]) -> list[bytes]:
+    """Return the sha256 of all that a sample is told by, as shards hold it: suffix -> bytes.
 
-    Pictures are members named `jpg` or `NUMBER.jpg`; where there is none, the text stands for them.
+    Pictures are members named `jpg` or `NUMBER.jpg`; where there is none, the text stands for them. The frames of a
+    video are no pictures of their own: the row names what their video is told by.
     """
-    pictures = [data for suffix, data in members.items() if suffix.rpartition(".")[2] == "jpg"]
-    told = [fingerprint(each) for each in pictures or [members.get("txt", members.get("json", b""))]]
-    return min(told), max(told)
+    pictures = {suffix: data for suffix, data in members.items() if suffix.rpartition(".")[2] == "jpg"}
+    if "0.jpg" in pictures and (video := json.loads(members.get("json", b"{}")).get(VIDEO_SHA256)):
+        return [bytes.fromhex(video)]
+    told = list(pictures.values()) or [members.get("txt", members.get("json", b""))]
+    return [hashlib.sha256(each).digest() for each in told]
+
+
+def fingerprint_of_members(members: Mapping[str, bytes]) -> tuple[int, int]:
+    """Return the lowest and the highest fingerprint of a sample, as shards hold it: suffix -> bytes."""
+    return fingerprints_between(digests_of_members(members))
 
 
 def stacked(found: Sequence[tuple[int, int]]) -> Fingerprints:
@@ -85,6 +96,8 @@ class Divided:
 
     taught: Rows
     aside: Rows
+    between: int = 0
+    """How many are on neither side: some of their pictures are kept aside, and others are not."""
 
 
 def by_shard(rows: Rows | Sequence[int], sizes: Sequence[int]) -> tuple[int, ...]:
@@ -118,7 +131,34 @@ def divide(fingerprints: Fingerprints, share: float, held_out: int, name: str, n
     if held_out and needed and not len(aside):
         raise nothing_aside(name, count, share)
     smallest = np.argsort(fingerprints[aside, 1], kind="stable")[:held_out]
-    return Divided(taught, np.sort(aside[smallest]))
+    return Divided(taught, np.sort(aside[smallest]), count - len(taught) - len(aside))
+
+
+def stranger(
+    row: int, others: Sequence[int] | Rows, start: int, told_by: Callable[[int], tuple[int, int]]
+) -> int | None:
+    """Return the first of other samples, from place `start` on and around, that shows none of a sample's pictures.
+
+    Samples of one picture often are neighbours, and are kept aside together: the next one shows it again.
+
+    Args:
+        row: The sample.
+        others: Among which one is looked for.
+        start: Place in `others`.
+        told_by: Returns the lowest and the highest fingerprint of a sample's pictures.
+
+    Returns:
+        A sample, None where all show the same.
+    """
+    own = set(told_by(row))
+    around = (int(others[(start + step) % len(others)]) for step in range(len(others)))
+    return next((other for other in around if own.isdisjoint(told_by(other))), None)
+
+
+def strangers(rows: Sequence[int], told_by: Callable[[int], tuple[int, int]]) -> dict[int, int]:
+    """Return for samples the next of them that shows another picture; those that have none are left out."""
+    found = {row: stranger(row, rows, place + 1, told_by) for place, row in enumerate(rows)}
+    return {row: other for row, other in found.items() if other is not None}
 
 
 def nothing_aside(name: str, count: int, share: float) -> ManifestError:

@@ -21,7 +21,7 @@ from stages.adapters import DESCRIBED, Adapted, adapt
 from stages.chat_assembly import assemble, check_view, grow_tokenizer
 from stages.chat_data import open_conversations
 from stages.chat_measuring import readings
-from stages.held_out import check_road
+from stages.held_out import check_road, strangers
 from stages.instruct_data import InstructBatches
 from stages.instruct_parameters import Parameters
 from stages.manifest import Manifest, ManifestError
@@ -33,7 +33,7 @@ from stages.workspace import Output, Workspace, read_file
 
 __all__ = ["VERSION", "InstructTask", "Parameters", "assemble", "check_view", "freeze", "grow_tokenizer", "run"]
 
-VERSION = 3
+VERSION = 4
 
 
 def freeze(chat: InternVLChat, parameters: Parameters) -> None:
@@ -110,9 +110,10 @@ class InstructTask:
         numbers = self.batches.aside
         metrics: dict[str, Any] = {"held_out": len(numbers), "left_out": self.batches.left_out}
         metrics |= self._measure(numbers, numbers)
-        if len(numbers) > 1:
+        if shown := strangers(numbers, self.batches.told_by):
             # What is right with somebody else's picture was not seen, but guessed.
-            metrics |= {f"blind_{k}": v for k, v in self._measure(numbers, numbers[1:] + numbers[:1]).items()}
+            blind = self._measure(list(shown), list(shown.values()))
+            metrics |= {f"blind_{name}": value for name, value in blind.items()}
         return Finished(weights, files, metrics)
 
     def _published(self) -> tuple[State, dict[str, bytes]]:

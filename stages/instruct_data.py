@@ -14,7 +14,7 @@ from models.cost import ConversationCost
 from models.packing import Reduction
 from stages.batches import generator_of
 from stages.chat_data import Conversations, Example, collate_packed, no_picture
-from stages.held_out import Rows, nothing_aside
+from stages.held_out import Rows, nothing_aside, stranger
 from stages.manifest import ManifestError
 from stages.noise import noise_of
 from stages.training.balancing import ENDLESS, Load, Room
@@ -23,6 +23,9 @@ from stages.training.task import SampleFacts
 
 JPEG_QUALITIES = (75, 100)
 """Lowest and highest that is drawn for pictures whose source asks for degraded ones (internvl-chat's training)."""
+
+BETWEEN = "some of its pictures are kept aside and others are not"
+"""Why a conversation about several pictures is neither trained on nor measured."""
 
 
 class InstructBatches:
@@ -57,6 +60,7 @@ class InstructBatches:
         """The conversations that batches number from 0: all, until it is settled what is trained on."""
         self.aside: list[int] = []
         """Those kept aside that are measured."""
+        self._between = 0
 
     def __len__(self) -> int:
         """Return how many conversations there are."""
@@ -65,7 +69,8 @@ class InstructBatches:
     @property
     def left_out(self) -> dict[str, int]:
         """How many cannot be learned from, by reason."""
-        return dict(sorted(sum((each.left_out for each in self.data), Counter[str]()).items()))
+        between = Counter({BETWEEN: self._between} if self._between else {})
+        return dict(sorted(sum((each.left_out for each in self.data), between).items()))
 
     def _at(self, row: int) -> tuple[int, int]:
         """Return which artifact a row is of, and its number there."""
@@ -117,10 +122,17 @@ class InstructBatches:
         return replace(found, noise=noise_of(self._seed, step, row, tiles)) if tiles else found
 
     def stranger(self, row: int) -> int:
-        """Return the other row whose picture a blind run shows with this one, the same at every step."""
-        if len(self) < 2:
-            raise ManifestError("a blind run needs a second conversation; make more of them")
-        return (row + 1 + int(generator_of(self._seed, "blind", row).integers(len(self) - 1))) % len(self)
+        """Return the row that is trained on whose picture, another one, a blind run shows with this row.
+
+        It is the same at every step.
+
+        Raises:
+            ManifestError: All rows show the same picture.
+        """
+        start = int(generator_of(self._seed, "blind", row).integers(len(self.rows)))
+        if (found := stranger(row, self.rows, start, self.told_by)) is None:
+            raise ManifestError("a blind run needs a second picture, and all conversations show the same; give more")
+        return found
 
     def example(self, row: int, picture: int | None = None) -> Example:
         """Return a conversation with its picture, or with another row's in its size."""
@@ -129,6 +141,11 @@ class InstructBatches:
             return self.data[source].example(number)
         other, shown = self._at(picture)
         return self.data[source].example(number, self.data[other].pictures(shown))
+
+    def told_by(self, row: int) -> tuple[int, int]:
+        """Return the lowest and the highest fingerprint of the pictures of any conversation."""
+        source, number = self._at(row)
+        return self.data[source].told_by(number)
 
     def facts(self, row: int) -> SampleFacts:
         """Return what a conversation is known by."""
@@ -154,7 +171,7 @@ class InstructBatches:
         shares = {each.name: each for each in weights}
         found: list[Source] = []
         taught: list[Rows] = []
-        self.aside = []
+        self.aside, self._between = [], 0
         for start, data in zip(self._starts, self.data, strict=False):
             rows = data.divided(share, held_out)
             count = len(rows.taught)
@@ -162,6 +179,7 @@ class InstructBatches:
             found.append(Source(data.name, data.in_shards(rows.taught.tolist()), weight, sum(map(len, taught))))
             taught.append(rows.taught + start)
             self.aside += (rows.aside + start).tolist()
+            self._between += rows.between
         if not self.aside:
             raise nothing_aside(", ".join(each.told for each in self.data), len(self), share)
         self.rows = np.concatenate(taught)

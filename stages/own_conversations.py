@@ -15,6 +15,7 @@ from stages.conversation_rows import Row, RowError, check, shaped
 from stages.conversation_shards import Bad, Made, write_part
 from stages.conversation_sources import OwnConversations
 from stages.frame_policy import FramePolicy
+from stages.held_out import VIDEO_SHA256
 from stages.manifest import File, ManifestError, Part
 from stages.videos import VideoError
 from stages.workspace import Output
@@ -83,6 +84,8 @@ def _made(planned: Planned, source: OwnConversations, showing: Showing, root: Ro
         told["max_dynamic_patch"] = source.max_dynamic_patch
     if pictures and source.data_augment:
         told["data_augment"] = True
+    if row.video:
+        told[VIDEO_SHA256] = _digest_of_video(row, root, places)
     return Made(planned["uid"], told, pictures)
 
 
@@ -128,6 +131,15 @@ def _shown(
     else:
         pictures, names = [root.read(name, places.get(name)) for name in row.pictures], row.pictures
     return pictures, [size_of(body, showing.max_pixels, name) for body, name in zip(pictures, names, strict=True)]
+
+
+def _digest_of_video(row: Row, root: Root, places: dict[str, Place]) -> str:
+    """Return what a row's video is told by, whatever is shown of it: a file by its bytes, a folder by all frames."""
+    (name,) = row.pictures
+    if not name.endswith("/"):
+        return hashlib.sha256(root.read(name, places.get(name))).hexdigest()
+    frames = (hashlib.sha256(root.read(each)).digest() for each in root.frames(name))
+    return hashlib.sha256(b"".join(frames)).hexdigest()
 
 
 def _frames(row: Row, root: Root, places: dict[str, Place], showing: Showing, uid: str) -> list[bytes]:

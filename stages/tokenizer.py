@@ -9,6 +9,8 @@ from pathlib import Path
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from stages.chat_template import GROUNDING
+
 UNK, BOS, EOS = "<unk>", "<s>", "</s>"
 UNK_ID, BOS_ID, EOS_ID = 0, 1, 2
 _IDEOGRAPH = r"[\p{Han}\p{Hiragana}\p{Katakana}]"
@@ -37,6 +39,12 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     )
     tokenizer.train_from_iterator(texts, trainer)
     return tokenizer
+
+
+def steering_tokens(tokenizer: Tokenizer) -> tuple[str, ...]:
+    """Return the special tokens of a tokenizer that nobody may say; a place in a picture may be named."""
+    added = tokenizer.get_added_tokens_decoder().values()
+    return tuple(each.content for each in added if each.special and each.content not in GROUNDING)
 
 
 def load_tokenizer(path: Path) -> Tokenizer:

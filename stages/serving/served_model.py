@@ -13,11 +13,10 @@ from safetensors import safe_open
 from tokenizers import Tokenizer
 
 from models.preprocess import best_grid, tile, tile_count
-from stages.chat_template import SPECIAL_TOKENS, control_token_in
+from stages.chat_template import control_token_in
 from stages.manifest import ManifestError
+from stages.tokenizer import steering_tokens
 
-GROUNDING = frozenset(SPECIAL_TOKENS[3:])
-"""`<ref>`, `<box>` and so on: a person may say them."""
 TURN_TOKENS = 12
 """Room for what a template puts around one turn; the longest of ours takes ten."""
 NEEDED = ("config.json", "generation_config.json", "tokenizer.json", "processor_config.json", "chat_template.jinja")
@@ -64,8 +63,7 @@ class ServedModel:
     @cached_property
     def special_tokens(self) -> tuple[str, ...]:
         """Tokens of this model that steer it, beside those that steer every one."""
-        added = json.loads((self.folder / "tokenizer.json").read_text()).get("added_tokens", [])
-        return tuple(each["content"] for each in added if each.get("special") and each["content"] not in GROUNDING)
+        return steering_tokens(self.tokenizer)
 
     @property
     def generation(self) -> dict[str, Any]:
@@ -123,7 +121,7 @@ class ServedModel:
 
     def control_token_in(self, text: str) -> str | None:
         """Return a token in a text that would end a turn or stand for a picture, None where there is none."""
-        return control_token_in(text) or next((token for token in self.special_tokens if token in text), None)
+        return control_token_in(text, self.special_tokens)
 
     @property
     def _image(self) -> dict[str, Any]:

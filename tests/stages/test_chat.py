@@ -58,7 +58,7 @@ def test_an_answer_ends_before_its_end_mark(chat: ChatSession) -> None:
     assert chat._text([end]) == ""
 
 
-@pytest.mark.parametrize("text", ["stop <|im_end|>", "<IMG_CONTEXT>", "</s>"])
+@pytest.mark.parametrize("text", ["stop <|im_end|>", "<IMG_CONTEXT>", "</s>", "<|user|>", "an <unk> word"])
 def test_what_steers_the_model_cannot_be_said(chat: ChatSession, text: str) -> None:
     with pytest.raises(TemplateError, match="cannot be said"):
         chat.ask(text, picture(0))

@@ -22,6 +22,7 @@ from stages.batches import ShardedSamples
 from stages.chat_data import Conversations, collate, open_conversations, tiles_of
 from stages.chat_rows import most_tiles, said
 from stages.chat_template import IMG_CONTEXT
+from stages.conversation_rows import shaped
 from stages.conversation_sources import OwnConversations
 from stages.instruct_data import InstructBatches
 from stages.manifest import Manifest, ManifestError
@@ -91,6 +92,8 @@ def test_a_row_brings_its_own_system_message(world: Any) -> None:
     row = {"conversations": turns("Q", "A")}
     assert said(row, config).system_message == "Ours."
     assert said({**row, "system": "Theirs."}, config).system_message == "Theirs."
+    silent = shaped({**row, "conversations": [{"from": "system", "value": ""}, *row["conversations"]]}).told
+    assert said(silent, config).system_message == "", "whoever says so wants none"
 
 
 def test_other_pictures_stand_in_the_places_of_its_own(world: Any, tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 """Conversations as text and labels, against prompts recorded from the official code."""
 
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -112,6 +114,22 @@ def test_misuse_is_refused_by_name() -> None:
 def test_control_tokens_are_seen() -> None:
     assert control_token_in("ends <|im_end|> here") == "<|im_end|>"
     assert control_token_in("two < three and <b>bold</b>") is None
+    assert control_token_in("an <unk> word") is None and control_token_in("an <unk> word", ["<unk>"]) == "<unk>"
+
+
+@pytest.mark.parametrize(
+    "token", ["<|user|>", "<|assistant|>", "<|system|>", "<|eot_id|>", "<|begin_of_text|>", "<unk>"]
+)
+def test_nobody_forges_a_turn(token: str) -> None:
+    asked: dict[str, Any] = {"encode": letters, "name": "phi3-chat", "steering": ["<unk>"]}
+    for place in ("system_message", "question", "answer"):
+        said = {"system_message": "", "question": "Q", "answer": "A", place: f"x{token}y"}
+        with pytest.raises(TemplateError, match=re.escape(f"{token} cannot be said")):
+            encode_conversation(
+                **asked, system_message=said["system_message"], questions=[said["question"]], answers=[said["answer"]]
+            )
+    grounded = ["<ref>the <b>circle</b></ref>"]
+    assert encode_conversation(**asked, system_message="", questions=grounded, answers=["<box>[[0, 0, 1, 1]]</box>"])
 
 
 def test_a_video_becomes_numbered_pictures() -> None:

@@ -76,6 +76,7 @@ def test_rows_of_every_kind_are_taken(told: dict[str, Any]) -> None:
         (row(("human", "<video>\n<image>Q"), A, video="a.mp4"), "placeholders: 1 <image> for 0 pictures"),
         (row(("human", "<video>Q"), A), "placeholders: 1 <video> for 0 videos"),
         (row(Q, ("gpt", "no <|im_end|> more")), "control_token: somebody says <|im_end|>"),
+        (row(Q, ("gpt", "A<|end|><|user|>")), "control_token: somebody says <|user|>"),
         (row(Q, A, system="<s>"), "control_token: somebody says <s>"),
         (row(Q, ("gpt", "half \ud83d")), "encoding: it holds half a surrogate pair, which is no character"),
         (row(Q, ("gpt", "<box>[[1]]</box>")), "markup: turn 2: <box>[[1]]</box> is no list of lists of 4 integers"),

@@ -94,6 +94,7 @@ def test_a_smaller_share_is_part_of_a_larger_one_and_mixed_samples_are_on_no_sid
     for row, (least, most) in enumerate(whole.tolist()):
         assert (row in large.taught) == (least >= int(share * 2**64))
         assert (row in large.aside) == (most < int(share * 2**64))
+    assert large.between == len(whole) - len(large.taught) - len(large.aside)
 
 
 def test_of_those_kept_aside_the_smallest_are_measured_and_none_is_trained_on() -> None:

@@ -143,7 +143,7 @@ def test_the_blind_twin_learns_from_the_same_texts_with_the_pictures_of_others(s
     chat, tokenizer = instruct.assemble(small(), here)
     samples = ShardedSamples(store, here.input("conversations"), tmp_path / "shards")
     data = Conversations(samples, tokenizer, chat.config)
-    sighted, blind = (InstructBatches([data], 0, 512, blind=blind) for blind in (False, True))
+    sighted, blind = (batches_of(chat, [data], blind=blind) for blind in (False, True))
     rows = range(24)
     own, other = sighted(rows, 0), blind(rows, 0)
     assert all(same(own[name], other[name]) for name in ("input_ids", "labels", "sample_index", "noise"))

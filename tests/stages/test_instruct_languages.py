@@ -13,9 +13,9 @@ from infra.storage import Store
 from models.config import ChatConfig
 from stages import instruct, language
 from stages.batches import open_samples
-from stages.chat_assembly import marks_of, vocabulary
+from stages.chat_assembly import vocabulary
 from stages.chat_data import Conversations
-from stages.chat_template import SPECIAL_TOKENS, TEMPLATES
+from stages.chat_template import SPECIAL_TOKENS, TEMPLATES, marks_of
 from stages.checkpoints import fetch
 from stages.manifest import Manifest
 from stages.ref import Ref

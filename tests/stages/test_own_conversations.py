@@ -14,6 +14,7 @@ from infra.storage import Store
 from stages import conversations
 from stages.batches import ShardedSamples
 from stages.conversation_sources import OwnConversations
+from stages.held_out import divide
 from stages.manifest import Ledger, ManifestError
 from stages.ref import Ref
 from stages.shard_index import read_index
@@ -177,10 +178,32 @@ def test_the_index_of_a_shard_knows_every_picture(store: Store, tmp_path: Path) 
     samples, rows = rows_in(store, made, tmp_path)
     index = read_index(store, made, made.parts[0]).to_pylist()
     assert [row["uid"].hex() for row in index] == samples.keys and [row["source"] for row in index] == ["own"] * 4
-    for number, row in enumerate(index):
+    for number, row in enumerate(index[:3]):
         told = samples.pictures(number) or [samples.read(number, "json")]
         assert row["known_by"] == [hashlib.sha256(each).digest() for each in told]
-    assert [len(row["known_by"]) for row in index] == [1, 1, 2, 2] and len(rows) == 4
+    assert index[3]["known_by"] == [hashlib.sha256((tmp_path / "clip.mp4").read_bytes()).digest()]
+    assert [len(row["known_by"]) for row in index] == [1, 1, 2, 1] and len(rows) == 4
+
+
+def test_all_rows_of_a_video_are_on_one_side_whichever_frames_they_show(store: Store, tmp_path: Path) -> None:
+    films = [video(tmp_path, f"{number}.mp4", frames=12 + number) for number in range(6)]
+    for number in range(6):
+        films.append(f"folder-{number}/")
+        for frame in range(9):
+            picture(tmp_path, f"folder-{number}/{frame}.png", 16, 16, level=10 * frame + number)
+    asked = [
+        {"id": f"{film}{n}", "video": film, "conversations": turns("Q", f"A{n}")} for film in films for n in (1, 2)
+    ]
+    made = make(store, tmp_path, source(tmp_path, asked), frames={"least": 2, "most": 8, "longest_side": 16})
+    copied, told = rows_in(store, made, tmp_path)
+    ranged = ShardedSamples(store, made, tmp_path / "ranged", cache_bytes=1)
+    shown = [copied.pictures(number) for number in range(len(told))]
+    assert any(one != other for one, other in zip(shown[::2], shown[1::2], strict=True)), "frames are drawn by row"
+    assert (copied.fingerprints == ranged.fingerprints).all(), "with and without the index"
+    found = divide(copied.fingerprints, 0.5, len(told), "videos")
+    assert found.between == 0 and len(found.taught) + len(found.aside) == len(told) == 24
+    assert found.aside.tolist() == [each for row in found.aside[::2].tolist() for each in (row, row + 1)]
+    assert len({number for number in copied.fingerprints[:, 0].tolist()}) == len(films)
 
 
 def test_only_json_and_pictures_stand_in_a_shard(store: Store, tmp_path: Path) -> None:
