@@ -105,6 +105,22 @@ def test_a_video_that_breaks_off_is_refused(tmp_path: Path) -> None:
         assert len(shown) < 25, "what is gone is not made up"
 
 
+@pytest.mark.parametrize(
+    ("name", "old", "new", "told"),
+    [
+        ("a.mkv", b"V_MPEG4", b"V_ZZZZ4", "pictures of the video are in a code that is not known here"),
+        ("a.mp4", b"VideoHandler", b"Video\xffandler", "the video cannot be read as a video .*utf-8"),
+    ],
+)
+def test_damage_that_the_library_trips_over_is_told_like_any(
+    tmp_path: Path, name: str, old: bytes, new: bytes, told: str
+) -> None:
+    whole = video(tmp_path / name).read_bytes()
+    assert whole.count(old) == 1
+    with pytest.raises(VideoError, match=told):
+        sample_frames(whole.replace(old, new), 4)
+
+
 def test_sound_alone_is_no_video(tmp_path: Path) -> None:
     out = io.BytesIO()
     with av.open(out, "w", format="matroska") as container:
