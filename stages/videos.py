@@ -44,7 +44,7 @@ def sample_frames(
         generator: Draws the frame within its segment, for training; the middle one when left out.
 
     Returns:
-        Pictures in RGB, between one and `count`.
+        Pictures in RGB, upright, between one and `count`.
 
     Raises:
         VideoError: It is missing or no video, breaks off, has no frame in the clip, or frames that are too large.
@@ -179,6 +179,13 @@ def _decode(
         for frame in frames:
             at = frame.pts
             if at is not None and at >= time:
-                found.append(frame.to_image())
+                found.append(_upright(frame))
                 break
     return found
+
+
+def _upright(frame: av.VideoFrame) -> Image.Image:
+    """Return a frame as players show it: phones write portrait videos lying, and beside them how to turn them."""
+    picture: Image.Image = frame.to_image()
+    # Both count degrees against the clock.
+    return picture.rotate(90 * round(frame.rotation / 90), expand=True)
