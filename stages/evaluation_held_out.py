@@ -3,7 +3,6 @@
 import json
 from collections.abc import Sequence
 
-from models.preprocess import decode
 from stages.batches import ShardedSamples
 from stages.chat import ChatSession
 from stages.chat_data import Conversations
@@ -15,6 +14,7 @@ from stages.evaluation_report import Example, Findings
 from stages.evaluation_retrieval import Judge, nearest, other_captions, retrieval
 from stages.held_out import FIELD, divide
 from stages.manifest import Manifest, ManifestError
+from stages.pictures import picture_of
 from stages.workspace import Workspace
 
 SPLIT, LANGUAGE = "held_out", "all"
@@ -51,7 +51,7 @@ def towers_held_out(judge: Judge, here: Workspace, data: Manifest, share: float,
     samples = ShardedSamples(here.store, data, here.scratch / "data")
     rows = divide(samples.fingerprints, share, most, str(data.ref)).aside.tolist()
     check_some(rows, data, share)
-    pictures = [decode(samples.read(row, "jpg")) for row in rows]
+    pictures = [picture_of(samples.read(row, "jpg")) for row in rows]
     captions = [samples.read(row, "txt").decode() for row in rows]
     spoken = [samples.facts(row).get("language") for row in rows]
     vision = judge.see(pictures)
@@ -103,7 +103,7 @@ def dialogue_held_out(
         pictures = samples.pictures(number)
         if len(pictures) != 1:
             continue  # a page shows one picture beside what was said
-        picture = decode(pictures[0])
+        picture = picture_of(pictures[0])
         question = turns[0].replace(IMAGE, "").strip()
         try:
             said = session.ask(question, picture)

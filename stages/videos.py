@@ -14,6 +14,7 @@ from av.video.stream import VideoStream
 from PIL import Image
 
 from models.preprocess import frame_indices
+from stages.pictures import PictureError, picture_of
 
 MAX_PIXELS = 1 << 26
 """Of one frame; larger than 8K."""
@@ -98,10 +99,9 @@ def _of_folder(folder: Path, count: int, generator: np.random.Generator | None) 
     pictures = []
     for path in (found[number] for number in frame_indices(len(found), count, generator)):
         try:
-            with Image.open(path) as image:
-                pictures.append(image.convert("RGB"))
-        except (OSError, Image.DecompressionBombError) as error:
-            raise VideoError(f"frame {path} cannot be read: {error}; remove it") from None
+            pictures.append(picture_of(path.read_bytes()))
+        except (OSError, PictureError) as error:
+            raise VideoError(f"frame {path} cannot be read ({error}); remove it") from None
     return pictures
 
 

@@ -16,7 +16,6 @@ from models.preprocess import (
     best_grid,
     blank_values,
     classification_values,
-    decode,
     encode_again,
     frame_indices,
     grids,
@@ -90,18 +89,6 @@ def test_resizing_is_pillows() -> None:
         + torch.tensor(IMAGENET_MEAN)[:, None, None]
     )
     assert np.allclose(ours.permute(1, 2, 0).numpy(), small, atol=1e-6)
-
-
-def test_any_mode_decodes_to_rgb_and_a_torn_picture_is_refused() -> None:
-    for mode in ("L", "P", "RGBA", "1"):
-        out = io.BytesIO()
-        Image.new(mode, (6, 4)).save(out, "PNG")
-        assert decode(out.getvalue()).mode == "RGB"
-    out = io.BytesIO()
-    gradient(64, 64).save(out, "JPEG")
-    for data in (b"", b"no picture", out.getvalue()[:200]):
-        with pytest.raises(OSError):
-            decode(data)
 
 
 def test_a_palette_is_turned_into_colours_before_it_is_resized() -> None:
