@@ -41,16 +41,6 @@ def classification_values(image: Image.Image, image_size: int) -> Float[Tensor, 
     return pixel_values(large.crop((left, top, left + image_size, top + image_size)), image_size)
 
 
-def pad_to_square(image: Image.Image) -> Image.Image:
-    """Return a picture in the middle of a square of ImageNet's mean colour; released models squash instead."""
-    image = image.convert("RGB")
-    width, height = image.size
-    side = max(width, height)
-    square = Image.new("RGB", (side, side), tuple(int(mean * 255) for mean in IMAGENET_MEAN))
-    square.paste(image, ((side - width) // 2, (side - height) // 2))
-    return square
-
-
 def encode_again(image: Image.Image, quality: int) -> Image.Image:
     """Return a picture as it looks after JPEG; training on degraded pictures draws `quality` from 75 to 100.
 
