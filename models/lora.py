@@ -5,7 +5,6 @@ of the language model (which has LLaMA's layout here: where a published one fuse
 them has a pair of matrices of its own). Alpha is twice the rank, as there.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,10 +12,13 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from models.renaming import Origin, Renamed, State, joined, refuse
 from models.stochastic_depth import uniform
 
 VISION_TARGETS = ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")
 LANGUAGE_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+FIRST, SECOND = ".lora_A.weight", ".lora_B.weight"
+"""Ends of the names of a pair of matrices, in the order in which they are applied."""
 _ADAPTER, _BASE = "default", ".base_layer"
 _PLACE, _NUMBER = 0x2545F4914F6CDD1D, 0x369DEA0F31A53F85
 """Odd numbers that spread places and features over 64 bits."""
@@ -90,18 +92,6 @@ def adapters(module: nn.Module) -> dict[str, Tensor]:
     }
 
 
-def load_adapters(module: nn.Module, given: Mapping[str, Tensor]) -> None:
-    """Put into a module with the same adapters what `adapters` returned.
-
-    Raises:
-        KeyError: It has no such weight.
-    """
-    ours = {name.replace(f".{_ADAPTER}.", "."): value for name, value in module.named_parameters()}
-    with torch.no_grad():
-        for name, value in given.items():
-            ours[name].copy_(value)
-
-
 @torch.no_grad()
 def merged(module: nn.Module) -> dict[str, Tensor]:
     """Return all weights under the names that they have without adapters, these added to what they adapt."""
@@ -112,3 +102,31 @@ def merged(module: nn.Module) -> dict[str, Tensor]:
             name = full.replace(_BASE, "")
             found[name] = (value + deltas[name].to(value.dtype) if name in deltas else value).detach()
     return found
+
+
+def added(base: State, learned: State) -> Renamed:
+    """Return what `merged` does, in fp32, each weight read and made only when it is asked for.
+
+    Args:
+        base: Weights without adapters.
+        learned: What `adapters` returned.
+
+    Raises:
+        WeightsError: Something was learned that the base has no place for.
+    """
+
+    def place(name: str) -> str:
+        return name.replace(FIRST, ".weight").replace(SECOND, ".weight")
+
+    refuse([f"weight {name!r} is not known" for name in learned if place(name) not in base], "the adapters")
+    pairs = {place(name): (name, name.replace(FIRST, SECOND)) for name in learned if name.endswith(FIRST)}
+    origins = {
+        name: Origin((name, *pairs[name]), _with_adapter) if name in pairs else Origin((name,), Tensor.float)
+        for name in base
+    }
+    return Renamed(joined(base, learned), origins)
+
+
+def _with_adapter(weight: Tensor, first: Tensor, second: Tensor) -> Tensor:
+    # Alpha over the rank, which is 2.
+    return weight.float() + second.float() @ first.float() * 2

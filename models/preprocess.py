@@ -18,16 +18,6 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
-def decode(data: bytes) -> Image.Image:
-    """Return a picture's pixels in RGB.
-
-    Raises:
-        OSError: These bytes are no whole picture.
-    """
-    with Image.open(io.BytesIO(data)) as image:
-        return image.convert("RGB")
-
-
 def pixel_values(image: Image.Image, image_size: int) -> Float[Tensor, "3 {image_size} {image_size}"]:
     """Return a picture squashed to a square by Pillow's bicubic filter."""
     small = image.convert("RGB").resize((image_size, image_size), Image.Resampling.BICUBIC)
@@ -51,16 +41,6 @@ def classification_values(image: Image.Image, image_size: int) -> Float[Tensor, 
     return pixel_values(large.crop((left, top, left + image_size, top + image_size)), image_size)
 
 
-def pad_to_square(image: Image.Image) -> Image.Image:
-    """Return a picture in the middle of a square of ImageNet's mean colour; released models squash instead."""
-    image = image.convert("RGB")
-    width, height = image.size
-    side = max(width, height)
-    square = Image.new("RGB", (side, side), tuple(int(mean * 255) for mean in IMAGENET_MEAN))
-    square.paste(image, ((side - width) // 2, (side - height) // 2))
-    return square
-
-
 def encode_again(image: Image.Image, quality: int) -> Image.Image:
     """Return a picture as it looks after JPEG; training on degraded pictures draws `quality` from 75 to 100.
 
@@ -71,7 +51,8 @@ def encode_again(image: Image.Image, quality: int) -> Image.Image:
         raise ValueError(f"JPEG quality {quality} is not between 1 and 100")
     out = io.BytesIO()
     image.convert("RGB").save(out, "JPEG", quality=quality)
-    return decode(out.getvalue())
+    with Image.open(out) as again:
+        return again.convert("RGB")
 
 
 def blank_values(image_size: int) -> Float[Tensor, "1 3 {image_size} {image_size}"]:

@@ -18,7 +18,8 @@ class Sampling:
     Attributes:
         temperature: 0 takes the likeliest; below 1 draws likely tokens more often, above 1 less.
         top_p: Draws among the fewest tokens whose probabilities add up to this (arXiv:1904.09751).
-        seed: The same seed draws the same answer, whatever the device.
+        seed: The same seed draws the same answer from the same logits; another device or precision rounds these
+            otherwise.
     """
 
     temperature: float = 0.0
@@ -41,9 +42,13 @@ class Sampling:
         if self.temperature == 0:
             return lambda logits: logits.argmax(dim=-1)
         generator = torch.Generator().manual_seed(self.seed)
+        temperature = max(self.temperature, torch.finfo(torch.float32).tiny)
 
         def draw(logits: Tensor) -> Tensor:
-            chances = nucleus((logits.float().cpu() / self.temperature).softmax(dim=-1), self.top_p)
+            logits = logits.float().cpu()
+            # The likeliest is 0, so that however cold it is no token has an endless chance.
+            scaled = (logits - logits.amax(dim=-1, keepdim=True)) / temperature
+            chances = nucleus(scaled.softmax(dim=-1), self.top_p)
             return torch.multinomial(chances, 1, generator=generator)[:, 0].to(logits.device)
 
         return draw

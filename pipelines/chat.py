@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -15,6 +15,7 @@ from pipelines.converting import files_of
 from stages.chat import Answer, ChatSession
 from stages.chat_template import TemplateError
 from stages.manifest import ManifestError
+from stages.pictures import PictureError, picture_of
 from stages.sources.captions import caption
 from stages.sources.scenes import Split, draw, sample_scene
 from stages.talk import Talk
@@ -30,18 +31,19 @@ Ctrl-C ends an answer; a second one ends the conversation."""
 
 
 def open_picture(path: str) -> Image.Image:
-    """Return a picture's pixels.
+    """Return a picture as every model is shown it.
 
     Raises:
         ManifestError: The file is missing or no picture.
     """
     try:
-        with Image.open(Path(path).expanduser()) as image:
-            return image.convert("RGB")
+        return picture_of(Path(path).expanduser().read_bytes())
     except FileNotFoundError:
         raise ManifestError(f"there is no picture {path}; name one that exists") from None
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise ManifestError(f"{path} cannot be read as a picture: {error}; name another") from None
+    except (OSError, PictureError) as error:
+        raise ManifestError(
+            f"{path} cannot be read as a picture ({error}); name a whole JPEG, PNG, WebP, GIF or BMP"
+        ) from None
 
 
 def drawn_picture(number: int) -> tuple[Image.Image, str]:

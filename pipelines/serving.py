@@ -8,9 +8,8 @@ from infra.settings import settings
 from infra.storage import Store
 from pipelines.options import AllowHost, app
 from pipelines.terminal import Refusal, clear_errors, console
-from stages.serving.names import EngineName
+from stages.serving.names import LOOPBACK, EngineName
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 LEAST_TOKEN = 16
 
 

@@ -7,9 +7,7 @@ from pydantic import BaseModel, ConfigDict
 
 from infra.storage import Store
 from models.chat import InternVLChat
-from models.config import ChatConfig
-from models.lora import LANGUAGE_TARGETS, VISION_TARGETS, add_lora, load_adapters, merged
-from models.renaming import fill
+from models.lora import LANGUAGE_TARGETS, VISION_TARGETS, add_lora, added
 from stages.checkpoints import fetch
 from stages.manifest import Manifest, ManifestError, load
 from stages.ref import Ref
@@ -63,7 +61,8 @@ def adapt(chat: InternVLChat, vision: int, language: int, dropout: float = 0.0) 
 def fetch_chat(store: Store, checkpoint: Manifest, folder: Path) -> Path:
     """Fetch a chat checkpoint; where it holds adapters alone, its base is fetched too and both become one model.
 
-    Of adapters the folder has the whole model, what was published in `ADAPTERS` below it, and the base in `BASE`.
+    Weights pass one by one, and come out in fp32. Of adapters the folder has the whole model, what was published in
+    `ADAPTERS` below it, and the base in `BASE`.
 
     Raises:
         ManifestError: The base is gone, or is not the one that the adapters were trained on.
@@ -79,12 +78,8 @@ def fetch_chat(store: Store, checkpoint: Manifest, folder: Path) -> Path:
             f"now ({base.digest[:12]}); train it again, with lora.merge if bases come and go"
         )
     below = fetch_chat(store, base, folder / BASE)
-    chat = InternVLChat(ChatConfig.model_validate_json((learned / "config.json").read_bytes()))
-    fill(chat, open_weights(below), f"the base {adapted.base}")
-    adapt(chat, adapted.vision, adapted.language)
-    load_adapters(chat, open_weights(learned))
-    weights = merged(chat)
-    write_weights(weights, on_meta(weights), folder)
+    before, weights = open_weights(below), open_weights(learned)
+    write_weights(added(before, weights), on_meta(added(on_meta(before), on_meta(weights))), folder)
     for name in ("config.json", "tokenizer.json"):
         shutil.copyfile(learned / name, folder / name)
     return folder

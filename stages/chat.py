@@ -10,14 +10,11 @@ from PIL import Image
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from infra.storage import Store
 from models.chat import GREEDY, InternVLChat
 from models.sampling import Sampling
-from stages.adapters import fetch_chat
 from stages.chat_data import Encoder, Example, collate, tiles_of
 from stages.chat_loading import Told, load_chat, silent
 from stages.chat_template import TemplateError, control_token_in, encode_conversation, template_named
-from stages.manifest import Manifest
 from stages.streamed_text import TextStream
 
 Turns = Sequence[tuple[str, str]]
@@ -95,11 +92,6 @@ class ChatSession:
         end = template_named(self.config.template).end
         found = [tokenizer.token_to_id(token) for token in dict.fromkeys((end, *STOP_TOKENS))]
         self._stop = [token for token in found if token is not None]
-
-    @classmethod
-    def load(cls, store: Store, checkpoint: Manifest, folder: Path) -> "ChatSession":
-        """Fetch a checkpoint, with its base where it holds adapters alone, and load it."""
-        return cls.from_folder(fetch_chat(store, checkpoint, folder))
 
     @classmethod
     def from_folder(cls, folder: Path, told: Told = silent) -> "ChatSession":

@@ -13,13 +13,14 @@ from tokenizers import Tokenizer
 
 from models.config import ChatConfig
 from models.packing import Reduction, learned_places, loss_weights
-from models.preprocess import blank_values, decode, encode_again, stack, tile
+from models.preprocess import blank_values, encode_again, stack, tile
 from stages.batches import ShardedSamples, open_samples
 from stages.chat_lengths import Lengths, key_of, recalled, write_down
 from stages.chat_rows import Said, said
 from stages.chat_template import IGNORE, IMG_CONTEXT, TemplateError, encode_conversation
 from stages.held_out import Divided, by_shard, divide
-from stages.manifest import Manifest
+from stages.manifest import Manifest, ManifestError
+from stages.pictures import PictureError, picture_of
 from stages.tokenizer import steering_tokens
 from stages.training.task import SampleFacts
 from stages.workspace import Workspace
@@ -245,8 +246,19 @@ class Conversations:
         )
 
     def pictures(self, number: int) -> list[Image.Image]:
-        """Return the pictures of a conversation, or the frames of its video, in order; none of text alone."""
-        return [decode(data) for data in self._samples.pictures(self._numbers[number])]
+        """Return the pictures of a conversation, or the frames of its video, in order; none of text alone.
+
+        Raises:
+            ManifestError: They are damaged.
+        """
+        sample = self._numbers[number]
+        try:
+            return [picture_of(data) for data in self._samples.pictures(sample)]
+        except PictureError as error:
+            raise ManifestError(
+                f"a picture of sample {self._samples.keys[sample]} of {self.name} cannot be decoded ({error}); "
+                "make the conversations again"
+            ) from error
 
     def size(self, number: int) -> ConversationSize:
         """Return how large a conversation is; nothing is read for it."""

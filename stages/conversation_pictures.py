@@ -13,11 +13,10 @@ from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
 
 from infra.storage import Store
-from models.preprocess import decode
 from stages.conversation_rows import RowError
 from stages.manifest import ManifestError
 from stages.outcome import Outcome
-from stages.pictures import inspect
+from stages.pictures import PictureError, picture_of
 
 STORE = "store://"
 """In front of a path in the store that the stage writes to, as in `store://given/llava`."""
@@ -61,20 +60,18 @@ def _strange(name: str) -> bool:
 
 
 def size_of(body: bytes, max_pixels: int, name: str) -> tuple[int, int]:
-    """Return (width, height) of a picture as it is stored, after it was decoded whole.
+    """Return (width, height) of a picture as a model is shown it, after it was decoded whole.
 
     Raises:
         RowError: It cannot be decoded, or has more pixels than that by its header, which is read first.
     """
-    if reason := inspect(body, max_pixels):
-        if reason == Outcome.TOO_MANY_PIXELS:
-            raise RowError("too_many_pixels", f"{name} has more than {max_pixels} pixels")
-        raise RowError("picture", f"{name} cannot be decoded ({reason})")
     try:
-        # As training decodes it, texts and profiles beside the pixels included: what passes here passes there.
-        return decode(body).size
-    except Exception as error:  # libraries raise whatever they like on foreign bytes, down to SyntaxError
-        raise RowError("picture", f"{name} cannot be decoded ({type(error).__name__})") from error
+        # As training decodes it: what passes here passes there.
+        return picture_of(body, max_pixels).size
+    except PictureError as error:
+        if error.outcome == Outcome.TOO_MANY_PIXELS:
+            raise RowError("too_many_pixels", f"{name} has more than {max_pixels} pixels") from error
+        raise RowError("picture", f"{name} cannot be decoded ({error.outcome})") from error
 
 
 def is_tar(root: str) -> bool:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from models.preprocess import decode
 from stages.batches import ShardedSamples
 from stages.chat import ChatSession
 from stages.chat_data import open_conversations
@@ -14,6 +13,7 @@ from stages.evaluation_report import Example, Findings
 from stages.evaluation_retrieval import Judge, nearest, other_captions, retrieval
 from stages.held_out import FIELD, divide
 from stages.manifest import Manifest, ManifestError
+from stages.pictures import picture_of
 from stages.workspace import Workspace
 
 SPLIT, LANGUAGE = "held_out", "all"
@@ -50,7 +50,7 @@ def towers_held_out(judge: Judge, here: Workspace, data: Manifest, share: float,
     samples = ShardedSamples(here.store, data, here.scratch / "data")
     rows = divide(samples.fingerprints, share, most, str(data.ref)).aside.tolist()
     check_some(rows, data, share)
-    pictures = [decode(samples.read(row, "jpg")) for row in rows]
+    pictures = [picture_of(samples.read(row, "jpg")) for row in rows]
     captions = [samples.read(row, "txt").decode() for row in rows]
     spoken = [samples.facts(row).get("language") for row in rows]
     vision = judge.see(pictures)

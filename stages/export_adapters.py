@@ -8,6 +8,7 @@ from torch import Tensor
 
 from models.config import ChatConfig
 from models.decoders import usual_decoder
+from models.lora import FIRST, SECOND
 from models.renaming import Renamed, State, joined, same
 from models.weights import chat_to_native
 from stages.adapters import ADAPTERS, BASE, DESCRIBED, adapted_by
@@ -18,7 +19,6 @@ from stages.weight_files import on_meta, open_weights, write_weights
 
 FOLDER = "adapter"
 _PEFT = "base_model.model."  # what peft puts in front of the names of a model that it wraps
-_A, _B = ".lora_A.weight", ".lora_B.weight"
 
 
 def base_of(source: Path, scratch: Path) -> Path:
@@ -37,7 +37,7 @@ def base_of(source: Path, scratch: Path) -> Path:
             "adapters merged, or train with lora.merge false"
         )
     learned = open_weights(source / ADAPTERS)
-    whole = {name: learned[name] for name in learned if not name.endswith((_A, _B))}
+    whole = {name: learned[name] for name in learned if not name.endswith((FIRST, SECOND))}
     below = open_weights(source / BASE)
 
     def put_together(weights: State) -> State:
@@ -67,8 +67,8 @@ def write_adapters(source: Path, target: Path, config: ChatConfig, native: bool)
     if usual_decoder(config.text) == "Phi3ForCausalLM":
         raise ValueError("Phi3ForCausalLM fuses projections that were adapted one by one; export adapters merged")
     adapted, learned = adapted_by(source / ADAPTERS), open_weights(source / ADAPTERS)
-    found = adapters_named({name: learned[name] for name in learned if name.endswith((_A, _B))}, native)
-    ranks = {name.removesuffix(_A): len(value) for name, value in found.items() if name.endswith(_A)}
+    found = adapters_named({name: learned[name] for name in learned if name.endswith((FIRST, SECOND))}, native)
+    ranks = {name.removesuffix(FIRST): len(value) for name, value in found.items() if name.endswith(FIRST)}
     usual = max(adapted.language, adapted.vision)
     other = {name: rank for name, rank in ranks.items() if rank != usual}
     described = LoraConfig(
@@ -99,10 +99,10 @@ def adapters_named(given: dict[str, Tensor], native: bool) -> dict[str, Tensor]:
         return given
     found = {}
     for name, value in given.items():
-        if name.endswith(_B):
-            stem = name.removesuffix(_B)
+        if name.endswith(SECOND):
+            stem = name.removesuffix(SECOND)
             for piece, part in chat_to_native({f"{stem}.weight": value}).items():
                 layer = piece.removesuffix(".weight")
-                found[layer + _B] = part.contiguous()
-                found[layer + _A] = given[stem + _A].clone()
+                found[layer + SECOND] = part.contiguous()
+                found[layer + FIRST] = given[stem + FIRST].clone()
     return found

@@ -9,11 +9,9 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from models.preprocess import frame_indices
-from stages.videos import VideoError, sample_frames
+from stages.videos import VideoError, open_video, sample_frames
 
 QUALITY = 95
-CONTAINERS = "mov,matroska,avi,gif,mpegts,mpeg,ogg,flv,asf"
-"""That hold their own data; a playlist would have others opened."""
 Clip = tuple[float, float]
 """(start, end) in seconds."""
 
@@ -82,11 +80,8 @@ def seconds_of(data: bytes) -> float:
     Raises:
         VideoError: It does not tell.
     """
-    try:
-        with av.open(io.BytesIO(data), "r", options={"format_whitelist": CONTAINERS}) as container:
-            found = container.duration
-    except (av.FFmpegError, OSError) as error:
-        raise VideoError(f"it cannot be read as a video ({error.strerror or error})") from error
+    with open_video(data) as container:
+        found = container.duration
     if not found:
         raise VideoError("it does not tell how long it lasts; choose another sampling than fps")
     return found / av.time_base

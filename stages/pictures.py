@@ -9,6 +9,7 @@ import io
 import struct
 from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -115,6 +116,39 @@ def decode(body: bytes, max_pixels: int, wanted: Wanted | None = None, min_decod
     Raises:
         PictureError: `not_image`, `too_many_pixels` or `decode`.
     """
+    whole = _decoded(body, max_pixels, wanted, min_decoded_share)
+    flat = whole.flat
+    return Picture(
+        np.asarray(flat), whole.width, whole.height, perceptual_hash(flat), frames(body, whole.kind), whole.share
+    )
+
+
+def picture_of(body: bytes, max_pixels: int = MAX_SIDE * MAX_SIDE) -> Image.Image:
+    """Return all pixels of a picture in RGB, as every model is shown them: upright, and on white where transparent.
+
+    Args:
+        body: A file of any of the known formats.
+        max_pixels: Larger ones are refused by their header.
+
+    Raises:
+        PictureError: As `decode`.
+    """
+    picture = _decoded(body, max_pixels).flat.convert("RGB")
+    picture.info = {}
+    return picture
+
+
+class _Decoded(NamedTuple):
+    """A picture upright and flat; its size is that of the whole."""
+
+    flat: Image.Image
+    width: int
+    height: int
+    share: float
+    kind: str
+
+
+def _decoded(body: bytes, max_pixels: int, wanted: Wanted | None = None, min_decoded_share: float = 1.0) -> _Decoded:
     if reason := inspect(body, max_pixels):
         raise PictureError(Outcome(reason))
     kind = str(sniff(body))
@@ -130,7 +164,6 @@ def decode(body: bytes, max_pixels: int, wanted: Wanted | None = None, min_decod
             least = wanted.scaled_part(width, height, min_decoded_share) if wanted else None
             shown, share = _shown(image, body, min_decoded_share, least)
             flat, turned = _upright(shown)
-            pixels, phash = np.asarray(flat), perceptual_hash(flat)
     except PictureError:
         raise
     except Image.DecompressionBombError:
@@ -138,8 +171,7 @@ def decode(body: bytes, max_pixels: int, wanted: Wanted | None = None, min_decod
     except Exception:
         # Libraries raise whatever they like on foreign bytes, down to SyntaxError; all of it means the same.
         raise PictureError(Outcome.DECODE) from None
-    size = (height, width) if turned else (width, height)
-    return Picture(pixels, *size, phash, frames(body, kind), share)
+    return _Decoded(flat, *((height, width) if turned else (width, height)), share, kind)
 
 
 def _shown(

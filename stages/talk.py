@@ -26,6 +26,16 @@ class _Turn:
     scenes: tuple[Scene, ...]
     answer: str = ""
 
+    @property
+    def marked(self) -> bool:
+        """Whether the question says itself where its pictures stand."""
+        return IMAGE in self.question
+
+    @property
+    def in_order(self) -> tuple[Scene, ...]:
+        """What is shown, in the order of its marks: videos stand before a question that marks its pictures itself."""
+        return tuple(sorted(self.scenes, key=lambda scene: not scene.video)) if self.marked else self.scenes
+
 
 @dataclass
 class Talk:
@@ -64,9 +74,10 @@ class Talk:
         count = sum(not scene.video for scene in self.scenes)
         texts, numbers = [], iter(range(1, count + 1) if count > 1 else [])
         for turn in turns:
-            texts.append(_marks(turn.scenes, numbers, marked=IMAGE in turn.question) + turn.question)
+            texts.append(_marks(turn.in_order, numbers, turn.marked) + turn.question)
         limit = tiles_for_each(self.session.config.max_dynamic_patch, max(1, count))
-        shown = [Shown(each, 1 if scene.video else limit) for scene in self.scenes for each in scene.pictures]
+        scenes = [scene for turn in turns for scene in turn.in_order]
+        shown = [Shown(each, 1 if scene.video else limit) for scene in scenes for each in scene.pictures]
         history = [(text, turn.answer) for text, turn in zip(texts, self._turns, strict=False)]
         return Ask(texts[-1], shown, history)
 

@@ -2,7 +2,8 @@
 
 import io
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -13,6 +14,7 @@ from av.video.stream import VideoStream
 from PIL import Image
 
 from models.preprocess import frame_indices
+from stages.pictures import PictureError, picture_of
 
 MAX_PIXELS = 1 << 26
 """Of one frame; larger than 8K."""
@@ -43,7 +45,7 @@ def sample_frames(
         generator: Draws the frame within its segment, for training; the middle one when left out.
 
     Returns:
-        Pictures in RGB, between one and `count`.
+        Pictures in RGB, upright, between one and `count`.
 
     Raises:
         VideoError: It is missing or no video, breaks off, has no frame in the clip, or frames that are too large.
@@ -55,19 +57,34 @@ def sample_frames(
         if first is not None or last is not None:
             raise VideoError(f"{name} is a folder of pictures, which have no time; leave out where the clip begins")
         return _of_folder(Path(video), count, generator)
-    file: IO[bytes] = io.BytesIO(video) if isinstance(video, bytes) else _opened(Path(video))
+    with open_video(video) as container:
+        return _frames(container, name, count, (first, last), generator)
+
+
+@contextmanager
+def open_video(video: str | Path | bytes) -> Iterator[InputContainer]:
+    """Open a file, or the bytes of one; what the caller then reads of it fails as a `VideoError` too.
+
+    Raises:
+        VideoError: It is missing, no video, or damaged.
+    """
+    name = "the video" if isinstance(video, bytes) else str(video)
+    file: IO[bytes] = io.BytesIO(video) if isinstance(video, bytes) else _file(Path(video))
     with file:
         try:
             with av.open(file, "r", options={"format_whitelist": _CONTAINERS}) as container:
-                return _frames(container, name, count, (first, last), generator)
-        except (av.FFmpegError, OSError) as error:
+                yield container
+        except VideoError:
+            raise
+        except Exception as error:
+            # The library raises whatever it likes on foreign bytes, down to UnicodeDecodeError: all means the same.
+            said = getattr(error, "strerror", None) or error
             raise VideoError(
-                f"{name} cannot be read as a video ({error.strerror or error}); "
-                "name an mp4, webm, mkv, mov, avi or gif file"
+                f"{name} cannot be read as a video ({said}); name an mp4, webm, mkv, mov, avi or gif file"
             ) from None
 
 
-def _opened(path: Path) -> IO[bytes]:
+def _file(path: Path) -> IO[bytes]:
     try:
         return path.open("rb")
     except OSError as error:
@@ -82,10 +99,9 @@ def _of_folder(folder: Path, count: int, generator: np.random.Generator | None) 
     pictures = []
     for path in (found[number] for number in frame_indices(len(found), count, generator)):
         try:
-            with Image.open(path) as image:
-                pictures.append(image.convert("RGB"))
-        except (OSError, Image.DecompressionBombError) as error:
-            raise VideoError(f"frame {path} cannot be read: {error}; remove it") from None
+            pictures.append(picture_of(path.read_bytes()))
+        except (OSError, PictureError) as error:
+            raise VideoError(f"frame {path} cannot be read ({error}); remove it") from None
     return pictures
 
 
@@ -99,6 +115,8 @@ def _frames(
     if not container.streams.video:
         raise VideoError(f"{name} holds no pictures, only sound; name a video with frames")
     stream = container.streams.video[0]
+    if stream.codec_context is None:
+        raise VideoError(f"pictures of {name} are in a code that is not known here; convert it to mp4")
     if stream.width * stream.height > MAX_PIXELS:
         raise VideoError(
             f"frames of {name} are {stream.width} x {stream.height}, more than {MAX_PIXELS:,} pixels; make it smaller"
@@ -161,6 +179,13 @@ def _decode(
         for frame in frames:
             at = frame.pts
             if at is not None and at >= time:
-                found.append(frame.to_image())
+                found.append(_upright(frame))
                 break
     return found
+
+
+def _upright(frame: av.VideoFrame) -> Image.Image:
+    """Return a frame as players show it: phones write portrait videos lying, and beside them how to turn them."""
+    picture: Image.Image = frame.to_image()
+    # Both count degrees against the clock.
+    return picture.rotate(90 * round(frame.rotation / 90), expand=True)

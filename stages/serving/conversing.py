@@ -77,3 +77,5 @@ async def go_on(relay: Relay, history: History, exchange: Exchange) -> AsyncIter
             if piece.text:
                 exchange = replace(exchange, answer=exchange.answer + piece.text)
                 yield (*history, exchange)
+    if not exchange.answer:
+        raise Refused(502, "the model ended its answer before the first word; ask in other words")

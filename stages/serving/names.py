@@ -2,6 +2,9 @@
 
 from enum import StrEnum
 
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+"""Hosts that only this machine reaches."""
+
 
 class EngineName(StrEnum):
     """Engines that read the exported folder."""

@@ -18,11 +18,10 @@ from stages.serving.engine_process import EngineProcess, EngineState
 from stages.serving.engines import SOCKET, engine_for
 from stages.serving.gateway import gateway
 from stages.serving.limits import Limits
-from stages.serving.names import EngineName
+from stages.serving.names import LOOPBACK, EngineName
 from stages.serving.relay import Relay
 from stages.serving.served_model import ServedModel
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 LONGEST_SOCKET = 107
 """Bytes of a socket's path that Linux takes."""
 

@@ -12,10 +12,11 @@ from models.lora import (
     TokenNoise,
     adapters,
     add_lora,
-    load_adapters,
+    added,
     merged,
 )
 from models.packing import Packing
+from models.renaming import WeightsError
 
 CONFIG = ChatConfig(
     vision=VisionConfig(
@@ -85,11 +86,34 @@ def test_untaught_adapters_change_nothing_and_merged_ones_say_the_same() -> None
     assert not torch.allclose(separate, bare.logits(IDS, ones, pixels), atol=1e-2)
     bare.load_state_dict(merged(chat))
     assert torch.allclose(bare.logits(IDS, ones, pixels), separate, atol=2e-5)
-    again = adapted().eval()
-    load_adapters(again, adapters(chat))
-    assert torch.equal(again.logits(IDS, ones, pixels), separate)
-    with pytest.raises(KeyError):
-        load_adapters(bare, adapters(chat))
+
+
+class Read(dict[str, torch.Tensor]):
+    """Weights that remember which of them were read."""
+
+    def __init__(self, weights: dict[str, torch.Tensor]) -> None:
+        super().__init__(weights)
+        self.names: list[str] = []
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        self.names.append(name)
+        return super().__getitem__(name)
+
+
+def test_adapters_are_added_tensor_by_tensor_as_in_memory() -> None:
+    chat = taught()
+    torch.manual_seed(0)
+    base, learned = Read(InternVLChat(CONFIG).state_dict()), Read(adapters(chat))
+    found, wanted = added(base, learned), merged(chat)
+    assert list(found) == list(wanted) and not base.names and not learned.names
+    name = "language_model.model.layers.1.self_attn.q_proj.weight"
+    found[name]
+    assert base.names == [name] and len(learned.names) == 2, "its own and its pair"
+    assert all(torch.equal(found[each], wanted[each]) for each in wanted)
+    assert not torch.equal(base[name], wanted[name])
+    learned["language_model.model.layers.7.self_attn.q_proj.lora_A.weight"] = torch.zeros(2, 16)
+    with pytest.raises(WeightsError, match=r"layers\.7\.self_attn\.q_proj\.lora_A\.weight' is not known"):
+        added(base, learned)
 
 
 def test_dropout_belongs_to_a_sample_and_not_to_a_batch() -> None:

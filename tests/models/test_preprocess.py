@@ -16,11 +16,9 @@ from models.preprocess import (
     best_grid,
     blank_values,
     classification_values,
-    decode,
     encode_again,
     frame_indices,
     grids,
-    pad_to_square,
     pixel_values,
     stack,
     tile,
@@ -92,18 +90,6 @@ def test_resizing_is_pillows() -> None:
     assert np.allclose(ours.permute(1, 2, 0).numpy(), small, atol=1e-6)
 
 
-def test_any_mode_decodes_to_rgb_and_a_torn_picture_is_refused() -> None:
-    for mode in ("L", "P", "RGBA", "1"):
-        out = io.BytesIO()
-        Image.new(mode, (6, 4)).save(out, "PNG")
-        assert decode(out.getvalue()).mode == "RGB"
-    out = io.BytesIO()
-    gradient(64, 64).save(out, "JPEG")
-    for data in (b"", b"no picture", out.getvalue()[:200]):
-        with pytest.raises(OSError):
-            decode(data)
-
-
 def test_a_palette_is_turned_into_colours_before_it_is_resized() -> None:
     image = gradient(60, 30).quantize(8)
     tiles = tile(image, 28, 1, 2)
@@ -135,17 +121,6 @@ def test_classification_and_retrieval_are_torchvisions_transforms_of_pillow_pict
             assert torch.allclose(classification_values(image, image_size), middle(image), atol=1e-6), size
             assert torch.allclose(pixel_values(image, image_size), squashed(image), atol=1e-6), size
     assert not torch.allclose(classification_values(noise(100, 37), 28), pixel_values(noise(100, 37), 28), atol=0.1)
-
-
-def test_padding_to_a_square_puts_the_picture_in_the_middle() -> None:
-    for width, height, corner in ((9, 4, (0, 2)), (4, 9, (2, 0)), (5, 5, (0, 0))):
-        image = noise(width, height)
-        square = pad_to_square(image)
-        side = max(width, height)
-        assert square.size == (side, side)
-        x, y = corner
-        assert np.array_equal(np.asarray(square.crop((x, y, x + width, y + height))), np.asarray(image))
-        assert (np.asarray(square) == (123, 116, 103)).all(-1).sum() >= side * side - width * height
 
 
 def test_jpeg_again_is_pillows_and_worse_at_lower_quality() -> None:

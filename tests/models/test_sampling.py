@@ -22,6 +22,14 @@ def test_a_nucleus_is_the_fewest_that_reach_it() -> None:
     assert torch.allclose(nucleus(chances, 0.01), torch.tensor([[0.0, 1.0, 0.0]]))
 
 
+@pytest.mark.parametrize("temperature", [1e-3, 1e-39, 5e-324])
+def test_however_cold_the_likeliest_is_drawn(temperature: float) -> None:
+    logits = torch.randn(200, 50, generator=torch.Generator().manual_seed(0)) * 5
+    drawn = Sampling(temperature, top_p=0.9).chooser()(logits)
+    near = logits.gather(1, drawn[:, None])[:, 0]
+    assert torch.allclose(near, logits.amax(dim=1), atol=0.02)
+
+
 def test_transformers_keeps_the_same_nucleus() -> None:
     from transformers import TopPLogitsWarper
 

@@ -10,10 +10,14 @@ from chat_models import chat_session, write_chat
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from pipelines.chat import HELP, Terminal, harmless
+from pipelines.chat import HELP, Terminal, harmless, open_picture
 from pipelines.cli import app
 from stages.chat import Answer, ChatSession
 from stages.chat_template import TemplateError
+from stages.manifest import ManifestError
+from stages.pictures import picture_of
+from stages.serving.limits import Limits
+from stages.serving.pictures import seen
 from stages.talk import Talk
 
 
@@ -65,6 +69,24 @@ class Screen:
 
     def write(self, text: str) -> None:
         self.shown += text
+
+
+def test_a_picture_is_shown_as_training_and_the_page_show_it(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (96, 48), "red").save(tmp_path / "lying.jpg", exif=exif)
+    Image.new("RGBA", (48, 48), (0, 0, 200, 100)).save(tmp_path / "clear.png")
+    for name, size in (("lying.jpg", (48, 96)), ("clear.png", (48, 48))):
+        shown, body = open_picture(str(tmp_path / name)), (tmp_path / name).read_bytes()
+        assert shown.size == size
+        assert shown.tobytes() == picture_of(body).tobytes() == seen(body, Limits()).image.tobytes()
+
+
+@pytest.mark.parametrize("body", [b"", b"II*\0" + bytes(40), b"\x89PNG\r\n\x1a\n" + bytes(40), b"BM" + bytes(60)])
+def test_whatever_a_file_holds_the_refusal_names_it(tmp_path: Path, body: bytes) -> None:
+    (tmp_path / "a.png").write_bytes(body)
+    with pytest.raises(ManifestError, match=r"a.png cannot be read as a picture \(\w+\); name a whole JPEG"):
+        open_picture(str(tmp_path / "a.png"))
 
 
 def test_a_conversation_goes_on_with_pictures_and_videos(chat: ChatSession, red: Path, clip: Path) -> None:

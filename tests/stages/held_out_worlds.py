@@ -128,7 +128,7 @@ class World:
                 if kind == "instruct":
                     session = ChatSession(*instruct.assemble(instruct.Parameters(), here))
                     session.ask = lambda *_: "nothing"  # type: ignore[method-assign, assignment]
-                    dialogue_held_out(session, here, data, share, 1000, 64, Findings())
+                    dialogue_held_out(session, here, data, share, 1000, Findings())
                 else:
                     blind: Any = SimpleNamespace(see=_look_away)
                     with suppress(_LookedAway):

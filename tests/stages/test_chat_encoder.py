@@ -75,6 +75,6 @@ def test_an_evaluation_recalls_what_training_wrote_down(
         chat_data.Conversations, "_measured", lambda self: pytest.fail("everything is rendered again")
     )
     found = Findings()
-    dialogue_held_out(ChatSession(chat, tokenizer), here, data, 0.35, 4, 4, found)
+    dialogue_held_out(ChatSession(chat, tokenizer), here, data, 0.35, 4, found)
     assert found.judged == 4 and len(found.examples) == 4
     assert [name for name, _ in found.examples[0].lines] == ["question", "answer", "the model"]

@@ -28,7 +28,7 @@ from stages.instruct_data import InstructBatches
 from stages.manifest import Manifest, ManifestError
 from stages.workspace import Workspace
 
-PARAMETERS = instruct.Parameters(context_length=1024, max_dynamic_patch=6)
+PARAMETERS = instruct.Parameters(context_length=512, max_dynamic_patch=6)
 FRAMES = {"least": 3, "most": 3}
 
 
@@ -142,6 +142,29 @@ def test_degraded_pictures_are_drawn_by_step_and_row(world: Any, tmp_path: Path)
         if augment:
             able = [tiles_of(encode_again(data.pictures(0)[0], quality), chat.config) for quality in range(75, 101)]
             assert all(any(torch.equal(each, one) for one in able) for each in shown)
+
+
+def test_pictures_are_shown_upright_and_on_white(world: Any, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (96, 48), "red").save(tmp_path / "lying.jpg", exif=exif)
+    Image.new("RGBA", (48, 48)).save(tmp_path / "clear.png")
+    rows = [{"image": name, "conversations": turns("<image>\nQ", "A")} for name in ("lying.jpg", "clear.png")]
+    data = opened(world, tmp_path, rows)
+    by_size = {image.size: image for number in range(2) for image in data.pictures(number)}
+    assert set(by_size) == {(48, 96), (48, 48)}
+    assert by_size[48, 48].getcolors() == [(48 * 48, (255, 255, 255))]
+    for number in range(2):
+        tiles = data.example(number).pixel_values
+        assert tiles is not None and len(tiles) == data.size(number).tiles
+
+
+def test_a_damaged_picture_is_named(world: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = {"image": picture(tmp_path, "a.png"), "conversations": turns("<image>\nQ", "A")}
+    data = opened(world, tmp_path, [row])
+    monkeypatch.setattr(ShardedSamples, "pictures", lambda *_: [b"torn"])
+    with pytest.raises(ManifestError, match=r"a picture of sample \w+ of .* cannot be decoded \(not_image\)"):
+        data.pictures(0)
 
 
 def test_lengths_are_found_once_for_each_model_and_kept_beside_the_data(

@@ -113,13 +113,13 @@ def test_pictures_are_decoded_whole_and_judged_by_their_header_first() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (8, 6)).save(turned, "JPEG", exif=exif)
-    assert size_of(turned.getvalue(), 48, "turned.jpg") == (8, 6), "as it is stored, which is how a model sees it"
+    assert size_of(turned.getvalue(), 48, "turned.jpg") == (6, 8), "upright, which is how a model sees it"
     texts = PngInfo()
     texts.add_text("swells", "x" * (2 << 20), zip=True)
     swelling = io.BytesIO()
     Image.new("RGB", (8, 6)).save(swelling, "PNG", pnginfo=texts)
+    assert size_of(swelling.getvalue(), 48, "swelling.png") == (8, 6), "texts beside the pixels are passed over"
     for data, limit, wrong in (
-        (swelling.getvalue(), 48, r"picture: a.png cannot be decoded \(ValueError\)"),
         (picture(8, 6), 47, "too_many_pixels: a.png has more than 47 pixels"),
         (picture(60, 60, "JPEG")[:-40], 4000, "picture: a.png cannot be decoded"),
         (b"<svg/>", 48, "picture: a.png cannot be decoded"),

@@ -54,7 +54,7 @@ def test_a_chat_model_learns_on_it(here: Workspace, tmp_path: Path, kind: str) -
     here.inputs["checkpoints/language"] = taken(here, tmp_path / kind, kind)
     spoken = open_weights(fetch(here.store, here.inputs["checkpoints/language"], tmp_path / "l"))
     assert spoken["lm_head.weight"].shape[0] == TOKENS + 8, "rows beyond the tokens fill the table up"
-    parameters = small(template=template, held_out=4)
+    parameters = small(template=template, held_out=4, context_length=128)
     quick = parameters.schedule.model_copy(update={"steps": 2, "learning_rate": 1e-4})
     parameters = parameters.model_copy(update={"schedule": quick})
 

@@ -12,6 +12,7 @@ from infra.storage import Store
 from models.config import ChatConfig
 from models.renaming import State
 from pipelines.recipes.systems import ALIGNED, lessons_of
+from stages.adapters import fetch_chat
 from stages.chat import ChatSession
 from stages.checkpoints import fetch
 from stages.instruct_parameters import Parameters
@@ -70,7 +71,7 @@ def test_aligned_and_tuned_only_that_changes_which_learns(here: Workspace, tmp_p
     assert first.encoder != "checkpoints/generative" or any(each.startswith("qllama.") for each in shared)
     config = ChatConfig.model_validate_json((tmp_path / "tuned" / "config.json").read_text())
     assert config.connector == second.connector and config.template == second.template
-    ChatSession.load(here.store, tuned, tmp_path / "talk").ask("What is there?", max_new_tokens=3)
+    ChatSession.from_folder(fetch_chat(here.store, tuned, tmp_path / "talk")).ask("What is there?", max_new_tokens=3)
 
 
 def test_a_tuned_model_shows_what_its_start_showed(here: Workspace, tmp_path: Path) -> None:

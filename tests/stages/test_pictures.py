@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 
 from stages.outcome import Outcome
 from stages.picture_headers import FORMATS, declared_size, sniff
-from stages.pictures import PictureError, Wanted, decode, inspect, perceptual_hash
+from stages.pictures import PictureError, Wanted, decode, inspect, perceptual_hash, picture_of
 
 LIMIT = 1_000_000
 ORANGE = (230, 120, 40)
@@ -268,6 +268,23 @@ def test_a_large_transparent_picture_is_blended_in_bounded_memory() -> None:
     done = subprocess.run([sys.executable, "-c", code], input=body, capture_output=True, check=True)
     # Three copies of four bytes a pixel and one of three; floats would take 32 and more.
     assert int(done.stdout) * 1024 < 20 * side * side
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "CMYK"])
+def test_a_model_is_shown_rgb_and_nothing_beside_the_pixels(mode: str) -> None:
+    body = saved(drawn().convert(mode), "JPEG" if mode == "CMYK" else "PNG", icc_profile=b"profile")
+    shown = picture_of(body)
+    assert (shown.mode, shown.size, shown.info) == ("RGB", (160, 120), {})
+    pixels = decode(body, LIMIT).pixels
+    assert (np.asarray(shown) == (pixels if pixels.ndim == 3 else pixels[..., None])).all()
+
+
+def test_a_plain_jpeg_is_shown_as_the_library_decodes_it() -> None:
+    body = saved(drawn(), "JPEG")
+    assert picture_of(body).tobytes() == Image.open(io.BytesIO(body)).convert("RGB").tobytes()
+    for data in (b"", b"no picture", body[:200]):
+        with pytest.raises(PictureError):
+            picture_of(data)
 
 
 def test_perceptual_hashes_are_those_of_imagehash_and_survive_another_size() -> None:

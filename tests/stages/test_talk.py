@@ -46,6 +46,24 @@ def test_who_marks_the_places_of_pictures_is_followed(chat: ChatSession) -> None
         talk.reply("Is <image> red?")
 
 
+def test_what_is_shown_comes_in_the_order_of_its_marks(chat: ChatSession) -> None:
+    first, second = (Image.new("RGB", (48, 48), color) for color in ("green", "white"))
+    talk = Talk(chat)
+    for question, text, order in (
+        ("What is in <image> ?", "Frame-1: <image>\nFrame-2: <image>\nWhat is in <image> ?", [first, second, RED]),
+        ("What is it?", "<image>\nFrame-1: <image>\nFrame-2: <image>\nWhat is it?", [RED, first, second]),
+    ):
+        talk.clear()
+        talk.show(RED)
+        talk.show_video([first, second])
+        ask = talk.asked(question)
+        assert ask.question == text
+        assert [shown.image for shown in ask.shown] == order
+        talk.remember(question, "This.")
+        assert [shown.image for shown in talk.asked("And?").shown] == order
+    assert len(talk.scenes) == 2
+
+
 def test_pictures_share_tiles_and_a_frame_is_one() -> None:
     chat = chat_session(max_dynamic_patch=6)
     talk = Talk(chat)

@@ -1,6 +1,7 @@
 """Frames of videos: the right ones, from every kind of file, and a clear word for what is none."""
 
 import io
+import struct
 import tarfile
 from fractions import Fraction
 from pathlib import Path
@@ -16,20 +17,37 @@ from stages.videos import VideoError, sample_frames
 VIDEOS = Path(__file__).resolve().parents[3] / "shared/data/videos.tar"
 
 
-def video(path: Path, frames: int = 20, codec: str = "mpeg4", rate: int = 10, gop: int = 6) -> Path:
-    """Write a video whose frame n is gray of level 10 n; several key frames in it."""
+def video(
+    path: Path,
+    frames: int = 20,
+    codec: str = "mpeg4",
+    rate: int = 10,
+    gop: int = 6,
+    picture: np.ndarray | None = None,
+) -> Path:
+    """Write a video of one picture, or whose frame n is gray of level 10 n; several key frames in it."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=rate)
         stream.width, stream.height, stream.gop_size = 64, 48, gop
         stream.pix_fmt = "rgb8" if codec == "gif" else "yuv420p"
         stream.time_base = Fraction(1, rate)
         for number in range(frames):
-            picture = np.full((48, 64, 3), 10 * number, np.uint8)
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            gray = np.full((48, 64, 3), 10 * number, np.uint8)
+            frame = av.VideoFrame.from_ndarray(gray if picture is None else picture, format="rgb24")
             frame.pts = number
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return path
+
+
+def turned(data: bytes, across: tuple[int, int], down: tuple[int, int]) -> bytes:
+    """Return an mp4 whose header says where a step across its frames and one down go on the screen (ISO 14496-12)."""
+
+    def matrix(a: int, b: int, c: int, d: int) -> bytes:
+        return struct.pack(">9i", a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30)
+
+    place = data.index(matrix(1, 0, 0, 1), data.index(b"tkhd"))
+    return data[:place] + matrix(*across, *down) + data[place + 36 :]
 
 
 def numbers(frames: list[Image.Image]) -> list[int]:
@@ -55,6 +73,32 @@ def test_a_clip_is_told_in_seconds_and_training_draws_its_frames(tmp_path: Path)
     assert len({tuple(each) for each in drawn}) > 1
     with pytest.raises(VideoError, match=r"a.mp4 has no frame in the clip \(20 frames in all\)"):
         sample_frames(path, 4, first=9)
+
+
+@pytest.mark.parametrize(
+    ("across", "down", "size", "bright"),
+    [
+        ((1, 0), (0, 1), (64, 48), "left"),
+        ((0, 1), (-1, 0), (48, 64), "top"),
+        ((0, -1), (1, 0), (48, 64), "bottom"),
+        ((-1, 0), (0, -1), (64, 48), "right"),
+    ],
+)
+def test_frames_are_upright(
+    tmp_path: Path, across: tuple[int, int], down: tuple[int, int], size: tuple[int, int], bright: str
+) -> None:
+    picture = np.zeros((48, 64, 3), np.uint8)
+    picture[:, :32] = 200
+    data = video(tmp_path / "a.mp4", picture=picture).read_bytes()
+    for frame in sample_frames(turned(data, across, down), 4):
+        seen = np.asarray(frame.convert("L"))
+        height, width = seen.shape
+        sides = {
+            "left": seen[:, : width // 2], "right": seen[:, width // 2 :],
+            "top": seen[: height // 2], "bottom": seen[height // 2 :],
+        }  # fmt: skip
+        assert frame.size == size
+        assert max(sides, key=lambda side: sides[side].mean()) == bright and sides[bright].min() > 150
 
 
 def test_gifs_and_folders_of_pictures_are_videos(tmp_path: Path) -> None:
@@ -103,6 +147,22 @@ def test_a_video_that_breaks_off_is_refused(tmp_path: Path) -> None:
         assert "broken.mkv" in str(error)
     else:
         assert len(shown) < 25, "what is gone is not made up"
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "told"),
+    [
+        ("a.mkv", b"V_MPEG4", b"V_ZZZZ4", "pictures of the video are in a code that is not known here"),
+        ("a.mp4", b"VideoHandler", b"Video\xffandler", "the video cannot be read as a video .*utf-8"),
+    ],
+)
+def test_damage_that_the_library_trips_over_is_told_like_any(
+    tmp_path: Path, name: str, old: bytes, new: bytes, told: str
+) -> None:
+    whole = video(tmp_path / name).read_bytes()
+    assert whole.count(old) == 1
+    with pytest.raises(VideoError, match=told):
+        sample_frames(whole.replace(old, new), 4)
 
 
 def test_sound_alone_is_no_video(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ class Handler(BaseHTTPRequestHandler):
             return
         self._begin(200, "text/event-stream")
         self._event({"choices": [{"index": 0, "delta": {"role": "assistant"}}]})
-        for word in ("I ", "was ", "asked: ", said):
+        for word in ("I ", "was ", "asked: ", said) if said != "say nothing" else ():
             self._event({"choices": [{"index": 0, "delta": {"content": word}}], "model": "model@main"})
             if said == "die late":
                 os._exit(3)

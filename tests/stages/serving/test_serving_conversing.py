@@ -39,6 +39,12 @@ def test_what_cannot_be_asked_is_refused_as_for_any_client(served: Running) -> N
     assert served.relay._busy == 0
 
 
+def test_an_answer_without_a_word_is_told(served: Running) -> None:
+    with pytest.raises(Refused, match="before the first word; ask in other words"):
+        told(served, (), Exchange("say nothing"))
+    assert served.relay._busy == 0
+
+
 def test_uploads_are_judged_by_what_they_are(tmp_path: Path) -> None:
     good, svg, vast = tmp_path / "a.txt", tmp_path / "b.png", tmp_path / "c.png"
     good.write_bytes(jpeg(1))
