@@ -7,12 +7,13 @@ the terminal prints; from then on it has a cookie that pages of other sites cann
 import asyncio
 import hmac
 import json
+import re
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from dataclasses import dataclass, field
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl, unquote, urlencode
 
 from stages.serving.refusal import Refused
 
@@ -27,6 +28,8 @@ DRAINED = 4
 """A body that is too large is read on, and thrown away, up to so many times the limit: who is still sending hears
 no answer."""
 SILENCE_SECONDS = 30.0
+_ELSEWHERE = re.compile(r"/(?:file|proxy)=\s*[a-z][a-z0-9+.-]*:", re.IGNORECASE)
+"""A path by which the toolkit of the page would fetch from another server; its own files have no scheme."""
 
 # The toolkit of the page builds its scripts and styles at run time; all that it loads comes from here.
 POLICY = (
@@ -120,6 +123,8 @@ class Doors:
             return lambda send: self._welcome(send, scope["path"] + (f"?{rest}" if rest else ""))
         if not _same(_cookie(headers.get("cookie", "")), self._session):
             return lambda send: _html(send, 401, _LOGIN % _ASK)
+        if _ELSEWHERE.search(unquote(scope["path"])):
+            raise Refused(403, "this page fetches nothing from elsewhere; upload the picture", code="elsewhere")
         if not reading:
             self._origin(headers)
         return None

@@ -114,6 +114,24 @@ def test_files_of_this_machine_are_not_handed_out(inside: httpx.Client, model: S
         assert inside.get(f"/gradio_api/file={path}").status_code in (403, 404)
 
 
+@pytest.mark.parametrize("scheme", ["http://", "https://", "HTTP://", "http%3A%2F%2F", "http%253A%2F%2F"])
+def test_no_address_of_another_server_is_read_through_the_page(
+    inside: httpx.Client, scheme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def public(host: str) -> str:
+        return "127.0.0.1"  # stands in for a name that leads to the public internet
+
+    monkeypatch.setattr("safehttpx.async_validate_url", public)
+    with small_web() as web:
+        web.pages["/a.jpg"] = (200, jpeg(1))
+        host = web.url("/a.jpg").removeprefix("http://")
+        for path in (f"/gradio_api/file={scheme}{host}", f"/gradio_api/proxy={scheme}{host}"):
+            found = inside.get(path)
+            assert found.status_code == 403 and found.json()["error"]["code"] == "elsewhere"
+            assert inside.head(path).status_code == 403
+        assert not web.asked
+
+
 def test_the_toolkit_fetches_nothing_for_anybody(inside: httpx.Client, tmp_path: Path) -> None:
     with small_web() as web:
         web.pages["/a.jpg"] = (200, jpeg(1))
