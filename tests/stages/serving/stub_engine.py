@@ -34,6 +34,8 @@ class Handler(BaseHTTPRequestHandler):
         said = "".join(part.get("text", "") for part in body["messages"][-1]["content"])
         if said == "die":
             os._exit(3)
+        if said == "never":
+            time.sleep(60)
         if said == "fail":
             self._begin(500, "text/plain")
             self.wfile.write(b"Traceback: /secret/path")

@@ -178,6 +178,16 @@ def test_more_than_the_limit_at_once_is_told_to_come_later(served: Running, clie
     assert client.chat.completions.create(model="small", messages=ask("hello")).choices
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_that_leaves_before_the_answer_gives_its_place_back(served: Running, stream: bool) -> None:
+    body = json.dumps({"messages": ask("never"), "stream": stream}).encode()
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1:{served.port}\r\nAuthorization: Bearer {TOKEN}"
+    with socket.create_connection(("127.0.0.1", served.port), timeout=10) as sender:
+        sender.sendall(f"{head}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+        wait_for("the place to be taken", lambda: served.relay._busy == 1, 10)
+    wait_for("the place to be free", lambda: served.relay._busy == 0, 10)
+
+
 def test_what_the_engine_says_of_itself_stays_here(
     served: Running, client: openai.OpenAI, caplog: pytest.LogCaptureFixture
 ) -> None:
