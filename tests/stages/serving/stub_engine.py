@@ -62,6 +62,11 @@ def main() -> None:
     print("stub engine of", os.path.realpath("model"), flush=True)
     if "--broken" in sys.argv:
         sys.exit("no such weights")
+    if "--slow-second" in sys.argv:
+        with open("starts", "a+") as file:
+            file.write("x")
+            file.seek(0)
+            time.sleep(60 if file.read() == "xx" else 0)
     threading.Thread(target=lambda: (sys.stdin.buffer.read(), os._exit(0)), daemon=True).start()
     server = ThreadingUnixStreamServer("engine.sock", Handler)
     server.daemon_threads = True

@@ -84,6 +84,26 @@ def test_an_engine_that_keeps_dying_is_given_up(model: ServedModel, place: Path)
     process.stop()
 
 
+def test_an_engine_that_starts_too_slowly_once_is_started_again(model: ServedModel, place: Path) -> None:
+    process = EngineProcess(stub("--slow-second"), model.folder, place)
+
+    async def killed_and_watched() -> None:
+        process.start()
+        await process.wait_until_ready(30)
+        assert process._process is not None
+        process._process.kill()
+        watching = asyncio.create_task(process.watch(2, every=0.01))
+        while len(process.deaths) < 2 or process.state is not EngineState.READY:
+            await asyncio.sleep(0.05)
+        watching.cancel()
+
+    try:
+        asyncio.run(asyncio.wait_for(killed_and_watched(), 60))
+        assert asyncio.run(process.answers())
+    finally:
+        process.stop()
+
+
 def test_stopping_ends_the_engine(model: ServedModel, place: Path) -> None:
     process = EngineProcess(stub(), model.folder, place)
     process.start()
