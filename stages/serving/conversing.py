@@ -25,10 +25,9 @@ class Exchange:
     answer: str = ""
 
     def asked(self) -> dict[str, Any]:
-        """Return the question as a client of the endpoint would send it."""
-        shown = [{"type": "image_url", "image_url": {"url": picture.data_url}} for picture in self.pictures]
+        """Return the question as a client would send it, but with pictures that are judged already."""
         text = [{"type": "text", "text": self.question}] if self.question else []
-        return {"role": "user", "content": [*shown, *text]}
+        return {"role": "user", "content": [*self.pictures, *text]}
 
 
 History = tuple[Exchange, ...]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from gateways import LIMITS, Running
+from PIL import Image
 from small_web import drawn, jpeg
 
 from stages.serving.conversing import Exchange, History, go_on, pictures_of, uploaded
@@ -51,6 +52,14 @@ def test_uploads_are_judged_by_what_they_are(tmp_path: Path) -> None:
         uploaded([str(good), str(svg)], LIMITS)
     with pytest.raises(Refused, match=r"the picture c\.png has more than 1,000,000 bytes"):
         uploaded([str(vast)], LIMITS)
+
+
+def test_a_photo_is_judged_by_its_file_and_not_by_what_we_make_of_it(served: Running, tmp_path: Path) -> None:
+    noise, out = Image.effect_noise((900, 900), 60).convert("RGB"), tmp_path / "photo.jpg"
+    noise.save(out, quality=50)
+    (photo,) = uploaded([str(out)], LIMITS)
+    assert out.stat().st_size < LIMITS.picture_bytes < len(photo.png)
+    assert told(served, (), Exchange("hm", (photo,)))[-1][-1].answer == "I was asked: hm"
 
 
 def test_tiles_lie_where_they_were_cut_and_the_whole_one_comes_last(model: ServedModel) -> None:
