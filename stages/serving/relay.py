@@ -114,7 +114,7 @@ class Relay:
 
     def _gone(self) -> Refused:
         return Refused(
-            503, "the engine behind this server is not there: it is being started again; ask again in a moment",
+            503, "the engine behind this server is not there: it is being started; ask again in a moment",
             code="engine_unavailable", retry_after_seconds=5,
         )  # fmt: skip
 

@@ -1,6 +1,5 @@
 """Everything together: an engine, the gateway in front of it, the page, and their end."""
 
-import asyncio
 import secrets
 import signal
 import socket
@@ -60,6 +59,8 @@ class Server:
     def run(self, start_seconds: float, say: Callable[[str], None]) -> None:
         """Start the engine, answer until Ctrl-C or SIGTERM, and end whatever was started.
 
+        While the engine loads, and when it is started again, what needs it is answered with 503.
+
         Raises:
             ManifestError: The engine does not start, or dies again and again; or the port is taken.
         """
@@ -70,7 +71,6 @@ class Server:
             try:
                 say(f"loading {self.model.name} into {self._engine.name}")
                 process.start()
-                asyncio.run(process.wait_until_ready(start_seconds))
                 self._answer(process, listening, folder, start_seconds, say)
             except KeyboardInterrupt:
                 say("stopped")
@@ -107,8 +107,15 @@ class Server:
         port = listening.getsockname()[1]
         relay = Relay(process, self.model, self.limits)
 
+        trouble: list[ManifestError] = []
+
         async def watch() -> None:
-            await process.watch(start_seconds)
+            try:
+                await process.wait_until_ready(start_seconds)
+                self._tell(port, say)
+                await process.watch(start_seconds)
+            except ManifestError as error:
+                trouble.append(error)
             server.should_exit = True
 
         app = gateway(relay, watch)
@@ -126,8 +133,9 @@ class Server:
                 timeout_graceful_shutdown=2,
             )
         )  # fmt: skip
-        self._tell(port, say)
         server.run(sockets=[listening])
+        if trouble:
+            raise trouble[0]
         if process.state is EngineState.FAILED:
             raise ManifestError(f"the engine died {len(process.deaths)} times; its last words:\n{process.log_tail}")
 

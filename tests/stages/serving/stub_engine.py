@@ -62,6 +62,9 @@ def main() -> None:
     print("stub engine of", os.path.realpath("model"), flush=True)
     if "--broken" in sys.argv:
         sys.exit("no such weights")
+    if "--wait-for-go" in sys.argv:
+        while not os.path.exists("go"):
+            time.sleep(0.05)
     if "--slow-second" in sys.argv:
         with open("starts", "a+") as file:
             file.write("x")
