@@ -50,9 +50,13 @@ def uploaded(files: Sequence[str], limits: Limits) -> tuple[SeenPicture, ...]:
 @lru_cache(maxsize=32)
 def _uploaded(file: Path, limits: Limits) -> SeenPicture:
     name = f"the picture {file.name[:60]}"
-    if file.stat().st_size > limits.picture_bytes:
-        raise Refused(413, f"{name} has more than {limits.picture_bytes:,} bytes; show a smaller one")
-    return seen(file.read_bytes(), limits, name)
+    try:
+        if file.stat().st_size > limits.picture_bytes:
+            raise Refused(413, f"{name} has more than {limits.picture_bytes:,} bytes; show a smaller one")
+        body = file.read_bytes()
+    except FileNotFoundError:
+        raise Refused(410, f"{name} is no longer here: it was added too long ago; add it again") from None
+    return seen(body, limits, name)
 
 
 async def go_on(relay: Relay, history: History, exchange: Exchange) -> AsyncIterator[History]:

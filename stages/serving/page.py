@@ -45,6 +45,9 @@ def add_page(app: FastAPI, relay: Relay, folder: Path) -> None:
 
     # The toolkit would fetch a file that a message names by an address; here only our own rules fetch.
     processing_utils.async_ssrf_protected_get = _fetch_nothing
+    page = Page(relay, folder)
+    # It sweeps what it was shown; files in a static folder stay.
+    gradio.set_static_paths([page.scenes])
 
     @app.get("/facts")
     async def facts() -> HTMLResponse:
@@ -52,7 +55,7 @@ def add_page(app: FastAPI, relay: Relay, folder: Path) -> None:
 
     gradio.mount_gradio_app(
         app,
-        Page(relay, folder).blocks(),
+        page.blocks(),
         path="/",
         theme=theme(),
         css=CSS,
@@ -73,8 +76,9 @@ class Page:
 
     def __init__(self, relay: Relay, folder: Path) -> None:
         """Draw examples where the model knows the drawn world; `blocks` makes the rest."""
-        self._relay, self._folder = relay, folder
-        self._scenes = _scenes(relay.model.image_size, folder) if relay.model.drawn_world else []
+        self._relay, self._folder, self.scenes = relay, folder, folder / "scenes"
+        self.scenes.mkdir()
+        self._scenes = _scenes(relay.model.image_size, self.scenes) if relay.model.drawn_world else []
 
     def blocks(self) -> Any:
         """Return the page's parts, each tied to what it does."""

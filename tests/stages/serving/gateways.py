@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import stub_engine
 import uvicorn
+from fastapi import FastAPI
 from installation import free_port, wait_for
 
 from stages.serving.doors import Doors
@@ -37,6 +38,7 @@ class Running:
     port: int
     process: EngineProcess
     relay: Relay
+    app: FastAPI
 
     @property
     def url(self) -> str:
@@ -68,7 +70,7 @@ def running(model: ServedModel, folder: Path, limits: Limits = LIMITS, page: boo
     thread.start()
     try:
         wait_for("the gateway", lambda: server.started, 30)
-        yield Running(port, process, relay)
+        yield Running(port, process, relay, app)
     finally:
         server.should_exit = True
         thread.join(10)

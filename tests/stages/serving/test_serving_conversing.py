@@ -52,6 +52,8 @@ def test_uploads_are_judged_by_what_they_are(tmp_path: Path) -> None:
         uploaded([str(good), str(svg)], LIMITS)
     with pytest.raises(Refused, match=r"the picture c\.png has more than 1,000,000 bytes"):
         uploaded([str(vast)], LIMITS)
+    with pytest.raises(Refused, match=r"the picture d\.png is no longer here.*add it again"):
+        uploaded([str(tmp_path / "d.png")], LIMITS)
 
 
 def test_a_photo_is_judged_by_its_file_and_not_by_what_we_make_of_it(served: Running, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -101,6 +102,33 @@ def test_what_the_page_itself_sends_comes_in(inside: httpx.Client, paged: Runnin
     assert found.status_code == 200
     (path,) = found.json()
     assert Path(path).is_relative_to(paged.process.folder.parent / "page"), "in our own folder, gone with it"
+
+
+def test_example_scenes_outlive_the_sweep_of_what_was_shown(inside: httpx.Client, paged: Running) -> None:
+    config = inside.get("/config").json()
+    buttons = [part for part in config["components"] if part["props"].get("elem_classes") == ["scene"]]
+    assert len(buttons) == 6
+    (click,) = (
+        each["id"] for each in config["dependencies"] if [buttons[0]["id"], "click"] in [*map(list, each["targets"])]
+    )
+
+    def clicked() -> str:
+        body = {"data": [], "fn_index": click, "session_hash": "scenes"}
+        assert inside.post("/gradio_api/queue/join", json=body).status_code == 200
+        with inside.stream("GET", "/gradio_api/queue/data", params={"session_hash": "scenes"}) as events:
+            (done,) = (line for line in events.iter_lines() if "process_completed" in line)
+        (file,) = json.loads(done.removeprefix("data: "))["output"]["data"][0]["files"]
+        return str(file["url"])
+
+    from gradio.route_utils import delete_files_created_by_app
+
+    first = clicked()
+    mounted = [getattr(route, "app", None) for route in paged.app.routes]
+    (blocks,) = (app.get_blocks() for app in mounted if hasattr(app, "get_blocks"))
+    delete_files_created_by_app(blocks, -1)  # as after an hour
+    for url in (first, clicked(), buttons[0]["props"]["icon"]["url"]):
+        found = inside.get(url)
+        assert found.status_code == 200 and found.headers["content-type"] == "image/png"
 
 
 def test_uploads_are_bounded(inside: httpx.Client) -> None:
