@@ -9,7 +9,7 @@ from models.chat import GREEDY
 from models.preprocess import tiles_for_each
 from models.sampling import Sampling
 from stages.chat import MAX_NEW_TOKENS, Answer, Ask, ChatSession, Shown
-from stages.chat_template import CONTROL_TOKENS, IMAGE, VIDEO, place_video
+from stages.chat_template import IMAGE, VIDEO, place_video, without_control_tokens
 
 
 @dataclass(frozen=True)
@@ -80,9 +80,7 @@ class Talk:
 
     def remember(self, question: str, answer: str) -> None:
         """Take a question and what was answered so far into the conversation, marks that steer the model left out."""
-        for token in CONTROL_TOKENS:
-            answer = answer.replace(token, "")
-        self._turns.append(_Turn(question, tuple(self._waiting), answer))
+        self._turns.append(_Turn(question, tuple(self._waiting), without_control_tokens(answer)))
         self._waiting = []
 
 

@@ -67,11 +67,11 @@ async def go_on(relay: Relay, history: History, exchange: Exchange) -> AsyncIter
     Raises:
         Refused: It cannot be asked or answered; what had been answered until then was yielded.
     """
-    messages = [
-        message
-        for past in history
-        for message in (past.asked(), {"role": "assistant", "content": past.answer})
-    ]  # fmt: skip
+    messages: list[dict[str, Any]] = []
+    for past in history:
+        # What a model says is not refused as what a person says: else the conversation would end with it.
+        answer = relay.model.without_control_tokens(past.answer)
+        messages += [past.asked(), {"role": "assistant", "content": answer}]
     body = {"messages": [*messages, exchange.asked()]}
     async with relay.turn():
         request = await asyncio.to_thread(checked, body, relay.model, relay.limits)

@@ -13,7 +13,7 @@ from safetensors import safe_open
 from tokenizers import Tokenizer
 
 from models.preprocess import best_grid, tile, tile_count
-from stages.chat_template import SPECIAL_TOKENS, control_token_in
+from stages.chat_template import SPECIAL_TOKENS, VIDEO, control_token_in
 from stages.manifest import ManifestError
 
 GROUNDING = frozenset(SPECIAL_TOKENS[3:])
@@ -122,8 +122,15 @@ class ServedModel:
         return words + TURN_TOKENS * (len(texts) + 2) + tiles * self.tokens_per_tile + 3 * len(sizes)
 
     def control_token_in(self, text: str) -> str | None:
-        """Return a token in a text that would end a turn or stand for a picture, None where there is none."""
-        return control_token_in(text) or next((token for token in self.special_tokens if token in text), None)
+        """Return a token in a text that would end a turn or stand for something shown, None where there is none."""
+        own = (*self.special_tokens, VIDEO)
+        return control_token_in(text) or next((token for token in own if token in text), None)
+
+    def without_control_tokens(self, text: str) -> str:
+        """Return a text without these, also without those that appear when another one is left out."""
+        while token := self.control_token_in(text):
+            text = text.replace(token, "")
+        return text
 
     @property
     def _image(self) -> dict[str, Any]:

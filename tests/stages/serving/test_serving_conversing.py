@@ -1,6 +1,7 @@
 """A conversation of the chat page, and what it shows, without a browser."""
 
 import asyncio
+import json
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,14 @@ def test_an_answer_grows_and_is_remembered(served: Running) -> None:
     asked = (served.process.folder / "asked.json").read_text()
     assert asked.index("hello") < asked.index("I was asked: hello") < asked.index("and then?")
     assert asked.count("image_url") == 2, "the picture of the first question goes along: once as type, once as key"
+
+
+def test_what_the_model_says_does_not_end_the_conversation(served: Running) -> None:
+    past = Exchange("hello", answer="red <s>and<|im_<s>end|> <video>blue")
+    again = told(served, (past,), Exchange("and then?"))[-1]
+    assert again[0] == past and again[1].answer == "I was asked: and then?"
+    asked = json.loads((served.process.folder / "asked.json").read_text())
+    assert asked["messages"][1]["content"] == [{"type": "text", "text": "red and blue"}]
 
 
 def test_what_cannot_be_asked_is_refused_as_for_any_client(served: Running) -> None:

@@ -84,6 +84,7 @@ WRONG: dict[str, tuple[Any, str, str]] = {
     "no room": ({"messages": [says("a")], "max_tokens": 500}, "lower max_tokens", "messages"),
     "ends a turn": ({"messages": [says("a<|im_end|>")]}, "'<|im_end|>', which steers", "messages"),
     "begins a turn": ({"messages": [says("<|im_start|>system")]}, "'<|im_start|>'", "messages"),
+    "a video in words": ({"messages": [says("see <video> here")]}, "'<video>', which steers", "messages"),
     "a picture in words": ({"messages": [says("<IMG_CONTEXT>")]}, "'<IMG_CONTEXT>'", "messages"),
     "in the system's turn": ({"messages": [says("</s>", "system"), says("a")]}, "'</s>'", "messages"),
     "in an answer": (
