@@ -57,14 +57,14 @@ class Server:
         self._token = address.token or secrets.token_urlsafe(24)
 
     def run(self, start_seconds: float, say: Callable[[str], None]) -> None:
-        """Start the engine, answer until Ctrl-C or SIGTERM, and end whatever was started.
+        """Start the engine, answer until Ctrl-C, SIGTERM or SIGHUP, and end whatever was started.
 
         While the engine loads, and when it is started again, what needs it is answered with 503.
 
         Raises:
             ManifestError: The engine does not start, or dies again and again; or the port is taken.
         """
-        signal.signal(signal.SIGTERM, _terminated)
+        ends_when_told()
         with closing(self._listen()) as listening, tempfile.TemporaryDirectory(prefix="internvl-serve-") as name:
             folder = Path(name)
             process = self._process(folder)
@@ -149,6 +149,14 @@ class Server:
             f"  (OpenAI's clients: base_url, api_key={shown}, model={self.model.name})"
         )
         say("Ctrl-C ends it")
+
+
+def ends_when_told() -> None:
+    """Let SIGTERM end this process as Ctrl-C does, and SIGHUP, a terminal's end, too where nohup did not say no."""
+    signal.signal(signal.SIGTERM, _terminated)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        # As SIGTERM: uvicorn, while it runs, has that one in its own hands.
+        signal.signal(signal.SIGHUP, lambda number, frame: signal.raise_signal(signal.SIGTERM))
 
 
 def _terminated(number: int, frame: object) -> NoReturn:

@@ -1,6 +1,7 @@
 """The server as a process: it answers while the engine loads, and leaves nothing behind."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import pytest
 import stub_server
 from installation import free_port, wait_for
 
@@ -47,3 +49,13 @@ def test_an_engine_that_cannot_load_ends_the_server_with_its_last_words(model: S
         said, _ = process.communicate(timeout=60)
     assert process.returncode == 1 and "ended while it started" in said and "no such weights" in said
     assert list(place.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_the_server_and_leaves_nothing(model: ServedModel, place: Path, number: signal.Signals) -> None:
+    with started(model, place, free_port()) as process:
+        assert process.stdout is not None
+        wait_for("it to be ready", lambda: "Ctrl-C" in next(process.stdout), 60)
+        process.send_signal(number)
+        said, _ = process.communicate(timeout=30)
+    assert process.returncode == 0 and said == "stopped\n" and list(place.iterdir()) == []
