@@ -59,12 +59,12 @@ class Server:
     def run(self, start_seconds: float, say: Callable[[str], None]) -> None:
         """Start the engine, answer until Ctrl-C, SIGTERM or SIGHUP, and end whatever was started.
 
-        While the engine loads, and when it is started again, what needs it is answered with 503.
+        The process is to take signals as `ends_when_told` does. While the engine loads, and when it is started
+        again, what needs it is answered with 503.
 
         Raises:
             ManifestError: The engine does not start, or dies again and again; or the port is taken.
         """
-        ends_when_told()
         with closing(self._listen()) as listening, tempfile.TemporaryDirectory(prefix="internvl-serve-") as name:
             folder = Path(name)
             process = self._process(folder)
