@@ -12,7 +12,7 @@ from typing import NamedTuple, NoReturn
 import uvicorn
 
 from stages.manifest import ManifestError
-from stages.serving.doors import Doors
+from stages.serving.doors import COOKIE, Doors
 from stages.serving.engine_process import EngineProcess, EngineState
 from stages.serving.engines import SOCKET, engine_for
 from stages.serving.gateway import gateway
@@ -126,7 +126,7 @@ class Server:
             add_page(app, relay, uploads)
         loopback = self._address.host in LOOPBACK
         names = frozenset(f"{name}:{port}" for name in ("127.0.0.1", "localhost", "[::1]")) if loopback else None
-        doors = Doors(app, self._token, names, self.limits.body_bytes)
+        doors = Doors(app, self._token, names, self.limits.body_bytes, f"{COOKIE}-{port}")
         server = uvicorn.Server(
             uvicorn.Config(
                 doors, log_level="warning", access_log=False, server_header=False, proxy_headers=False,

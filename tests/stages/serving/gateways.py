@@ -63,7 +63,8 @@ def running(model: ServedModel, folder: Path, limits: Limits = LIMITS, page: boo
 
         (folder / "page").mkdir()
         add_page(app, relay, folder / "page")
-    doors = Doors(app, TOKEN, frozenset({f"127.0.0.1:{port}", f"localhost:{port}"}), limits.body_bytes)
+    names = frozenset({f"127.0.0.1:{port}", f"localhost:{port}"})
+    doors = Doors(app, TOKEN, names, limits.body_bytes, f"internvl-serve-{port}")
     config = uvicorn.Config(doors, port=port, log_level="warning", timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)

@@ -44,15 +44,26 @@ def picture() -> dict[str, tuple[str, io.BytesIO]]:
     return {"files": ("a.jpg", io.BytesIO(jpeg(1)))}
 
 
-def test_without_the_token_the_page_shows_how_to_get_in(visitor: httpx.Client) -> None:
+def test_without_the_token_the_page_shows_how_to_get_in(visitor: httpx.Client, paged: Running) -> None:
     for path in ("/", "/config", "/facts", "/gradio_api/info", "/gradio_api/file=/etc/passwd", "/theme.css"):
         found = visitor.get(path)
         assert found.status_code == 401 and "A token is needed" in found.text and TOKEN not in found.text
     assert visitor.post(UPLOAD, files=picture()).status_code == 401
     wrong = visitor.get("/", params={"token": TOKEN[:-1] + "X"})
     assert wrong.status_code == 401 and "not this server's token" in wrong.text and not visitor.cookies
-    visitor.cookies.set("internvl-serve", TOKEN)
+    visitor.cookies.set(f"internvl-serve-{paged.port}", TOKEN)
     assert visitor.get("/").status_code == 401, "the cookie is not the token"
+
+
+def test_the_form_takes_the_token_where_no_history_keeps_it(visitor: httpx.Client, paged: Running) -> None:
+    assert '<form action="" method="post">' in visitor.get("/").text
+    for given in ({"token": TOKEN + "x"}, {"token": ""}, {"token": TOKEN, "more": "x" * 5000}, {}):
+        assert visitor.post("/", data=given).status_code == 401 and not visitor.cookies
+    # Because of our own referrer policy browsers name no origin with a form.
+    found = visitor.post("/?view=a&token=b", data={"token": TOKEN}, headers={"origin": "null"})
+    assert found.status_code == 303 and found.headers["location"] == "/?view=a"
+    assert list(visitor.cookies) == [f"internvl-serve-{paged.port}"], "two servers of one host have two cookies"
+    assert visitor.get("/").status_code == 200
 
 
 def test_the_cookie_stays_with_this_site(visitor: httpx.Client, paged: Running) -> None:
