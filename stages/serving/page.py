@@ -141,17 +141,18 @@ class Page:
                 raise Refused(400, "nothing was asked; write a question or add a picture")
             async for now in go_on(self._relay, history, Exchange(text, pictures)):
                 # What is typed meanwhile stays; tiles are drawn once, not with every word.
-                first = (
-                    {} if begun else self._box(busy=True, value=None) | self._quiet() | self._seen(pictures_of(now))
-                )
-                yield self._conversation(now) | first
+                first: Changes = {}
+                if not begun:
+                    first = self._box(busy=True, value=None) | self._quiet()
+                    first |= await asyncio.to_thread(self._seen, pictures_of(now))
+                yield await asyncio.to_thread(self._conversation, now) | first
                 begun = True
         except Refused as refused:
             if begun and now[-1].answer:
                 yield self._box() | self._trouble_with(refused)
             else:  # what was asked goes back into the box, to be put right
                 back = self._box(value={"text": text, "files": files})
-                yield self._conversation(history) | back | self._trouble_with(refused)
+                yield await asyncio.to_thread(self._conversation, history) | back | self._trouble_with(refused)
             return
         yield self._box()
 
@@ -175,7 +176,8 @@ class Page:
             pictures = await asyncio.to_thread(uploaded, files, self._relay.limits)
         except Refused as refused:
             return {self._looked: files} | self._trouble_with(refused)
-        return {self._looked: files} | self._quiet() | self._seen(pictures or pictures_of(given[self._history]))
+        seen = await asyncio.to_thread(self._seen, pictures or pictures_of(given[self._history]))
+        return {self._looked: files} | self._quiet() | seen
 
     def example(self, number: int) -> dict[str, Any]:
         """Return an example as it stands in the box."""

@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from gateways import LIMITS, Running
@@ -10,9 +12,11 @@ from PIL import Image
 from small_web import drawn, jpeg
 
 from stages.serving.conversing import Exchange, History, go_on, pictures_of, uploaded
+from stages.serving.engines import Engine
 from stages.serving.facts_page import facts_page, headline, sight
 from stages.serving.pictures import SeenPicture
 from stages.serving.refusal import Refused
+from stages.serving.requests import ChatRequest
 from stages.serving.served_model import ServedModel
 
 
@@ -32,6 +36,21 @@ def test_an_answer_grows_and_is_remembered(served: Running) -> None:
     asked = (served.process.folder / "asked.json").read_text()
     assert asked.index("hello") < asked.index("I was asked: hello") < asked.index("and then?")
     assert asked.count("image_url") == 2, "the picture of the first question goes along: once as type, once as key"
+
+
+def test_pictures_are_encoded_beside_the_loop_that_serves_others(
+    served: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = []
+    body = Engine.body
+
+    def watched(engine: Engine, request: ChatRequest, model: ServedModel) -> dict[str, Any]:
+        threads.append(threading.current_thread())
+        return body(engine, request, model)
+
+    monkeypatch.setattr(Engine, "body", watched)
+    told(served, (), Exchange("hello", (SeenPicture(drawn(1)),)))
+    assert len(threads) == 1 and threads[0] is not threading.main_thread()
 
 
 def test_what_the_model_says_does_not_end_the_conversation(served: Running) -> None:
