@@ -47,7 +47,7 @@ def uploaded(files: Sequence[str], limits: Limits) -> tuple[SeenPicture, ...]:
     return tuple(_uploaded(Path(file), limits) for file in files)
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=4)  # looked at, then asked about; each may hold 75 MB of pixels
 def _uploaded(file: Path, limits: Limits) -> SeenPicture:
     name = f"the picture {file.name[:60]}"
     try:

@@ -97,9 +97,10 @@ def parsed(raw: bytes) -> Any:
 
 async def _chat(relay: Relay, request: Request) -> Response:
     """Answer a chat request; its first piece is waited for, so that what fails early has a status of its own."""
-    raw = await request.body()
     async with AsyncExitStack() as held:
+        # Before the body is read: no more of these are held than are answered.
         await held.enter_async_context(relay.turn())
+        raw = await request.body()
         asked = await asyncio.to_thread(lambda: checked(parsed(raw), relay.model, relay.limits))
         pieces = relay.pieces(asked)
         held.push_async_callback(pieces.aclose)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 from stages.serving.limits import Limits
@@ -78,7 +79,12 @@ def conversation(messages: Any, model: ServedModel, limits: Limits) -> tuple[Tur
         if said > limits.text_characters:
             raise _refuse(f"more than {limits.text_characters:,} characters of text; say less")
         turns.append((role, raw))
-    return tuple(_turn(role, raw, place, model, limits) for place, (role, raw) in enumerate(turns))
+    found: list[Turn] = []
+    pixels = 0
+    for place, (role, raw) in enumerate(turns):
+        found.append(_turn(role, raw, place, model, limits, limits.all_pixels - pixels))
+        pixels += sum(prod(picture.image.size) for picture in found[-1].pictures)
+    return tuple(found)
 
 
 def _refuse(message: str) -> Refused:
@@ -126,8 +132,11 @@ def _parts(content: Any, role: str, place: int) -> list[str | Shown]:
     return found
 
 
-def _turn(role: str, raw: Sequence[str | Shown], place: int, model: ServedModel, limits: Limits) -> Turn:
-    """Return one turn with its pictures fetched and decoded; a single one stands before the text, as in training."""
+def _turn(role: str, raw: Sequence[str | Shown], place: int, model: ServedModel, limits: Limits, pixels: int) -> Turn:
+    """Return one turn with its pictures fetched and decoded; a single one stands before the text, as in training.
+
+    `pixels` is how many all its pictures may have.
+    """
     parts: list[Part] = []
     number = 0
     for value in raw:
@@ -136,6 +145,11 @@ def _turn(role: str, raw: Sequence[str | Shown], place: int, model: ServedModel,
             picture = value.picture
             if isinstance(picture, str):
                 picture = from_url(picture, limits, f"messages[{place}], picture {number}")
+            if (pixels := pixels - prod(picture.image.size)) < 0:
+                raise Refused(
+                    413, f"the pictures of the conversation have more than {limits.all_pixels:,} pixels together; "
+                    "show fewer or smaller ones", code="picture_too_large", param="messages",
+                )  # fmt: skip
             parts.append(picture)
             continue
         if not _whole_characters(value):

@@ -178,6 +178,14 @@ def test_more_than_the_limit_at_once_is_told_to_come_later(served: Running, clie
     assert client.chat.completions.create(model="small", messages=ask("hello")).choices
 
 
+def test_a_body_that_is_still_coming_holds_a_place(served: Running) -> None:
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1:{served.port}\r\nAuthorization: Bearer {TOKEN}"
+    with socket.create_connection(("127.0.0.1", served.port), timeout=10) as sender:
+        sender.sendall(f"{head}\r\nContent-Length: 100\r\n\r\nslow".encode())
+        wait_for("the place to be taken", lambda: served.relay._busy == 1, 10)
+    wait_for("the place to be free", lambda: served.relay._busy == 0, 10)
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_client_that_leaves_before_the_answer_gives_its_place_back(served: Running, stream: bool) -> None:
     body = json.dumps({"messages": ask("never"), "stream": stream}).encode()
@@ -199,7 +207,7 @@ def test_what_the_engine_says_of_itself_stays_here(
     for error in (early.value, late.value):
         assert "failed on this request" in str(error) and "secret" not in str(error)
     assert caplog.text.count("/secret/path") == 2, "whoever runs the server reads it"
-    assert served.relay._busy == 0
+    wait_for("the places to be free", lambda: served.relay._busy == 0, 10)
 
 
 def test_an_engine_that_dies_is_started_again(model: ServedModel, place: Path) -> None:

@@ -47,6 +47,19 @@ def test_several_pictures_stay_where_they_are(model: ServedModel) -> None:
     assert [isinstance(part, SeenPicture) for part in turn.parts] == [False, True, False, True]
 
 
+def test_the_pixels_of_a_conversation_are_bounded_together(model: ServedModel) -> None:
+    each = 96 * 72
+    messages = [says([PICTURE]), says("A disc.", "assistant"), says([PICTURE])]
+    for limits, fits in ((2 * each, True), (2 * each - 1, False)):
+        body, bounds = {"messages": messages}, LIMITS.model_copy(update={"all_pixels": limits})
+        if fits:
+            assert len(checked(body, model, bounds).turns) == 3
+            continue
+        with pytest.raises(Refused, match=f"more than {limits:,} pixels together; show fewer") as refused:
+            checked(body, model, bounds)
+        assert refused.value.status == 413
+
+
 WRONG: dict[str, tuple[Any, str, str]] = {
     "no object": ([1], "no JSON object", ""),
     "no messages": ({}, "no list of at least one", "messages"),
