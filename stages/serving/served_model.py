@@ -12,7 +12,7 @@ from PIL import Image
 from safetensors import safe_open
 from tokenizers import Tokenizer
 
-from models.preprocess import best_grid, tile, tile_count
+from models.preprocess import best_grid, tile, tile_count, tiles_for_each
 from stages.chat_template import SPECIAL_TOKENS, VIDEO, control_token_in
 from stages.manifest import ManifestError
 
@@ -108,6 +108,21 @@ class ServedModel:
     def grid(self, image: Image.Image) -> tuple[int, int]:
         """Return how many columns and rows of tiles a picture is cut into."""
         return best_grid(*image.size, self.image_size, int(self._image["min_patches"]), self.max_tiles)
+
+    def shared(self, images: Sequence[Image.Image]) -> list[Image.Image]:
+        """Return a conversation's pictures so that several share the tiles of one, as in training.
+
+        Engines give each picture all tiles. One that has the size of its smaller grid already keeps that grid.
+        """
+        if len(images) < 2:
+            return list(images)
+        least = int(self._image["min_patches"])
+        most = max(least, tiles_for_each(self.max_tiles, len(images)))
+        grids = [best_grid(*image.size, self.image_size, least, most) for image in images]
+        return [
+            image.resize((columns * self.image_size, rows * self.image_size), Image.Resampling.BICUBIC)
+            for image, (columns, rows) in zip(images, grids, strict=True)
+        ]
 
     def prompt_tokens(self, texts: Sequence[str], sizes: Sequence[tuple[int, int]]) -> int:
         """Return about how many tokens a conversation has, rather too many than too few.
