@@ -69,8 +69,9 @@ def serve(
             raise Refusal(f"the token is to have {LEAST_TOKEN} printable ASCII characters at least")
         from stages.serving.exported import served, tidy
         from stages.serving.limits import Limits
-        from stages.serving.server import Address, Server
+        from stages.serving.server import Address, Server, ends_when_told
 
+        ends_when_told()  # exporting, too, leaves nothing behind
         here = settings()
         limits = Limits(
             answer_tokens=most_tokens,

@@ -14,7 +14,7 @@ from models.chat import GREEDY, InternVLChat
 from models.sampling import Sampling
 from stages.chat_data import Encoder, Example, collate, tiles_of
 from stages.chat_loading import Told, load_chat, silent
-from stages.chat_template import TemplateError, control_token_in, encode_conversation, template_named
+from stages.chat_template import TemplateError, encode_conversation, template_named, without_control_tokens
 from stages.streamed_text import TextStream
 
 Turns = Sequence[tuple[str, str]]
@@ -147,9 +147,7 @@ class ChatSession:
 
     def sayable(self, text: str) -> str:
         """Return what the model said without the marks that steer it, so that it may stand in a conversation."""
-        while token := control_token_in(text, self._encode.steering):
-            text = text.replace(token, "")
-        return text
+        return without_control_tokens(text, self._encode.steering)
 
     def _example(self, ask: Ask) -> Example:
         questions = [*(question for question, _ in ask.history), ask.question]

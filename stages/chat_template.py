@@ -138,6 +138,13 @@ def control_token_in(text: str, others: Sequence[str] = ()) -> str | None:
     return next((token for token in (*CONTROL_TOKENS, *others) if token in text), None)
 
 
+def without_control_tokens(text: str, others: Sequence[str] = ()) -> str:
+    """Return a text without tokens that would steer the model, also those that leaving out another one makes."""
+    while token := control_token_in(text, others):
+        text = text.replace(token, "")
+    return text
+
+
 def template_named(name: str) -> Template:
     """Return a template by its official name.
 

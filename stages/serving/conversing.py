@@ -25,10 +25,9 @@ class Exchange:
     answer: str = ""
 
     def asked(self) -> dict[str, Any]:
-        """Return the question as a client of the endpoint would send it."""
-        shown = [{"type": "image_url", "image_url": {"url": picture.data_url}} for picture in self.pictures]
+        """Return the question as a client would send it, but with pictures that are judged already."""
         text = [{"type": "text", "text": self.question}] if self.question else []
-        return {"role": "user", "content": [*shown, *text]}
+        return {"role": "user", "content": [*self.pictures, *text]}
 
 
 History = tuple[Exchange, ...]
@@ -48,12 +47,16 @@ def uploaded(files: Sequence[str], limits: Limits) -> tuple[SeenPicture, ...]:
     return tuple(_uploaded(Path(file), limits) for file in files)
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=4)  # looked at, then asked about; each may hold 75 MB of pixels
 def _uploaded(file: Path, limits: Limits) -> SeenPicture:
     name = f"the picture {file.name[:60]}"
-    if file.stat().st_size > limits.picture_bytes:
-        raise Refused(413, f"{name} has more than {limits.picture_bytes:,} bytes; show a smaller one")
-    return seen(file.read_bytes(), limits, name)
+    try:
+        if file.stat().st_size > limits.picture_bytes:
+            raise Refused(413, f"{name} has more than {limits.picture_bytes:,} bytes; show a smaller one")
+        body = file.read_bytes()
+    except FileNotFoundError:
+        raise Refused(410, f"{name} is no longer here: it was added too long ago; add it again") from None
+    return seen(body, limits, name)
 
 
 async def go_on(relay: Relay, history: History, exchange: Exchange) -> AsyncIterator[History]:
@@ -64,11 +67,11 @@ async def go_on(relay: Relay, history: History, exchange: Exchange) -> AsyncIter
     Raises:
         Refused: It cannot be asked or answered; what had been answered until then was yielded.
     """
-    messages = [
-        message
-        for past in history
-        for message in (past.asked(), {"role": "assistant", "content": past.answer})
-    ]  # fmt: skip
+    messages: list[dict[str, Any]] = []
+    for past in history:
+        # What a model says is not refused as what a person says: else the conversation would end with it.
+        answer = relay.model.without_control_tokens(past.answer)
+        messages += [past.asked(), {"role": "assistant", "content": answer}]
     body = {"messages": [*messages, exchange.asked()]}
     async with relay.turn():
         request = await asyncio.to_thread(checked, body, relay.model, relay.limits)

@@ -1,18 +1,20 @@
 """Who may come in, and how much they may bring: token, host, origin and size, before anything else is asked.
 
 Two ways in. Programs show the token in the `Authorization` header. A browser shows it once, in the address that
-the terminal prints; from then on it has a cookie that pages of other sites cannot send along.
+the terminal prints or in a form that no history and no log keeps; from then on it has a cookie that pages of other
+sites cannot send along.
 """
 
 import asyncio
 import hmac
 import json
+import re
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from dataclasses import dataclass, field
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl, unquote, urlencode
 
 from stages.serving.refusal import Refused
 
@@ -27,6 +29,9 @@ DRAINED = 4
 """A body that is too large is read on, and thrown away, up to so many times the limit: who is still sending hears
 no answer."""
 SILENCE_SECONDS = 30.0
+FORM_BYTES, FORM = 4096, "application/x-www-form-urlencoded"
+_ELSEWHERE = re.compile(r"/(?:file|proxy)=\s*[a-z][a-z0-9+.-]*:", re.IGNORECASE)
+"""A path by which the toolkit of the page would fetch from another server; its own files have no scheme."""
 
 # The toolkit of the page builds its scripts and styles at run time; all that it loads comes from here.
 POLICY = (
@@ -48,7 +53,7 @@ body{font:16px/1.5 system-ui,sans-serif;max-width:34rem;margin:15vh auto;padding
 input,button{font:inherit;padding:.5rem .75rem;border:1px solid #9aa7b4;border-radius:.5rem;background:inherit;
 color:inherit}input{width:100%%;box-sizing:border-box;margin:.5rem 0}button{background:#0e6b80;color:#fff;border:0}
 @media(prefers-color-scheme:dark){body{background:#0f1419;color:#e8edf2}button{background:#1b8ba3}}
-</style></head><body><h1>A token is needed</h1><p>%s</p><form action="" method="get">
+</style></head><body><h1>A token is needed</h1><p>%s</p><form action="" method="post">
 <label>Token <input name="token" type="password" autocomplete="off" required></label>
 <button>Come in</button></form></body></html>"""
 _ASK = "The terminal that runs <code>internvl serve</code> shows an address with the token in it: open that one."
@@ -65,12 +70,14 @@ class Doors:
         hosts: Values of the `Host` header that are ours; None takes any, for a server that others may reach.
             A foreign name that leads to this address is a page of another site that tries to pass for ours.
         body_bytes: Largest request.
+        cookie: Its name; browsers send a cookie to all ports of a host, so two servers need two names.
     """
 
     app: App
     token: str
     hosts: frozenset[str] | None
     body_bytes: int
+    cookie: str = COOKIE
     _session: str = field(default_factory=lambda: secrets.token_urlsafe(32), repr=False)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -86,7 +93,7 @@ class Doors:
             if path != HEALTH:
                 if path.startswith(API):
                     self._bearer(headers)
-                elif answer := self._page(scope, headers):
+                elif answer := await self._page(scope, receive, headers):
                     return await answer(send)
         except Refused as refused:
             return await _json(send, refused)
@@ -108,18 +115,25 @@ class Doors:
                 "api_key=TOKEN in OpenAI's client", code="invalid_api_key",
             )  # fmt: skip
 
-    def _page(self, scope: Scope, headers: dict[str, str]) -> Callable[[Send], Awaitable[None]] | None:
+    async def _page(
+        self, scope: Scope, receive: Receive, headers: dict[str, str]
+    ) -> Callable[[Send], Awaitable[None]] | None:
         """Return the answer to a browser that may not come in yet, None for one that may."""
         query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
-        shown = [value for name, value in query if name == "token"]
+        inside = _same(_cookie(headers.get("cookie", ""), self.cookie), self._session)
         reading = scope["method"] in ("GET", "HEAD")
-        if shown and reading:
-            if not _same(shown[0], self.token):
+        shown = query if reading else []
+        if not inside and scope["method"] == "POST" and headers.get("content-type", "").startswith(FORM):
+            shown = await _form(receive)
+        if token := next((value for name, value in shown if name == "token"), None):
+            if not _same(token, self.token):
                 return lambda send: _html(send, 401, _LOGIN % (_WRONG + _ASK))
             rest = urlencode([(name, value) for name, value in query if name != "token"])
             return lambda send: self._welcome(send, scope["path"] + (f"?{rest}" if rest else ""))
-        if not _same(_cookie(headers.get("cookie", "")), self._session):
+        if not inside:
             return lambda send: _html(send, 401, _LOGIN % _ASK)
+        if _ELSEWHERE.search(unquote(scope["path"])):
+            raise Refused(403, "this page fetches nothing from elsewhere; upload the picture", code="elsewhere")
         if not reading:
             self._origin(headers)
         return None
@@ -132,7 +146,7 @@ class Doors:
             raise Refused(403, "pages of other sites cannot send anything here; use this page", code="cross_site")
 
     async def _welcome(self, send: Send, target: str) -> None:
-        cookie = f"{COOKIE}={self._session}; Path=/; HttpOnly; SameSite=Strict"
+        cookie = f"{self.cookie}={self._session}; Path=/; HttpOnly; SameSite=Strict"
         # A path that begins with two slashes would be another host's.
         target = "/" + target.lstrip("/\\")
         await _answer(send, 303, b"", {"location": target, "set-cookie": cookie, "cache-control": "no-store"})
@@ -207,9 +221,22 @@ def _same(given: str, wanted: str) -> bool:
     return hmac.compare_digest(given.encode(), wanted.encode())
 
 
-def _cookie(header: str) -> str:
+async def _form(receive: Receive) -> list[tuple[str, str]]:
+    """Return the fields of our form; none where more comes than it can hold, or nothing for a while."""
+    body, more = b"", True
+    while more and len(body) <= FORM_BYTES:
+        try:
+            message = await asyncio.wait_for(receive(), SILENCE_SECONDS)
+        except TimeoutError:
+            return []
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+    return parse_qsl(body.decode("latin-1")) if len(body) <= FORM_BYTES else []
+
+
+def _cookie(header: str, name: str) -> str:
     try:
-        found = SimpleCookie(header).get(COOKIE)
+        found = SimpleCookie(header).get(name)
     except CookieError:
         return ""
     return found.value if found else ""

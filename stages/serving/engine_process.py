@@ -122,7 +122,7 @@ class EngineProcess:
         self.state = EngineState.READY
 
     async def watch(self, seconds: float, every: float = 0.5) -> None:
-        """Start the engine again whenever it dies; return, as failed, when it does so too often.
+        """Start the engine again whenever it dies, or does not answer in time; return, as failed, when too often.
 
         Args:
             seconds: How long a start may take.
@@ -141,4 +141,4 @@ class EngineProcess:
             try:
                 await self.wait_until_ready(seconds)
             except ManifestError:
-                continue  # counted as one more death at the next look
+                self.stop()  # one that is only slow is ended too: the next look counts one more death

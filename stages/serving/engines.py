@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.manifest import ManifestError
-from stages.serving import transformers_engine
+from stages.serving import bound_engine, transformers_engine
 from stages.serving.limits import Limits
 from stages.serving.names import EngineName
 from stages.serving.requests import ChatRequest
@@ -97,6 +97,7 @@ def engine_for(name: EngineName, model: ServedModel, limits: Limits, device: str
 def vllm(model: ServedModel, limits: Limits) -> Engine:
     """Return the command of vLLM; it needs a GPU, and a version that knows socket files (`--uds`)."""
     command = (
+        sys.executable, "-P", str(Path(bound_engine.__file__).resolve()),
         str(Path(sys.executable).with_name("vllm")), "serve", MODEL,
         "--uds", SOCKET,
         "--served-model-name", MODEL,

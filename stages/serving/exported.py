@@ -63,8 +63,12 @@ def _of_folder(path: Path, cache: Path) -> ServedModel:
         return ServedModel(path.name, path, facts)
     cache.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="folder-", dir=cache))
-    _export(path, folder, str(path))
-    return ServedModel(path.name, folder, facts)
+    try:
+        _export(path, folder, str(path))
+        return ServedModel(path.name, folder, facts)
+    except BaseException:  # also when somebody stops it
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def _make(folder: Path, store: Store, manifest: Manifest) -> None:

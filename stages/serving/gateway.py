@@ -3,9 +3,9 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
@@ -19,6 +19,7 @@ from stages.serving.relay import Piece, Relay, completion_id
 from stages.serving.requests import ChatRequest, checked
 
 Watch = Callable[[], Any]
+Result = TypeVar("Result")
 
 
 def gateway(relay: Relay, watch: Watch | None = None) -> FastAPI:
@@ -58,7 +59,7 @@ def gateway(relay: Relay, watch: Watch | None = None) -> FastAPI:
 
     @app.post("/v1/chat/completions")
     async def chat(request: Request) -> Response:
-        return await _chat(relay, await request.body())
+        return await _chat(relay, request)
 
     @app.api_route("/v1/{rest:path}", methods=["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD"])
     async def other(rest: str) -> None:
@@ -94,17 +95,41 @@ def parsed(raw: bytes) -> Any:
         raise Refused(400, f"the body is no JSON: {said}; send a JSON object", code="invalid_json") from None
 
 
-async def _chat(relay: Relay, raw: bytes) -> Response:
+async def _chat(relay: Relay, request: Request) -> Response:
     """Answer a chat request; its first piece is waited for, so that what fails early has a status of its own."""
     async with AsyncExitStack() as held:
+        # Before the body is read: no more of these are held than are answered.
         await held.enter_async_context(relay.turn())
+        raw = await request.body()
         asked = await asyncio.to_thread(lambda: checked(parsed(raw), relay.model, relay.limits))
         pieces = relay.pieces(asked)
         held.push_async_callback(pieces.aclose)
-        first = await anext(pieces)
+        first = await _while_heard(request, anext(pieces))
         if asked.stream:
             return _Stream(_events(asked, relay.model.name, first, pieces), held.pop_all())
-        return JSONResponse(await _whole(relay.model.name, first, pieces))
+        return JSONResponse(await _while_heard(request, _whole(relay.model.name, first, pieces)))
+
+
+async def _while_heard(request: Request, work: Awaitable[Result]) -> Result:
+    """Return what a piece of work gives; give the work up when the client goes away before.
+
+    Args:
+        request: Its body has been read: the next message is the client's leaving.
+        work: What the client waits for.
+
+    Raises:
+        Refused: The client went away, so nobody hears it.
+    """
+    working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(request.receive())
+    try:
+        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise Refused(499, "the client went away before the answer", code="client_closed_request")
+        return working.result()
+    finally:
+        working.cancel()
+        leaving.cancel()
+        await asyncio.wait((working, leaving))
 
 
 class _Stream(StreamingResponse):

@@ -11,6 +11,7 @@ class Limits(BaseModel):
     body_bytes: int = Field(default=48_000_000, ge=1, description="A whole request, pictures in base64 included.")
     picture_bytes: int = Field(default=20_000_000, ge=1, description="One picture's file.")
     picture_pixels: int = Field(default=25_000_000, ge=1, description="One picture, width times height.")
+    all_pixels: int = Field(default=50_000_000, ge=1, description="All pictures of one conversation, in pixels.")
     pictures: int = Field(default=8, ge=1, description="Pictures of one conversation.")
     messages: int = Field(default=64, ge=1, description="Turns of one conversation, the system's included.")
     text_characters: int = Field(default=32_000, ge=1, description="All text of one conversation.")

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 from stages.serving.limits import Limits
@@ -12,6 +13,13 @@ from stages.serving.served_model import ServedModel
 ROLES = ("system", "user", "assistant")
 
 Part = str | SeenPicture
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a part of a message shows: an address, or a picture that was judged before, as on our own page."""
+
+    picture: str | SeenPicture
 
 
 @dataclass(frozen=True)
@@ -44,6 +52,8 @@ class Turn:
 def conversation(messages: Any, model: ServedModel, limits: Limits) -> tuple[Turn, ...]:
     """Return messages as turns: perhaps a system's first, then a user's and an assistant's by turns, a user's last.
 
+    A content's part may also be a `SeenPicture`, which JSON cannot hold: it is taken as it is.
+
     Raises:
         Refused: They are not, or hold what may not be said or shown.
     """
@@ -62,14 +72,31 @@ def conversation(messages: Any, model: ServedModel, limits: Limits) -> tuple[Tur
     turns = []
     for place, (role, message) in enumerate(zip(roles, messages, strict=True)):
         raw = _parts(message.get("content"), role, place)
-        shown += sum(kind == "image" for kind, _ in raw)
-        said += sum(len(value) for kind, value in raw if kind == "text")
+        shown += sum(isinstance(part, Shown) for part in raw)
+        said += sum(len(part) for part in raw if isinstance(part, str))
         if shown > limits.pictures:
             raise _refuse(f"more than {limits.pictures} pictures in one conversation; show fewer")
         if said > limits.text_characters:
             raise _refuse(f"more than {limits.text_characters:,} characters of text; say less")
         turns.append((role, raw))
-    return tuple(_turn(role, raw, place, model, limits) for place, (role, raw) in enumerate(turns))
+    found: list[Turn] = []
+    pixels = 0
+    for place, (role, raw) in enumerate(turns):
+        found.append(_turn(role, raw, place, model, limits, limits.all_pixels - pixels))
+        pixels += sum(prod(picture.image.size) for picture in found[-1].pictures)
+    return _sharing(found, model)
+
+
+def _sharing(turns: Sequence[Turn], model: ServedModel) -> tuple[Turn, ...]:
+    """Return turns with pictures that share the tiles of one where there are several."""
+    shown = [picture for turn in turns for picture in turn.pictures]
+    if len(shown) < 2:
+        return tuple(turns)
+    images = iter(model.shared([picture.image for picture in shown]))
+    return tuple(
+        Turn(turn.role, tuple(part if isinstance(part, str) else SeenPicture(next(images)) for part in turn.parts))
+        for turn in turns
+    )
 
 
 def _refuse(message: str) -> Refused:
@@ -87,17 +114,20 @@ def _role(message: Any, place: int) -> str:
     return str(role)
 
 
-def _parts(content: Any, role: str, place: int) -> list[tuple[str, str]]:
-    """Return a message's content as (kind, text or address) pairs; kind is `text` or `image`."""
+def _parts(content: Any, role: str, place: int) -> list[str | Shown]:
+    """Return a message's content: texts, and what is shown."""
     if isinstance(content, str):
         content = [{"type": "text", "text": content}]
     if not isinstance(content, list):
         raise _refuse(f"messages[{place}].content is neither a text nor a list of parts; send one of them")
-    found = []
+    found: list[str | Shown] = []
     for part in content:
+        if isinstance(part, SeenPicture):
+            found.append(Shown(part))
+            continue
         kind = part.get("type") if isinstance(part, dict) else None
         if kind == "text" and isinstance(part.get("text"), str):
-            found.append(("text", part["text"]))
+            found.append(part["text"])
         elif kind == "image_url":
             given = part.get("image_url")
             url = given.get("url") if isinstance(given, dict) else given
@@ -105,7 +135,7 @@ def _parts(content: Any, role: str, place: int) -> list[tuple[str, str]]:
                 raise _refuse(f'messages[{place}]: an image_url part holds {{"url": "data:image/png;base64,..."}}')
             if role != "user":
                 raise _refuse(f"messages[{place}]: only the user shows pictures; move it to a user's message")
-            found.append(("image", url))
+            found.append(Shown(url))
         else:
             raise _refuse(
                 f"messages[{place}] has a part of type {str(kind)[:40]!r}; known are text and image_url "
@@ -114,14 +144,25 @@ def _parts(content: Any, role: str, place: int) -> list[tuple[str, str]]:
     return found
 
 
-def _turn(role: str, raw: Sequence[tuple[str, str]], place: int, model: ServedModel, limits: Limits) -> Turn:
-    """Return one turn with its pictures fetched and decoded; a single one stands before the text, as in training."""
+def _turn(role: str, raw: Sequence[str | Shown], place: int, model: ServedModel, limits: Limits, pixels: int) -> Turn:
+    """Return one turn with its pictures fetched and decoded; a single one stands before the text, as in training.
+
+    `pixels` is how many all its pictures may have.
+    """
     parts: list[Part] = []
     number = 0
-    for kind, value in raw:
-        if kind == "image":
+    for value in raw:
+        if isinstance(value, Shown):
             number += 1
-            parts.append(from_url(value, limits, f"messages[{place}], picture {number}"))
+            picture = value.picture
+            if isinstance(picture, str):
+                picture = from_url(picture, limits, f"messages[{place}], picture {number}")
+            if (pixels := pixels - prod(picture.image.size)) < 0:
+                raise Refused(
+                    413, f"the pictures of the conversation have more than {limits.all_pixels:,} pixels together; "
+                    "show fewer or smaller ones", code="picture_too_large", param="messages",
+                )  # fmt: skip
+            parts.append(picture)
             continue
         if not _whole_characters(value):
             raise _refuse(f"messages[{place}] holds half of a character (a lone surrogate); send whole ones")

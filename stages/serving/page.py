@@ -45,6 +45,9 @@ def add_page(app: FastAPI, relay: Relay, folder: Path) -> None:
 
     # The toolkit would fetch a file that a message names by an address; here only our own rules fetch.
     processing_utils.async_ssrf_protected_get = _fetch_nothing
+    page = Page(relay, folder)
+    # It sweeps what it was shown; files in a static folder stay.
+    gradio.set_static_paths([page.scenes])
 
     @app.get("/facts")
     async def facts() -> HTMLResponse:
@@ -52,7 +55,7 @@ def add_page(app: FastAPI, relay: Relay, folder: Path) -> None:
 
     gradio.mount_gradio_app(
         app,
-        Page(relay, folder).blocks(),
+        page.blocks(),
         path="/",
         theme=theme(),
         css=CSS,
@@ -73,8 +76,9 @@ class Page:
 
     def __init__(self, relay: Relay, folder: Path) -> None:
         """Draw examples where the model knows the drawn world; `blocks` makes the rest."""
-        self._relay, self._folder = relay, folder
-        self._scenes = _scenes(relay.model.image_size, folder) if relay.model.drawn_world else []
+        self._relay, self._folder, self.scenes = relay, folder, folder / "scenes"
+        self.scenes.mkdir()
+        self._scenes = _scenes(relay.model.image_size, self.scenes) if relay.model.drawn_world else []
 
     def blocks(self) -> Any:
         """Return the page's parts, each tied to what it does."""
@@ -137,17 +141,18 @@ class Page:
                 raise Refused(400, "nothing was asked; write a question or add a picture")
             async for now in go_on(self._relay, history, Exchange(text, pictures)):
                 # What is typed meanwhile stays; tiles are drawn once, not with every word.
-                first = (
-                    {} if begun else self._box(busy=True, value=None) | self._quiet() | self._seen(pictures_of(now))
-                )
-                yield self._conversation(now) | first
+                first: Changes = {}
+                if not begun:
+                    first = self._box(busy=True, value=None) | self._quiet()
+                    first |= await asyncio.to_thread(self._seen, pictures_of(now))
+                yield await asyncio.to_thread(self._conversation, now) | first
                 begun = True
         except Refused as refused:
             if begun and now[-1].answer:
                 yield self._box() | self._trouble_with(refused)
             else:  # what was asked goes back into the box, to be put right
                 back = self._box(value={"text": text, "files": files})
-                yield self._conversation(history) | back | self._trouble_with(refused)
+                yield await asyncio.to_thread(self._conversation, history) | back | self._trouble_with(refused)
             return
         yield self._box()
 
@@ -171,7 +176,8 @@ class Page:
             pictures = await asyncio.to_thread(uploaded, files, self._relay.limits)
         except Refused as refused:
             return {self._looked: files} | self._trouble_with(refused)
-        return {self._looked: files} | self._quiet() | self._seen(pictures or pictures_of(given[self._history]))
+        seen = await asyncio.to_thread(self._seen, pictures or pictures_of(given[self._history]))
+        return {self._looked: files} | self._quiet() | seen
 
     def example(self, number: int) -> dict[str, Any]:
         """Return an example as it stands in the box."""

@@ -1,5 +1,6 @@
 """Ask the engine and pass its answer on, piece by piece; what fails on its side becomes a sentence."""
 
+import asyncio
 import json
 import logging
 import time
@@ -18,6 +19,7 @@ from stages.serving.requests import ChatRequest
 from stages.serving.served_model import ServedModel
 
 _log = logging.getLogger(__name__)
+_JSON = {"content-type": "application/json"}
 
 
 @dataclass(frozen=True)
@@ -70,12 +72,13 @@ class Relay:
         if self.process.state is not EngineState.READY or not self.process.alive:
             raise self._gone()
         stop = time.monotonic() + self.limits.answer_seconds
-        body = self.process.engine.body(request, self.model)
+        # Pictures are encoded and written out on a thread: that takes a second or more, and others wait for pieces.
+        body = await asyncio.to_thread(lambda: json.dumps(self.process.engine.body(request, self.model)).encode())
         ended = False
         try:
             async with (
                 self.process.client(self.limits.answer_seconds) as client,
-                client.stream("POST", "/v1/chat/completions", json=body) as answer,
+                client.stream("POST", "/v1/chat/completions", content=body, headers=_JSON) as answer,
             ):
                 if answer.status_code != 200:
                     raise self._failed(await answer.aread())
@@ -114,7 +117,7 @@ class Relay:
 
     def _gone(self) -> Refused:
         return Refused(
-            503, "the engine behind this server is not there: it is being started again; ask again in a moment",
+            503, "the engine behind this server is not there: it is being started; ask again in a moment",
             code="engine_unavailable", retry_after_seconds=5,
         )  # fmt: skip
 

@@ -12,8 +12,8 @@ from PIL import Image
 from safetensors import safe_open
 from tokenizers import Tokenizer
 
-from models.preprocess import best_grid, tile, tile_count
-from stages.chat_template import control_token_in
+from models.preprocess import best_grid, tile, tile_count, tiles_for_each
+from stages.chat_template import VIDEO, control_token_in, without_control_tokens
 from stages.manifest import ManifestError
 from stages.tokenizer import steering_tokens
 
@@ -107,6 +107,21 @@ class ServedModel:
         """Return how many columns and rows of tiles a picture is cut into."""
         return best_grid(*image.size, self.image_size, int(self._image["min_patches"]), self.max_tiles)
 
+    def shared(self, images: Sequence[Image.Image]) -> list[Image.Image]:
+        """Return a conversation's pictures so that several share the tiles of one, as in training.
+
+        Engines give each picture all tiles. One that has the size of its smaller grid already keeps that grid.
+        """
+        if len(images) < 2:
+            return list(images)
+        least = int(self._image["min_patches"])
+        most = max(least, tiles_for_each(self.max_tiles, len(images)))
+        grids = [best_grid(*image.size, self.image_size, least, most) for image in images]
+        return [
+            image.resize((columns * self.image_size, rows * self.image_size), Image.Resampling.BICUBIC)
+            for image, (columns, rows) in zip(images, grids, strict=True)
+        ]
+
     def prompt_tokens(self, texts: Sequence[str], sizes: Sequence[tuple[int, int]]) -> int:
         """Return about how many tokens a conversation has, rather too many than too few.
 
@@ -120,8 +135,12 @@ class ServedModel:
         return words + TURN_TOKENS * (len(texts) + 2) + tiles * self.tokens_per_tile + 3 * len(sizes)
 
     def control_token_in(self, text: str) -> str | None:
-        """Return a token in a text that would end a turn or stand for a picture, None where there is none."""
-        return control_token_in(text, self.special_tokens)
+        """Return a token in a text that would end a turn or stand for something shown, None where there is none."""
+        return control_token_in(text, (*self.special_tokens, VIDEO))
+
+    def without_control_tokens(self, text: str) -> str:
+        """Return a text without these."""
+        return without_control_tokens(text, (*self.special_tokens, VIDEO))
 
     @property
     def _image(self) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """Everything together: an engine, the gateway in front of it, the page, and their end."""
 
-import asyncio
 import secrets
 import signal
 import socket
@@ -13,7 +12,7 @@ from typing import NamedTuple, NoReturn
 import uvicorn
 
 from stages.manifest import ManifestError
-from stages.serving.doors import Doors
+from stages.serving.doors import COOKIE, Doors
 from stages.serving.engine_process import EngineProcess, EngineState
 from stages.serving.engines import SOCKET, engine_for
 from stages.serving.gateway import gateway
@@ -57,19 +56,20 @@ class Server:
         self._token = address.token or secrets.token_urlsafe(24)
 
     def run(self, start_seconds: float, say: Callable[[str], None]) -> None:
-        """Start the engine, answer until Ctrl-C or SIGTERM, and end whatever was started.
+        """Start the engine, answer until Ctrl-C, SIGTERM or SIGHUP, and end whatever was started.
+
+        The process is to take signals as `ends_when_told` does. While the engine loads, and when it is started
+        again, what needs it is answered with 503.
 
         Raises:
             ManifestError: The engine does not start, or dies again and again; or the port is taken.
         """
-        signal.signal(signal.SIGTERM, _terminated)
         with closing(self._listen()) as listening, tempfile.TemporaryDirectory(prefix="internvl-serve-") as name:
             folder = Path(name)
             process = self._process(folder)
             try:
                 say(f"loading {self.model.name} into {self._engine.name}")
                 process.start()
-                asyncio.run(process.wait_until_ready(start_seconds))
                 self._answer(process, listening, folder, start_seconds, say)
             except KeyboardInterrupt:
                 say("stopped")
@@ -106,8 +106,15 @@ class Server:
         port = listening.getsockname()[1]
         relay = Relay(process, self.model, self.limits)
 
+        trouble: list[ManifestError] = []
+
         async def watch() -> None:
-            await process.watch(start_seconds)
+            try:
+                await process.wait_until_ready(start_seconds)
+                self._tell(port, say)
+                await process.watch(start_seconds)
+            except ManifestError as error:
+                trouble.append(error)
             server.should_exit = True
 
         app = gateway(relay, watch)
@@ -118,15 +125,16 @@ class Server:
             add_page(app, relay, uploads)
         loopback = self._address.host in LOOPBACK
         names = frozenset(f"{name}:{port}" for name in ("127.0.0.1", "localhost", "[::1]")) if loopback else None
-        doors = Doors(app, self._token, names, self.limits.body_bytes)
+        doors = Doors(app, self._token, names, self.limits.body_bytes, f"{COOKIE}-{port}")
         server = uvicorn.Server(
             uvicorn.Config(
                 doors, log_level="warning", access_log=False, server_header=False, proxy_headers=False,
                 timeout_graceful_shutdown=2,
             )
         )  # fmt: skip
-        self._tell(port, say)
         server.run(sockets=[listening])
+        if trouble:
+            raise trouble[0]
         if process.state is EngineState.FAILED:
             raise ManifestError(f"the engine died {len(process.deaths)} times; its last words:\n{process.log_tail}")
 
@@ -140,6 +148,14 @@ class Server:
             f"  (OpenAI's clients: base_url, api_key={shown}, model={self.model.name})"
         )
         say("Ctrl-C ends it")
+
+
+def ends_when_told() -> None:
+    """Let SIGTERM end this process as Ctrl-C does, and SIGHUP, a terminal's end, too where nohup did not say no."""
+    signal.signal(signal.SIGTERM, _terminated)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        # As SIGTERM: uvicorn, while it runs, has that one in its own hands.
+        signal.signal(signal.SIGHUP, lambda number, frame: signal.raise_signal(signal.SIGTERM))
 
 
 def _terminated(number: int, frame: object) -> NoReturn:

@@ -1,8 +1,10 @@
 """`internvl serve`: what it refuses before anything is started."""
 
 import importlib.util
+import signal
 import socket
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,12 +19,15 @@ from pipelines.cli import app
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return the state folder of an installation of its own."""
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Return the state folder of an installation of its own; signals do afterwards what they did before."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
     monkeypatch.setenv("INTERNVL_HOME", str(tmp_path))
     monkeypatch.setenv("INTERNVL_STORE", str(tmp_path / "store"))
     monkeypatch.delenv("INTERNVL_SERVE_TOKEN", raising=False)
-    return tmp_path
+    yield tmp_path
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def refused(*words: str) -> str:
@@ -36,6 +41,18 @@ def test_others_are_let_in_by_a_token_of_ones_own_alone() -> None:
     for token in ("short", "spaces and\nlines in it", "ümläut-in-a-header"):
         assert "16 printable ASCII characters" in refused("x", "--token", token)
     assert "there is no folder x" in refused("x", "--host", "0.0.0.0", "--token", "0123456789abcdef")
+
+
+def test_sigterm_ends_an_export_as_ctrl_c_does(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_chat(Store(str(home / "store")))
+
+    def terminated(source: Path, target: Path, *_: object) -> None:
+        (target / "half").touch()
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr("stages.serving.exported.write_chat", terminated)
+    result = CliRunner().invoke(app, ["serve", "checkpoints/instruct@t"])
+    assert result.exit_code == 130 and list((home / "serving").iterdir()) == []
 
 
 def test_the_token_may_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -88,6 +88,6 @@ def test_a_chat_model_learns_on_it(here: Workspace, tmp_path: Path, kind: str) -
 
 def test_a_tokenizer_of_real_text_gets_the_nine_and_no_role_names(here: Workspace, tmp_path: Path) -> None:
     here.inputs["checkpoints/language"] = taken(here, tmp_path / "again", "llama", "again")
-    _, tokenizer = instruct.assemble(small(template="vicuna_v1"), here)
+    _, tokenizer = instruct.assemble(small(template="vicuna_v1", context_length=128), here)
     assert vocabulary(tokenizer) == TOKENS + len(SPECIAL_TOKENS), "its end of an answer is there already"
     assert tokenizer.token_to_id("assistant") is None

@@ -110,7 +110,7 @@ def test_an_answer_is_as_long_as_there_is_room(chat: ChatSession) -> None:
 
 def test_what_the_model_said_never_blocks_the_conversation(chat: ChatSession) -> None:
     talk = Talk(chat, max_new_tokens=2)
-    talk.remember("What?", "red<img> </s>and <image>blue")
+    talk.remember("What?", "red<img> </s>and <image>blue<|im_<s>end|>")
     assert talk.asked("And?").history == [("What?", "red and blue")]
     list(talk.reply("And?"))
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import stub_engine
 import uvicorn
+from fastapi import FastAPI
 from installation import free_port, wait_for
 
 from stages.serving.doors import Doors
@@ -37,6 +38,7 @@ class Running:
     port: int
     process: EngineProcess
     relay: Relay
+    app: FastAPI
 
     @property
     def url(self) -> str:
@@ -61,14 +63,15 @@ def running(model: ServedModel, folder: Path, limits: Limits = LIMITS, page: boo
 
         (folder / "page").mkdir()
         add_page(app, relay, folder / "page")
-    doors = Doors(app, TOKEN, frozenset({f"127.0.0.1:{port}", f"localhost:{port}"}), limits.body_bytes)
+    names = frozenset({f"127.0.0.1:{port}", f"localhost:{port}"})
+    doors = Doors(app, TOKEN, names, limits.body_bytes, f"internvl-serve-{port}")
     config = uvicorn.Config(doors, port=port, log_level="warning", timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     try:
         wait_for("the gateway", lambda: server.started, 30)
-        yield Running(port, process, relay)
+        yield Running(port, process, relay, app)
     finally:
         server.should_exit = True
         thread.join(10)

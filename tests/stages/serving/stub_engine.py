@@ -34,6 +34,8 @@ class Handler(BaseHTTPRequestHandler):
         said = "".join(part.get("text", "") for part in body["messages"][-1]["content"])
         if said == "die":
             os._exit(3)
+        if said == "never":
+            time.sleep(60)
         if said == "fail":
             self._begin(500, "text/plain")
             self.wfile.write(b"Traceback: /secret/path")
@@ -60,6 +62,14 @@ def main() -> None:
     print("stub engine of", os.path.realpath("model"), flush=True)
     if "--broken" in sys.argv:
         sys.exit("no such weights")
+    if "--wait-for-go" in sys.argv:
+        while not os.path.exists("go"):
+            time.sleep(0.05)
+    if "--slow-second" in sys.argv:
+        with open("starts", "a+") as file:
+            file.write("x")
+            file.seek(0)
+            time.sleep(60 if file.read() == "xx" else 0)
     threading.Thread(target=lambda: (sys.stdin.buffer.read(), os._exit(0)), daemon=True).start()
     server = ThreadingUnixStreamServer("engine.sock", Handler)
     server.daemon_threads = True

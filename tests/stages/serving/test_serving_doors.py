@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,15 +44,26 @@ def picture() -> dict[str, tuple[str, io.BytesIO]]:
     return {"files": ("a.jpg", io.BytesIO(jpeg(1)))}
 
 
-def test_without_the_token_the_page_shows_how_to_get_in(visitor: httpx.Client) -> None:
+def test_without_the_token_the_page_shows_how_to_get_in(visitor: httpx.Client, paged: Running) -> None:
     for path in ("/", "/config", "/facts", "/gradio_api/info", "/gradio_api/file=/etc/passwd", "/theme.css"):
         found = visitor.get(path)
         assert found.status_code == 401 and "A token is needed" in found.text and TOKEN not in found.text
     assert visitor.post(UPLOAD, files=picture()).status_code == 401
     wrong = visitor.get("/", params={"token": TOKEN[:-1] + "X"})
     assert wrong.status_code == 401 and "not this server's token" in wrong.text and not visitor.cookies
-    visitor.cookies.set("internvl-serve", TOKEN)
+    visitor.cookies.set(f"internvl-serve-{paged.port}", TOKEN)
     assert visitor.get("/").status_code == 401, "the cookie is not the token"
+
+
+def test_the_form_takes_the_token_where_no_history_keeps_it(visitor: httpx.Client, paged: Running) -> None:
+    assert '<form action="" method="post">' in visitor.get("/").text
+    for given in ({"token": TOKEN + "x"}, {"token": ""}, {"token": TOKEN, "more": "x" * 5000}, {}):
+        assert visitor.post("/", data=given).status_code == 401 and not visitor.cookies
+    # Because of our own referrer policy browsers name no origin with a form.
+    found = visitor.post("/?view=a&token=b", data={"token": TOKEN}, headers={"origin": "null"})
+    assert found.status_code == 303 and found.headers["location"] == "/?view=a"
+    assert list(visitor.cookies) == [f"internvl-serve-{paged.port}"], "two servers of one host have two cookies"
+    assert visitor.get("/").status_code == 200
 
 
 def test_the_cookie_stays_with_this_site(visitor: httpx.Client, paged: Running) -> None:
@@ -103,6 +115,33 @@ def test_what_the_page_itself_sends_comes_in(inside: httpx.Client, paged: Runnin
     assert Path(path).is_relative_to(paged.process.folder.parent / "page"), "in our own folder, gone with it"
 
 
+def test_example_scenes_outlive_the_sweep_of_what_was_shown(inside: httpx.Client, paged: Running) -> None:
+    config = inside.get("/config").json()
+    buttons = [part for part in config["components"] if part["props"].get("elem_classes") == ["scene"]]
+    assert len(buttons) == 6
+    (click,) = (
+        each["id"] for each in config["dependencies"] if [buttons[0]["id"], "click"] in [*map(list, each["targets"])]
+    )
+
+    def clicked() -> str:
+        body = {"data": [], "fn_index": click, "session_hash": "scenes"}
+        assert inside.post("/gradio_api/queue/join", json=body).status_code == 200
+        with inside.stream("GET", "/gradio_api/queue/data", params={"session_hash": "scenes"}) as events:
+            (done,) = (line for line in events.iter_lines() if "process_completed" in line)
+        (file,) = json.loads(done.removeprefix("data: "))["output"]["data"][0]["files"]
+        return str(file["url"])
+
+    from gradio.route_utils import delete_files_created_by_app
+
+    first = clicked()
+    mounted = [getattr(route, "app", None) for route in paged.app.routes]
+    (blocks,) = (app.get_blocks() for app in mounted if hasattr(app, "get_blocks"))
+    delete_files_created_by_app(blocks, -1)  # as after an hour
+    for url in (first, clicked(), buttons[0]["props"]["icon"]["url"]):
+        found = inside.get(url)
+        assert found.status_code == 200 and found.headers["content-type"] == "image/png"
+
+
 def test_uploads_are_bounded(inside: httpx.Client) -> None:
     for size in (1_100_000, 5_000_000):  # the toolkit's bound of a file; ours of all that comes
         found = inside.post(UPLOAD, files={"files": ("a.jpg", io.BytesIO(bytes(size)))})
@@ -112,6 +151,24 @@ def test_uploads_are_bounded(inside: httpx.Client) -> None:
 def test_files_of_this_machine_are_not_handed_out(inside: httpx.Client, model: ServedModel) -> None:
     for path in ("/etc/passwd", str(model.folder / "config.json"), "../engine/engine.log"):
         assert inside.get(f"/gradio_api/file={path}").status_code in (403, 404)
+
+
+@pytest.mark.parametrize("scheme", ["http://", "https://", "HTTP://", "http%3A%2F%2F", "http%253A%2F%2F"])
+def test_no_address_of_another_server_is_read_through_the_page(
+    inside: httpx.Client, scheme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def public(host: str) -> str:
+        return "127.0.0.1"  # stands in for a name that leads to the public internet
+
+    monkeypatch.setattr("safehttpx.async_validate_url", public)
+    with small_web() as web:
+        web.pages["/a.jpg"] = (200, jpeg(1))
+        host = web.url("/a.jpg").removeprefix("http://")
+        for path in (f"/gradio_api/file={scheme}{host}", f"/gradio_api/proxy={scheme}{host}"):
+            found = inside.get(path)
+            assert found.status_code == 403 and found.json()["error"]["code"] == "elsewhere"
+            assert inside.head(path).status_code == 403
+        assert not web.asked
 
 
 def test_the_toolkit_fetches_nothing_for_anybody(inside: httpx.Client, tmp_path: Path) -> None:

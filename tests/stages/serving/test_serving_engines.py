@@ -12,7 +12,7 @@ from installation import wait_for
 
 from infra.processes import start_time
 from stages.manifest import ManifestError
-from stages.serving import engines, transformers_engine
+from stages.serving import bound_engine, engines, transformers_engine
 from stages.serving.engine_process import EngineProcess, EngineState
 from stages.serving.engines import QUIET, engine_for, vllm
 from stages.serving.names import EngineName
@@ -45,7 +45,8 @@ def test_vllm_is_taken_where_it_and_a_gpu_are_there(model: ServedModel, monkeypa
 
 
 def test_the_command_of_vllm(model: ServedModel) -> None:
-    words = vllm(model, LIMITS).command
+    bound, words = vllm(model, LIMITS).command[:3], vllm(model, LIMITS).command[3:]
+    assert bound == (sys.executable, "-P", bound_engine.__file__)
     options = dict(zip(words[3::2], words[4::2], strict=True))
     assert words[0].endswith("/vllm") and words[1:3] == ("serve", "model")
     assert "--port" not in words and "--host" not in words and "--trust-remote-code" not in words
@@ -84,6 +85,26 @@ def test_an_engine_that_keeps_dying_is_given_up(model: ServedModel, place: Path)
     process.stop()
 
 
+def test_an_engine_that_starts_too_slowly_once_is_started_again(model: ServedModel, place: Path) -> None:
+    process = EngineProcess(stub("--slow-second"), model.folder, place)
+
+    async def killed_and_watched() -> None:
+        process.start()
+        await process.wait_until_ready(30)
+        assert process._process is not None
+        process._process.kill()
+        watching = asyncio.create_task(process.watch(2, every=0.01))
+        while len(process.deaths) < 2 or process.state is not EngineState.READY:
+            await asyncio.sleep(0.05)
+        watching.cancel()
+
+    try:
+        asyncio.run(asyncio.wait_for(killed_and_watched(), 60))
+        assert asyncio.run(process.answers())
+    finally:
+        process.stop()
+
+
 def test_stopping_ends_the_engine(model: ServedModel, place: Path) -> None:
     process = EngineProcess(stub(), model.folder, place)
     process.start()
@@ -108,3 +129,19 @@ def test_the_engine_ends_when_its_parent_does() -> None:
     assert wait_for("the child to end, long before its sleep is over", lambda: child.poll() is not None, 20)
     assert child.returncode == 0
     child.stdout.close()
+
+
+def test_a_bound_program_ends_when_its_parent_is_killed() -> None:
+    program = (
+        "import subprocess, sys, time\n"
+        f"words = [sys.executable, {bound_engine.__file__!r}, 'sleep', '60']\n"
+        "print(subprocess.Popen(words).pid, flush=True); time.sleep(60)"
+    )
+    parent = subprocess.Popen([sys.executable, "-S", "-c", program], stdout=subprocess.PIPE)
+    assert parent.stdout is not None
+    child = int(parent.stdout.readline())
+    wait_for("the program to run", lambda: Path(f"/proc/{child}/comm").read_text() == "sleep\n", 20)
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    wait_for("the program to end, long before its sleep is over", lambda: start_time(child) is None, 20)

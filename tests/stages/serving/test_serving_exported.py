@@ -52,6 +52,20 @@ def test_a_folder_is_served_as_it_is_or_exported_for_once(
     assert not ours.folder.exists() and native.folder.exists()
 
 
+@pytest.mark.parametrize("trouble", [ValueError("no such tile"), KeyboardInterrupt()], ids=["refused", "stopped"])
+def test_an_export_for_once_that_ends_early_leaves_nothing(
+    checkpoint: Path, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: BaseException
+) -> None:
+    def ends(source: Path, target: Path, *_: object) -> None:
+        (target / "half").touch()
+        raise trouble
+
+    monkeypatch.setattr("stages.serving.exported.write_chat", ends)
+    with pytest.raises((ManifestError, KeyboardInterrupt)):
+        served(str(checkpoint), store, tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
 def test_what_is_no_chat_model_is_refused_with_what_to_name(store: Store, tmp_path: Path, model: ServedModel) -> None:
     for source, said in {
         "nowhere": "there is no folder nowhere; name one, or an artifact",

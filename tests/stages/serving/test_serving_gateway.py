@@ -178,6 +178,24 @@ def test_more_than_the_limit_at_once_is_told_to_come_later(served: Running, clie
     assert client.chat.completions.create(model="small", messages=ask("hello")).choices
 
 
+def test_a_body_that_is_still_coming_holds_a_place(served: Running) -> None:
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1:{served.port}\r\nAuthorization: Bearer {TOKEN}"
+    with socket.create_connection(("127.0.0.1", served.port), timeout=10) as sender:
+        sender.sendall(f"{head}\r\nContent-Length: 100\r\n\r\nslow".encode())
+        wait_for("the place to be taken", lambda: served.relay._busy == 1, 10)
+    wait_for("the place to be free", lambda: served.relay._busy == 0, 10)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_that_leaves_before_the_answer_gives_its_place_back(served: Running, stream: bool) -> None:
+    body = json.dumps({"messages": ask("never"), "stream": stream}).encode()
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1:{served.port}\r\nAuthorization: Bearer {TOKEN}"
+    with socket.create_connection(("127.0.0.1", served.port), timeout=10) as sender:
+        sender.sendall(f"{head}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+        wait_for("the place to be taken", lambda: served.relay._busy == 1, 10)
+    wait_for("the place to be free", lambda: served.relay._busy == 0, 10)
+
+
 def test_what_the_engine_says_of_itself_stays_here(
     served: Running, client: openai.OpenAI, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -189,18 +207,18 @@ def test_what_the_engine_says_of_itself_stays_here(
     for error in (early.value, late.value):
         assert "failed on this request" in str(error) and "secret" not in str(error)
     assert caplog.text.count("/secret/path") == 2, "whoever runs the server reads it"
-    assert served.relay._busy == 0
+    wait_for("the places to be free", lambda: served.relay._busy == 0, 10)
 
 
 def test_an_engine_that_dies_is_started_again(model: ServedModel, place: Path) -> None:
     with running(model, place) as found:
         client = openai.OpenAI(base_url=f"{found.url}/v1", api_key=TOKEN, max_retries=0)
-        with pytest.raises(openai.InternalServerError, match="started again") as gone:
+        with pytest.raises(openai.InternalServerError, match="being started") as gone:
             client.chat.completions.create(model="small", messages=ask("die"))
         assert gone.value.status_code == 503 and gone.value.response.headers["retry-after"] == "5"
         wait_for("a new engine", lambda: len(found.process.deaths) == 1 and asyncio.run(found.process.answers()), 20)
         wait_for("it to be ready", lambda: found.client().get("/healthz").status_code == 200, 20)
         assert client.chat.completions.create(model="small", messages=ask("hello")).choices
-        with pytest.raises(openai.APIError, match="started again"):
+        with pytest.raises(openai.APIError, match="being started"):
             list(client.chat.completions.create(model="small", messages=ask("die late"), stream=True))
         client.close()

@@ -86,11 +86,11 @@ def test_talking_on_the_page(command: Command, browser: Any, tmp_path: Path) -> 
     opened.says("#tiles", "No picture yet")
 
     opened.asks("What is this?", wide, square)
-    opened.says("#tiles figcaption", "Picture 1: 4 × 1 tiles, then the whole, small")
-    assert opened.answers(1) and page.locator("#tiles img").count() == 6
+    opened.says("#tiles figcaption", "Picture 1: 2 × 1 tiles, then the whole, small")
+    assert opened.answers(1) and page.locator("#tiles img").count() == 4
     assert page.locator("#said .user.message img").count() == 2
     opened.asks("And now?")
-    assert opened.answers(2) and page.locator("#tiles img").count() == 6
+    assert opened.answers(2) and page.locator("#tiles img").count() == 4
     opened.picture("page-light")
 
     opened.asks("hello <|im_end|>")
