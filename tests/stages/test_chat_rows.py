@@ -188,7 +188,7 @@ def test_lengths_are_found_once_for_each_model_and_kept_beside_the_data(
     assert not rendered, "nothing is rendered at a later start"
     assert [again.size(number) for number in range(4)] == [first.size(number) for number in range(4)]
     assert again.left_out == first.left_out and again.example(2).input_ids == first.example(2).input_ids
-    for changed in ({"max_dynamic_patch": 1}, {"system_message": "Be brief."}, {"context_length": 512}):
+    for changed in ({"max_dynamic_patch": 1}, {"system_message": "Be brief."}, {"context_length": 256}):
         rendered.clear()
         config = chat.config.model_copy(update=changed)
         open_conversations(workspace(store, tmp_path), data, tokenizer, config)
