@@ -75,6 +75,7 @@ def test_wrong_shapes_are_refused_where_they_are_checked_and_only_there() -> Non
     assert set(judged("plain").values()) == {"taken"}
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_all_that_the_models_do_has_the_shapes_they_say() -> None:
     # A process of its own: here the models may be imported already, and are then beyond checking.

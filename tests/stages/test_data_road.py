@@ -230,6 +230,7 @@ def test_a_damaged_part_is_refused_by_the_stage_that_reads_it(road: tuple[Store,
     assert not other.exists("pool/cc3m/v1/manifest.json")
 
 
+@pytest.mark.slow
 def test_an_object_store_holds_the_same_artifacts(road: tuple[Store, SiteSpec], s3_store: Store) -> None:
     store, site = road
     build(s3_store, site)

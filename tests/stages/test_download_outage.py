@@ -94,6 +94,7 @@ def download(folder: Path, web: Web, patience: float = 60.0) -> tuple[Store, Man
     return store, materialize(spec, store, InlineCluster())
 
 
+@pytest.mark.slow
 def test_an_outage_leaves_no_trace_in_the_pool(tmp_path: Path, web: Web) -> None:
     web.fail(0)
     _, calm = download(tmp_path / "calm", web)

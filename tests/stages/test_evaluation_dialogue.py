@@ -18,14 +18,14 @@ class Told:
         return PICTURES[number], PICTURES[number]
 
 
-def looked(session: Any, data: Any, numbers: Any, pictures: Any, batch_size: int) -> tuple[list[float], list[bool]]:
+def looked(session: Any, data: Any, numbers: Any, pictures: Any) -> tuple[list[float], list[bool]]:
     """Return that an answer is likelier and right beside the own picture."""
     helped = [PICTURES[one] == PICTURES[other] for one, other in zip(numbers, pictures, strict=True)]
     return [1.0 if each else 2.0 for each in helped], helped
 
 
 def measured(numbers: list[int]) -> dict[str, Any]:
-    found = held_out(None, Told(), numbers, 2, "held_out", "all")  # type: ignore[arg-type]
+    found = held_out(None, Told(), numbers, "held_out", "all")  # type: ignore[arg-type]
     return {each.name: each for each in found}
 
 

@@ -44,6 +44,7 @@ def weights(manifest: Manifest) -> str:
     return manifest.parts[0].files["weights"].sha256
 
 
+@pytest.mark.slow
 def test_another_process_gives_the_same_bytes(tmp_path: Path) -> None:
     paths = os.pathsep.join(path for path in sys.path if path)
     script = (

@@ -64,7 +64,7 @@ def undisturbed(forks: Forks, world: Path, runs: dict[Way, Ended], way: Way) -> 
 KILLS = [
     Way("language", 1, 1),
     Way("instruct", 1, 2),
-    Way("instruct", 1, 2, rank=2),
+    pytest.param(Way("instruct", 1, 2, rank=2), marks=pytest.mark.slow),
     Way("instruct", 2, 1, tokens=160),
     Way("contrastive", 1, 2),
     Way("generative", 1, 2),
