@@ -6,6 +6,7 @@ Ray on the machine.
 """
 
 import hashlib
+import json
 import os
 import secrets
 import shutil
@@ -33,15 +34,31 @@ def bin_path(name: str) -> str:
     return str(Path(sys.executable).parent / name)
 
 
-def answers(url: str, headers: dict[str, str] | None = None) -> bool:
-    """Say whether an address answers 200 now."""
+def answer(url: str, headers: dict[str, str] | None = None) -> bytes | None:
+    """Return what an address answers with 200 now, None where it does not."""
     try:
         request = urllib.request.Request(url, headers=headers or {})
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         with opener.open(request, timeout=3) as response:
-            return int(response.status) == 200
+            return bytes(response.read()) if response.status == 200 else None
     except (OSError, ValueError):
+        return None
+
+
+def answers(url: str, headers: dict[str, str] | None = None) -> bool:
+    """Say whether an address answers 200 now."""
+    return answer(url, headers) is not None
+
+
+def has_node(told: bytes | None) -> bool:
+    """Say whether a Ray has a machine to work on, by what its `/api/v0/nodes` tells.
+
+    Its dashboard answers before there is one; on a busy machine the node may end while it starts.
+    """
+    if told is None:
         return False
+    nodes = json.loads(told)["data"]["result"]["result"]
+    return any(node["state"] == "ALIVE" for node in nodes)
 
 
 def busy(host: str, port: int) -> bool:
@@ -94,7 +111,7 @@ def _commands(here: Settings) -> dict[str, tuple[list[str], int, Callable[[], bo
         "ray": (
             ray,
             here.ray_dashboard_port,
-            lambda: answers(f"{here.ray_jobs_address}/api/jobs/", token),
+            lambda: has_node(answer(f"{here.ray_jobs_address}/api/v0/nodes", token)),
         ),
         "reports": (
             [sys.executable, "-m", "pipelines.report_server", "--host", here.host, "--port", str(here.report_port)],
