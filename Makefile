@@ -31,7 +31,7 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(BIN)/python -m pip install --disable-pip-version-check -q --no-deps --no-build-isolation -e .
 	@touch $(STAMP)
 
-demo: setup ## The main job: url lists in, chat model out (the tiny recipe, about ten minutes on two cores)
+demo: setup ## The main job: url lists in, chat model out (the tiny recipe, about twelve minutes on two cores)
 	@$(BIN)/internvl demo
 
 down: ## Stop the services that we started, and nothing else
