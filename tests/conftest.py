@@ -2,9 +2,11 @@
 
 import os
 import secrets
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from installation import Installation, free_port
@@ -21,6 +23,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 if os.environ.get("INTERNVL_TEST_DEVICE", "cpu") == "cpu":
     # Recorded curves are those of a CPU, and two processes would want two GPUs; `make test-gpu` shows the GPU.
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+QUIET_BROWSER = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 
 
 @pytest.fixture
@@ -118,3 +122,16 @@ def _own_filters_stay_in_their_test() -> Iterator[None]:
     yield
     BITS.clear()
     BITS.update(before)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Return a browser without a window."""
+    sync = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("no Chromium on this machine; `apt-get install chromium` brings one")
+    with sync.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=QUIET_BROWSER)
+        yield browser
+        browser.close()

@@ -1,8 +1,6 @@
 """The chat page in a browser: token, pictures, turns, errors, narrow and dark; and nothing leaves."""
 
 import os
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +9,7 @@ from serve_command import Command
 from small_web import jpeg
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
-QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 VIOLATIONS = "addEventListener('securitypolicyviolation', e => console.error('violation ' + e.violatedDirective))"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """Return a browser without a window."""
-    sync = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("no Chromium on this machine; `apt-get install chromium` brings one")
-    with sync.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=QUIET)
-        yield browser
-        browser.close()
 
 
 class Opened:
