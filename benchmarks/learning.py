@@ -11,9 +11,9 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from benchmarks.timing import publish, surroundings
 from infra.cluster import InlineCluster
@@ -142,30 +142,48 @@ def spread(module: str, seeds: Sequence[int]) -> int:
     return failed
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+class Study(NamedTuple):
+    """A benchmark of several seeds."""
+
+    module: str
+    needs: Sequence[str]
+    """Artifacts of the demo, version `tiny`."""
+    specs_of: Callable[[int], list[StageSpec]]
+    collect: Callable[[Store, Sequence[int]], dict[str, dict[str, Any]]]
+    table: Callable[[dict[str, dict[str, Any]]], str]
+    result: Path
+
+
+def run_study(study: Study, about: str | None, arguments: Sequence[str] | None) -> int:
     """Run the seeds, each in a process of its own and as many at once as there are cores; then publish."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=about)
     parser.add_argument("--seeds", type=int, default=3, help="how many, from 1 on")
     parser.add_argument("--only", type=int, help="run this seed and publish nothing")
     given = parser.parse_args(arguments)
     store = Store(settings().store_root)
-    missing = [name for name in SHARDS if find(store, Ref(name=name, version="tiny")) is None]
+    missing = [name for name in study.needs if find(store, Ref(name=name, version="tiny")) is None]
     if missing:
         print(f"{', '.join(missing)}@tiny is not in {store.root}; run `make demo` first", file=sys.stderr)
         return 2
     if given.only is not None:
-        run_specs(given.only, specs_of(given.only), store)
+        run_specs(given.only, study.specs_of(given.only), store)
         return 0
     seeds = range(1, given.seeds + 1)
-    if spread("benchmarks.learning", seeds):
+    if spread(study.module, seeds):
         print("a seed failed; its message stands above, and what it made is kept", file=sys.stderr)
         return 1
-    measures = collect(store, list(seeds))
-    shards = {name: load(store, Ref(name=name, version="tiny")).digest for name in SHARDS}
-    about = {"seeds": list(seeds), "scenes_per_split": SCENES, "shards": shards}
-    result = {**about, **surroundings(("torch", "numpy")), "measures": measures}
-    publish(result, table(measures), RESULT)
+    measures = study.collect(store, list(seeds))
+    inputs = {name: load(store, Ref(name=name, version="tiny")).digest for name in study.needs}
+    facts = {"seeds": list(seeds), "scenes_per_split": SCENES, "inputs": inputs}
+    result = {**facts, **surroundings(("torch", "numpy")), "measures": measures}
+    publish(result, study.table(measures), study.result)
     return 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the seeds and publish; see `run_study`."""
+    study = Study("benchmarks.learning", SHARDS, specs_of, collect, table, RESULT)
+    return run_study(study, __doc__, arguments)
 
 
 if __name__ == "__main__":

@@ -6,26 +6,21 @@ contrastive checkpoints of its own, those of `benchmarks.learning`, and makes th
 Settings were chosen on the validation split; these numbers are of the splits that no choice has seen.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks import learning
-from benchmarks.timing import publish, surroundings
-from infra.settings import settings
 from infra.storage import Store
 from pipelines.recipes import tiny
 from stages import evaluate
-from stages.manifest import find, load
 from stages.materialize import StageSpec
 from stages.ref import Ref
 from stages.sources.captions import KINDS
 
 RESULT = Path(__file__).parent / "results" / "learning_chat.json"
 SHARED = ("shards/clean", "conversations")
-SCENES = 512
 TWINS: dict[str, dict[str, Any]] = {"": {}, "-blind": {"blind": True}, "-untrained": {"untrained_vision": True}}
 """What is trained for each seed, by what stands behind its version."""
 
@@ -35,7 +30,7 @@ def specs_of(seed: int) -> list[StageSpec]:
     recipe, version = tiny.tiny("http://127.0.0.1:1"), f"seed{seed}"
     towers = [spec for spec in learning.specs_of(seed) if spec.stage in ("language", "contrastive")]
     schedule = recipe.instruct.schedule.model_copy(update={"seed": seed})
-    judge = evaluate.Parameters(kind="instruct", scenes=SCENES, image_size=tiny.IMAGE_SIZE).model_dump()
+    judge = evaluate.Parameters(kind="instruct", scenes=learning.SCENES, image_size=tiny.IMAGE_SIZE).model_dump()
     needs = (Ref(name="conversations", version="tiny"), *(spec.artifact for spec in towers))
     found = list(towers)
     for twin, changed in TWINS.items():
@@ -102,28 +97,9 @@ def table(measures: dict[str, dict[str, Any]]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the seeds, each in a process of its own and as many at once as there are cores; then publish."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, default=3, help="how many, from 1 on")
-    parser.add_argument("--only", type=int, help="run this seed and publish nothing")
-    given = parser.parse_args(arguments)
-    store = Store(settings().store_root)
-    missing = [name for name in SHARED if find(store, Ref(name=name, version="tiny")) is None]
-    if missing:
-        print(f"{', '.join(missing)}@tiny is not in {store.root}; run `make demo` first", file=sys.stderr)
-        return 2
-    if given.only is not None:
-        learning.run_specs(given.only, specs_of(given.only), store)
-        return 0
-    seeds = range(1, given.seeds + 1)
-    if learning.spread("benchmarks.learning_chat", seeds):
-        print("a seed failed; its message stands above, and what it made is kept", file=sys.stderr)
-        return 1
-    measures = collect(store, list(seeds))
-    shared = {name: load(store, Ref(name=name, version="tiny")).digest for name in SHARED}
-    about = {"seeds": list(seeds), "scenes_per_split": SCENES, "inputs": shared}
-    publish({**about, **surroundings(("torch", "numpy")), "measures": measures}, table(measures), RESULT)
-    return 0
+    """Run the seeds and publish; see `benchmarks.learning.run_study`."""
+    study = learning.Study("benchmarks.learning_chat", SHARED, specs_of, collect, table, RESULT)
+    return learning.run_study(study, __doc__, arguments)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,9 @@ from stages.workspace import Placement
 Workers = Annotated[
     int | None, typer.Option("--workers", min=1, help="Processes, 1 when left out; no part of the result.")
 ]
+ParametersFile = Annotated[
+    Path | None, typer.Option("--parameters", help="JSON of the stage's parameters; see the how-to page.")
+]
 PlacementFile = Annotated[
     Path | None,
     typer.Option(

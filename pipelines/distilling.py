@@ -1,13 +1,12 @@
 """The command that distils a small vision encoder from a large one."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from infra.settings import settings
 from infra.storage import Store
-from pipelines.aside import PlacementFile, Workers, given_in, made_aside, placed
+from pipelines.aside import ParametersFile, PlacementFile, Workers, given_in, made_aside, placed
 from pipelines.options import app
 from pipelines.terminal import clear_errors, console
 from stages.manifest import load
@@ -20,9 +19,7 @@ def distill(
     teacher: Annotated[str, typer.Argument(help="Whose encoder is copied: checkpoints/contrastive@tiny.")],
     shards: Annotated[str, typer.Option("--shards", help="Pictures to copy it on, name@version.")],
     new_version: Annotated[str, typer.Option("--new-version", help="Version of checkpoints/encoder to write.")],
-    parameters: Annotated[
-        Path | None, typer.Option("--parameters", help="JSON of the stage's parameters; see the how-to page.")
-    ] = None,
+    parameters: ParametersFile = None,
     placement: PlacementFile = None,
     workers: Workers = None,
 ) -> None:

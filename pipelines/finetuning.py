@@ -1,13 +1,12 @@
 """The command that tunes a finished checkpoint for retrieval."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from infra.settings import settings
 from infra.storage import Store
-from pipelines.aside import PlacementFile, Workers, given_in, made_aside, placed
+from pipelines.aside import ParametersFile, PlacementFile, Workers, given_in, made_aside, placed
 from pipelines.options import app
 from pipelines.terminal import Refusal, clear_errors, console
 from stages.held_out import FIELD
@@ -23,9 +22,7 @@ def finetune(
     ],
     shards: Annotated[str, typer.Option("--shards", help="Pairs to learn from, name@version.")],
     new_version: Annotated[str, typer.Option("--new-version", help="Name of the version that is written.")],
-    parameters: Annotated[
-        Path | None, typer.Option("--parameters", help="JSON of the stage's parameters; see the how-to page.")
-    ] = None,
+    parameters: ParametersFile = None,
     placement: PlacementFile = None,
     workers: Workers = None,
 ) -> None:
