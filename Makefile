@@ -3,6 +3,8 @@ SHELL := /bin/bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
+# Processes that share the tests; `make test JOBS=0` runs them in one.
+JOBS ?= 2
 STAMP := $(VENV)/.installed
 export NO_ALBUMENTATIONS_UPDATE = 1
 export DO_NOT_TRACK = 1
@@ -41,7 +43,7 @@ ui: setup ## Start the services and print the addresses of the UI and the report
 	@$(BIN)/internvl up
 
 test: setup ## Run the tests
-	@$(BIN)/python -m pytest -m "not slow and not gpu"
+	@$(BIN)/python -m pytest -m "not slow and not gpu" -n $(JOBS) --dist loadgroup --no-loadscope-reorder
 
 test-faults: setup ## Run the fault suite alone: the hostile web, killed processes, lying storage
 	@$(BIN)/python -m pytest -m "faults and not slow"

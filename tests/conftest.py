@@ -27,6 +27,19 @@ if os.environ.get("INTERNVL_TEST_DEVICE", "cpu") == "cpu":
 QUIET_BROWSER = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where tests run in several processes, keep together what shares a fixture that is dear: a file, Ray, services.
+
+    The whole road goes first: it is the longest.
+    """
+    for item in items:
+        services = "installation" in getattr(item, "fixturenames", ())
+        kind = "services" if services else "ray" if item.get_closest_marker("ray") else item.path.as_posix()
+        item.add_marker(pytest.mark.xdist_group(kind))
+    items.sort(key=lambda item: "installation" not in getattr(item, "fixturenames", ()))
+
+
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     """Return an empty store on disk."""

@@ -1,0 +1,1 @@
+"""The paper's benchmarks: where their data lies, how each is measured, and what the paper reports."""
