@@ -271,8 +271,7 @@ class Conversations:
 
     def told_by(self, number: int) -> tuple[int, int]:
         """Return the lowest and the highest fingerprint of a conversation's pictures."""
-        lowest, highest = self._samples.fingerprints[self._numbers[number]].tolist()
-        return lowest, highest
+        return self._samples.told_by(self._numbers[number])
 
     def turns(self, number: int) -> list[str]:
         """Return what is said in a conversation, in turn."""

@@ -176,8 +176,9 @@ def test_perfect_captions_are_right_and_their_blind_twin_is_not() -> None:
 
 
 def test_other_captions_are_never_the_own_one_where_there_is_another() -> None:
-    assert other_captions(["a", "a", "b"]) == ["b", "b", "a"]
-    assert other_captions(["a", "a"]) == ["a", "a"]
+    assert other_captions(["a", "a", "b"], range(3)) == ["b", "b", "a"]
+    assert other_captions(["a", "a"], range(2)) == ["a", "a"]
+    assert other_captions(["a", "b", "c"], [(1, 1), (1, 1), (2, 2)]) == ["c", "c", "a"], "b is right for a's picture"
     assert elsewhere([1, 2, 3]) == [2, 3, 1]
 
 
