@@ -13,7 +13,8 @@ from torch import Tensor
 from models.cost import ConversationCost
 from models.packing import Reduction
 from stages.batches import generator_of
-from stages.chat_data import Conversations, Example, collate_packed, no_picture
+from stages.chat_batches import Example, collate_packed, no_picture
+from stages.chat_data import Conversations
 from stages.held_out import Rows, nothing_aside, only_one_picture, stranger
 from stages.manifest import ManifestError
 from stages.noise import noise_of

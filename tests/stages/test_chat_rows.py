@@ -19,7 +19,9 @@ from models.cost import ConversationCost
 from models.preprocess import encode_again
 from stages import chat_data, instruct
 from stages.batches import ShardedSamples
-from stages.chat_data import Conversations, collate, open_conversations, tiles_of
+from stages.chat_assembly import assemble
+from stages.chat_batches import collate, tiles_of
+from stages.chat_data import Conversations, open_conversations
 from stages.chat_rows import most_tiles, said
 from stages.chat_template import IMG_CONTEXT
 from stages.conversation_rows import shaped
@@ -38,7 +40,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, InternVLChat
     store = Store(str(folder / "store"))
     inputs = {"checkpoints/language": make_language(store), "checkpoints/contrastive": make_contrastive(store)}
     here = Workspace(store=store, cluster=InlineCluster(), scratch=folder / "scratch", inputs=inputs)
-    return store, *instruct.assemble(PARAMETERS, here)
+    return store, *assemble(PARAMETERS, here)
 
 
 def workspace(store: Store, folder: Path) -> Workspace:

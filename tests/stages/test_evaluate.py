@@ -17,6 +17,7 @@ from models.chat import InternVLChat
 from models.config import ChatConfig, InternVLConfig, TextConfig, VisionConfig
 from models.internvl import InternVL
 from stages import conversations, evaluate
+from stages.chat_assembly import grow_tokenizer
 from stages.chat_template import IMG_CONTEXT
 from stages.checkpoints import publish
 from stages.evaluation_captions import score_slots
@@ -34,7 +35,6 @@ from stages.evaluation_metrics import (
 from stages.evaluation_report import Example, above_guessing, markdown, render
 from stages.evaluation_retrieval import RERANKED, Judge, other_captions, reranked, retrieval
 from stages.evaluation_world import SLOTS, elsewhere, read_slots, swapped, variants, worlds
-from stages.instruct import grow_tokenizer
 from stages.manifest import Manifest, ManifestError, digest_of, verify
 from stages.pairs import Texts
 from stages.ref import Ref

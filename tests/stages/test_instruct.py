@@ -18,8 +18,9 @@ from models.config import ChatConfig, VisionConfig
 from models.cost import ConversationCost
 from stages import conversations, instruct
 from stages.batches import ShardedSamples
-from stages.chat_assembly import fit_embeddings
-from stages.chat_data import Conversations, collate
+from stages.chat_assembly import assemble, check_view, fit_embeddings, grow_tokenizer
+from stages.chat_batches import collate
+from stages.chat_data import Conversations
 from stages.chat_template import CHAT_TOKENS, IGNORE, SPECIAL_TOKENS
 from stages.checkpoints import fetch
 from stages.instruct_data import InstructBatches
@@ -106,7 +107,7 @@ def test_a_frozen_part_stays_as_it_was(store: Store, tmp_path: Path, part: str) 
     here = prepared(store, tmp_path)
     parameters = small(**{f"train_{part}": False})
     torch.manual_seed(parameters.schedule.seed)
-    before, _ = instruct.assemble(parameters, here)
+    before, _ = assemble(parameters, here)
     after = open_weights(fetch(store, run(store, here, parameters), tmp_path / "made"))
     changed = {name.partition(".")[0] for name, value in before.state_dict().items() if not same(value, after[name])}
     names = {"vision": "vision_model", "connector": "mlp1", "language": "language_model"}
@@ -115,7 +116,7 @@ def test_a_frozen_part_stays_as_it_was(store: Store, tmp_path: Path, part: str) 
 
 def test_towers_come_from_their_checkpoints(store: Store, tmp_path: Path) -> None:
     here = prepared(store, tmp_path)
-    found = instruct.assemble(small(), here)[0].state_dict()
+    found = assemble(small(), here)[0].state_dict()
     seen = open_weights(fetch(store, here.input("checkpoints/contrastive"), tmp_path / "c"))
     spoken = open_weights(fetch(store, here.input("checkpoints/language"), tmp_path / "l"))
     assert seen and all(same(value, found[name]) for name, value in seen.items())
@@ -131,16 +132,16 @@ def same(one: torch.Tensor, other: torch.Tensor) -> bool:
 def test_the_untrained_twin_differs_in_its_encoder_alone(store: Store, tmp_path: Path) -> None:
     here = prepared(store, tmp_path)
     torch.manual_seed(1)
-    trained = instruct.assemble(small(), here)[0].state_dict()
+    trained = assemble(small(), here)[0].state_dict()
     torch.manual_seed(1)
-    other = instruct.assemble(small(untrained_vision=True), here)[0].state_dict()
+    other = assemble(small(untrained_vision=True), here)[0].state_dict()
     differ = {name for name, value in trained.items() if not same(value, other[name])}
     assert differ and all(name.startswith("vision_model.") for name in differ)
 
 
 def test_the_blind_twin_learns_from_the_same_texts_with_the_pictures_of_others(store: Store, tmp_path: Path) -> None:
     here = prepared(store, tmp_path)
-    chat, tokenizer = instruct.assemble(small(), here)
+    chat, tokenizer = assemble(small(), here)
     samples = ShardedSamples(store, here.input("conversations"), tmp_path / "shards")
     data = Conversations(samples, tokenizer, chat.config)
     sighted, blind = (batches_of(chat, [data], blind=blind) for blind in (False, True))
@@ -156,7 +157,7 @@ def test_the_blind_twin_learns_from_the_same_texts_with_the_pictures_of_others(s
 
 def test_layers_above_the_shown_one_and_nothing_at_all_do_not_train(store: Store, tmp_path: Path) -> None:
     here = prepared(store, tmp_path)
-    chat, _ = instruct.assemble(small(select_layer=-2), here)
+    chat, _ = assemble(small(select_layer=-2), here)
     instruct.freeze(chat, small(select_layer=-2))
     learns = {name for name, value in chat.vision_model.named_parameters() if value.requires_grad}
     assert any(name.startswith("encoder.layers.0.") for name in learns)
@@ -181,30 +182,30 @@ def test_what_the_encoder_cannot_show_is_refused_before_it_is_built() -> None:
         intermediate_size=8,
     )
     for fine in ({"select_layer": -3}, {"select_layer": 2}, {"image_size": 72}, {}):
-        instruct.check_view(small(**fine), vision)
+        check_view(small(**fine), vision)
     for layer in (-4, 3):
         with pytest.raises(
             ManifestError, match=rf"select_layer is {layer} .* 3 hidden states; choose one from -3 to 2"
         ):
-            instruct.check_view(small(select_layer=layer), vision)
+            check_view(small(select_layer=layer), vision)
     with pytest.raises(
         ManifestError, match=r"image_size 50 does not divide into .* patches of 24; choose a multiple"
     ):
-        instruct.check_view(small(image_size=50), vision)
+        check_view(small(image_size=50), vision)
 
 
 @pytest.mark.parametrize("wrong", [{"select_layer": 9}, {"image_size": 47}])
 def test_the_stage_refuses_it_too(store: Store, tmp_path: Path, wrong: dict[str, int]) -> None:
     here = workspace(store, tmp_path, language=make_language(store), contrastive=make_contrastive(store))
     with pytest.raises(ManifestError, match=next(iter(wrong))):
-        instruct.assemble(small(**wrong), here)
+        assemble(small(**wrong), here)
 
 
 def test_conversations_longer_than_the_language_model_reads_are_refused(store: Store, tmp_path: Path) -> None:
     here = workspace(store, tmp_path, language=make_language(store), contrastive=make_contrastive(store))
-    instruct.assemble(small(context_length=512), here)
+    assemble(small(context_length=512), here)
     with pytest.raises(ManifestError, match=r"context_length is 513 .* max_position_embeddings 512 tokens; lower"):
-        instruct.assemble(small(context_length=513), here)
+        assemble(small(context_length=513), here)
 
 
 def test_new_rows_are_the_mean_of_the_old_ones_and_old_rows_stay() -> None:
@@ -232,10 +233,10 @@ def test_rows_that_fill_a_table_up_become_tokens_or_go() -> None:
 def test_growing_a_tokenizer_twice_adds_nothing_and_marks_come_out_whole() -> None:
     tokenizer = tiny_tokenizer()
     before = tokenizer.get_vocab_size()
-    instruct.grow_tokenizer(tokenizer, "Hermes-2")
+    grow_tokenizer(tokenizer, "Hermes-2")
     size = tokenizer.get_vocab_size()
     assert size == before + 11 + 3
-    instruct.grow_tokenizer(tokenizer, "Hermes-2")
+    grow_tokenizer(tokenizer, "Hermes-2")
     assert tokenizer.get_vocab_size() == size
     ids = tokenizer.encode("<|im_start|>user\n<img><IMG_CONTEXT></img>", add_special_tokens=False).ids
     assert len(ids) == 6
@@ -244,14 +245,14 @@ def test_growing_a_tokenizer_twice_adds_nothing_and_marks_come_out_whole() -> No
 
 def test_a_larger_picture_size_interpolates_positions(store: Store, tmp_path: Path) -> None:
     here = prepared(store, tmp_path)
-    chat, _ = instruct.assemble(small(image_size=64), here)
+    chat, _ = assemble(small(image_size=64), here)
     assert chat.config.vision.image_size == 64 and chat.config.num_image_token == 16
     assert chat.image_features(torch.randn(1, 3, 64, 64)).shape == (1, 16, 32)
 
 
 def test_a_batch_learns_answers_only_and_shows_each_its_picture(store: Store, tmp_path: Path) -> None:
     here = prepared(store, tmp_path)
-    chat, tokenizer = instruct.assemble(small(), here)
+    chat, tokenizer = assemble(small(), here)
     data = Conversations(
         ShardedSamples(store, here.input("conversations"), tmp_path / "shards"), tokenizer, chat.config
     )
@@ -272,7 +273,7 @@ def test_conversations_too_long_are_left_out_with_their_reason_and_too_few_are_r
     store: Store, tmp_path: Path
 ) -> None:
     here = prepared(store, tmp_path)
-    chat, tokenizer = instruct.assemble(small(context_length=16), here)
+    chat, tokenizer = assemble(small(context_length=16), here)
     samples = ShardedSamples(store, here.input("conversations"), tmp_path / "shards")
     data = Conversations(samples, tokenizer, chat.config)
     assert len(data) == 0 and sum(data.left_out.values()) == 60
@@ -283,7 +284,7 @@ def test_conversations_too_long_are_left_out_with_their_reason_and_too_few_are_r
 
 def test_dynamic_tiles_take_more_places(store: Store, tmp_path: Path) -> None:
     here = prepared(store, tmp_path)
-    chat, tokenizer = instruct.assemble(small(max_dynamic_patch=4), here)
+    chat, tokenizer = assemble(small(max_dynamic_patch=4), here)
     samples = ShardedSamples(store, here.input("conversations"), tmp_path / "shards")
     data = Conversations(samples, tokenizer, chat.config.model_copy(update={"min_dynamic_patch": 4}))
     example = data.example(0)
@@ -293,7 +294,7 @@ def test_dynamic_tiles_take_more_places(store: Store, tmp_path: Path) -> None:
 
 def test_packed_rows_say_what_padded_ones_say_and_hold_several_conversations(store: Store, tmp_path: Path) -> None:
     here = prepared(store, tmp_path)
-    chat, tokenizer = instruct.assemble(small(context_length=512), here)
+    chat, tokenizer = assemble(small(context_length=512), here)
     samples = ShardedSamples(store, here.input("conversations"), tmp_path / "shards")
     made = batches_of(chat, [Conversations(samples, tokenizer, chat.config)])
     rows, found = [5, 1, 30, 44, 2, 17, 8], []
@@ -337,7 +338,7 @@ def test_packs_and_their_limits_change_neither_samples_nor_losses(store: Store, 
 @pytest.mark.parametrize("reduction", ["sample", "square"])
 def test_learned_tokens_weigh_as_the_recipe_says(store: Store, tmp_path: Path, reduction: Any) -> None:
     here = prepared(store, tmp_path)
-    chat, tokenizer = instruct.assemble(small(), here)
+    chat, tokenizer = assemble(small(), here)
     samples = ShardedSamples(store, here.input("conversations"), tmp_path / "shards")
     made = batches_of(chat, [Conversations(samples, tokenizer, chat.config)], reduction=reduction)
     batch = made([3, 7, 12], 0)
@@ -352,7 +353,7 @@ def test_learned_tokens_weigh_as_the_recipe_says(store: Store, tmp_path: Path, r
 def test_a_batch_maker_travels_to_data_workers_without_the_model(store: Store, tmp_path: Path) -> None:
     here = prepared(store, tmp_path)
     parameters = small()
-    chat, tokenizer = instruct.assemble(parameters, here)
+    chat, tokenizer = assemble(parameters, here)
     samples = ShardedSamples(store, here.input("conversations"), tmp_path / "shards")
     made = batches_of(chat, [Conversations(samples, tokenizer, chat.config)])
     sent = pickle.dumps(instruct.InstructTask(parameters, chat, tokenizer, made).batches)
@@ -395,7 +396,7 @@ def test_an_artifact_may_be_too_small_to_keep_anything_aside_but_not_all_of_them
     store: Store, tmp_path: Path
 ) -> None:
     here = prepared(store, tmp_path)
-    chat, tokenizer = instruct.assemble(small(), here)
+    chat, tokenizer = assemble(small(), here)
     pair = [each_of(store, tmp_path, name, scenes) for name, scenes in SCENES.items()]
     data = [
         Conversations(ShardedSamples(store, each, tmp_path / str(number)), tokenizer, chat.config)

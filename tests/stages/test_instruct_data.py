@@ -9,8 +9,8 @@ from test_instruct import batches_of, prepared, small
 from test_own_conversations import source
 
 from infra.storage import Store
-from stages import instruct
 from stages.batches import ShardedSamples
+from stages.chat_assembly import assemble
 from stages.chat_data import Conversations
 from stages.held_out import strangers
 from stages.instruct_data import BETWEEN, InstructBatches
@@ -20,7 +20,7 @@ from stages.manifest import ManifestError
 def batches(store: Store, tmp_path: Path, rows: list[Any], **given: Any) -> InstructBatches:
     """Return rows of one's own as the stage opens them for a tiny model."""
     here = prepared(store, tmp_path)
-    chat, tokenizer = instruct.assemble(small(image_size=48, max_dynamic_patch=1, context_length=512), here)
+    chat, tokenizer = assemble(small(image_size=48, max_dynamic_patch=1, context_length=512), here)
     samples = ShardedSamples(store, make(store, tmp_path, source(tmp_path, rows)), tmp_path / "shards")
     return batches_of(chat, [Conversations(samples, tokenizer, chat.config)], **given)
 
