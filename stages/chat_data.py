@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from tokenizers import Tokenizer
 
+from infra.once import first_alone
 from models.config import ChatConfig
 from models.preprocess import encode_again
 from stages.batches import ShardedSamples, open_samples
@@ -39,11 +40,15 @@ def open_conversations(here: Workspace, data: Manifest, tokenizer: Tokenizer, co
         ManifestError: As `open_samples`.
     """
     samples, key = open_samples(here, data), key_of(data, tokenizer, config)
-    # Where damaged samples are left out the others have other numbers: nothing is written down of that.
-    known = None if samples.left_out else recalled(here, key, len(samples))
-    found = Conversations(samples, tokenizer, config, known)
-    if known is None and not samples.left_out:
-        write_down(here, key, found.lengths)
+    if samples.left_out:  # then the others have other numbers: nothing is written down of that
+        return Conversations(samples, tokenizer, config)
+    if (known := recalled(here, key, len(samples))) is not None:
+        return Conversations(samples, tokenizer, config, known)
+    with first_alone(key):
+        known = recalled(here, key, len(samples))  # which the first has written down, unless it failed
+        found = Conversations(samples, tokenizer, config, known)
+        if known is None:
+            write_down(here, key, found.lengths)
     return found
 
 

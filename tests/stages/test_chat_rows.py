@@ -1,6 +1,8 @@
 """What a chat model is shown of a row: no picture, one, several, a video; and lengths that are found once."""
 
+import threading
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -199,6 +201,32 @@ def test_lengths_are_found_once_for_each_model_and_kept_beside_the_data(
     rendered.clear()
     mended = open_conversations(workspace(store, tmp_path), data, tokenizer, chat.config)
     assert rendered["conversations"] == 5 and mended.size(1) == first.size(1)
+
+
+@pytest.mark.parametrize(("kept", "times"), [(True, 1), (False, 3)])
+def test_of_processes_that_start_together_one_renders_unless_nothing_can_be_written_down(
+    world: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: bool, times: int
+) -> None:
+    store, chat, tokenizer = world
+    data = made(store, tmp_path, mixed(tmp_path))
+    here = [workspace(store, tmp_path / name) for name in "abc"]
+    together, looked, rendered = threading.Barrier(3), list[Any](), list[Any]()
+    recalled, measured = chat_data.recalled, Conversations._measured
+
+    def noted(*given: Any) -> Any:
+        looked.append(found := recalled(*given))
+        if len(looked) <= 3:
+            together.wait(timeout=20)  # each has found nothing before one begins
+        return found
+
+    monkeypatch.setattr(chat_data, "recalled", noted)
+    monkeypatch.setattr(Conversations, "_measured", lambda self: rendered.append(self) or measured(self))
+    if not kept:
+        monkeypatch.setattr(chat_data, "write_down", lambda *_: None)
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda each: open_conversations(each, data, tokenizer, chat.config), here))
+    assert looked[:3] == [None] * 3 and len(rendered) == times
+    assert {each.size(1) for each in found} == {found[0].size(1)}
 
 
 def test_conversations_are_read_by_range_too(world: Any, tmp_path: Path) -> None:
