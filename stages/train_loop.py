@@ -33,9 +33,10 @@ from stages.training.guard import Act, Verdict
 from stages.training.job import Job
 from stages.training.loading import Step, check_order, order_of, steps
 from stages.training.optimizer import set_rates
+from stages.training.lodging import lodge
 from stages.training.order import Order
 from stages.training.placing import Placed, place
-from stages.training.publishing import around, curve_table, gather, publish_checkpoint, roomy
+from stages.training.publishing import around, curve_table, gather, publish_checkpoint
 from stages.training.states import States
 from stages.training.stopping import stop_requests
 from stages.training.task import Metrics, Task
@@ -268,7 +269,8 @@ def _finish(
         # is frozen and random is drawn again as it was when training began (`_loop`).
         torch.manual_seed(gang.job.schedule.seed)
         task = around(partial(gang.job.build, gang.job.parameters, here), here.scratch / WHOLE)
-        task.module.to(roomy(task.module, gang.device))
+        if said := lodge(task.module, gang.device):
+            here.progress(len(history), gang.job.schedule.steps, "steps", said)
     task.module.eval()
     with torch.no_grad():
         done = task.finish()
