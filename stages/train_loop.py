@@ -32,8 +32,8 @@ from stages.training.gang import Gang, Refused
 from stages.training.guard import Act, Verdict
 from stages.training.job import Job
 from stages.training.loading import Step, check_order, order_of, steps
-from stages.training.optimizer import set_rates
 from stages.training.lodging import lodge
+from stages.training.optimizer import set_rates
 from stages.training.order import Order
 from stages.training.placing import Placed, place
 from stages.training.publishing import around, curve_table, gather, publish_checkpoint

@@ -40,7 +40,7 @@ def lodge(module: nn.Module, device: torch.device) -> str:
 
 
 def settle(module: nn.Module, device: torch.device, room_bytes: int) -> str:
-    """Move to a device what of a model it has room for; let the other layers pass through it, and say what was chosen.
+    """Move to a device what it has room for; let the other layers pass through it, and say what was chosen.
 
     Where not even one layer at a time has room beside what is in no layer, all stays on the CPU.
     """
