@@ -50,7 +50,7 @@ def headline(model: ServedModel) -> str:
     size, picture, tile, _ = (value for _, value in numbers(model))
     return (
         f"<h1>{html.escape(model.name)}</h1><p>{size} parameters; a picture is {picture}, {tile} each. "
-        '<br><a href="/facts" target="_blank" rel="noopener">Checkpoint facts</a></p>'
+        '<br><a href="facts" target="_blank" rel="noopener">Checkpoint facts</a></p>'
     )
 
 
@@ -92,7 +92,7 @@ def facts_page(model: ServedModel) -> str:
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(model.name)}</title>'
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{_STYLE}</style></head><body>'
-        f'<p><a href="/">Back to the chat</a></p><h1>{html.escape(model.name)}</h1><table>{rows}</table>{card}'
+        f'<p><a href="./">Back to the chat</a></p><h1>{html.escape(model.name)}</h1><table>{rows}</table>{card}'
         "</body></html>"
     )
 
