@@ -17,11 +17,13 @@ class Body:
     """A request's body on its way in: counted piece by piece, cut where it is too large or stops coming."""
 
     def __init__(self, receive: Receive, most: int, declared: str | None) -> None:
+        """Take up to `most` bytes, however many were declared."""
         self._receive, self._most, self._read, self._ended = receive, most, 0, False
         self._declared = int(declared) if declared is not None and declared.isdecimal() else 0
         self.refused: Refused | None = None
 
     async def receive(self) -> Message:
+        """Return the next piece; where the body is refused, that nobody sends any more, and why in `refused`."""
         if self.refused is not None:
             return {"type": "http.disconnect"}
         if self._ended:

@@ -48,6 +48,7 @@ def closed(headers: Iterable[tuple[bytes, bytes]], path: str) -> list[tuple[byte
 
 
 async def answer(send: Send, status: int, body: bytes, headers: dict[str, str]) -> None:
+    """Send a whole answer, with the headers that all have."""
     given = {**SAFE_HEADERS, **headers, "content-length": str(len(body))}
     pairs = [(name.encode(), value.encode("latin-1", "replace")) for name, value in given.items()]
     await send({"type": "http.response.start", "status": status, "headers": pairs})
@@ -55,6 +56,7 @@ async def answer(send: Send, status: int, body: bytes, headers: dict[str, str]) 
 
 
 async def as_json(send: Send, refused: Refused) -> None:
+    """Send why something is refused, in OpenAI's shape."""
     await answer(
         send, refused.status, json.dumps(refused.body).encode(),
         {"content-type": "application/json", "cache-control": "no-store", **refused.headers},
@@ -62,6 +64,7 @@ async def as_json(send: Send, refused: Refused) -> None:
 
 
 async def as_html(send: Send, status: int, page: str) -> None:
+    """Send a page that nobody keeps."""
     await answer(
         send, status, page.encode(), {"content-type": "text/html; charset=utf-8", "cache-control": "no-store"}
     )
