@@ -60,10 +60,10 @@ def sight(model: ServedModel, pictures: Sequence[SeenPicture]) -> str:
     if not pictures:
         return head + "<p>No picture yet. The tiles that the model is given appear here.</p>"
     total, figures = 0, []
-    for number, image in enumerate(model.shared([picture.image for picture in pictures]), 1):
-        tiles = model.tiles(image)
+    for number, picture in enumerate(pictures, 1):
+        tiles = model.tiles(picture.image, len(pictures))
         total += len(tiles)
-        columns, rows = model.grid(image)
+        columns, rows = model.grid(picture.image, len(pictures))
         cut = "".join(_tile(each, f"tile {place}") for place, each in enumerate(tiles[: columns * rows], 1))
         small = f'<div class="small">{_tile(tiles[-1], "the whole picture, small")}</div>' if len(tiles) > 1 else ""
         said = [f"Picture {number}"] if len(pictures) > 1 else []
