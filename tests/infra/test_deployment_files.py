@@ -1,4 +1,4 @@
-"""The files under `infra/` and `prefect.yaml`: refused here where Docker, Kubernetes, KubeRay, Helm or Prefect would."""
+"""The files under `infra/` and `prefect.yaml`: refused here where Docker, Kubernetes, Helm or Prefect would refuse them."""
 
 import importlib
 import ipaddress
@@ -64,8 +64,7 @@ def test_helm_takes_the_values(chart: str) -> None:
 
 
 def test_the_job_of_a_flow_is_one_that_kubernetes_takes() -> None:
-    values = documents(INFRA / "kubernetes/prefect-worker.values.yaml")[0]
-    template = json.loads(values["worker"]["config"]["baseJobTemplate"]["configuration"])
+    template = json.loads((INFRA / "kubernetes/base-job-template.json").read_text())
     variables = template["variables"]["properties"]
     job = template["job_configuration"]["job_manifest"]
     container = job["spec"]["template"]["spec"]["containers"][0]
