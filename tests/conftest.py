@@ -95,6 +95,7 @@ def ray_cluster() -> Iterator[RayCluster]:
             ray.init(
                 address="local",
                 num_cpus=2,
+                resources={"egress": 1},
                 include_dashboard=False,
                 object_store_memory=150_000_000,
                 configure_logging=False,
