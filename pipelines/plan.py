@@ -49,9 +49,7 @@ def _placed(steps: Sequence[Step], here: Settings) -> list[Step]:
         # As much as nothing, so that CPUs and not this number bound how many run on a machine.
         placement["resources"] = {here.egress_resource: 0.001}
     return [
-        step.changed(placement={**placement, **step.spec.placement})
-        if step.spec.stage == "download"
-        else step
+        step.changed(placement={**placement, **step.spec.placement}) if step.spec.stage == "download" else step
         for step in steps
     ]
 

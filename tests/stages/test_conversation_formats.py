@@ -13,8 +13,9 @@ from PIL import Image
 
 from infra.storage import Store
 from stages.conversation_formats import Raw, array_items, boxed, rows_of
+from stages.conversation_naming import expanded, named
 from stages.conversation_rows import RowError
-from stages.conversation_sources import SHORT, OwnConversations, expanded, mixture, named, pin
+from stages.conversation_sources import SHORT, OwnConversations, mixture, pin
 from stages.manifest import ManifestError
 from stages.training.order import Weight
 
