@@ -4,6 +4,7 @@ from prefect.artifacts import create_markdown_artifact
 
 from stages.download_report import LIVE
 from stages.manifest import Manifest
+from stages.ref import Ref
 from stages.training.curves import CURVES
 
 HIDDEN = ("markdown", "funnel", "outcomes")
@@ -18,6 +19,9 @@ def markdown(label: str, manifest: Manifest, report_url: str) -> str:
         f"listed {ledger.listed:,} = kept {ledger.kept:,} + rejected {ledger.rejected:,} + failed {ledger.failed:,}",
         "",
         f"[{manifest.ref}]({report_url}/{manifest.ref.folder}/), digest `{manifest.digest[:16]}`",
+        "",
+        f"[What it is made from]({report_url}/lineage?of={manifest.ref}) · "
+        f"[its parts]({report_url}/grid?version={manifest.ref.version})",
     ]
     for role, file in manifest.reports.items():
         what = "full report" if role == "page" else role.replace("_", " ")
@@ -36,6 +40,14 @@ def markdown(label: str, manifest: Manifest, report_url: str) -> str:
         lines += ["", "| | |", "| :-- | --: |"]
         lines += [f"| {name.replace('_', ' ')} | {_number(value)} |" for name, value in facts.items()]
     return "\n".join(lines)
+
+
+def progress_words(label: str, pace: str, ref: Ref, report_url: str) -> str:
+    """Return how far a step is as markdown, with links to the pages that show it beside the others."""
+    return (
+        f"{label}: {pace} ([parts]({report_url}/grid?version={ref.version}), "
+        f"[lineage]({report_url}/lineage?of={ref}), [everything that runs]({report_url}/))"
+    )
 
 
 def _number(value: object) -> str:

@@ -17,9 +17,11 @@ from infra.jobs import Job, Jobs
 from infra.settings import quiet_environment, settings
 from infra.storage import Store
 from pipelines.graph import Step
-from pipelines.pages import publish
+from pipelines.pages import progress_words, publish
+from stages.failures import note_failure
 from stages.manifest import Manifest, ManifestError, digest_of, find
 from stages.materialize import StageSpec, identity_of, standing
+from stages.pace import Pace
 
 POLL_SECONDS = 1.0
 TRIES = 2  # a job that was killed is started once more by itself; a refusal or an exception is not
@@ -87,7 +89,8 @@ def run_step(step: Step, force: bool = False) -> str:
         store.remove(step.spec.artifact.key("manifest.json"))
     try:
         manifest = _make(step, store, jobs_of(here.ray_jobs_address), force, log)
-    except Exception:
+    except Exception as error:
+        note_failure(store, step.spec.artifact, error, str(current_flow.id or ""))
         tell(step.artifact, "failed")
         raise
     tell(step.artifact, "done", {"seconds": time.monotonic() - started})
@@ -135,7 +138,8 @@ def _attach_or_submit(step: Step, store: Store, jobs: Jobs, force: bool, log: An
 
 
 def _follow(step: Step, store: Store, jobs: Jobs, job: Job, log: Any) -> Job:
-    progress_id: Any = create_progress_artifact(progress=0.0, description=step.label)
+    begins = progress_words(step.label, "starting", step.spec.artifact, settings().report_url)
+    progress_id: Any = create_progress_artifact(progress=0.0, description=begins)
     key = step.spec.artifact.key("progress.json")
     last = store.read(key) if store.exists(key) else b""  # an earlier run's, so not shown
     while not job.over:
@@ -146,10 +150,10 @@ def _follow(step: Step, store: Store, jobs: Jobs, job: Job, log: Any) -> Job:
         time.sleep(POLL_SECONDS)
         if store.exists(key) and (data := store.read(key)) != last:
             last, progress = data, json.loads(data)
-            share = 100 * progress["done"] / max(progress["total"], 1)
-            at = f"{progress['done']:g} of {progress['total']:g} {progress['unit']} {progress['note']}".rstrip()
-            update_progress_artifact(progress_id, progress=min(100.0, share), description=f"{step.label}: {at}")
-            log.info("%s", at)
+            pace = Pace.of(progress)
+            told = progress_words(step.label, pace.words(), step.spec.artifact, settings().report_url)
+            update_progress_artifact(progress_id, progress=100 * pace.share, description=told)
+            log.info("%s", pace.words())
             tell(step.artifact, "running", progress)
         job = jobs.status(job.submission_id)
     update_progress_artifact(progress_id, progress=100.0 if job.status == "SUCCEEDED" else 0.0)

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +35,8 @@ __all__ = [
 T = TypeVar("T")
 Sharding = Literal["ddp", "fsdp2"]
 PROGRESS_SECONDS = 1.0
+RATE_RECORDS = 32
+"""Records that a rate is taken over: the pace of now, not of a start long ago."""
 LIGHT_SECONDS = 20.0
 
 
@@ -90,7 +93,8 @@ class Progress:
         """Start at nothing done."""
         self._store, self._ref = store, ref
         self._started = self._written = time.monotonic()
-        self._first = True
+        self._first, self._unit = True, ""
+        self._seen: deque[tuple[float, float]] = deque(maxlen=RATE_RECORDS)
 
     def __call__(self, done: float, total: float, unit: str, note: str = "") -> None:
         """Record how far the stage is; the first and the last record are always written."""
@@ -98,9 +102,31 @@ class Progress:
         if not self._first and done < total and now - self._written < PROGRESS_SECONDS:
             return
         self._first, self._written = False, now
-        seconds = now - self._started
-        record = {"done": done, "total": total, "unit": unit, "note": note, "seconds": round(seconds, 1)}
+        record = {
+            "done": done,
+            "total": total,
+            "unit": unit,
+            "note": note,
+            "seconds": round(now - self._started, 1),
+            "rate": self._rate(now, done, unit),
+            "at": round(time.time(), 1),
+        }
         store_aside(self._store, self._ref.key("progress.json"), json.dumps(record).encode())
+
+    def _rate(self, now: float, done: float, unit: str) -> float | None:
+        """Return units a second over the last records; None before two of them moved.
+
+        It counts from the first unit done, so neither starting up nor what stood before is taken for work.
+        """
+        if unit != self._unit:
+            self._unit = unit
+            self._seen.clear()
+        if done > 0 and (not self._seen or done > self._seen[-1][1]):
+            self._seen.append((now, done))
+        if len(self._seen) < 2:
+            return None
+        (began, first), (_, last) = self._seen[0], self._seen[-1]
+        return (last - first) / max(now - began, 1e-6)
 
 
 @dataclass(frozen=True)
