@@ -75,6 +75,11 @@ class Settings(BaseModel):
         """File with the token that Ray's services ask for, mode 600."""
         return self.home / "ray" / "token"
 
+    @property
+    def report_token_path(self) -> Path:
+        """File with the token that our report server asks for, mode 600."""
+        return self.home / "reports" / "token"
+
 
 def settings() -> Settings:
     """Return the settings of this process, read from `INTERNVL_*` in the environment."""

@@ -75,8 +75,8 @@ def free_port(host: str) -> int:
         return int(probe.getsockname()[1])
 
 
-def _token(here: Settings) -> None:
-    path = here.ray_token_path
+def _token(path: Path) -> None:
+    """Make a secret that only this user can read, unless it stands."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -148,7 +148,8 @@ def up(here: Settings, say: Callable[[str], None] = print) -> None:
             f"the state folder {here.home} cannot be made: {error.strerror}; set INTERNVL_HOME to another"
         ) from error
     Store(here.store_root).check()
-    _token(here)
+    _token(here.ray_token_path)
+    _token(here.report_token_path)
     with Services(here.home).lock():
         _up(here, say)
 

@@ -1,25 +1,27 @@
-"""A read-only web server for reports: lists artifacts, shows what each holds, serves their pages."""
+"""A read-only web server for reports: what runs, what stands, and the pages of what is finished."""
 
 import argparse
-import html
+import ipaddress
 import re
 import sys
+import time
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
-from infra.settings import settings
-from infra.storage import Store
-from stages.manifest import Manifest, find
+from infra.job_list import Listed, running_jobs
+from infra.settings import Settings, settings
+from infra.storage import StorageError, Store
+from pipelines.live import pages
+from pipelines.live.shelf import Shelf
+from pipelines.live.states import doing
+from pipelines.report_door import VARIABLE, Door, token_of
+from stages.manifest import Manifest, ManifestError, find
 from stages.ref import Ref
 
-STYLE = (
-    "body{font:15px/1.5 system-ui,sans-serif;max-width:1100px;margin:24px auto;padding:0 16px;"
-    "font-variant-numeric:tabular-nums}table{border-collapse:collapse;width:100%}td,th{text-align:left;"
-    "padding:6px 10px;border-bottom:1px solid #d8dee4}td.n,th.n{text-align:right}a{color:#0e6b80}"
-    "@media(prefers-color-scheme:dark){body{background:#0f1419;color:#e8edf2}a{color:#6cc6d8}"
-    "td,th{border-color:#2c3742}}"
-)
+Jobs = Callable[[], list[Listed] | None]
 
 
 def finished(store: Store) -> list[Manifest]:
@@ -34,35 +36,6 @@ def finished(store: Store) -> list[Manifest]:
     return found
 
 
-def _page(title: str, body: str) -> bytes:
-    return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}</style></head>'
-        f"<body><h1>{html.escape(title)}</h1>{body}</body></html>"
-    ).encode()
-
-
-def index(store: Store) -> bytes:
-    """Return the list of artifacts."""
-    rows = []
-    for each in finished(store):
-        where = html.escape(f"/{each.ref.folder}/")
-        pages = " ".join(
-            f'<a href="/{html.escape(each.key(file))}">{html.escape(role)}</a>'
-            for role, file in each.reports.items()
-            if file.name.endswith(".html")
-        )
-        ledger = each.ledger
-        rows.append(
-            f'<tr><td><a href="{where}">{html.escape(str(each.ref))}</a></td><td class="n">{ledger.listed:,}</td>'
-            f'<td class="n">{ledger.kept:,}</td><td class="n">{ledger.rejected:,}</td>'
-            f'<td class="n">{ledger.failed:,}</td><td>{pages}</td></tr>'
-        )
-    head = '<tr><th>artifact</th><th class="n">listed</th><th class="n">kept</th><th class="n">rejected</th>'
-    head += '<th class="n">failed</th><th>pages</th></tr>'
-    return _page("Artifacts", f"<table>{head}{''.join(rows)}</table>")
-
-
 def live_pages(store: Store, manifest: Manifest) -> dict[str, str]:
     """Return the pages of one run of an artifact, title to key: they hold times, so no manifest names them."""
     folder = manifest.ref.key("reports-live")
@@ -73,30 +46,17 @@ def live_pages(store: Store, manifest: Manifest) -> dict[str, str]:
     }
 
 
-def artifact(store: Store, manifest: Manifest) -> bytes:
-    """Return what one artifact holds."""
-    named = {role: manifest.key(file) for role, file in manifest.reports.items()}
-    pages = "".join(
-        f'<li><a href="/{html.escape(key)}">{html.escape(role)}</a></li>'
-        for role, key in {**named, **live_pages(store, manifest)}.items()
-    )
-    inputs = "".join(
-        f"<li>{html.escape(name)} {html.escape(str(digest)[:16])}</li>"
-        for name, digest in manifest.identity.get("inputs", {}).items()
-    )
-    totals = "".join(
-        f"<tr><td>{html.escape(str(name))}</td><td>{html.escape(str(value)[:400])}</td></tr>"
-        for name, value in manifest.totals.items()
-        if name not in ("funnel", "cube", "markdown")
-    )
-    ledger = manifest.ledger
-    body = (
-        f"<p>listed {ledger.listed:,} = kept {ledger.kept:,} + rejected {ledger.rejected:,} "
-        f"+ failed {ledger.failed:,}"
-        f"; {len(manifest.parts)} parts; digest {manifest.digest[:16]}</p><h2>Pages</h2><ul>{pages}</ul>"
-        f"<h2>Totals</h2><table>{totals}</table><h2>Made from</h2><ul>{inputs}</ul>"
-    )
-    return _page(str(manifest.ref), body)
+def look(shelf: Shelf, jobs: Jobs) -> pages.Look:
+    """Return what stands and what runs now."""
+    view, listed, now = shelf.look(), jobs(), time.time()
+    running = None if listed is None else {job.artifact for job in listed}
+    return pages.Look(view, {each.ref: doing(each, running, now) for each in view.begun}, listed is not None, now)
+
+
+def events_of(home: Path | None, ref: Ref) -> Path | None:
+    """Return the folder with a checkpoint's TensorBoard files, None where this machine has none."""
+    folder = home / "tensorboard" / ref.folder if home else None
+    return folder if folder and folder.is_dir() else None
 
 
 _OWN_POLICY = re.compile(
@@ -120,14 +80,26 @@ class Handler(BaseHTTPRequestHandler):
     """Answers GET and HEAD, nothing else."""
 
     store: Store
+    shelf: Shelf
+    jobs: Jobs
+    door: Door
+    home: Path | None
 
     def log_message(self, format: str, *args: Any) -> None:
         """Stay quiet."""
 
-    def _send(self, status: int, body: bytes, kind: str = "text/html; charset=utf-8", scripts: str = "") -> None:
+    def _send(
+        self,
+        status: int,
+        body: bytes,
+        kind: str = "text/html; charset=utf-8",
+        scripts: str = "",
+        more: dict[str, str] | None = None,
+    ) -> None:
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
+        self.send_header("Cache-Control", "no-store")
         self.send_header("X-Content-Type-Options", "nosniff")
         self.send_header("X-Frame-Options", "DENY")
         self.send_header("Referrer-Policy", "no-referrer")
@@ -136,32 +108,69 @@ class Handler(BaseHTTPRequestHandler):
             f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; {scripts}base-uri 'none'; "
             "form-action 'none'; frame-ancestors 'none'",
         )
+        for name, value in (more or {}).items():
+            self.send_header(name, value)
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
+
+    @property
+    def _port(self) -> int:
+        return int(self.connection.getsockname()[1])
 
     def do_HEAD(self) -> None:
         """Answer without a body."""
         self.do_GET()
 
     def do_GET(self) -> None:
-        """Serve the list, an artifact, or one page of it."""
-        path = unquote(urlsplit(self.path).path)
+        """Serve a live page, an artifact, or one page of it, to those who may read."""
+        asked = urlsplit(self.path)
+        path, query = unquote(asked.path), dict(parse_qsl(asked.query))
         if path == "/healthz":
             return self._send(200, b"ok", "text/plain")
-        if path == "/":
-            return self._send(200, index(self.store))
+        if "token" in query and self.door.closed:
+            return self._enter(path, query)
+        if not self.door.admits(self.headers, self._port):
+            return self._send(401, NO_ENTRY, more={"WWW-Authenticate": "Bearer"})
+        try:
+            body = self._live(path, query)
+        except (StorageError, ManifestError) as error:
+            return self._send(503, pages.message("The store cannot be read", str(error)))
+        if body is not None:
+            return self._send(200, body)
+        return self._stored(path)
+
+    def _enter(self, path: str, query: dict[str, str]) -> None:
+        """Let in who brings the token: a cookie, and the same page without it."""
+        if not self.door.knows(query.pop("token")):
+            return self._send(401, NO_ENTRY, more={"WWW-Authenticate": "Bearer"})
+        # One leading slash alone: two would lead to another server.
+        there = "/" + quote(path.lstrip("/\\")) + (f"?{urlencode(query)}" if query else "")
+        self._send(303, b"", more={"Location": there, "Set-Cookie": self.door.cookie(self._port)})
+
+    def _live(self, path: str, query: dict[str, str]) -> bytes | None:
+        """Return the live page of this address, None where it is none."""
+        if path not in ("/", "/lineage", "/grid", "/checkpoints"):
+            return None
+        now = look(self.shelf, type(self).jobs)
+        if path == "/checkpoints":
+            return pages.checkpoints(now, query, self.store)
+        drawn = {"/": pages.overview, "/lineage": pages.lineage_page, "/grid": pages.grid}
+        return drawn[path](now, query)
+
+    def _stored(self, path: str) -> None:
         # Only pages that a finished artifact has are served, so no path can reach anything else.
         key = path.lstrip("/")
         for manifest in self._candidates(key):
+            named = {role: manifest.key(file) for role, file in manifest.reports.items()}
             if key.rstrip("/") == manifest.ref.folder:
-                return self._send(200, artifact(self.store, manifest))
-            named = [manifest.key(file) for file in manifest.reports.values()]
-            if key in named or key in live_pages(self.store, manifest).values():
+                all_pages = {**named, **live_pages(self.store, manifest)}
+                return self._send(200, pages.artifact(manifest, all_pages, events_of(self.home, manifest.ref)))
+            if key in named.values() or key in live_pages(self.store, manifest).values():
                 kind = "text/html; charset=utf-8" if key.endswith(".html") else "text/plain; charset=utf-8"
                 body = self.store.read(key)
                 return self._send(200, body, kind, _scripts(body))
-        return self._send(404, _page("Not found", "<p>No such report. <a href='/'>All artifacts</a></p>"))
+        return self._send(404, pages.message("Not found", "No such report; the overview lists all artifacts."))
 
     def _candidates(self, key: str) -> list[Manifest]:
         pieces = key.rstrip("/").removesuffix("/").split("/")
@@ -176,11 +185,60 @@ class Handler(BaseHTTPRequestHandler):
         return found
 
 
-def make_server(host: str, port: int, store: Store) -> ThreadingHTTPServer:
-    """Return a server that is ready to run."""
-    server = ThreadingHTTPServer((host, port), type("BoundHandler", (Handler,), {"store": store}))
+NO_ENTRY = pages.message(
+    "This page asks who you are",
+    "Reports show what is in the data, so they are for those alone who run this installation.",
+    "Open the link that this command prints; your browser is then let in until it is closed, and this page works:",
+    command="internvl status --links",
+    doors=False,
+)
+
+
+def make_server(
+    host: str, port: int, store: Store, token: str = "", jobs: Jobs = lambda: None, home: Path | None = None
+) -> ThreadingHTTPServer:
+    """Return a server that is ready to run.
+
+    Args:
+        host: Address to listen on.
+        port: Port to listen on; 0 for a free one.
+        store: Whose reports are served.
+        token: What a reader must show; empty for an open door.
+        jobs: Tells which jobs run, None where nobody knows.
+        home: State folder of the installation, under which TensorBoard's files lie.
+    """
+    given = {
+        "store": store,
+        "shelf": Shelf(store),
+        "jobs": staticmethod(jobs),
+        "door": Door(token),
+        "home": home,
+    }
+    server = ThreadingHTTPServer((host, port), type("BoundHandler", (Handler,), given))
     server.daemon_threads = True
     return server
+
+
+def checked_token(here: Settings, host: str, open_to_all: bool) -> str:
+    """Return the token to ask for.
+
+    Raises:
+        StorageError: There is none, and others than this machine's users could read.
+    """
+    token = "" if open_to_all else token_of(here)
+    if not token and not open_to_all and not _loopback(host):
+        raise StorageError(
+            f"the report server would show the data to everybody who reaches {host}; set {VARIABLE} (openssl rand "
+            "-hex 32), or say --open where something in front of it asks who comes"
+        )
+    return token
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def main() -> int:
@@ -189,8 +247,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--host", default=here.host)
     parser.add_argument("--port", type=int, default=here.report_port)
+    parser.add_argument("--open", action="store_true", help="ask nobody for the token")
     given = parser.parse_args()
-    make_server(given.host, given.port, Store(here.store_root)).serve_forever()
+    try:
+        token = checked_token(here, given.host, given.open)
+    except StorageError as error:
+        parser.error(str(error))
+    store = Store(here.store_root)
+    make_server(given.host, given.port, store, token, lambda: running_jobs(here), here.home).serve_forever()
     return 0
 
 

@@ -58,7 +58,17 @@ def clear_errors() -> Iterator[None]:
 def links(here: Settings) -> None:
     """Print where a person looks."""
     console.print(f"runs and forms  {here.prefect_ui_url}", highlight=False)
-    console.print(f"reports         {here.report_url}", highlight=False)
+    console.print(f"reports         {reports(here)}", highlight=False, soft_wrap=True)
+
+
+def reports(here: Settings) -> str:
+    """Return the address of the reports: with the token that lets in on a terminal alone, for logs are kept."""
+    from pipelines.report_door import link
+
+    letting_in = link(here)
+    if sys.stdout.isatty() or letting_in == here.report_url:
+        return letting_in
+    return f"{here.report_url}  (internvl status --links prints the link that lets you in)"
 
 
 def start(here: Settings) -> None:
