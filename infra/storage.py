@@ -187,12 +187,12 @@ class Store:
         """Return the keys of all whole files below a folder, sorted."""
         return sorted(self.files(prefix))
 
-    def folders(self, prefix: str) -> list[str]:
-        """Return the names of the folders directly below a folder, sorted."""
+    def folders(self, prefix: str = "") -> list[str]:
+        """Return the names of the folders directly below a folder, or below the root, sorted."""
         if self.remote:
             bucket, base, _ = self._below(prefix)
             return sorted(bucket.folders(base))
-        base_folder = self._file(prefix)
+        base_folder = self._file(prefix) if prefix else Path(self.root)
         return sorted(each.name for each in base_folder.iterdir() if each.is_dir()) if base_folder.is_dir() else []
 
     def write(self, key: str, data: bytes | Path) -> None:

@@ -2,6 +2,8 @@
 
 import os
 import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -15,7 +17,7 @@ from infra.settings import quiet_environment, settings
 from infra.storage import Store
 from pipelines.options import app
 from pipelines.standing import Installation, Stage, standing_of
-from pipelines.terminal import clear_errors, console
+from pipelines.terminal import clear_errors, console, reports
 
 SECONDS = 3.0
 MOST_LINES = 12
@@ -45,16 +47,26 @@ def status(
         if as_json:
             console.print_json(data=standing_of(here, shelf).plain())
         elif watch:
-            with Live(console=console, auto_refresh=False, screen=console.is_terminal) as live:
-                while True:
-                    live.update(drawn(standing_of(here, shelf)), refresh=True)
-                    time.sleep(SECONDS)
+            _watch(lambda: drawn(standing_of(here, shelf), reports(here)))
         else:
-            console.print(drawn(standing_of(here, shelf)))
+            console.print(drawn(standing_of(here, shelf), reports(here)))
 
 
-def drawn(now: Installation) -> RenderableType:
-    """Return it for a terminal."""
+def _watch(draw: Callable[[], RenderableType]) -> None:
+    """Draw until Ctrl-C, which ends the looking and nothing else."""
+    with suppress(KeyboardInterrupt), Live(console=console, auto_refresh=False, screen=console.is_terminal) as live:
+        while True:
+            live.update(draw(), refresh=True)
+            time.sleep(SECONDS)
+
+
+def drawn(now: Installation, letting_in: str) -> RenderableType:
+    """Return it for a terminal.
+
+    Args:
+        now: What is told.
+        letting_in: The reports' address as this terminal may show it.
+    """
     parts: list[RenderableType] = [*_services(now), *_runs(now)]
     running = [stage for stage in now.stages if stage.doing in ("running", "waiting")]
     parts += [Text("\nstages", style="bold"), _bars(running) if running else Text("nothing runs now")]
@@ -70,7 +82,7 @@ def drawn(now: Installation) -> RenderableType:
         Text(f"disk {disk.path}: {disk.free_bytes / 1e9:,.1f} GB free of {disk.total_bytes / 1e9:,.1f} GB")
         for disk in now.disks
     ]
-    parts.append(_links(now))
+    parts.append(_links({**now.links, "reports": letting_in}))
     if now.tensorboard:
         parts.append(Text(f"training's numbers by step: {now.tensorboard}"))
     return Group(*parts)
@@ -116,8 +128,10 @@ def _last_lines(message: str) -> str:
     return "\n".join(["...", *lines[-MOST_LINES:]] if len(lines) > MOST_LINES else lines)
 
 
-def _links(now: Installation) -> Table:
+def _links(links: Mapping[str, str]) -> Table:
     table = Table.grid(padding=(0, 2))
-    for name, address in now.links.items():
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, address in links.items():
         table.add_row(Text(name), Text(address))
     return table

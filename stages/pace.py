@@ -48,12 +48,20 @@ class Pace:
         """How long the rest takes at this rate; None where there is no rate yet."""
         return max(0.0, self.total - self.done) / self.rate if self.rate else None
 
+    def done_words(self) -> str:
+        """Return how much is done as words."""
+        return f"{_number(self.done)} of {_number(self.total)} {self.unit}"
+
     def words(self) -> str:
         """Return it as one line: done, rate, remaining time, note."""
-        said = [f"{self.done:g} of {self.total:g} {self.unit}"]
+        said = [self.done_words()]
         if self.rate and self.remaining_seconds is not None and self.done < self.total:
             said += [rate_words(self.rate, self.unit), f"{duration(self.remaining_seconds)} left"]
         return ", ".join([*said, *([self.note] if self.note else [])])
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value == int(value) else f"{value:,.4g}"
 
 
 def rate_words(rate: float, unit: str) -> str:

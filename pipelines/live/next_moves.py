@@ -5,9 +5,11 @@ from pipelines.live.states import Doing
 from stages.pace import duration
 
 
-def words_of(begun: Begun) -> str:
-    """Return how far it is."""
-    return begun.pace.words() if begun.pace else "nothing told yet"
+def words_of(begun: Begun, doing: Doing) -> str:
+    """Return how far it is; rate and remaining time only while it runs."""
+    if begun.pace is None:
+        return "nothing told yet"
+    return begun.pace.words() if doing in (Doing.RUNNING, Doing.WAITING) else begun.pace.done_words()
 
 
 def heard_of(begun: Begun, now: float) -> str:

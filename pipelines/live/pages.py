@@ -15,11 +15,14 @@ from pipelines.live.shell import QUICK, SLOW, bar, page
 from pipelines.live.states import Doing
 from stages.catalogue import checkpoints as catalogue
 from stages.manifest import Manifest
+from stages.materialize import STAGES
 from stages.pace import duration
 from stages.ref import Ref
 
 MOST_DRAWN = 250
 """More artifacts than that are told in the table alone."""
+MOST_LISTED = 500
+"""Finished artifacts that the overview lists, the newest."""
 ALL = "all"
 
 Query = Mapping[str, str]
@@ -53,13 +56,14 @@ def overview(look: Look, query: Query) -> bytes:
     return page(
         "overview", "What is going on",
         tiles=[*tiles, (len(finished), "finished")], asked=look.asked, running=running, ended=ended,
-        finished=finished, unreadable=look.view.unreadable, **_frame("/", look, query),
+        finished=finished[:MOST_LISTED], more=max(0, len(finished) - MOST_LISTED),
+        unreadable=look.view.unreadable, **_frame("/", look, query),
     )  # fmt: skip
 
 
 def _row(begun: Begun, look: Look) -> dict[str, object]:
     doing = look.doing[begun.ref]
-    words = words_of(begun)
+    words = words_of(begun, doing)
     return {
         "ref": begun.ref,
         "stage": begun.stage,
@@ -85,6 +89,8 @@ def lineage_page(look: Look, query: Query) -> bytes:
         version = version if version in versions else versions[0]
         graph, lead = whole.of_version(version), f"Version {version}, with all that it rests on."
     marked = sum(bool(node.why) for node in graph.nodes.values())
+    if of and of not in whole.nodes:
+        lead = f"{of} is not in this store. {lead}"
     lead += f" {len(graph.nodes):,} artifacts, {marked} of them marked."
     small = 0 < len(graph.nodes) <= MOST_DRAWN
     shown = "" if of in whole.nodes else version
@@ -115,7 +121,7 @@ def grid(look: Look, query: Query) -> bytes:
         version = versions[0] if versions else ALL
     blocks: dict[str, list[dict[str, object]]] = {}
     cells: list[Cell] = []
-    for ref, each in sorted(refs.items(), key=lambda item: str(item[0])):
+    for ref, each in sorted(refs.items(), key=lambda item: (_place(item[1].stage), str(item[0]))):
         if version in (ALL, ref.version):
             own = each.cells if isinstance(each, Finished) else begun_cells(each, look.doing[ref])
             kind, _, name = ref.name.rpartition("/")
@@ -131,6 +137,11 @@ def grid(look: Look, query: Query) -> bytes:
         totals=[(state, SIGNS[state], counts.get(state, 0)) for state in reversed(State)],
         **_frame("/grid", look, query),
     )  # fmt: skip
+
+
+def _place(stage: str) -> int:
+    """Return a stage's place in the order of the work; those that no recipe has come last."""
+    return STAGES.index(stage) if stage in STAGES else len(STAGES)
 
 
 def begun_cells(begun: Begun, doing: Doing) -> tuple[Cell, ...]:

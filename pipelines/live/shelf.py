@@ -127,7 +127,7 @@ class Shelf:
                 yield from self._versions(folder, depth + 1)
 
     def _top(self) -> list[str]:
-        return [name for name in self._store.folders("") if name not in NO_ARTIFACTS and not name.startswith(".")]
+        return [name for name in self._store.folders() if name not in NO_ARTIFACTS and not name.startswith(".")]
 
     def _is_version(self, folder: str) -> bool:
         if self._store.exists(f"{folder}/manifest.json"):
