@@ -188,7 +188,8 @@ class Handler(BaseHTTPRequestHandler):
 NO_ENTRY = pages.message(
     "This page asks who you are",
     "Reports show what is in the data, so they are for those alone who run this installation.",
-    "Open the link that this command prints; your browser is then let in until it is closed, and this page works:",
+    "Open the link that this command prints where the installation runs; your browser is then let in until it is "
+    f"closed, and this page works. On a cluster, add ?token= and what its secret {VARIABLE} holds to this address.",
     command="internvl status --links",
     doors=False,
 )

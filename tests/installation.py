@@ -102,6 +102,10 @@ class Installation:
     def reports(self) -> str:
         return f"http://127.0.0.1:{self.ports['REPORT_PORT']}"
 
+    @property
+    def report_token(self) -> str:
+        return (self.home / "reports" / "token").read_text()
+
     def api(self, method: str, path: str, body: Any = None) -> Any:
         """Call Prefect's API as its own pages do, with a token against forged requests."""
         headers = {"Content-Type": "application/json"}

@@ -91,7 +91,10 @@ def test_a_rule_moved_gives_a_new_version_beside_the_old_one(smoke: Installation
     strict = smoke.manifest("verdicts/caption_quality/laion_en@large")
     assert strict.identity["inputs"]["verdicts/clean/laion_en"] == new.digest
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(f"{smoke.reports}/verdicts/clean/laion_en/large/", timeout=60) as page:
+    asked = urllib.request.Request(
+        f"{smoke.reports}/verdicts/clean/laion_en/large/", headers={"Authorization": f"Bearer {smoke.report_token}"}
+    )
+    with opener.open(asked, timeout=60) as page:
         assert "verdicts/clean/laion_en@large" in page.read().decode()
 
 
