@@ -1,6 +1,7 @@
 """Places of a graph's nodes: layers follow the lines, nothing overlaps, few lines cross."""
 
 import random
+from itertools import pairwise
 
 import pytest
 
@@ -47,7 +48,7 @@ def test_any_graph_has_room_and_runs_downwards(seed: int) -> None:
         assert line[0] == places.nodes[begin] and line[-1] == places.nodes[end]
     for layer in range(places.layers):
         columns = sorted(column for column, own in places.nodes.values() if own == layer)
-        assert columns and all(b - a > 0.999 for a, b in zip(columns, columns[1:], strict=False))
+        assert columns and all(b - a > 0.999 for a, b in pairwise(columns))
     assert min(column for column, _ in places.nodes.values()) >= 0
     assert max(column for column, _ in places.nodes.values()) <= places.width - 1
     assert places == arranged(order, edges)
@@ -58,7 +59,7 @@ def test_nothing_has_no_place() -> None:
 
 
 def crossings(lines: dict[tuple[str, str], tuple[tuple[float, int], ...]]) -> int:
-    pieces = [(a, b) for line in lines.values() for a, b in zip(line, line[1:], strict=False)]
+    pieces = [(a, b) for line in lines.values() for a, b in pairwise(line)]
     return sum(
         (a[0] - c[0]) * (b[0] - d[0]) < -1e-9
         for number, (a, b) in enumerate(pieces)
