@@ -1,5 +1,6 @@
 """How an installation stands, as `internvl status` tells it: what runs, what failed last, disk, links."""
 
+import os
 import shutil
 import time
 from dataclasses import asdict, dataclass
@@ -99,7 +100,7 @@ def standing_of(here: Settings, shelf: Shelf) -> Installation:
             "lineage": f"{here.report_url}/lineage",
             "parts": f"{here.report_url}/grid",
             "checkpoints": f"{here.report_url}/checkpoints",
-            "Ray dashboard": here.ray_jobs_address,
+            "Ray dashboard": _ray(here),
         },
         tensorboard=f"tensorboard --host 127.0.0.1 --logdir {events}" if events.is_dir() else "",
     )
@@ -131,6 +132,12 @@ def disks(here: Settings) -> tuple[Disk, ...]:
             # Both on one file system are one disk.
             found.setdefault((usage.total, path.stat().st_dev), Disk(str(path), usage.free, usage.total))
     return tuple(found.values())
+
+
+def _ray(here: Settings) -> str:
+    """Return the address of Ray's pages, and where the token lies that they ask for; never the token."""
+    asks = f"  (asks for the token in {here.ray_token_path})" if here.ray_token_path.exists() else ""
+    return here.ray_jobs_address if os.environ.get("INTERNVL_RAY_JOBS") else f"{here.ray_jobs_address}{asks}"
 
 
 def _runs(here: Settings) -> tuple[tuple[FlowRun, ...], tuple[FlowRun, ...]]:

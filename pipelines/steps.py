@@ -38,6 +38,10 @@ class StageFailed(RuntimeError):
     """A stage's job ended without its manifest; the message holds the end of its log."""
 
 
+class StageStopped(StageFailed):
+    """A stage's job was stopped by a person."""
+
+
 class StageRefused(ManifestError):
     """A stage refused its input or parameters; the message is the stage's own."""
 
@@ -90,7 +94,8 @@ def run_step(step: Step, force: bool = False) -> str:
     try:
         manifest = _make(step, store, jobs_of(here.ray_jobs_address), force, log)
     except Exception as error:
-        note_failure(store, step.spec.artifact, error, str(current_flow.id or ""))
+        if not isinstance(error, StageStopped):
+            note_failure(store, step.spec.artifact, error, str(current_flow.id or ""))
         tell(step.artifact, "failed")
         raise
     tell(step.artifact, "done", {"seconds": time.monotonic() - started})
@@ -113,7 +118,7 @@ def _make(step: Step, store: Store, jobs: Jobs, force: bool, log: Any) -> Manife
     if job.exit_code == 2 and refusals:
         raise StageRefused("\n".join(lines[refusals[-1] :]).removeprefix(REFUSED).rstrip())
     if job.status == "STOPPED":
-        raise StageFailed(f"{step.label} was stopped")
+        raise StageStopped(f"{step.label} was stopped")
     raise StageFailed(f"{step.label} {job.status.lower()}: {job.message}\n" + "\n".join(lines[-15:]))
 
 

@@ -21,6 +21,6 @@ def next_move(begun: Begun, doing: Doing) -> str:
     """Return what to do about a stage that failed or stopped; empty for one that runs."""
     if doing in (Doing.RUNNING, Doing.WAITING):
         return ""
-    kept = f"{len(begun.made):,} finished parts are kept: " if begun.made else ""
+    kept = f"{begun.made_parts:,} finished parts are kept: " if begun.made_parts else ""
     first = "put right what the message says, then " if doing is Doing.FAILED else ""
     return f"{kept}{first}run the same command or start the flow again; it goes on."

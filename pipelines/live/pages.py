@@ -10,7 +10,7 @@ from pipelines.live.cells import SIGNS, Cell, State, counts_of, gathered
 from pipelines.live.drawing import drawn
 from pipelines.live.lineage import Graph, in_order, lineage
 from pipelines.live.next_moves import heard_of, next_move, words_of
-from pipelines.live.shelf import Begun, Finished, View
+from pipelines.live.shelf import PART_UNITS, Begun, Finished, View
 from pipelines.live.shell import QUICK, SLOW, bar, page
 from pipelines.live.states import Doing
 from stages.catalogue import checkpoints as catalogue
@@ -150,8 +150,8 @@ def begun_cells(begun: Begun, doing: Doing) -> tuple[Cell, ...]:
     Which of those a machine holds now is not written down: while the stage runs all count as running, else as
     missing. Progress in another unit than parts (steps, buckets) tells nothing about parts.
     """
-    parts = [(key, State.DONE, 0, 0) for key in begun.made]
-    if begun.pace is not None and begun.pace.unit in ("parts", "shards"):
+    parts = [(key, State.DONE, 0, 0) for key in begun.made] or [("made", State.DONE, 0, 0)] * begun.made_parts
+    if begun.pace is not None and begun.pace.unit in PART_UNITS:
         state = State.RUNNING if doing in (Doing.RUNNING, Doing.WAITING) else State.MISSING
         parts += [("to come", state, 0, 0)] * max(0, round(begun.pace.total) - len(parts))
     return gathered(parts)

@@ -23,6 +23,10 @@ SEAL_BYTES = 80
 """A sealed document begins with its digest; so much of it tells whether it is another one."""
 DEEPEST = 5
 """Most folders above a version."""
+MOST_MARKERS = 10_000
+"""Parts of an unfinished artifact that are listed by name at each look."""
+PART_UNITS = ("parts", "shards")
+"""Units of progress that are parts."""
 NO_ARTIFACTS = frozenset({"specs", "attached", "aliases", "leases", "tmp"})
 INSIDE = frozenset({"parts", "markers", "state", "reports", "reports-live", "training"})
 """Folders inside of an artifact: where one of them lies is a version, finished or not."""
@@ -57,7 +61,13 @@ class Begun:
     pace: Pace | None
     failure: Failure | None
     made: tuple[str, ...]
-    """Keys of the parts that stand."""
+    """Keys of the parts that stand; none where they are too many to list, and progress alone counts them."""
+
+    @property
+    def made_parts(self) -> int:
+        """How many parts stand; 0 where nothing tells."""
+        told = self.pace.done if self.pace is not None and self.pace.unit in PART_UNITS else 0
+        return len(self.made) or round(told)
 
 
 @dataclass(frozen=True)
@@ -180,6 +190,8 @@ class Shelf:
             pace = Pace.of(json.loads(self._store.read(ref.key("progress.json"))))
         except (FileNotFoundError, ValueError, KeyError):
             pace = None
-        names = (key.rpartition("/")[2] for key in self._store.keys(ref.key("markers")))
-        made = sorted({name.rsplit("-", 2)[0] for name in names})
-        return Begun(ref, spec.stage, spec.inputs, pace, failure_of(self._store, ref), tuple(made))
+        made: set[str] = set()
+        if pace is None or pace.total <= MOST_MARKERS:
+            names = (key.rpartition("/")[2] for key in self._store.keys(ref.key("markers")))
+            made = {name.rsplit("-", 2)[0] for name in names}
+        return Begun(ref, spec.stage, spec.inputs, pace, failure_of(self._store, ref), tuple(sorted(made)))

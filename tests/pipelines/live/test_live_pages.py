@@ -115,6 +115,14 @@ def test_the_grid_counts_every_part_once_and_says_each_state_by_a_sign(store: St
     assert read.index(" listing ") < read.index(" pool ") < read.index(" checkpoints ") < read.index(" evaluations ")
 
 
+def test_too_many_parts_to_list_are_counted_by_progress(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    ref = ask(store, "download", "pool/wukong@v1")
+    Output(store, ref, "download", {}).part("000000", "d" * 64, Ledger(listed=1, kept=1), {})
+    tell(store, ref, 700_000, 1_000_000)
+    assert "700,000 of 1,000,000 done, 300,000 running" in words(pages.grid(seen(store, [str(ref)]), {}))
+    assert "700,000 finished parts are kept" in words(pages.overview(seen(store, []), {}))
+
+
 def test_progress_in_steps_says_nothing_about_parts(store: Store) -> None:
     ref = ask(store, "contrastive", "checkpoints/contrastive@v1")
     tell(store, ref, 10, 4000, "steps")
