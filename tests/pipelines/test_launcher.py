@@ -63,7 +63,7 @@ def test_a_ray_without_a_living_node_is_not_up(states: list[str], works: bool) -
 def test_two_clusters_on_one_machine_share_no_port(tmp_path: Path) -> None:
     def ports(name: str) -> set[str]:
         there = here(tmp_path / name)
-        launcher._token(there)
+        launcher._token(there.ray_token_path)
         command = launcher._commands(there)["ray"][0]
         return {word for word in command if "agent-listen" in word or "client-server" in word}
 
