@@ -1,0 +1,149 @@
+"""One measured row in detail: all its numbers, its classes, what it takes for what, and pictures to look at."""
+
+import base64
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from markupsafe import Markup
+
+from stages.evaluation_metrics import Measure
+from stages.evaluation_report import above_guessing
+from stages.evaluations.results import Result, Shown
+from stages.evaluations.views import interval, said
+from stages.report.svg import drawing
+from stages.report.text import marked
+
+Counts = npt.NDArray[np.int64]
+TOP = 20
+"""Confusions that are listed."""
+HEATED = 50
+"""Most classes whose confusions are drawn."""
+LABELLED = 25
+"""Most classes whose names stand beside the drawing."""
+_CELL, _NAME = 14.0, 130.0
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A row as it was read from the store."""
+
+    result: Result
+    place: str
+    settings: dict[str, Any]
+    confusion: Counts | None = None
+    shown: Sequence[Shown] = ()
+
+
+def detail(row: Measured) -> dict[str, Any]:
+    """Return what the template shows of a row."""
+    result = row.result
+    return {
+        "id": result.name,
+        "title": result.title,
+        "language": result.language,
+        "measures": [_cells(each) for each in result.measures],
+        "classes": class_lines(result.classes, row.confusion),
+        "confusions": confusions(result.classes, row.confusion),
+        "heat": heat(result.classes, row.confusion),
+        "galleries": _galleries(row.shown),
+        "notes": result.notes,
+        "examples": result.examples,
+        "unreadable": sorted(result.unreadable.items()),
+        "place": row.place,
+        "facts": {**{name: _plain(value) for name, value in {**row.settings, **result.facts}.items()}},
+    }
+
+
+def _plain(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 300 else f"{text[:299]}…"
+
+
+def _cells(measure: Measure) -> dict[str, Any]:
+    return {
+        "name": measure.name.replace("_", " "),
+        "language": measure.language,
+        "value": said(measure.value, measure.unit),
+        "interval": interval(measure),
+        "chance": said(measure.chance, measure.unit),
+        "blind": said(measure.blind, measure.unit),
+        "above": above_guessing(measure),
+        "n": measure.n,
+    }
+
+
+def class_lines(classes: Sequence[str], counts: Counts | None) -> list[dict[str, Any]]:
+    """Return for each class its examples, how many were named right, and what it is taken for most; worst first."""
+    if counts is None:
+        return []
+    found = []
+    for number, name in enumerate(classes):
+        total, right = int(counts[number].sum()), int(counts[number, number])
+        if not total:
+            continue
+        wrong = counts[number].copy()
+        wrong[number] = 0
+        most = int(wrong.argmax())
+        taken = f"{classes[most]} ({wrong[most]:,})" if wrong[most] else ""
+        found.append({"name": name, "n": total, "share": right / total, "recall": said(right / total), "taken": taken})
+    return sorted(found, key=lambda each: (each["share"], each["name"]))
+
+
+def confusions(classes: Sequence[str], counts: Counts | None) -> list[dict[str, Any]]:
+    """Return the commonest mistakes: what was right, what was said, how often, and of how many."""
+    if counts is None:
+        return []
+    wrong = counts.copy()
+    np.fill_diagonal(wrong, 0)
+    places = np.argsort(-wrong, axis=None, kind="stable")[:TOP]
+    pairs = [divmod(int(place), len(classes)) for place in places]
+    return [
+        {"right": classes[a], "said": classes[b], "n": int(wrong[a, b]), "of": said(wrong[a, b] / counts[a].sum())}
+        for a, b in pairs
+        if wrong[a, b]
+    ]
+
+
+def heat(classes: Sequence[str], counts: Counts | None) -> Markup | None:
+    """Return a drawing of what was taken for what: a row per class, darker the larger its share of the row."""
+    if counts is None or not 2 <= len(classes) <= HEATED:
+        return None
+    side = len(classes)
+    left = _NAME if side <= LABELLED else 0.0
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    parts = []
+    for a, b in zip(*np.nonzero(counts), strict=True):
+        words = f"{classes[a]} taken for {classes[b]}: {counts[a, b]:,} ({said(float(shares[a, b]))})"
+        parts.append(
+            Markup('<rect class="{}" x="{}" y="{}" width="{}" height="{}" fill-opacity="{}"><title>{}</title></rect>').format(
+                "right" if a == b else "wrong",
+                f"{left + b * _CELL:g}", f"{a * _CELL:g}", f"{_CELL - 1:g}", f"{_CELL - 1:g}",
+                f"{0.12 + 0.88 * shares[a, b]:.2f}", words,
+            )
+        )  # fmt: skip
+    for number, name in enumerate(classes if left else ()):
+        words = name if len(name) <= 20 else f"{name[:19]}…"
+        parts.append(
+            Markup('<text class="end" x="{}" y="{}">{}</text>').format(
+                f"{left - 6:g}", f"{number * _CELL + _CELL - 4:g}", words
+            )
+        )
+    label = f"Right class by row, answer by column, {side} classes in the order of the table's labels"
+    return drawing(left + side * _CELL, side * _CELL, label, parts, "heatmap")
+
+
+def _galleries(shown: Sequence[Shown]) -> list[tuple[str, list[dict[str, Any]]]]:
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for each in shown:
+        groups.setdefault(each.group, []).append(
+            {
+                "src": "data:image/jpeg;base64," + base64.b64encode(each.jpg).decode(),
+                "lines": [(name, marked(text)) for name, text in each.lines],
+                "mark": {None: "", True: "right", False: "wrong"}[each.right],
+            }
+        )
+    return list(groups.items())
