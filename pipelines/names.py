@@ -71,4 +71,5 @@ class StageName(StrEnum):
     CONVERSATIONS = "conversations"
     INSTRUCT = "instruct"
     EVALUATE = "evaluate"
+    BENCHMARK = "benchmark"
     EXPORT = "export"

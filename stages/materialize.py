@@ -30,6 +30,7 @@ STAGES = (
     "conversations",
     "instruct",
     "evaluate",
+    "benchmark",
     "export",
 )
 ASIDE = ("pilot", "reshard", "takedown", "finetune", "distill")  # no recipe has these; each has a command

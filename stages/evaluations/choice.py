@@ -56,7 +56,9 @@ class Choice(BaseModel):
         Raises:
             ManifestError: It is gone, or is not what was chosen.
         """
-        found = open_examples(self.spec, Path(self.place), format=self.format, limit=self.limit, cache=cache)
+        found = open_examples(
+            self.spec, Path(self.place), self.format, limit=self.limit, language=self.language, cache=cache
+        )
         if found.digest != self.data:
             raise ManifestError(
                 f"the data of {self.benchmark} in {self.place} is not what was chosen: its digest is "

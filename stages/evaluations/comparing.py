@@ -91,7 +91,7 @@ def _signs(n: int) -> Iterator[Floats]:
     generator, done = generator_of("sign flips", n), 0
     while done < FLIPS:
         rows = min(FLIPS - done, max(1, 10_000_000 // n))
-        yield generator.integers(0, 2, (rows, n)) * 2.0 - 1
+        yield np.asarray(generator.integers(0, 2, (rows, n)) * 2.0 - 1, dtype=np.float64)
         done += rows
 
 
@@ -126,9 +126,8 @@ def _choice(manifest: Manifest, row: str) -> Choice:
 
 def _refusal(one: Choice, other: Choice) -> str:
     if one.data != other.data:
-        return (
-            f"the data differ: {one.place} ({one.data[:12]}) and {other.place} ({other.data[:12]})"
-            + ("" if one.limit == other.limit else f", limits {one.limit} and {other.limit}")
+        return f"the data differ: {one.place} ({one.data[:12]}) and {other.place} ({other.data[:12]})" + (
+            "" if one.limit == other.limit else f", limits {one.limit} and {other.limit}"
         )
     names = sorted({*one.settings, *other.settings})
     changed = [name for name in names if one.settings.get(name) != other.settings.get(name)]
@@ -148,9 +147,7 @@ def _row(store: Store, one: tuple[Manifest, Part], other: tuple[Manifest, Part])
             continue
         paired = measure.name in scores[0] and measure.name in scores[1] and len(left)
         if paired and results[0].measure(measure.name) == measure:
-            yield _paired(
-                results[0].name, measure, scores[0][measure.name][left], scores[1][measure.name][right]
-            )
+            yield _paired(results[0].name, measure, scores[0][measure.name][left], scores[1][measure.name][right])
         else:
             yield Difference(
                 row=results[0].name, measure=measure.name, unit=measure.unit, first=measure.value,

@@ -144,7 +144,7 @@ def _leak(choice: Choice, shards: Mapping[str, Manifest], hits: _Hits) -> Leak:
     if name is None:
         return unchecked(
             "this set was not among the sets of the score stage; name it in its parameter evaluation_sets: "
-            f"internvl rerun score --set 'evaluation_sets={{\"{choice.benchmark}\": \"{choice.place}\"}}' "
+            f'internvl rerun score --set \'evaluation_sets={{"{choice.benchmark}": "{choice.place}"}}\' '
             "--new-version NAME --after"
         )
     listed, trained = hits.of(name)

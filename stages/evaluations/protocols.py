@@ -32,9 +32,7 @@ PROTOCOLS: dict[ProtocolName, Known] = {
     ),
     "linear_probe": Known("stages.evaluations.linear_probe", "Linear probe", _SEEING, "any vision tower"),
     "segmentation": Known("stages.evaluations.segmentation", "Semantic segmentation", _SEEING, "any vision tower"),
-    "retrieval": Known(
-        "stages.evaluations.retrieval", "Zero-shot image-text retrieval", _TOWERS, "InternVL-C or -G"
-    ),
+    "retrieval": Known("stages.evaluations.retrieval", "Zero-shot image-text retrieval", _TOWERS, "InternVL-C or -G"),
     "video_classification": Known(
         "stages.evaluations.video_classification", "Zero-shot video classification", _TOWERS, "InternVL-C or -G"
     ),
@@ -49,27 +47,26 @@ PROTOCOLS: dict[ProtocolName, Known] = {
 """In the order of the page, which is the paper's; modules are imported when they are needed."""
 
 
-def settings_of(protocol: ProtocolName, given: dict[str, Any]) -> BaseModel:
+def settings_of(known: Known, given: dict[str, Any]) -> BaseModel:
     """Return a protocol's settings, whole: what is not given is the paper's.
 
     Raises:
         ManifestError: A setting is unknown or out of its range.
     """
-    known: type[BaseModel] = importlib.import_module(PROTOCOLS[protocol].module).Settings
+    model: type[BaseModel] = importlib.import_module(known.module).Settings
     try:
-        return known.model_validate(given)
+        return model.model_validate(given)
     except ValidationError as error:
         each = error.errors()[0]
-        name = ".".join(map(str, each["loc"]))
+        name = ".".join(map(str, (known.module.rpartition(".")[2], *each["loc"])))
         raise ManifestError(
-            f"{protocol}.{name}: {each['msg'].removeprefix('Value error, ')}; the settings of {protocol} are "
-            f"{', '.join(known.model_fields)}"
+            f"{name}: {each['msg'].removeprefix('Value error, ')}; its settings are {', '.join(model.model_fields)}"
         ) from error
 
 
-def function_of(protocol: ProtocolName) -> ProtocolFunction:
+def function_of(known: Known) -> ProtocolFunction:
     """Return what measures."""
-    return cast(ProtocolFunction, importlib.import_module(PROTOCOLS[protocol].module).run)
+    return cast(ProtocolFunction, importlib.import_module(known.module).run)
 
 
 def with_queries(row: Row) -> bool:

@@ -153,9 +153,7 @@ def read_scores(store: Store, manifest: Manifest, part: Part) -> tuple[list[str]
     return table["key"].to_pylist(), {name: np.asarray(table[name].to_numpy()) for name in names}
 
 
-def read_confusion(
-    store: Store, manifest: Manifest, part: Part, classes: int
-) -> npt.NDArray[np.int64] | None:
+def read_confusion(store: Store, manifest: Manifest, part: Part, classes: int) -> npt.NDArray[np.int64] | None:
     """Return how often each class was taken for which, shape (classes, classes); None where the row has none."""
     if "confusion" not in part.files:
         return None

@@ -25,6 +25,7 @@ HEATED = 50
 LABELLED = 25
 """Most classes whose names stand beside the drawing."""
 _CELL, _NAME = 14.0, 130.0
+_SQUARE = Markup('<rect class="{}" x="{}" y="{}" width="{}" height="{}" fill-opacity="{}"><title>{}</title></rect>')
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def class_lines(classes: Sequence[str], counts: Counts | None) -> list[dict[str,
     """Return for each class its examples, how many were named right, and what it is taken for most; worst first."""
     if counts is None:
         return []
-    found = []
+    found: list[tuple[float, str, int, str]] = []
     for number, name in enumerate(classes):
         total, right = int(counts[number].sum()), int(counts[number, number])
         if not total:
@@ -88,9 +89,11 @@ def class_lines(classes: Sequence[str], counts: Counts | None) -> list[dict[str,
         wrong = counts[number].copy()
         wrong[number] = 0
         most = int(wrong.argmax())
-        taken = f"{classes[most]} ({wrong[most]:,})" if wrong[most] else ""
-        found.append({"name": name, "n": total, "share": right / total, "recall": said(right / total), "taken": taken})
-    return sorted(found, key=lambda each: (each["share"], each["name"]))
+        found.append((right / total, name, total, f"{classes[most]} ({wrong[most]:,})" if wrong[most] else ""))
+    return [
+        {"name": name, "n": total, "recall": said(share), "taken": taken}
+        for share, name, total, taken in sorted(found)
+    ]
 
 
 def confusions(classes: Sequence[str], counts: Counts | None) -> list[dict[str, Any]]:
@@ -117,14 +120,10 @@ def heat(classes: Sequence[str], counts: Counts | None) -> Markup | None:
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     parts = []
     for a, b in zip(*np.nonzero(counts), strict=True):
-        words = f"{classes[a]} taken for {classes[b]}: {counts[a, b]:,} ({said(float(shares[a, b]))})"
-        parts.append(
-            Markup('<rect class="{}" x="{}" y="{}" width="{}" height="{}" fill-opacity="{}"><title>{}</title></rect>').format(
-                "right" if a == b else "wrong",
-                f"{left + b * _CELL:g}", f"{a * _CELL:g}", f"{_CELL - 1:g}", f"{_CELL - 1:g}",
-                f"{0.12 + 0.88 * shares[a, b]:.2f}", words,
-            )
-        )  # fmt: skip
+        share = float(shares[a, b])
+        words = f"{classes[a]} taken for {classes[b]}: {counts[a, b]:,} ({said(share)})"
+        at = (left + b * _CELL, a * _CELL, _CELL - 1, _CELL - 1, 0.12 + 0.88 * share)
+        parts.append(_SQUARE.format("right" if a == b else "wrong", *(f"{each:.4g}" for each in at), words))
     for number, name in enumerate(classes if left else ()):
         words = name if len(name) <= 20 else f"{name[:19]}…"
         parts.append(
