@@ -86,7 +86,9 @@ class Benchmark(_Frozen):
     classes: int | None = Field(default=None, gt=1)
     sha256: str | None = Field(default=None, description="Digest of the whole split as our readers see it.")
     place: str = Field(default="", description="Where it lies below the data folder; its name when left out.")
-    class_names: tuple[str, ...] = Field(default=(), description="In the order of their labels, where data lack them.")
+    class_names: tuple[str, ...] = Field(
+        default=(), description="In the order of their labels, where data lack them."
+    )
     reading: Reading = Reading()
     rows: tuple[Row, ...] = ()
     not_measured: tuple[NotMeasured, ...] = ()

@@ -58,7 +58,9 @@ class Dataset:
         seen: set[str] = set()
         for row in found.rows:
             if row.key in seen:
-                raise ManifestError(f"two examples of {place} are called {row.key!r}; give each one a name of its own")
+                raise ManifestError(
+                    f"two examples of {place} are called {row.key!r}; give each one a name of its own"
+                )
             seen.add(row.key)
 
     def __len__(self) -> int:

@@ -53,7 +53,9 @@ def read(request: Request) -> Found:
     if real.is_file() and request.split == "test":
         rows = _with_real(rows, real, len(names))
     strays = sum(1 for path in folder.iterdir() if path.suffix.lower() in PICTURES) if not table.is_file() else 0
-    notes = (f"{strays:,} pictures lie beside the class folders of {folder.name}/ and count nowhere",) if strays else ()
+    notes = (
+        (f"{strays:,} pictures lie beside the class folders of {folder.name}/ and count nowhere",) if strays else ()
+    )
     return Found(rows, names, ids, notes=notes)
 
 
@@ -73,7 +75,7 @@ def classes_of(request: Request, suffixes: tuple[str, ...]) -> tuple[tuple[str, 
     Classes of both splits count, so that labels mean the same in both.
 
     Raises:
-        ManifestError: `classes.txt` does not name a folder that is there, or the benchmark has another number.
+        ManifestError: `classes.txt` does not name a folder that is there, or the names are more or fewer.
     """
     place, told = request.place, [line for line in lines_of(request.place / CLASSES) if line]
     folders: set[str] = set()
@@ -92,11 +94,10 @@ def classes_of(request: Request, suffixes: tuple[str, ...]) -> tuple[tuple[str, 
         if not ids and (place / "train" / LABELS).is_file() | (split_folder(place, request.split) / LABELS).is_file():
             ids = _told_by_lists(request)
         names_ = request.benchmark.class_names or tuple(each.replace("_", " ") for each in ids)
-    wanted = request.benchmark.classes
-    if len(names_) != len(ids) or (wanted and len(ids) != wanted):
+    if len(names_) != len(ids):
         raise ManifestError(
-            f"{place} has {len(ids)} classes, {request.benchmark.title} has {wanted or len(names_)}: the labels would "
-            f"be others; complete the folders, or list all classes in their order in {place / CLASSES}"
+            f"{place} has {len(ids)} classes, and {request.benchmark.name} names {len(names_)}; complete the folders, "
+            f"or list all classes in their order in {place / CLASSES}"
         )
     return ids, names_
 
@@ -137,7 +138,9 @@ def _with_real(rows: list[Row], real: Path, classes: int) -> list[Row]:
     """Return the rows with the labels of "Are we done with ImageNet?" (2006.07159); those without one are left out."""
     told = read_json(real)
     if not isinstance(told, list) or not all(isinstance(each, list) for each in told):
-        raise ManifestError(f"{real} is no list of lists of labels; take real.json of google-research/reassessed-imagenet")
+        raise ManifestError(
+            f"{real} is no list of lists of labels; take real.json of google-research/reassessed-imagenet"
+        )
     out = []
     for row in rows:
         found = _NUMBER.search(row.key)

@@ -28,7 +28,7 @@ def read(request: Request) -> Found:
     """Return a split's examples.
 
     Raises:
-        ManifestError: A picture has no mask, or the classes are others than the benchmark's.
+        ManifestError: A picture has no mask, or nothing names the classes.
     """
     folders = _folders(request.place, request.split)
     if folders is None:
@@ -41,11 +41,7 @@ def read(request: Request) -> Found:
         if not mask.is_file():
             raise ManifestError(f"the picture {path} has no mask {mask}; fetch the masks, or remove it")
         rows.append(Row(name.as_posix(), (FileBody(path),), mask=FileBody(mask)))
-    classes = _classes(request)
-    wanted = request.benchmark.classes
-    if wanted and len(classes) != wanted:
-        raise ManifestError(f"{request.place} names {len(classes)} classes, not {wanted}; mend {CLASSES}")
-    return Found(rows, classes)
+    return Found(rows, _classes(request))
 
 
 def _folders(place: Path, split: str) -> tuple[Path, Path] | None:
@@ -75,4 +71,6 @@ def _classes(request: Request) -> tuple[str, ...]:
         return tuple(line.split("\t")[-1].split(",")[0].strip() for line in told)
     if request.benchmark.classes:
         return tuple(str(number) for number in range(request.benchmark.classes))
-    raise ManifestError(f"{request.place} does not name its classes; write one per line into {request.place / CLASSES}")
+    raise ManifestError(
+        f"{request.place} does not name its classes; write one per line into {request.place / CLASSES}"
+    )

@@ -50,7 +50,9 @@ def read(request: Request) -> Found:
     for table in tables:
         rows.extend(table.rows(classes, ids, whole))
     if not rows:
-        raise ManifestError(f"{request.place} has no row of the split {request.split}{_where(request)}; look at its columns")
+        raise ManifestError(
+            f"{request.place} has no row of the split {request.split}{_where(request)}; look at its columns"
+        )
     notes = () if any(row.bodies for row in rows) else ("there are no pictures: questions are asked without one",)
     return Found(rows, classes, ids, notes=notes)
 
@@ -89,7 +91,11 @@ class _Table:
             self._cells = Cells(path)
             schema = pq.read_schema(path)
             self.words = {part: _word(part, schema.names, called) for part in WORDS}
-            bulky = [name for part in _HEAVY if (name := self.words[part]) and not pa.types.is_string(schema.field(name).type)]
+            bulky = [
+                name
+                for part in _HEAVY
+                if (name := self.words[part]) and not pa.types.is_string(schema.field(name).type)
+            ]
             self.light = pq.read_table(path, columns=[name for name in schema.names if name not in bulky])
         except (pa.ArrowException, OSError) as error:
             raise ManifestError(f"{path} is no whole parquet file ({error}); fetch it again") from None
@@ -109,14 +115,20 @@ class _Table:
             return numbers
         said = self.column(word)
         for exact in SPLITS[self._request.split]:
-            if found := [number for number in numbers if of_split(str(said[number]), self._request.split) and str(said[number]).lower() == exact]:
+            if found := [
+                number
+                for number in numbers
+                if of_split(str(said[number]), self._request.split) and str(said[number]).lower() == exact
+            ]:
                 return found
         return []
 
     def column(self, name: str) -> list[Any]:
         if name not in self.light.column_names:
             has = ", ".join(self.light.column_names)
-            raise ManifestError(f"{self.path} has no column {name!r}, only {has}; name it in reading of the description")
+            raise ManifestError(
+                f"{self.path} has no column {name!r}, only {has}; name it in reading of the description"
+            )
         return list(self.light[name].to_pylist())
 
     def part(self, part: str) -> list[Any] | None:
@@ -163,7 +175,9 @@ class _Table:
             return None
         label = int(number) if number is not None else classes.index(name) if name in classes else -1
         if not 0 <= label < len(classes):
-            raise ManifestError(f"{key} of {self.path} is of class {number if name is None else name!r}, which is none of {len(classes)}")
+            raise ManifestError(
+                f"{key} of {self.path} is of class {number if name is None else name!r}, which is none of {len(classes)}"
+            )
         return label
 
     def _pictures(self) -> tuple[Pictures, list[Any]] | None:
@@ -222,7 +236,9 @@ def _classes(tables: Sequence[_Table], request: Request) -> tuple[tuple[str, ...
                 continue
             name = str(named[number]) if named else names.get(label, str(label))
             if names.setdefault(label, name) != name:
-                raise ManifestError(f"{table.path} calls class {label} both {names[label]!r} and {name!r}; mend a row")
+                raise ManifestError(
+                    f"{table.path} calls class {label} both {names[label]!r} and {name!r}; mend a row"
+                )
             if called:
                 ids[label] = str(called[number])
     told = next((table.told_names for table in tables if table.told_names), ()) or request.benchmark.class_names

@@ -114,9 +114,7 @@ def _answered(
         yield {**image, **each, "answers": said["answers"], "category": said.get("answer_type", "")}
 
 
-def _row(
-    record: Mapping[str, Any], category: str, request: Request, pictures: Pictures, seen: dict[str, int]
-) -> Row:
+def _row(record: Mapping[str, Any], category: str, request: Request, pictures: Pictures, seen: dict[str, int]) -> Row:
     called = request.benchmark.reading.columns
     if not isinstance(record, Mapping):
         raise ManifestError(f"a list has {str(record)[:40]!r} where a question is expected; fetch it again")

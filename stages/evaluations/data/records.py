@@ -43,7 +43,9 @@ def question_of(record: Mapping[str, Any], called: Mapping[str, str], category: 
     asked, told = word_of("question", record, called), word_of("answer", record, called)
     if asked is None or told is None:
         has = ", ".join(map(str, list(record)[:12]))
-        raise ManifestError(f"a question has the fields {has}: no {'question' if asked is None else 'answer'} is known")
+        raise ManifestError(
+            f"a question has the fields {has}: no {'question' if asked is None else 'answer'} is known"
+        )
     options = _options(record, called)
     word = word_of("category", record, called)
     kind = str(record[word]) if word else category

@@ -50,7 +50,10 @@ def _bad(dataset: Dataset, progress: Progress) -> Iterator[tuple[str, str]]:
     def why(number: int) -> str | None:
         try:
             pictures = dataset.pictures(number, _FRAMES)
-            if dataset.rows[number].mask is not None and (size := dataset.mask(number).shape[::-1]) != pictures[0].size:
+            if (
+                dataset.rows[number].mask is not None
+                and (size := dataset.mask(number).shape[::-1]) != pictures[0].size
+            ):
                 return f"the mask of {dataset.key(number)} is {size}, its picture {pictures[0].size}"
         except Unreadable as error:
             return str(error)

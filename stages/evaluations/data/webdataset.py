@@ -38,13 +38,13 @@ def read(request: Request) -> Found:
     """
     tars = _complete(request)
     several = len(tars) > 1
-    samples = [
-        (f"{tar.stem}/{key}" if several else key, members) for tar in tars for key, members in _samples(tar)
-    ]
+    samples = [(f"{tar.stem}/{key}" if several else key, members) for tar in tars for key, members in _samples(tar)]
     place = request.place if request.place.is_dir() else request.place.parent
     told = tuple(lines_of(place / CLASSES)) if request.place.is_dir() else ()
     by_text = request.measures_classes and not any("cls" in members for _, members in samples)
-    names = [_class_text(key, members, by_text or request.benchmark.reading.text == "class") for key, members in samples]
+    names = [
+        _class_text(key, members, by_text or request.benchmark.reading.text == "class") for key, members in samples
+    ]
     classes = told or request.benchmark.class_names or _classes_of(names)
     rows = []
     for (key, members), name in zip(samples, names, strict=True):
@@ -72,7 +72,9 @@ def _complete(request: Request) -> list[Path]:
                 f"{folder} has to have {len(wanted)} tars by its {SHARDS}; {len(lost)} are missing, the first is {lost[0]}"
             )
     if not tars:
-        raise ManifestError(f"{request.place} has no tar of the split {request.split}; put 0.tar, 1.tar, ... into {folder}")
+        raise ManifestError(
+            f"{request.place} has no tar of the split {request.split}; put 0.tar, 1.tar, ... into {folder}"
+        )
     return tars
 
 
@@ -99,7 +101,9 @@ def _samples(tar: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                 if suffix not in _TRUTHS:
                     members[suffix] = StretchBody(tar, member.offset_data, member.size)
                 elif member.size > _LARGEST_TRUTH:
-                    raise ManifestError(f"{member.name} of {tar} has {member.size:,} bytes; it should be a short text")
+                    raise ManifestError(
+                        f"{member.name} of {tar} has {member.size:,} bytes; it should be a short text"
+                    )
                 elif (file := archive.extractfile(member)) is not None:
                     members[suffix] = file.read().decode("utf-8")
     except (tarfile.TarError, OSError, UnicodeDecodeError) as error:
@@ -141,7 +145,9 @@ def _rows(key: str, members: Mapping[str, Any], label: int, name: str, request: 
     pictures = [each for suffix, each in shown if f".{suffix.split('.')[-1]}" in PICTURES]
     videos = [each for suffix, each in shown if f".{suffix}" in VIDEOS]
     if not pictures and not videos:
-        raise ManifestError(f"{key} has no picture, only {', '.join(members)}; known are {', '.join(PICTURES + VIDEOS)}")
+        raise ManifestError(
+            f"{key} has no picture, only {', '.join(members)}; known are {', '.join(PICTURES + VIDEOS)}"
+        )
     told = _json(key, members.get("json"))
     mask = next((members[each] for each in _MASKS if each in members), None)
     captions = _captions(told, "" if name and "cls" not in members else str(members.get("txt", "")))
