@@ -134,9 +134,13 @@ def recall(scores: Floats, right: Bools, k: int) -> Bools:
 
 def recall_chance(right: Bools, k: int) -> float:
     """Return the recall that a random order of the candidates has on average."""
-    candidates = right.shape[1]
-    wrong = candidates - right.sum(axis=1)
-    missed = np.ones(len(right))
+    return chance_of_finding(right.sum(axis=1), right.shape[1], k)
+
+
+def chance_of_finding(right: npt.ArrayLike, candidates: int, k: int) -> float:
+    """Return how often k candidates drawn blindly hold a right one, where each query has this many right ones."""
+    wrong = candidates - np.asarray(right)
+    missed = np.ones(len(wrong))
     for drawn in range(min(k, candidates)):
         missed *= np.clip(wrong - drawn, 0, None) / (candidates - drawn)
     return float((1 - missed).mean())

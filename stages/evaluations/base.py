@@ -7,7 +7,7 @@ store, no cluster and no page.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -74,6 +74,25 @@ class Examples(Protocol):
 
     def question(self, number: int) -> Question:
         """Return what is asked about an example."""
+        ...
+
+
+@runtime_checkable
+class HasTemplates(Protocol):
+    """What examples have besides where their dataset brings its own prompts."""
+
+    @property
+    def templates(self) -> Sequence[str]:
+        """Return sentences in which {c} stands for a class."""
+        ...
+
+
+@runtime_checkable
+class HasLabels(Protocol):
+    """What examples have besides where more than one class can be right (VOC2007, ImageNet-ReaL)."""
+
+    def right_labels(self, number: int) -> Sequence[int]:
+        """Return all right classes; an example without one counts nowhere."""
         ...
 
 
