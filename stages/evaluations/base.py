@@ -7,7 +7,7 @@ store, no cluster and no page.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -77,6 +77,32 @@ class Examples(Protocol):
         ...
 
 
+@runtime_checkable
+class HasTraining(Protocol):
+    """Examples that know those which a head is trained on before it is measured on them.
+
+    Usually the dataset's own training split. For a set that has none, another's with the same classes: one head
+    trained on ImageNet-1K is measured on ImageNet-A, -R, -V2, -Sketch and ReaL.
+    """
+
+    def training(self) -> Examples:
+        """Return what a head is trained on.
+
+        Raises:
+            ManifestError: It is not there.
+        """
+        ...
+
+
+@runtime_checkable
+class HasSeveralLabels(Protocol):
+    """Examples of which more than one class can be right, as in ImageNet-ReaL (arXiv:2006.07159)."""
+
+    def labels(self, number: int) -> Sequence[int]:
+        """Return all classes that are right; none where the example is left out of the count."""
+        ...
+
+
 class Subject(Protocol):
     """The model that is measured, loaded when it is first used, and what it has said already."""
 
@@ -114,7 +140,7 @@ class Subject(Protocol):
         Args:
             what: Names the numbers, settings that change them included: `pictures squashed 1 frame`.
             examples: What they are about; its digest and the model's are part of the key.
-            make: Computes them, one row per example.
+            make: Computes them, one row per example; of what was learnt from all of them, a head, one row per class.
         """
         ...
 
