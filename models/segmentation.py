@@ -27,24 +27,31 @@ def taps(depth: int) -> list[int]:
 
 def patch_map(hidden: Float[Tensor, "batch tokens width"], rows: int, columns: int) -> Map:
     """Return patch tokens as a map of shape (batch, width, rows, columns), without the class token."""
-    return hidden[:, 1:].transpose(1, 2).unflatten(2, (rows, columns))
+    return torch.as_tensor(hidden[:, 1:].transpose(1, 2).unflatten(2, (rows, columns)))
 
 
 def enlarged(maps: Map, rows: int, columns: int) -> Map:
     """Return maps of another size, bilinear between the centres of their pixels."""
-    return F.interpolate(maps, size=(rows, columns), mode="bilinear", align_corners=False)
+    return torch.as_tensor(F.interpolate(maps, size=(rows, columns), mode="bilinear", align_corners=False))
+
+
+def _classifier(channels: int, classes: int) -> nn.Conv2d:
+    """Return a 1 x 1 convolution to logits, its weights of a deviation of 0.01 and its biases zero."""
+    found = nn.Conv2d(channels, classes, 1)
+    nn.init.normal_(found.weight, std=0.01)
+    assert found.bias is not None
+    nn.init.zeros_(found.bias)
+    return found
 
 
 class LinearSegmenter(nn.Module):
     """Batch norm and a 1 x 1 convolution over one map."""
 
     def __init__(self, width: int, classes: int) -> None:
-        """Start with weights of a deviation of 0.01, drawn from torch's random state."""
+        """Allocate, drawn from torch's random state."""
         super().__init__()
         self.norm = nn.BatchNorm2d(width, eps=NORM_EPS)
-        self.classify = nn.Conv2d(width, classes, 1)
-        nn.init.normal_(self.classify.weight, std=0.01)
-        nn.init.zeros_(self.classify.bias)
+        self.classify = _classifier(width, classes)
 
     def forward(self, maps: Sequence[Map]) -> Map:
         """Return logits of shape (batch, classes, rows, columns) of the only map."""
@@ -106,9 +113,7 @@ class UperNet(nn.Module):
         self.smooth = nn.ModuleList(_convolution(channels, channels, 3) for _ in range(LEVELS - 1))
         self.join = _convolution(LEVELS * channels, channels, 3)
         self.dropout = nn.Dropout2d(0.1)
-        self.classify = nn.Conv2d(channels, classes, 1)
-        nn.init.normal_(self.classify.weight, std=0.01)
-        nn.init.zeros_(self.classify.bias)
+        self.classify = _classifier(channels, classes)
 
     def _pool(self, coarsest: Map) -> Map:
         """Return the coarsest map with what whole regions of it look like."""

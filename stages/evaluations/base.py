@@ -14,6 +14,7 @@ import numpy.typing as npt
 from PIL import Image
 from pydantic import BaseModel
 
+from models.intern_vit import InternVisionModel
 from models.internvl import InternVL
 from stages.chat import ChatSession
 from stages.evaluation_metrics import Floats, Measure
@@ -95,11 +96,12 @@ class HasTraining(Protocol):
 
 
 @runtime_checkable
-class HasSeveralLabels(Protocol):
-    """Examples of which more than one class can be right, as in ImageNet-ReaL (arXiv:2006.07159)."""
+class HasClassIds(Protocol):
+    """Examples whose classes have names that are unique everywhere: ImageNet's WordNet ids."""
 
-    def labels(self, number: int) -> Sequence[int]:
-        """Return all classes that are right; none where the example is left out of the count."""
+    @property
+    def class_ids(self) -> Sequence[str]:
+        """Return them in the order of the labels; none where the dataset tells none."""
         ...
 
 
@@ -123,6 +125,11 @@ class Subject(Protocol):
     @property
     def towers(self) -> InternVL:
         """Return the model inside `judge`."""
+        ...
+
+    @property
+    def vision(self) -> InternVisionModel:
+        """Return its vision tower, which every kind of model has, out of training."""
         ...
 
     @property

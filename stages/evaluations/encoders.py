@@ -4,6 +4,7 @@ A head alone learns something from any numbers. Raw pixels say how much a linear
 themselves, a random encoder of the same shape how much the architecture gives away; what lies above both was learned.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from stages.evaluations.base import Examples, Subject
 from stages.evaluations.probe_crops import ahead
 from stages.manifest import ManifestError
 
+TOGETHER = 64
+"""Pictures in an encoder at once."""
 MEASURED, RAW, RANDOM = "encoder", "raw_pixels", "random_encoder"
 
 
@@ -49,6 +52,11 @@ def precision(device: torch.device) -> "torch.autocast | nullcontext[None]":
     return torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else nullcontext()
 
 
+def device_of(subject: Subject) -> torch.device:
+    """Return where the subject's vision tower is."""
+    return subject.vision.embeddings.class_embedding.device
+
+
 def random_vision(like: InternVisionModel, seed: int) -> InternVisionModel:
     """Return an encoder of the same shape, precision and place that learned nothing."""
     with seeded(seed):
@@ -58,16 +66,16 @@ def random_vision(like: InternVisionModel, seed: int) -> InternVisionModel:
 
 def raw_side(config: VisionConfig) -> int:
     """Return the side of a small picture with about as many numbers as a probe reads of the encoder."""
-    return max(1, round((2 * config.hidden_size / config.num_channels) ** 0.5))
+    return max(1, round(math.sqrt(2 * config.hidden_size / config.num_channels)))
 
 
-def _reading(vision: Callable[[], InternVisionModel], batch_size: int) -> Callable[[Tensor], Tensor]:
+def _reading(vision: Callable[[], InternVisionModel]) -> Callable[[Tensor], Tensor]:
     """Return what a probe reads of an encoder, which is not there before it is asked."""
 
     @torch.no_grad()
     def encode(pixels: Tensor) -> Tensor:
         with precision(pixels.device):
-            states = [vision()(piece, only=-1).last_hidden_state for piece in pixels.split(batch_size)]
+            states = [vision()(piece, only=-1).last_hidden_state for piece in pixels.split(TOGETHER)]
         return torch.cat([class_and_mean(each.float()) for each in states])
 
     return encode
@@ -75,9 +83,9 @@ def _reading(vision: Callable[[], InternVisionModel], batch_size: int) -> Callab
 
 def encoders(subject: Subject, seed: int, baselines: bool) -> list[Encoder]:
     """Return the subject's encoder, and with `baselines` raw pixels and a random encoder."""
-    vision, batch_size = subject.towers.vision_model, subject.judge.batch_size
+    vision = subject.vision
     config = vision.config
-    found = [Encoder(MEASURED, 2 * config.hidden_size, _reading(lambda: vision, batch_size))]
+    found = [Encoder(MEASURED, 2 * config.hidden_size, _reading(lambda: vision))]
     if not baselines:
         return found
     side = raw_side(config)
@@ -92,7 +100,7 @@ def encoders(subject: Subject, seed: int, baselines: bool) -> list[Encoder]:
     return [
         *found,
         Encoder(RAW, config.num_channels * side**2, shrunk),
-        Encoder(RANDOM, 2 * config.hidden_size, _reading(blank, batch_size)),
+        Encoder(RANDOM, 2 * config.hidden_size, _reading(blank)),
     ]
 
 
@@ -121,17 +129,16 @@ def features(subject: Subject, examples: Examples, chosen: Sequence[Encoder], se
     Raises:
         ManifestError: An encoder gives numbers that are none.
     """
-    side, batch_size = subject.towers.vision_model.config.image_size, subject.judge.batch_size
-    device, total = subject.judge.device, len(examples)
+    side, device, total = subject.vision.config.image_size, device_of(subject), len(examples)
 
     def batch(number: int) -> Tensor:
-        rows = range(number * batch_size, min(total, (number + 1) * batch_size))
+        rows = range(number * TOGETHER, min(total, (number + 1) * TOGETHER))
         return torch.stack([classification_values(examples.pictures(row)[0], side) for row in rows])
 
     def make() -> dict[str, Floats]:
         found: dict[str, list[Floats]] = {encoder.name: [] for encoder in chosen}
-        for number, pixels in enumerate(ahead(batch, -(-total // batch_size))):
-            subject.progress(number * batch_size, total, "pictures")
+        for number, pixels in enumerate(ahead(batch, -(-total // TOGETHER))):
+            subject.progress(number * TOGETHER, total, "pictures")
             for encoder in chosen:
                 found[encoder.name].append(encoder.encode(pixels.to(device)).double().cpu().numpy())
         subject.progress(total, total, "pictures")

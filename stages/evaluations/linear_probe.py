@@ -86,7 +86,7 @@ def cropped_batches(
     subject: Subject, training: Examples, chosen: Sequence[Encoder], order: Order, plan: Schedule
 ) -> Iterator[Batch]:
     """Yield what encoders say about new random crops, step after step."""
-    side, device = subject.towers.vision_model.config.image_size, subject.judge.device
+    side, device = subject.vision.config.image_size, device_of(subject)
 
     def make(step: int) -> tuple[torch.Tensor, torch.Tensor]:
         views, labels = [], []
@@ -123,7 +123,7 @@ def heads(
             batches = cropped_batches(subject, training, chosen, order, plan)
         else:
             known = features(subject, training, chosen, settings.seed)
-            batches = kept_batches(known, training, order, plan, subject.judge.device)
+            batches = kept_batches(known, training, order, plan, device_of(subject))
         return train_probes({each.name: each.width for each in chosen}, len(training.classes), batches, plan)
 
     decides = digest_of(settings.model_dump(exclude={"neighbours", "baselines"}))[:16]
@@ -160,7 +160,7 @@ def _neighbour_votes(
     found = {}
     for name, vectors in asked.items():
         votes = neighbour_scores(
-            known[name], labels, vectors, len(training.classes), settings.neighbours, subject.judge.device
+            known[name], labels, vectors, len(training.classes), settings.neighbours, device_of(subject)
         )
         found[name] = votes[:, places]
     return found
@@ -197,7 +197,7 @@ def _mistakes(examples: Examples, logits: Floats, right: Bools, counted: Sequenc
     found = []
     for place in near_misses(logits, right, keys, SHOWN):
         wrong = int(np.where(right[place], -np.inf, logits[place]).argmax())
-        truth = ", ".join(examples.classes[number] for number in np.flatnonzero(right[place]))
+        truth = ", ".join(examples.classes[int(number)] for number in np.flatnonzero(right[place]))
         lines = [("is", truth), ("taken for", examples.classes[wrong]), ("example", keys[place])]
         found.append(Example("Nearest mistakes", examples.pictures(counted[place])[0], lines, right=False))
     return found
@@ -245,7 +245,7 @@ def run(subject: Subject, examples: Examples, settings: Settings, benchmark: str
         "learning_rate": plan.learning_rate,
         "trained_on": len(training),
         "features": {each.name: each.width for each in chosen},
-        "image_size": subject.towers.vision_model.config.image_size,
+        "image_size": subject.vision.config.image_size,
     }
     return Outcome(
         measures=measures,

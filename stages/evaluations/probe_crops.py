@@ -1,4 +1,4 @@
-"""What a head is shown while it is trained: crops drawn by a random state that belongs to the picture and the step."""
+"""What a head is shown in training: crops drawn by a random state that belongs to the picture and the epoch."""
 
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -37,7 +37,9 @@ def training_of(examples: Examples, benchmark: str) -> Examples:
         )
     training = examples.training()
     if len(training) < 2:
-        raise ManifestError(f"the training split of {benchmark} has {len(training)} examples; a head needs 2 at least")
+        raise ManifestError(
+            f"the training split of {benchmark} has {len(training)} examples; a head needs 2 at least"
+        )
     return training
 
 
