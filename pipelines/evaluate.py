@@ -4,7 +4,6 @@ from prefect import flow
 
 from infra.settings import settings
 from infra.storage import Store
-from pipelines.graph import Step
 from pipelines.names import RecipeName
 from pipelines.schedule import RUNNER, run_steps
 from pipelines.steps import stop_jobs
@@ -42,6 +41,5 @@ def evaluate(
 
     wanted = Wanted.of(data, benchmarks, at, own, limit, changes)
     if not checkpoint:
-        return run_steps(of_recipe(recipe, wanted, version), force)
-    spec = of_checkpoint(Store(settings().store_root), checkpoint, wanted, version)
-    return run_steps([Step(label=f"benchmark {checkpoint}", spec=spec)], force)
+        return run_steps(of_recipe(recipe, wanted, version).steps, force)
+    return run_steps(of_checkpoint(Store(settings().store_root), checkpoint, wanted, version).steps, force)

@@ -1,7 +1,7 @@
 """The commands that measure checkpoints on benchmarks, and compare two that were measured."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -77,9 +77,11 @@ def evaluate(
             return
         wanted = Wanted.of(str(data or ""), benchmark or (), at or (), given, limit, change or ())
         with bar("reading data") as told:
-            spec = of_checkpoint(store, checkpoint, wanted, new_version, placed(placement, workers), told)
-        with followed(store, spec.artifact):
-            made = made_aside(spec, store)
+            planned = of_checkpoint(store, checkpoint, wanted, new_version, placed(placement, workers), told)
+        _left_out(planned.left_out)
+        (step,) = planned.steps
+        with followed(store, step.spec.artifact):
+            made = made_aside(step.spec, store)
         tell(store, made)
 
 
@@ -95,8 +97,9 @@ def _recipe(
     name = recipe or RecipeName.TINY
     wanted = Wanted.of(data, names, at, own, limit, changes)
     with bar("reading data") as told:
-        steps = of_recipe(name, wanted, version, told)
-    measured = any(step.spec.stage == "benchmark" for step in steps)
+        planned = of_recipe(name, wanted, version, told)
+    _left_out(planned.left_out)
+    measured = any(step.spec.stage == "benchmark" for step in planned.steps)
 
     def begin() -> list[str]:
         from pipelines.evaluate import evaluate as flow
@@ -113,6 +116,11 @@ def _recipe(
     links(here)
     found = [find(store, Ref.model_validate(ref)) for ref in made]
     return [each for each in found if each is not None]
+
+
+def _left_out(rows: Mapping[str, str]) -> None:
+    for name, why in rows.items():
+        console.print(f"left out  {name}: {why}", highlight=False, markup=False, soft_wrap=True)
 
 
 def tell(store: Store, made: Manifest) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
@@ -12,8 +12,10 @@ from pipelines.changes import parse
 from pipelines.graph import Step
 from pipelines.names import FlowName, RecipeName
 from pipelines.plan import steps_of
+from pipelines.recipes import make
 from stages.benchmark import Parameters
-from stages.evaluations.choice import Choice, Named, named_rows
+from stages.evaluations.base import Examples, HasTraining
+from stages.evaluations.choice import TRAINS, Choice, Named, named_rows
 from stages.evaluations.data import find_place, open_examples, what_to_fetch
 from stages.evaluations.protocols import PROTOCOLS, measurable, settings_of
 from stages.evaluations.registry import Benchmark, benchmark, benchmarks, load_own
@@ -96,7 +98,15 @@ def _asked(wanted: Wanted) -> tuple[list[Benchmark], frozenset[str]]:
     return specs or list(known.values()), frozenset(own)
 
 
-def choices(kind: Kind, wanted: Wanted, told: Told = silent) -> dict[str, Choice]:
+class Chosen(NamedTuple):
+    """What is measured."""
+
+    rows: dict[str, Choice]
+    left_out: dict[str, str]
+    """Rows whose data are there in part, and what is missing."""
+
+
+def choices(kind: Kind, wanted: Wanted, told: Told = silent) -> Chosen:
     """Return the rows that a checkpoint of this kind is measured on, each with the digest of its data.
 
     Args:
@@ -109,7 +119,7 @@ def choices(kind: Kind, wanted: Wanted, told: Told = silent) -> dict[str, Choice
             belongs to no row.
     """
     specs, own = _asked(wanted)
-    found: dict[str, Choice] = {}
+    found, left_out = dict[str, Choice](), dict[str, str]()
     for spec in specs:
         place = find_place(spec, wanted.data, wanted.at)
         named = list(named_rows(spec))
@@ -119,23 +129,32 @@ def choices(kind: Kind, wanted: Wanted, told: Told = silent) -> dict[str, Choice
             if insisted:
                 raise ManifestError(f"the data of {spec.name} are not there: {what_to_fetch(spec)}")
         elif fitting:
-            found |= _chosen(fitting, place, spec.name in own, wanted, told)
+            found |= _chosen(fitting, place, spec.name in own, wanted, told, left_out)
         elif insisted:
             why = sorted({measurable(each.row, kind) for each in named})
             raise ManifestError(f"{spec.name} cannot be measured on this checkpoint: it {' or '.join(why)}")
     used = {choice.protocol for choice in found.values()}
     if found and (unused := sorted(set(wanted.changes) - used)):
         raise ManifestError(f"--set {unused[0]}.* changes nothing: no row of {', '.join(found)} is measured by it")
-    return found
+    return Chosen(found, left_out)
 
 
-def _chosen(rows: Iterable[Named], place: Path, own: bool, wanted: Wanted, told: Told) -> dict[str, Choice]:
-    found, digests = {}, dict[str, str]()
+def _chosen(
+    rows: Iterable[Named], place: Path, own: bool, wanted: Wanted, told: Told, left_out: dict[str, str]
+) -> dict[str, Choice]:
+    found, opened = {}, dict[str, Examples]()
     for name, spec, row in rows:
-        if row.language not in digests:
+        if row.language not in opened:
             cache = settings().home / "hashes"
-            opened = open_examples(spec, place, limit=wanted.limit, language=row.language, cache=cache, progress=told)
-            digests[row.language] = opened.digest
+            opened[row.language] = open_examples(
+                spec, place, limit=wanted.limit, language=row.language, cache=cache, progress=told
+            )
+        examples = opened[row.language]
+        try:
+            taught = examples.training() if row.protocol in TRAINS and isinstance(examples, HasTraining) else None
+        except ManifestError as error:
+            left_out[name] = str(error)
+            continue
         given = {**row.settings, **wanted.changes.get(row.protocol, {})}
         found[name] = Choice(
             benchmark=spec.name,
@@ -145,7 +164,8 @@ def _chosen(rows: Iterable[Named], place: Path, own: bool, wanted: Wanted, told:
             settings=settings_of(PROTOCOLS[row.protocol], given).model_dump(mode="json"),
             place=str(place),
             limit=wanted.limit,
-            data=digests[row.language],
+            data=examples.digest,
+            training=taught.digest if taught else None,
         )
     return found
 
@@ -180,39 +200,62 @@ def benchmark_spec(
     )
 
 
+class Planned(NamedTuple):
+    """The steps of an evaluation."""
+
+    steps: list[Step]
+    left_out: dict[str, str]
+
+
 def of_checkpoint(
     store: Store, text: str, wanted: Wanted, version: str = "", placement: Mapping[str, Any] | None = None,
     told: Told = silent,
-) -> StageSpec:  # fmt: skip
-    """Return the stage that measures one checkpoint on all that is asked for.
+) -> Planned:  # fmt: skip
+    """Return the one step that measures a checkpoint on all that is asked for.
 
     Raises:
         ManifestError: It does not stand, is none that benchmarks are about, or no data were found.
     """
     checkpoint = load(store, Ref.model_validate(text))
     kind = kind_of(checkpoint)
-    rows = choices(kind, wanted, told)
-    if not rows:
-        raise nothing_found(kind, wanted)
-    return benchmark_spec(checkpoint.ref, rows, version, placement)
+    found = choices(kind, wanted, told)
+    if not found.rows:
+        raise _nothing(kind, wanted, found.left_out)
+    spec = benchmark_spec(checkpoint.ref, found.rows, version, placement)
+    return Planned([Step(label=f"benchmark {checkpoint.ref}", spec=spec)], found.left_out)
 
 
-def of_recipe(recipe: RecipeName, wanted: Wanted, version: str = "", told: Told = silent) -> list[Step]:
-    """Return a recipe's own evaluation steps, and for each of its checkpoints the benchmarks that were found."""
+def of_recipe(recipe: RecipeName, wanted: Wanted, version: str = "", told: Told = silent) -> Planned:
+    """Return a recipe's own evaluation steps, and for each of its checkpoints the benchmarks that were found.
+
+    Raises:
+        ManifestError: Data are named that fit none of its checkpoints.
+    """
     steps = [step for step in steps_of(FlowName.TRAIN, recipe, version) if step.spec.stage == "evaluate"]
+    left_out: dict[str, str] = {}
     if not (wanted.data or wanted.at or wanted.names or wanted.own):
-        return steps
-    fitting: dict[Kind, dict[str, Choice]] = {}
+        return Planned(steps, left_out)
+    found: dict[Kind, dict[str, Choice]] = {}
     refusals: list[ManifestError] = []
     for kind in KINDS:
         try:
-            fitting[kind] = choices(kind, wanted, told)
-        except ManifestError as error:
+            found[kind], more = choices(kind, wanted, told)
+            left_out |= more
+        except ManifestError as error:  # what does not fit one checkpoint may fit the next
             refusals.append(error)
-    if not any(fitting.values()):
-        raise refusals[0] if refusals else nothing_found("generative", wanted)
-    for kind, rows in fitting.items():
+    if not any(found.values()):
+        raise refusals[0] if refusals else _nothing("generative", wanted, left_out)
+    placement = make(recipe).placement.get("benchmark", {})
+    for kind, rows in found.items():
         if rows:
-            spec = benchmark_spec(Ref(name=f"checkpoints/{kind}", version=version or str(recipe)), rows)
+            spec = benchmark_spec(
+                Ref(name=f"checkpoints/{kind}", version=version or str(recipe)), rows, "", placement
+            )
             steps.append(Step(label=f"benchmark {kind}", spec=spec))
-    return steps
+    return Planned(steps, left_out)
+
+
+def _nothing(kind: Kind, wanted: Wanted, left_out: Mapping[str, str]) -> ManifestError:
+    if left_out:
+        return ManifestError("; ".join(f"{row} lacks data: {why}" for row, why in left_out.items()))
+    return nothing_found(kind, wanted)

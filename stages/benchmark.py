@@ -55,12 +55,12 @@ class Work:
     protocols: dict[ProtocolName, Known]
 
 
-_LOADED: dict[tuple[str, int], StoredSubject] = {}
+_LOADED: dict[tuple[str, str, int], StoredSubject] = {}
 """The one checkpoint that this process has in memory."""
 
 
 def _subject(work: Work) -> StoredSubject:
-    key = work.checkpoint.digest, work.parameters.batch_size
+    key = work.output.store.root, work.checkpoint.digest, work.parameters.batch_size
     if key not in _LOADED:
         _LOADED.clear()
         _LOADED[key] = StoredSubject(work.output.store, work.checkpoint, work.parameters.batch_size)

@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from stages.evaluations.base import Examples
+from stages.evaluations.base import Examples, HasTraining
 from stages.evaluations.data import open_examples
 from stages.evaluations.registry import Benchmark, Format, ProtocolName, Row, benchmark
 from stages.manifest import ManifestError
@@ -19,6 +19,10 @@ class Named(NamedTuple):
     name: str
     benchmark: Benchmark
     row: Row
+
+
+TRAINS: frozenset[ProtocolName] = frozenset({"linear_probe", "segmentation"})
+"""Protocols that train a head on the training split before they measure."""
 
 
 def named_rows(spec: Benchmark) -> Iterator[Named]:
@@ -43,7 +47,10 @@ class Choice(BaseModel):
     place: str = Field(description="Where the data lies: a folder or a file.")
     format: Format | Literal["auto"] = "auto"
     limit: int | None = Field(default=None, ge=2, description="Only so many examples, chosen by a hash of their key.")
-    data: str = Field(description="Digest of the examples when they were chosen; other data is refused.")
+    data: str = Field(description="Digest of the examples when they were chosen; other data are refused.")
+    training: str | None = Field(
+        default=None, description="The same of those that a head is trained on, where the protocol trains one."
+    )
 
     @property
     def spec(self) -> Benchmark:
@@ -59,9 +66,14 @@ class Choice(BaseModel):
         found = open_examples(
             self.spec, Path(self.place), self.format, limit=self.limit, language=self.language, cache=cache
         )
-        if found.digest != self.data:
-            raise ManifestError(
-                f"the data of {self.benchmark} in {self.place} is not what was chosen: its digest is "
-                f"{found.digest[:12]} now and was {self.data[:12]}; run the command again to measure what is there"
-            )
+        self._check(self.data, found)
+        if self.training is not None and isinstance(found, HasTraining):
+            self._check(self.training, found.training())
         return found
+
+    def _check(self, chosen: str, found: Examples) -> None:
+        if found.digest != chosen:
+            raise ManifestError(
+                f"the data of {self.benchmark} in {self.place} are not what was chosen: their digest is "
+                f"{found.digest[:12]} now and was {chosen[:12]}; run the command again to measure what is there"
+            )
