@@ -109,9 +109,12 @@ def _languages(lines: Sequence[Line]) -> list[dict[str, Any]]:
     """Return the lines of benchmarks that are measured in several languages, language beside language."""
     spoken: dict[tuple[str, str, str], list[Line]] = {}
     for each in lines:
-        if each.ours is not None or each.paper is not None:
-            spoken.setdefault((each.task, each.name.split(".")[0], each.metric), []).append(each)
-    several = [some for some in spoken.values() if len({each.language for each in some}) > 1]
+        spoken.setdefault((each.task, each.name.split(".")[0], each.metric), []).append(each)
+    several = [
+        some
+        for some in spoken.values()
+        if len({each.language for each in some}) > 1 and any(each.ours is not None for each in some)
+    ]
     return [_view(each) for some in several for each in sorted(some, key=lambda one: one.language)]
 
 
@@ -121,6 +124,6 @@ def _missing(spec: Benchmark) -> dict[str, str]:
         "title": spec.title,
         "homepage": spec.homepage,
         "licence": spec.licence,
-        "get": spec.get,
+        "fetch": spec.get,
         "examples": f"{spec.examples:,}" if spec.examples else "",
     }

@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,6 @@ from stages.evaluation_metrics import Measure
 from stages.evaluation_report import above_guessing
 from stages.evaluations.results import Result, Shown
 from stages.evaluations.views import interval, said
-from stages.report.svg import drawing
 from stages.report.text import marked
 
 Counts = npt.NDArray[np.int64]
@@ -24,7 +23,11 @@ HEATED = 50
 """Most classes whose confusions are drawn."""
 LABELLED = 25
 """Most classes whose names stand beside the drawing."""
-_CELL, _NAME = 14.0, 130.0
+_NAME = 130.0
+_LABEL = Markup('<text class="end" x="{}" y="{}">{}</text>')
+_HEAT = Markup(
+    '<svg class="heatmap" role="img" aria-label="{0}" width="{1}" height="{2}" viewBox="0 0 {1} {2}">{3}</svg>'
+)
 _SQUARE = Markup('<rect class="{}" x="{}" y="{}" width="{}" height="{}" fill-opacity="{}"><title>{}</title></rect>')
 
 
@@ -55,8 +58,18 @@ def detail(row: Measured) -> dict[str, Any]:
         "examples": result.examples,
         "unreadable": sorted(result.unreadable.items()),
         "place": row.place,
-        "facts": {**{name: _plain(value) for name, value in {**row.settings, **result.facts}.items()}},
+        "facts": _facts({**row.settings, **result.facts}),
     }
+
+
+def _facts(told: Mapping[str, Any]) -> dict[str, str]:
+    """Return what a reader wants to know of how it was measured; whole settings and tables are told elsewhere."""
+
+    def elsewhere(value: Any) -> bool:
+        return isinstance(value, dict) or (isinstance(value, list) and any(isinstance(each, dict) for each in value))
+
+    empty = ("", [], None)
+    return {name: _plain(value) for name, value in told.items() if value not in empty and not elsewhere(value)}
 
 
 def _plain(value: Any) -> str:
@@ -116,23 +129,20 @@ def heat(classes: Sequence[str], counts: Counts | None) -> Markup | None:
     if counts is None or not 2 <= len(classes) <= HEATED:
         return None
     side = len(classes)
-    left = _NAME if side <= LABELLED else 0.0
+    left, cell = (_NAME, 18.0) if side <= LABELLED else (0.0, 12.0)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     parts = []
     for a, b in zip(*np.nonzero(counts), strict=True):
         share = float(shares[a, b])
         words = f"{classes[a]} taken for {classes[b]}: {counts[a, b]:,} ({said(share)})"
-        at = (left + b * _CELL, a * _CELL, _CELL - 1, _CELL - 1, 0.12 + 0.88 * share)
+        at = (left + b * cell, a * cell, cell - 1, cell - 1, 0.12 + 0.88 * share)
         parts.append(_SQUARE.format("right" if a == b else "wrong", *(f"{each:.4g}" for each in at), words))
     for number, name in enumerate(classes if left else ()):
         words = name if len(name) <= 20 else f"{name[:19]}…"
-        parts.append(
-            Markup('<text class="end" x="{}" y="{}">{}</text>').format(
-                f"{left - 6:g}", f"{number * _CELL + _CELL - 4:g}", words
-            )
-        )
-    label = f"Right class by row, answer by column, {side} classes in the order of the table's labels"
-    return drawing(left + side * _CELL, side * _CELL, label, parts, "heatmap")
+        at = (left - 6, number * cell + cell - 5)
+        parts.append(_LABEL.format(*(f"{each:g}" for each in at), words))
+    label = f"Right class by row, answer by column, {side} classes in the order of their labels"
+    return _HEAT.format(label, f"{left + side * cell:g}", f"{side * cell:g}", Markup("").join(parts))
 
 
 def _galleries(shown: Sequence[Shown]) -> list[tuple[str, list[dict[str, Any]]]]:

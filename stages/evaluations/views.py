@@ -11,6 +11,8 @@ from stages.evaluations.registry import Benchmark, Reported, benchmarks
 from stages.evaluations.results import Result
 from stages.evaluations.subject import MODELS, Kind
 
+BEYOND = "Not measured by us"
+"""Where published numbers stand that none of our protocols gives."""
 SHARE_UP_TO = 3.0
 """A published number up to here is a share (CIDEr goes beyond 1); larger ones are points, as MME's."""
 
@@ -43,6 +45,7 @@ class Board:
     """All lines, and what is needed for those that were not run."""
 
     lines: tuple[Line, ...]
+    """By task; in it what was measured first."""
     missing: Mapping[str, Benchmark] = field(default_factory=dict)
     """Benchmarks that could be measured if their data were given, by name."""
     leaks: Sequence[Leak] = ()
@@ -55,7 +58,7 @@ class Board:
     @property
     def rows(self) -> int:
         """Return how many rows there are."""
-        return len({line.name for line in self.lines})
+        return len({line.name for line in self.lines if line.task != BEYOND})
 
 
 def said(value: float | None, unit: str = "%") -> str:
@@ -91,8 +94,9 @@ def board_of(kind: Kind, results: Mapping[str, Result], own: Sequence[Benchmark]
     """
     named = [each for spec in (*benchmarks().values(), *own) for each in named_rows(spec)]
     order = {protocol: number for number, protocol in enumerate(PROTOCOLS)}
-    named.sort(key=lambda each: order[each.row.protocol])
+    named.sort(key=lambda each: (order[each.row.protocol], each.name not in results))
     lines = [line for each in named for line in _lines(each, kind, results.get(each.name))]
+    lines += [line for spec in benchmarks().values() for line in _beyond(spec)]
     without = {each.benchmark.name: each.benchmark for each in named}
     done = {line.name for line in lines if not line.why}
     missing = {
@@ -131,6 +135,17 @@ def _lines(named: Named, kind: Kind, result: Result | None) -> list[Line]:
     return found if result else found[:1]
 
 
+def _beyond(spec: Benchmark) -> list[Line]:
+    """Return the published numbers that none of our protocols gives."""
+    return [
+        Line(
+            name=f"{spec.name}.beyond.{number}", task=BEYOND, benchmark=spec.title, language="", metric=each.what,
+            paper=max(each.paper, key=lambda one: one.value, default=None), own_model=False, why=each.why,
+        )
+        for number, each in enumerate(spec.not_measured)
+    ]  # fmt: skip
+
+
 def _models(named: Named, kind: Kind) -> tuple[str, ...]:
     """Return the published models that a row of this checkpoint is held against, the likest first."""
     if kind == "generative" and not with_queries(named.row) and named.row.protocol != "captioning":
@@ -154,7 +169,7 @@ def markdown(board: Board) -> str:
         "| :-- | :-- | :-- | :-- | --: | :-- | --: | --: |",
     ]
     rows = [
-        f"| {each.task} | {each.benchmark} | {each.language} | {each.metric.replace('_', ' ')} | "
+        f"| {each.task} | {_plain(each.benchmark)} | {each.language} | {each.metric.replace('_', ' ')} | "
         f"{said(each.ours.value, each.ours.unit)} | {interval(each.ours)} | {paper(each)} | "
         f"{signed(each.difference, each.ours.unit)} |"
         for each in board.lines
@@ -163,6 +178,11 @@ def markdown(board: Board) -> str:
     tail = f"{board.measured} of {board.rows} rows were measured; the page says of each other one why it was not."
     leaked = [f"{each.benchmark}: {each.said}" for each in board.leaks if each.trained]
     return "\n".join([*head, *rows, "", tail, *(f"Trained on it: {each}." for each in leaked)])
+
+
+def _plain(text: str) -> str:
+    """Return a title so that it is no markup."""
+    return "".join(f"&#{ord(character)};" if character in "<>&|*_`[]" else character for character in text)
 
 
 def interval(measure: Measure) -> str:
