@@ -86,6 +86,9 @@ class Benchmark(_Frozen):
     classes: int | None = Field(default=None, gt=1)
     sha256: str | None = Field(default=None, description="Digest of the whole split as our readers see it.")
     place: str = Field(default="", description="Where it lies below the data folder; its name when left out.")
+    trained_on: str = Field(
+        default="", description="Benchmark whose training split probes learn from, where this has none of its own."
+    )
     class_names: tuple[str, ...] = Field(
         default=(), description="In the order of their labels, where data lack them."
     )

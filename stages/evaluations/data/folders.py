@@ -96,7 +96,7 @@ def classes_of(request: Request, suffixes: tuple[str, ...]) -> tuple[tuple[str, 
         names_ = request.benchmark.class_names or tuple(each.replace("_", " ") for each in ids)
     if len(names_) != len(ids):
         raise ManifestError(
-            f"{place} has {len(ids)} classes, and {request.benchmark.name} names {len(names_)}; complete the folders, "
+            f"{place} has {len(ids)} classes, and {request.benchmark.name} names {len(names_)}; complete them, "
             f"or list all classes in their order in {place / CLASSES}"
         )
     return ids, names_
@@ -135,7 +135,7 @@ def _listed(table: Path, ids: tuple[str, ...], names: tuple[str, ...]) -> list[R
 
 
 def _with_real(rows: list[Row], real: Path, classes: int) -> list[Row]:
-    """Return the rows with the labels of "Are we done with ImageNet?" (2006.07159); those without one are left out."""
+    """Return the rows with ImageNet-ReaL's labels (arXiv 2006.07159), without those that have none."""
     told = read_json(real)
     if not isinstance(told, list) or not all(isinstance(each, list) for each in told):
         raise ManifestError(
