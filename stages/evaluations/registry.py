@@ -3,6 +3,7 @@
 One YAML file per dataset lies in `benchmarks/`; this module gives them types and refuses what is wrong in them.
 """
 
+from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -148,8 +149,7 @@ def benchmark(name: str) -> Benchmark:
     """
     known = benchmarks()
     if name not in known:
-        near = [each for each in known if name.lower()[:4] in each] or list(known)
-        raise ManifestError(
-            f"no benchmark is named {name!r}; did you mean {', '.join(near[:8])}? `internvl benchmarks` lists all"
-        )
+        near = get_close_matches(name.lower(), known, 5, 0.5)
+        meant = f"; did you mean {' or '.join(near)}?" if near else "."
+        raise ManifestError(f"no benchmark is named {name!r}{meant} `internvl benchmarks` lists all")
     return known[name]
