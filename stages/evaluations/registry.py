@@ -3,6 +3,7 @@
 One YAML file per dataset lies in `benchmarks/`; this module gives them types and refuses what is wrong in them.
 """
 
+from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -86,6 +87,9 @@ class Benchmark(_Frozen):
     classes: int | None = Field(default=None, gt=1)
     sha256: str | None = Field(default=None, description="Digest of the whole split as our readers see it.")
     place: str = Field(default="", description="Where it lies below the data folder; its name when left out.")
+    trained_on: str = Field(
+        default="", description="Benchmark whose training split probes learn from, where this has none of its own."
+    )
     class_names: tuple[str, ...] = Field(
         default=(), description="In the order of their labels, where data lack them."
     )
@@ -145,8 +149,7 @@ def benchmark(name: str) -> Benchmark:
     """
     known = benchmarks()
     if name not in known:
-        near = [each for each in known if name.lower()[:4] in each] or list(known)
-        raise ManifestError(
-            f"no benchmark is named {name!r}; did you mean {', '.join(near[:8])}? `internvl benchmarks` lists all"
-        )
+        near = get_close_matches(name.lower(), known, 5, 0.5)
+        meant = f"; did you mean {' or '.join(near)}?" if near else "."
+        raise ManifestError(f"no benchmark is named {name!r}{meant} `internvl benchmarks` lists all")
     return known[name]

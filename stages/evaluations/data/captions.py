@@ -38,10 +38,8 @@ def read(request: Request) -> Found:
     if request.place.is_dir() and (request.place / XTD_PICTURES).is_file():
         return Found(_rows(_of_xtd(request), Pictures(request.place)))
     path = the_list(request)
-    if path.suffix in (".json", ".jsonl"):
-        told = _of_json(read_json(path), path, request.split)
-    else:
-        told = _of_lines(path)
+    as_json = path.suffix in (".json", ".jsonl")
+    told = _of_json(read_json(path), path, request.split) if as_json else _of_lines(path)
     if not told:
         raise ManifestError(f"{path} has no picture of the split {request.split}; name the list of another split")
     return Found(_rows(told, Pictures(picture_place(path))))

@@ -3,7 +3,7 @@
 import hashlib
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -41,6 +41,7 @@ class Dataset:
         *,
         cache: Path | None = None,
         progress: Progress = quiet,
+        training: "Callable[[], Dataset] | None" = None,
     ) -> None:
         """Take what a reader found.
 
@@ -54,7 +55,7 @@ class Dataset:
         self.notes: list[str] = list(found.notes)
         self.unreadable: dict[str, str] = {}
         self._reading, self._place, self._cache, self._progress = reading, place, cache, progress
-        self._whole: str | None = None
+        self._training = training
         seen: set[str] = set()
         for row in found.rows:
             if row.key in seen:
@@ -121,6 +122,20 @@ class Dataset:
             raise ManifestError(f"{row.key} of {self._place} has no class; see `internvl benchmarks` for the layout")
         return row.labels
 
+    def right_labels(self, number: int) -> Sequence[int]:
+        """Return the same as `labels`: none where an example counts nowhere."""
+        return self.rows[number].labels
+
+    def training(self) -> "Dataset":
+        """Return what a head is trained on before it is measured on these examples.
+
+        Raises:
+            ManifestError: It is not there.
+        """
+        if self._training is None:
+            raise ManifestError(f"{self._place} is itself what heads are trained on; open its test split")
+        return self._training()
+
     def captions(self, number: int) -> Sequence[str]:
         """Return all captions of an example; none where the data have no captions."""
         return self.rows[number].captions
@@ -163,7 +178,7 @@ class Dataset:
         found = Found([self.rows[number] for number in numbers], tuple(self.classes), tuple(self.class_ids))
         chosen = Dataset(
             found._replace(templates=tuple(self.templates), notes=tuple(self.notes)), self._reading, self._place,
-            cache=self._cache, progress=self._progress,
+            cache=self._cache, progress=self._progress, training=self._training,
         )  # fmt: skip
         chosen.unreadable = dict(self.unreadable)
         return chosen

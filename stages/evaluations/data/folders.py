@@ -78,25 +78,18 @@ def classes_of(request: Request, suffixes: tuple[str, ...]) -> tuple[tuple[str, 
         ManifestError: `classes.txt` does not name a folder that is there, or the names are more or fewer.
     """
     place, told = request.place, [line for line in lines_of(request.place / CLASSES) if line]
-    folders: set[str] = set()
-    for names in SPLITS.values():
-        for name in names:
-            folders |= _class_folders(place / name, suffixes)
-    if not folders:
-        folders = _class_folders(place, suffixes)
+    folders = () if (listed := _told_by_lists(request)) else _folders(place, suffixes)
     if told:
         pairs = [line.split("\t", 1) if "\t" in line else [line, line] for line in told]
         ids, names_ = tuple(pair[0] for pair in pairs), tuple(pair[1].strip() for pair in pairs)
-        if foreign := sorted(folders - set(ids)):
+        if foreign := sorted(set(folders) - set(ids)):
             raise ManifestError(f"{place / CLASSES} does not name the class folder {foreign[0]!r}; add its line")
     else:
-        ids = tuple(sorted(folders, key=class_order))
-        if not ids and (place / "train" / LABELS).is_file() | (split_folder(place, request.split) / LABELS).is_file():
-            ids = _told_by_lists(request)
+        ids = listed or tuple(sorted(folders, key=class_order))
         names_ = request.benchmark.class_names or tuple(each.replace("_", " ") for each in ids)
     if len(names_) != len(ids):
         raise ManifestError(
-            f"{place} has {len(ids)} classes, and {request.benchmark.name} names {len(names_)}; complete the folders, "
+            f"{place} has {len(ids)} classes, and {request.benchmark.name} names {len(names_)}; complete them, "
             f"or list all classes in their order in {place / CLASSES}"
         )
     return ids, names_
@@ -110,13 +103,21 @@ def _class_folders(folder: Path, suffixes: tuple[str, ...]) -> set[str]:
     return {each.name for each in inside if next(files_below(each, suffixes), None) is not None}
 
 
+def _folders(place: Path, suffixes: tuple[str, ...]) -> set[str]:
+    splits = [place / name for names in SPLITS.values() for name in names]
+    return {name for split in splits for name in _class_folders(split, suffixes)} or _class_folders(place, suffixes)
+
+
 def _told_by_lists(request: Request) -> tuple[str, ...]:
+    """Return the classes that the lists of both splits give: numbers up to the largest, or names in their order."""
     names: set[str] = set()
-    for split in ("test", "train"):
-        for name in ("", *SPLITS[split]):
-            if (table := request.place / name / LABELS).is_file():
-                names |= {row.get("class_name") or row.get("label", "") for row in read_table(table)}
-    return tuple(sorted(names - {""}, key=class_order))
+    for split in ("", *SPLITS["test"], *SPLITS["train"]):
+        if (table := request.place / split / LABELS).is_file():
+            names |= {row.get("class_name") or row.get("label", "") for row in read_table(table)}
+    names -= {""}
+    if names and all(name.isascii() and name.isdigit() for name in names):
+        return tuple(str(number) for number in range(max(request.benchmark.classes or 0, 1 + max(map(int, names)))))
+    return tuple(sorted(names))
 
 
 def _listed(table: Path, ids: tuple[str, ...], names: tuple[str, ...]) -> list[Row]:
@@ -135,7 +136,7 @@ def _listed(table: Path, ids: tuple[str, ...], names: tuple[str, ...]) -> list[R
 
 
 def _with_real(rows: list[Row], real: Path, classes: int) -> list[Row]:
-    """Return the rows with the labels of "Are we done with ImageNet?" (2006.07159); those without one are left out."""
+    """Return the rows with ImageNet-ReaL's labels (arXiv 2006.07159), without those that have none."""
     told = read_json(real)
     if not isinstance(told, list) or not all(isinstance(each, list) for each in told):
         raise ManifestError(

@@ -12,6 +12,7 @@ from stages.evaluations.data.places import Request
 from stages.evaluations.data.rows import Found
 from stages.evaluations.data.soundness import sound
 from stages.evaluations.registry import Benchmark, Format
+from stages.evaluations.registry import benchmark as registered
 from stages.manifest import ManifestError
 
 Split = Literal["test", "train"]
@@ -34,17 +35,18 @@ READERS: dict[Format, Reader] = {
     ),
     "parquet": Reader(
         parquet.fits, parquet.read,
-        "*.parquet with columns image, label and class_name, caption(s), question, answer(s) and options, or mask; and "
-        "split where both splits are in one file",
+        "*.parquet with columns image, label and class_name, caption(s), question, answer(s) and options, or mask; "
+        "and split where both splits are in one file",
     ),
     "segmentation_folders": Reader(
         masks.fits, masks.read,
-        "images/validation/*.jpg and annotations/validation/*.png (training/ beside), or images/ and masks/; classes.txt",
+        "images/validation/*.jpg and annotations/validation/*.png (training/ beside), or images/ and masks/; "
+        "classes.txt",
     ),
     "karpathy": Reader(
         captions.fits, captions.read,
-        "dataset_*.json of Karpathy, captions_*.json of COCO, a JSON list of image and caption, or image,caption lines; "
-        "the pictures in any folders below",
+        "dataset_*.json of Karpathy, captions_*.json of COCO, a JSON list of image and caption, or image,caption "
+        "lines; the pictures in any folders below",
     ),
     "vqa_json": Reader(
         questions.fits, questions.read,
@@ -58,8 +60,8 @@ READERS: dict[Format, Reader] = {
     ),
     "folder": Reader(
         folders.fits, folders.read,
-        "val/<class>/*.jpg (train/<class>/ beside for probes), or val/labels.csv with file,label; classes.txt where the "
-        "order of the labels is not that of the folders' names",
+        "val/<class>/*.jpg (train/<class>/ beside for probes), or val/labels.csv with file,label; classes.txt where "
+        "the order of the labels is not that of the folders' names",
     ),
 }  # fmt: skip
 """In the order in which they are tried: a folder of classes is what remains."""
@@ -73,6 +75,7 @@ def open_examples(
     limit: int | None = None,
     *,
     language: str = "en",
+    training_place: Path | None = None,
     cache: Path | None = None,
     progress: Progress = quiet,
 ) -> Dataset:
@@ -85,8 +88,9 @@ def open_examples(
         place: The folder or file that holds it.
         format: Its layout; recognised where left out.
         split: What is measured on, or what a probe learns from.
-        limit: Only so many examples, chosen by a hash of their keys: the same whatever else there is.
+        limit: Only so many examples of each split, chosen by a hash of their keys: the same whatever else there is.
         language: Of the captions, where the benchmark has several.
+        training_place: Where `trained_on` lies; looked for beside `place` where left out.
         cache: A folder in which digests of files, and what could be read, are remembered.
         progress: Told how far hashing and checking are.
 
@@ -103,7 +107,21 @@ def open_examples(
         _check_classes(benchmark, found, place)
     except ManifestError as error:
         raise ManifestError(f"{error}. {benchmark.title}: {what_to_fetch(benchmark)}") from None
-    dataset = Dataset(found, benchmark.reading, place, cache=cache, progress=progress)
+
+    def training() -> Dataset:
+        source, where = _trained_on(benchmark, place, training_place)
+        return open_examples(
+            source, where, "auto" if where != place else format, "train", limit, cache=cache, progress=progress
+        )
+
+    dataset = Dataset(
+        found,
+        benchmark.reading,
+        place,
+        cache=cache,
+        progress=progress,
+        training=training if split == "test" else None,
+    )
     if limit is not None:
         dataset = dataset.subset(chosen([(row.key, row.group or row.key) for row in found.rows], limit))
     elif split == "test" and benchmark.examples not in (None, len(dataset)):
@@ -112,6 +130,17 @@ def open_examples(
     if limit is None and split == "test" and benchmark.sha256 not in (None, dataset.digest):
         whole.notes.append(f"the data are not those that were published: digest {dataset.digest[:12]}")
     return whole
+
+
+def _trained_on(benchmark: Benchmark, place: Path, given: Path | None) -> tuple[Benchmark, Path]:
+    """Return the benchmark whose training split a head learns from, and where it lies."""
+    if not benchmark.trained_on:
+        return benchmark, given or place
+    source = registered(benchmark.trained_on)
+    where = given or find_place(source, place.parent)
+    if where is None:
+        raise ManifestError(f"heads for {benchmark.title} are trained on {source.title}: {what_to_fetch(source)}")
+    return source, where
 
 
 def chosen(keys: list[tuple[str, str]], limit: int) -> list[int]:
@@ -156,8 +185,8 @@ def what_to_fetch(benchmark: Benchmark) -> str:
     """Return what a user has to do to have a benchmark's data."""
     layouts = "; or ".join(READERS[each].layout for each in benchmark.formats)
     return (
-        f"{benchmark.get.rstrip('. ')} (from {benchmark.homepage}; {benchmark.licence}). Layout: {layouts}. Put it into "
-        f"DIR/{benchmark.place or benchmark.name} and give --data DIR, or give --at {benchmark.name}=PATH"
+        f"{benchmark.get.rstrip('. ')} (from {benchmark.homepage}; {benchmark.licence}). Layout: {layouts}. Put it "
+        f"into DIR/{benchmark.place or benchmark.name} and give --data DIR, or give --at {benchmark.name}=PATH"
     )
 
 
@@ -175,6 +204,6 @@ def _check_classes(benchmark: Benchmark, found: Found, place: Path) -> None:
     """Refuse data with other classes: their labels would mean something else."""
     if benchmark.classes and found.classes and len(found.classes) != benchmark.classes:
         raise ManifestError(
-            f"{place} has {len(found.classes)} classes, not the {benchmark.classes} of {benchmark.title}; complete it, or "
-            "list all classes in the order of their labels in classes.txt (classnames.txt beside tars)"
+            f"{place} has {len(found.classes)} classes, not the {benchmark.classes} of {benchmark.title}; complete "
+            "it, or list all classes in the order of their labels in classes.txt (classnames.txt beside tars)"
         )

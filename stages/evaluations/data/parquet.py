@@ -66,10 +66,10 @@ def _files(place: Path, split: str) -> list[Path]:
     """Return the files of a split by their names, or all where names tell nothing (a column may then)."""
     if place.is_file():
         return [place] if place.suffix == ".parquet" else []
+    folders = (place, place / "data", *(place / name for name in SPLITS[split]))
     found = sorted(
-        (path for folder in (place, place / "data", *(place / name for name in SPLITS[split])) for path in folder.glob("*.parquet")),
-        key=lambda path: natural(path.name),
-    )  # fmt: skip
+        (path for folder in folders for path in folder.glob("*.parquet")), key=lambda path: natural(path.name)
+    )
 
     def named(words: Sequence[str]) -> list[Path]:
         return [path for path in found if path.parent.name in words or path.stem.split("-")[0] in words]
@@ -175,9 +175,8 @@ class _Table:
             return None
         label = int(number) if number is not None else classes.index(name) if name in classes else -1
         if not 0 <= label < len(classes):
-            raise ManifestError(
-                f"{key} of {self.path} is of class {number if name is None else name!r}, which is none of {len(classes)}"
-            )
+            said = number if name is None else name
+            raise ManifestError(f"{key} of {self.path} is of class {said!r}, which is none of {len(classes)}")
         return label
 
     def _pictures(self) -> tuple[Pictures, list[Any]] | None:

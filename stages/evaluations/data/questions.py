@@ -88,7 +88,7 @@ def _records(files: list[Path], split: str) -> Iterator[tuple[Mapping[str, Any],
 
 
 def _meant(record: Any, split: str) -> bool:
-    """Say whether a record belongs to the split; ScienceQA keeps all splits in one file, and has some without picture."""
+    """Say whether a record is of the split; ScienceQA has all splits in one file, and questions without a picture."""
     if not isinstance(record, dict):
         raise ManifestError(f"a list has {str(record)[:40]!r} where a question is expected; fetch it again")
     said = record.get("split")

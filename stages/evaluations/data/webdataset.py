@@ -46,7 +46,7 @@ def read(request: Request) -> Found:
         _class_text(key, members, by_text or request.benchmark.reading.text == "class") for key, members in samples
     ]
     classes = told or request.benchmark.class_names or _classes_of(names)
-    rows = []
+    rows: list[Row] = []
     for (key, members), name in zip(samples, names, strict=True):
         rows.extend(_rows(key, members, _label(key, name, classes), name, request))
     templates = tuple(line for line in lines_of(place / TEMPLATES) if line) if request.place.is_dir() else ()
@@ -69,7 +69,7 @@ def _complete(request: Request) -> list[Path]:
         wanted = [folder / f"{number}.tar" for number in range(int(told[0]) if told[0].isdigit() else 0)]
         if lost := [path.name for path in wanted if not path.is_file()]:
             raise ManifestError(
-                f"{folder} has to have {len(wanted)} tars by its {SHARDS}; {len(lost)} are missing, the first is {lost[0]}"
+                f"{folder} has to have {len(wanted)} tars by its {SHARDS}; {len(lost)} are missing, first {lost[0]}"
             )
     if not tars:
         raise ManifestError(
