@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from scipy.stats import kendalltau, spearmanr
+from scipy.stats import kendalltau, spearmanr  # type: ignore[import-untyped]
 
 from stages.batches import generator_of
 from stages.evaluation_metrics import Floats, Measure, bounds
