@@ -105,6 +105,25 @@ class HasClassIds(Protocol):
         ...
 
 
+@runtime_checkable
+class HasTemplates(Protocol):
+    """What examples have besides where their dataset brings its own prompts."""
+
+    @property
+    def templates(self) -> Sequence[str]:
+        """Return sentences in which {c} stands for a class."""
+        ...
+
+
+@runtime_checkable
+class HasLabels(Protocol):
+    """What examples have besides where more than one class can be right (VOC2007, ImageNet-ReaL)."""
+
+    def right_labels(self, number: int) -> Sequence[int]:
+        """Return all right classes; an example without one counts nowhere."""
+        ...
+
+
 class Subject(Protocol):
     """The model that is measured, loaded when it is first used, and what it has said already."""
 

@@ -59,7 +59,8 @@ def groups(segmenter: Segmenter, plan: Plan) -> list[dict[str, Any]]:
         scale = 1.0 if name.startswith("head.") else rates.of(name)
         found.setdefault((scale, plan.weight_decay if decays(name, weight) else 0.0), []).append(weight)
     return [
-        {"params": weights, "scale": scale, "weight_decay": decay} for (scale, decay), weights in sorted(found.items())
+        {"params": weights, "scale": scale, "weight_decay": decay}
+        for (scale, decay), weights in sorted(found.items())
     ]
 
 

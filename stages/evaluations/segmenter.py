@@ -102,7 +102,9 @@ def slide(segmenter: Segmenter, pixels: Tensor, side: int, stride: int) -> Tenso
     return total / count
 
 
-def predict(segmenter: Segmenter, picture: Image.Image, side: int, stride: int, device: torch.device) -> npt.NDArray[np.uint8]:
+def predict(
+    segmenter: Segmenter, picture: Image.Image, side: int, stride: int, device: torch.device
+) -> npt.NDArray[np.uint8]:
     """Return the likeliest class of each pixel, uint8 of shape (height, width)."""
     size = short_side(*picture.size, side)
     pixels = normalise([np.asarray(picture.resize(size, Image.Resampling.BILINEAR))]).to(device)
