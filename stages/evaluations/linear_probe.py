@@ -6,23 +6,16 @@ measured on every set with the same classes.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from stages.batches import generator_of
-from stages.evaluation_metrics import Bools, Floats, Measure
-from stages.evaluation_report import Example
-from stages.evaluations.base import Examples, HasClassIds, Outcome, Subject
+from stages.evaluation_metrics import Floats
+from stages.evaluations.base import Examples, Outcome, Subject
 from stages.evaluations.classifying import (
-    Answers,
     confusion,
-    mean_recall_measure,
-    nearest_mistakes,
-    top_measure,
     truths,
 )
 from stages.evaluations.encoders import MEASURED, Encoder, device_of, encoders, features, remembered_together
@@ -30,7 +23,7 @@ from stages.evaluations.neighbours import neighbour_scores
 from stages.evaluations.probe_answers import answers_of, class_places, measured, mistakes
 from stages.evaluations.probe_crops import Order, ahead, random_view, training_of
 from stages.evaluations.probe_training import Batch, scores, train_probes
-from stages.manifest import ManifestError, digest_of
+from stages.manifest import digest_of
 from stages.pairs import normalise
 from stages.training.schedule import Schedule
 

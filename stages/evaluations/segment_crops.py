@@ -34,7 +34,7 @@ class Labelled(NamedTuple):
     """Shape (height, width)."""
 
 
-def read(examples: Examples, number: int) -> tuple[Image.Image, Mask]:
+def read(examples: Examples, number: int, classes: int) -> tuple[Image.Image, Mask]:
     """Return a picture in RGB and its mask.
 
     Raises:
@@ -46,13 +46,36 @@ def read(examples: Examples, number: int) -> tuple[Image.Image, Mask]:
             f"example {examples.key(number)}: its mask has {mask.shape[1]} x {mask.shape[0]} pixels and its picture "
             f"{picture.width} x {picture.height}; take the mask that belongs to it"
         )
-    strange = mask[(mask >= len(examples.classes)) & (mask != IGNORED)]
+    strange = mask[(mask >= classes) & (mask != IGNORED)]
     if strange.size:
         raise ManifestError(
             f"example {examples.key(number)}: its mask has the class {int(strange.max())}, and classes go from 0 to "
-            f"{len(examples.classes) - 1}; name all classes, or make it {IGNORED}, which counts nowhere"
+            f"{classes - 1}; name all classes, or make it {IGNORED}, which counts nowhere"
         )
     return picture, mask
+
+
+def classes_of(examples: Examples, training: Examples, benchmark: str) -> list[str]:
+    """Return the names of the classes; numbers, where the data name none.
+
+    Raises:
+        ManifestError: What is measured and what is learned from have other classes, or there are fewer than two.
+    """
+    if list(examples.classes) != list(training.classes):
+        raise ManifestError(
+            f"{benchmark} has {len(examples.classes)} classes and its training split {len(training.classes)}, or in "
+            "another order; take both splits of one dataset"
+        )
+    found = list(examples.classes)
+    if not found:
+        masks = (training.mask(number) for number in range(len(training)))
+        found = [
+            f"class {number}"
+            for number in range(1 + max(int(mask[mask != IGNORED].max(initial=0)) for mask in masks))
+        ]
+    if len(found) < 2:
+        raise ManifestError(f"{benchmark} has {len(found)} classes; a segmenter tells two at least from each other")
+    return found
 
 
 def short_side(width: int, height: int, side: int) -> tuple[int, int]:

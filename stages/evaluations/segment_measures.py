@@ -16,30 +16,70 @@ Areas = npt.NDArray[np.int64]
 """Pixels of each class (row) that were taken for each (column); one such table per picture, or their sum."""
 
 
-def areas(predicted: Mask, mask: Mask, classes: int) -> npt.NDArray[np.int64]:
+def areas(predicted: Mask, mask: Mask, classes: int) -> Areas:
     """Return how many pixels of each class (row) were taken for each (column), shape (classes, classes)."""
     counted = mask != IGNORED
     both = mask[counted].astype(np.int64) * classes + predicted[counted]
     return np.bincount(both, minlength=classes**2).reshape(classes, classes)
 
 
-def _parts(tables: npt.NDArray[np.int64]) -> tuple[Floats, Floats]:
+def _parts(tables: Areas) -> tuple[Floats, Floats]:
     """Return intersections and unions of each picture and class, both (pictures, classes), of (pictures, c, c)."""
     same = np.einsum("ncc->nc", tables)
     return same.astype(np.float64), (tables.sum(axis=1) + tables.sum(axis=2) - same).astype(np.float64)
 
 
-def _measures(benchmark: str, name: str, tables: npt.NDArray[np.int64]) -> list[Measure]:
-    """Return mIoU and pixel accuracy of one segmenter beside those of the commonest class everywhere."""
+def measures_of(benchmark: str, name: str, tables: Areas) -> list[Measure]:
+    """Return mIoU and pixel accuracy of one segmenter; chance is the commonest class everywhere.
+
+    Classes that are neither there nor predicted anywhere do not count.
+
+    Args:
+        benchmark: Name of the benchmark.
+        name: Of the segmenter.
+        tables: Shape (pictures, classes, classes).
+    """
     prefix = "" if name == MEASURED else f"{name}_"
     same, union = _parts(tables)
-    pixels = tables.sum(axis=(1, 2)).astype(np.float64)
-    share = float(tables.sum(axis=(0, 2)).max() / pixels.sum())
-    shown = int((tables.sum(axis=(0, 2)) > 0).sum())
+    there = tables.sum(axis=(0, 2))
+    share = float(there.max() / there.sum())
     return [
-        ratio_measure(benchmark, "en", f"{prefix}miou", same, union, chance=share / shown),
-        ratio_measure(benchmark, "en", f"{prefix}pixel_accuracy", same.sum(axis=1), pixels, chance=share),
+        ratio_measure(benchmark, "en", f"{prefix}miou", same, union, chance=share / int((there > 0).sum())),
+        ratio_measure(
+            benchmark, "en", f"{prefix}pixel_accuracy", same.sum(axis=1), tables.sum(axis=(1, 2)), chance=share
+        ),
     ]
+
+
+def class_measures(benchmark: str, names: Sequence[str], tables: Areas) -> list[Measure]:
+    """Return the IoU of each class that is there or predicted; chance is to predict it everywhere."""
+    same, union = _parts(tables)
+    there = tables.sum(axis=(0, 2))
+    return [
+        ratio_measure(
+            benchmark,
+            "en",
+            f"iou_{name}",
+            same[:, number],
+            union[:, number],
+            chance=float(there[number] / there.sum()),
+        )
+        for number, name in enumerate(names)
+        if union[:, number].any()
+    ]
+
+
+def parts_by_name(names: Sequence[str], tables: Areas) -> dict[str, list[float]]:
+    """Return what all measures are made of, one value per picture: intersections and unions, pixels and right ones.
+
+    mIoU is the mean over classes of the sums of `intersection_<class>` divided by those of `union_<class>`.
+    """
+    same, union = _parts(tables)
+    found = {"pixels_right": same.sum(axis=1).tolist(), "pixels": tables.sum(axis=(1, 2)).astype(float).tolist()}
+    for number, name in enumerate(names):
+        found[f"intersection_{name}"] = same[:, number].tolist()
+        found[f"union_{name}"] = union[:, number].tolist()
+    return found
 
 
 def painted(picture: Image.Image, mask: Mask) -> Image.Image:
@@ -61,19 +101,23 @@ def _beside(picture: Image.Image, *masks: Mask) -> Image.Image:
     return found
 
 
-def _examples(
-    examples: Examples, tables: npt.NDArray[np.int64], predicted: Mapping[int, Mask], shown: Sequence[int]
-) -> list[Example]:
+def chosen_first(examples: Examples, count: int) -> list[int]:
+    """Return the examples whose keys come first in the alphabet: the same whatever a model makes of them."""
+    return sorted(range(len(examples)), key=examples.key)[:count]
+
+
+def pictured(examples: Examples, names: Sequence[str], tables: Areas, predicted: Mapping[int, Mask]) -> list[Example]:
+    """Return pictures beside their true and predicted masks."""
     found = []
-    for number in shown:
-        picture, mask = read(examples, number)
+    for number, guess in sorted(predicted.items()):
+        picture, mask = read(examples, number, len(names))
         right = np.trace(tables[number]) / max(1, tables[number].sum())
-        classes = ", ".join(examples.classes[int(each)] for each in np.unique(mask[mask != IGNORED]))
+        classes = ", ".join(names[int(each)] for each in np.unique(mask[mask != IGNORED]))
         lines = [
             ("left to right", "picture, truth, prediction"),
             ("pixels right", f"{100 * right:.1f} %"),
             ("shows", classes),
             ("example", examples.key(number)),
         ]
-        found.append(Example("Segmentation", _beside(picture, mask, predicted[number]), lines))
+        found.append(Example("Masks", _beside(picture, mask, guess), lines))
     return found

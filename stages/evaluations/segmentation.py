@@ -7,24 +7,31 @@
 """
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
-from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import nn
 
 from models.intern_vit import InternVisionModel
 from models.segmentation import LinearSegmenter, UperNet, taps
-from stages.evaluation_metrics import Floats, Measure, ratio_measure
-from stages.evaluation_report import Example
-from stages.evaluations.base import Examples, Subject
-from stages.evaluations.encoders import MEASURED, RANDOM, RAW, random_vision, seeded
-from stages.evaluations.segment_crops import IGNORED, Mask, read
-from stages.evaluations.segment_training import Plan
-from stages.evaluations.segmenter import Segmenter, raw_patches, seen_by
+from stages.evaluations.base import Examples, Outcome, Subject
+from stages.evaluations.encoders import MEASURED, RANDOM, RAW, device_of, random_vision, seeded
+from stages.evaluations.probe_crops import training_of
+from stages.evaluations.segment_crops import Mask, classes_of, read
+from stages.evaluations.segment_measures import (
+    Areas,
+    areas,
+    chosen_first,
+    class_measures,
+    measures_of,
+    parts_by_name,
+    pictured,
+)
+from stages.evaluations.segment_training import Plan, chosen_share, crops, train_segmenters
+from stages.evaluations.segmenter import Segmenter, predict, raw_patches, seen_by
 from stages.manifest import ManifestError
 
 Mode = Literal["linear", "head", "full", "few_shot"]
@@ -179,6 +186,20 @@ def predictions(
     return {name: np.stack(each) for name, each in tables.items()}, kept
 
 
+def _notes(settings: Settings, plan: Plan, pictures: int) -> list[str]:
+    found = [
+        f"The head was trained on {pictures:,} pictures in {plan.iterations:,} iterations of "
+        f"{min(plan.batch_size, pictures)} crops of {plan.crop_size} pixels. There is no auxiliary head, and Pillow "
+        "resizes; the paper is silent on both."
+    ]
+    if settings.mode == "linear" and settings.baselines:
+        found.append(
+            "The pixels of each patch and a random encoder of the same shape got the same head and training: what "
+            "the encoder has above both was learned."
+        )
+    return found
+
+
 def run(subject: Subject, examples: Examples, settings: Settings, benchmark: str) -> Outcome:
     """Train a segmenter on the benchmark's training split and measure it.
 
@@ -197,7 +218,9 @@ def run(subject: Subject, examples: Examples, settings: Settings, benchmark: str
     losses = train_segmenters(made, crops(training, chosen, plan, len(names)), plan, device, subject.progress)
     tables, predicted = predictions(made, subject, examples, settings, len(names))
     if not any(table.sum() for table in tables.values()):
-        raise ManifestError(f"no pixel of {benchmark} has a class; look at the masks, and at what is left out of them")
+        raise ManifestError(
+            f"no pixel of {benchmark} has a class; look at the masks, and at what is left out of them"
+        )
     measures = [row for name, table in tables.items() for row in measures_of(benchmark, name, table)]
     ours = tables[MEASURED]
     return Outcome(
@@ -214,7 +237,7 @@ def run(subject: Subject, examples: Examples, settings: Settings, benchmark: str
             "stride": settings.resolved_stride,
             "blocks": settings.blocks(subject.vision.config.num_hidden_layers),
             "trained_on": len(chosen),
-            "parameters_trained": sum(weight.numel() for group in groups(made[MEASURED], plan) for weight in group["params"]),
+            "parameters_trained": made[MEASURED].parameters_trained,
             "last_loss": {name: each[-1] for name, each in losses.items()},
         },
     )

@@ -35,6 +35,12 @@ class Segmenter:
             found = self.head(self.see(pixels, noise))
         return enlarged(found.float(), *pixels.shape[-2:])
 
+    @property
+    def parameters_trained(self) -> int:
+        """Return how many numbers are learned."""
+        learning = [self.head] if self.encoder is None else [self.head, self.encoder]
+        return sum(weight.numel() for module in learning for weight in module.parameters())
+
     def train(self, on: bool) -> None:
         """Switch to training and back; a frozen encoder is never in training."""
         self.head.train(on)
