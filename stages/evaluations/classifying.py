@@ -118,11 +118,11 @@ def mean_recall_measure(split: str, language: str, answers: Answers) -> Measure:
     counts, hits = counts[counts > 0], hits[counts > 0]
     shares = hits / counts
     value = float(shares.mean())
-    if value in (0.0, 1.0):
-        low, high = interval(np.full(len(answers.rows), value))
-    else:
-        drawn = generator_of("class recalls", len(counts)).binomial(counts, shares, size=(RESAMPLES, len(counts)))
-        low, high = bounds((drawn / counts).mean(axis=1))
+    drawn = generator_of("class recalls", len(counts)).binomial(counts, shares, size=(RESAMPLES, len(counts)))
+    low, high = bounds((drawn / counts).mean(axis=1))
+    if low == high:
+        # Each class is all right or all wrong, with one example perhaps: drawn anew it says the same again.
+        low, high = interval(top_k(answers, 1))
     chance = 1 / answers.right.shape[1]
     return Measure(split, language, "mean_class_recall", value, len(answers.rows), low, high, chance=chance)
 
