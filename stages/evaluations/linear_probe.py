@@ -20,7 +20,7 @@ from stages.evaluations.classifying import (
 )
 from stages.evaluations.encoders import MEASURED, Encoder, device_of, encoders, features, remembered_together
 from stages.evaluations.neighbours import neighbour_scores
-from stages.evaluations.probe_answers import answers_of, class_places, measured, mistakes
+from stages.evaluations.probe_answers import answers_of, class_places, labels_of, measured, mistakes
 from stages.evaluations.probe_crops import Order, ahead, random_view, training_of
 from stages.evaluations.probe_training import Batch, scores, train_probes
 from stages.manifest import digest_of
@@ -46,6 +46,11 @@ class Settings(BaseModel):
         default=True,
         description="New random crops in every epoch, so that the encoder sees everything again each time. Without "
         "it features of the middles are computed once and kept: about as many times faster as there are epochs.",
+    )
+    trained_on: str = Field(
+        default="",
+        description="Benchmark whose training split the head learns from; its own where left out. One head is "
+        "trained on imagenet_1k for all sets with its classes.",
     )
     neighbours: int = Field(default=20, ge=0, description="Of the k-nearest-neighbour classifier beside it; 0: none.")
     baselines: bool = Field(
@@ -75,50 +80,60 @@ def plan_of(settings: Settings, order: Order) -> Schedule:
 
 
 def cropped_batches(
-    subject: Subject, training: Examples, chosen: Sequence[Encoder], order: Order, plan: Schedule
+    subject: Subject,
+    training: Examples,
+    labels: Sequence[int],
+    chosen: Sequence[Encoder],
+    order: Order,
+    plan: Schedule,
 ) -> Iterator[Batch]:
     """Yield what encoders say about new random crops, step after step."""
     side, device = subject.vision.config.image_size, device_of(subject)
 
     def make(step: int) -> tuple[torch.Tensor, torch.Tensor]:
-        views, labels = [], []
+        views, right = [], []
         for epoch, row in order.rows(step):
             rng = generator_of(order.seed, "crop", epoch, row)
             views.append(random_view(training.pictures(row)[0], side, rng))
-            labels.append(training.label(row))
-        return normalise(views), torch.tensor(labels)
+            right.append(labels[row])
+        return normalise(views), torch.tensor(right)
 
-    for step, (pixels, labels) in enumerate(ahead(make, plan.steps)):
+    for step, (pixels, right) in enumerate(ahead(make, plan.steps)):
         subject.progress(step, plan.steps, "steps of the linear probe")
         shown = pixels.to(device)
-        yield Batch({each.name: each.encode(shown) for each in chosen}, labels.to(device))
+        yield Batch({each.name: each.encode(shown) for each in chosen}, right.to(device))
 
 
 def kept_batches(
-    known: Mapping[str, Floats], training: Examples, order: Order, plan: Schedule, device: torch.device
+    known: Mapping[str, Floats], labels: Sequence[int], order: Order, plan: Schedule, device: torch.device
 ) -> Iterator[Batch]:
     """Yield features that were computed before, step after step."""
     for step in range(plan.steps):
         rows = [row for _, row in order.rows(step)]
-        labels = torch.tensor([training.label(row) for row in rows], device=device)
-        yield Batch({name: torch.from_numpy(each[rows]).float().to(device) for name, each in known.items()}, labels)
+        features = {name: torch.from_numpy(each[rows]).float().to(device) for name, each in known.items()}
+        yield Batch(features, torch.tensor([labels[row] for row in rows], device=device))
 
 
 def heads(
-    subject: Subject, training: Examples, chosen: Sequence[Encoder], settings: Settings, order: Order
+    subject: Subject,
+    training: Examples,
+    labels: Sequence[int],
+    chosen: Sequence[Encoder],
+    settings: Settings,
+    order: Order,
 ) -> dict[str, Floats]:
     """Return the trained probe of each encoder as an affine map, remembered per model and training data."""
     plan = plan_of(settings, order)
 
     def make() -> dict[str, Floats]:
         if settings.augment:
-            batches = cropped_batches(subject, training, chosen, order, plan)
+            batches = cropped_batches(subject, training, labels, chosen, order, plan)
         else:
             known = features(subject, training, chosen, settings.seed)
-            batches = kept_batches(known, training, order, plan, device_of(subject))
+            batches = kept_batches(known, labels, order, plan, device_of(subject))
         return train_probes({each.name: each.width for each in chosen}, len(training.classes), batches, plan)
 
-    decides = digest_of(settings.model_dump(exclude={"neighbours", "baselines"}))[:16]
+    decides = digest_of(settings.model_dump(exclude={"neighbours", "baselines", "trained_on"}))[:16]
     return remembered_together(
         subject, training, {each.name: f"{each.name} linear probe, settings {decides}" for each in chosen}, make
     )
@@ -127,6 +142,7 @@ def heads(
 def _neighbour_votes(
     subject: Subject,
     training: Examples,
+    labels: Sequence[int],
     chosen: Sequence[Encoder],
     settings: Settings,
     asked: Mapping[str, Floats],
@@ -135,7 +151,6 @@ def _neighbour_votes(
     """Return what the nearest neighbours say, by encoder; nothing where they are not asked for or too many."""
     if not settings.neighbours or (settings.augment and len(training) > NEIGHBOUR_EXAMPLES):
         return {}
-    labels = [training.label(number) for number in range(len(training))]
     known = features(subject, training, chosen, settings.seed)
     found = {}
     for name, vectors in asked.items():
@@ -174,16 +189,17 @@ def run(subject: Subject, examples: Examples, settings: Settings, benchmark: str
     """
     training = training_of(examples, benchmark)
     places = class_places(examples, training, benchmark)
+    labels = labels_of(training, benchmark)
     right = truths(examples, len(places), benchmark)
     order = Order(f"{settings.seed} linear probe", len(training), min(settings.batch_size, len(training)))
     plan = plan_of(settings, order)
     chosen = encoders(subject, settings.seed, settings.baselines)
-    learnt = heads(subject, training, chosen, settings, order)
+    learnt = heads(subject, training, labels, chosen, settings, order)
     asked = features(subject, examples, chosen, settings.seed)
     answers = {name: answers_of(scores(learnt[name], each, places), right) for name, each in asked.items()}
     votes = {
         name: answers_of(table, right)
-        for name, table in _neighbour_votes(subject, training, chosen, settings, asked, places).items()
+        for name, table in _neighbour_votes(subject, training, labels, chosen, settings, asked, places).items()
     }
     measures, values = measured(benchmark, answers, votes)
     ours = answers[MEASURED]

@@ -45,6 +45,22 @@ def class_places(measured: Examples, trained: Examples, benchmark: str) -> list[
     return [places[name] for name in asked]
 
 
+def labels_of(training: Examples, benchmark: str) -> list[int]:
+    """Return the right class of each training example.
+
+    Raises:
+        ManifestError: One is none of the classes.
+    """
+    found = [training.label(number) for number in range(len(training))]
+    for number, label in enumerate(found):
+        if not 0 <= label < len(training.classes):
+            raise ManifestError(
+                f"{training.key(number)}, which a head learns from for {benchmark}, has label {label}, and there are "
+                f"{len(training.classes)} classes; name all classes, or mend the labels"
+            )
+    return found
+
+
 def answers_of(table: Floats, right: Bools) -> Answers:
     """Return scores, shape (examples, classes), as answers: examples without a right class count nowhere."""
     rows = np.flatnonzero(right.any(axis=1))

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from models.preprocess import IMAGENET_MEAN
 from stages.evaluations.base import Examples
 from stages.manifest import ManifestError
 from stages.pairs import Pixels
@@ -21,6 +22,9 @@ LARGEST_SHARE = 0.75
 TRIES = 10
 BRIGHTNESS, CONTRAST, HUE = 32.0, 0.5, 18.0
 """Most that colours move: of 255, of the factor 1, of 180 degrees / 180; each with one chance in two."""
+
+MEAN_COLOUR = np.round(255 * np.array(IMAGENET_MEAN)).astype(np.uint8)
+"""Fills what lies outside of a picture: nearly zero for the encoder."""
 
 Mask = npt.NDArray[np.uint8]
 
@@ -95,8 +99,10 @@ def training_crop(picture: Image.Image, mask: Mask, side: int, rng: np.random.Ge
         pixels, classes = pixels[:, ::-1], classes[:, ::-1]
     pixels = _recoloured(pixels, rng)
     below, beside = side - classes.shape[0], side - classes.shape[1]
+    room = np.broadcast_to(MEAN_COLOUR, (side, side, 3)).copy()
+    room[: side - below, : side - beside] = pixels
     return Labelled(
-        np.pad(pixels, ((0, below), (0, beside), (0, 0))),
+        room,
         np.pad(classes, ((0, below), (0, beside)), constant_values=IGNORED),
     )
 

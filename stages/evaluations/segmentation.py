@@ -6,7 +6,6 @@
 - `few_shot`: the encoder learns under a linear head over its last block, from a share of the training data.
 """
 
-import copy
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Literal
@@ -70,6 +69,7 @@ class Settings(BaseModel):
         default=None, ge=1, description="Which block a linear head reads; 45 of 48 where it is frozen, else the last."
     )
     train_share: float = Field(default=1.0, gt=0, le=1, description="Of training pictures, by a hash of their keys.")
+    trained_on: str = Field(default="", description="Benchmark whose training split is learned from; else its own.")
     baselines: bool = Field(
         default=True, description="With `linear`: the same head on raw pixels and on a random encoder too."
     )
@@ -131,10 +131,11 @@ class Settings(BaseModel):
         return [self.block or usual]
 
 
-def _learning(vision: InternVisionModel, drop_path_rate: float) -> InternVisionModel:
+def _learning(vision: InternVisionModel, settings: Settings) -> InternVisionModel:
     """Return a copy of an encoder that may learn: what others are measured on stays as it is."""
-    model = InternVisionModel(vision.config.model_copy(update={"drop_path_rate": drop_path_rate}))
-    model.load_state_dict(copy.deepcopy(vision.state_dict()))
+    with seeded(settings.seed):
+        model = InternVisionModel(vision.config.model_copy(update={"drop_path_rate": settings.drop_path_rate}))
+    model.load_state_dict(vision.state_dict())
     return model.to(vision.embeddings.class_embedding.device)
 
 
@@ -151,7 +152,7 @@ def segmenters(subject: Subject, settings: Settings, classes: int) -> dict[str, 
         return made.to(device)
 
     if settings.learns:
-        learning = _learning(vision, settings.drop_path_rate)
+        learning = _learning(vision, settings)
         return {MEASURED: Segmenter(seen_by(learning, blocks, False), head(config.hidden_size), learning)}
     found = {MEASURED: Segmenter(seen_by(vision, blocks, True), head(config.hidden_size))}
     if settings.baselines and settings.mode == "linear":
