@@ -79,25 +79,6 @@ class Examples(Protocol):
 
 
 @runtime_checkable
-class HasTemplates(Protocol):
-    """What examples have besides where their dataset brings its own prompts."""
-
-    @property
-    def templates(self) -> Sequence[str]:
-        """Return sentences in which {c} stands for a class."""
-        ...
-
-
-@runtime_checkable
-class HasLabels(Protocol):
-    """What examples have besides where more than one class can be right (VOC2007, ImageNet-ReaL)."""
-
-    def right_labels(self, number: int) -> Sequence[int]:
-        """Return all right classes; an example without one counts nowhere."""
-        ...
-
-
-@runtime_checkable
 class HasTraining(Protocol):
     """Examples that know those which a head is trained on before it is measured on them.
 
@@ -121,6 +102,25 @@ class HasClassIds(Protocol):
     @property
     def class_ids(self) -> Sequence[str]:
         """Return them in the order of the labels; none where the dataset tells none."""
+        ...
+
+
+@runtime_checkable
+class HasTemplates(Protocol):
+    """What examples have besides where their dataset brings its own prompts."""
+
+    @property
+    def templates(self) -> Sequence[str]:
+        """Return sentences in which {c} stands for a class."""
+        ...
+
+
+@runtime_checkable
+class HasLabels(Protocol):
+    """What examples have besides where more than one class can be right (VOC2007, ImageNet-ReaL)."""
+
+    def right_labels(self, number: int) -> Sequence[int]:
+        """Return all right classes; an example without one counts nowhere."""
         ...
 
 

@@ -8,28 +8,22 @@ measured on every set with the same classes.
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from stages.batches import generator_of
-from stages.evaluation_metrics import Bools, Floats, Measure
-from stages.evaluation_report import Example
+from stages.evaluation_metrics import Floats
 from stages.evaluations.base import Examples, Outcome, Subject
-from stages.evaluations.class_measures import (
-    class_places,
+from stages.evaluations.classifying import (
     confusion,
-    hits,
-    mean_class_recall,
-    near_misses,
-    right_classes,
-    top,
+    truths,
 )
-from stages.evaluations.encoders import MEASURED, Encoder, encoders, features, remembered_together
+from stages.evaluations.encoders import MEASURED, Encoder, device_of, encoders, features, remembered_together
 from stages.evaluations.neighbours import neighbour_scores
+from stages.evaluations.probe_answers import answers_of, class_places, labels_of, measured, mistakes
 from stages.evaluations.probe_crops import Order, ahead, random_view, training_of
 from stages.evaluations.probe_training import Batch, scores, train_probes
-from stages.manifest import ManifestError, digest_of
+from stages.manifest import digest_of
 from stages.pairs import normalise
 from stages.training.schedule import Schedule
 
@@ -37,8 +31,6 @@ RATE_UNIT = 512
 """Pictures per batch that the learning rate is given for."""
 NEIGHBOUR_EXAMPLES = 200_000
 """Most training pictures whose features are held in memory just for their neighbours: 10 GB at 6400 numbers each."""
-SHOWN = 12
-TOP5 = 5
 
 
 class Settings(BaseModel):
@@ -54,6 +46,11 @@ class Settings(BaseModel):
         default=True,
         description="New random crops in every epoch, so that the encoder sees everything again each time. Without "
         "it features of the middles are computed once and kept: about as many times faster as there are epochs.",
+    )
+    trained_on: str = Field(
+        default="",
+        description="Benchmark whose training split the head learns from; its own where left out. One head is "
+        "trained on imagenet_1k for all sets with its classes.",
     )
     neighbours: int = Field(default=20, ge=0, description="Of the k-nearest-neighbour classifier beside it; 0: none.")
     baselines: bool = Field(
@@ -83,70 +80,69 @@ def plan_of(settings: Settings, order: Order) -> Schedule:
 
 
 def cropped_batches(
-    subject: Subject, training: Examples, chosen: Sequence[Encoder], order: Order, plan: Schedule
+    subject: Subject,
+    training: Examples,
+    labels: Sequence[int],
+    chosen: Sequence[Encoder],
+    order: Order,
+    plan: Schedule,
 ) -> Iterator[Batch]:
     """Yield what encoders say about new random crops, step after step."""
     side, device = subject.vision.config.image_size, device_of(subject)
 
     def make(step: int) -> tuple[torch.Tensor, torch.Tensor]:
-        views, labels = [], []
+        views, right = [], []
         for epoch, row in order.rows(step):
             rng = generator_of(order.seed, "crop", epoch, row)
             views.append(random_view(training.pictures(row)[0], side, rng))
-            labels.append(training.label(row))
-        return normalise(views), torch.tensor(labels)
+            right.append(labels[row])
+        return normalise(views), torch.tensor(right)
 
-    for step, (pixels, labels) in enumerate(ahead(make, plan.steps)):
+    for step, (pixels, right) in enumerate(ahead(make, plan.steps)):
         subject.progress(step, plan.steps, "steps of the linear probe")
         shown = pixels.to(device)
-        yield Batch({each.name: each.encode(shown) for each in chosen}, labels.to(device))
+        yield Batch({each.name: each.encode(shown) for each in chosen}, right.to(device))
 
 
 def kept_batches(
-    known: Mapping[str, Floats], training: Examples, order: Order, plan: Schedule, device: torch.device
+    known: Mapping[str, Floats], labels: Sequence[int], order: Order, plan: Schedule, device: torch.device
 ) -> Iterator[Batch]:
     """Yield features that were computed before, step after step."""
     for step in range(plan.steps):
         rows = [row for _, row in order.rows(step)]
-        labels = torch.tensor([training.label(row) for row in rows], device=device)
-        yield Batch({name: torch.from_numpy(each[rows]).float().to(device) for name, each in known.items()}, labels)
+        features = {name: torch.from_numpy(each[rows]).float().to(device) for name, each in known.items()}
+        yield Batch(features, torch.tensor([labels[row] for row in rows], device=device))
 
 
 def heads(
-    subject: Subject, training: Examples, chosen: Sequence[Encoder], settings: Settings, order: Order
+    subject: Subject,
+    training: Examples,
+    labels: Sequence[int],
+    chosen: Sequence[Encoder],
+    settings: Settings,
+    order: Order,
 ) -> dict[str, Floats]:
     """Return the trained probe of each encoder as an affine map, remembered per model and training data."""
     plan = plan_of(settings, order)
 
     def make() -> dict[str, Floats]:
         if settings.augment:
-            batches = cropped_batches(subject, training, chosen, order, plan)
+            batches = cropped_batches(subject, training, labels, chosen, order, plan)
         else:
             known = features(subject, training, chosen, settings.seed)
-            batches = kept_batches(known, training, order, plan, device_of(subject))
+            batches = kept_batches(known, labels, order, plan, device_of(subject))
         return train_probes({each.name: each.width for each in chosen}, len(training.classes), batches, plan)
 
-    decides = digest_of(settings.model_dump(exclude={"neighbours", "baselines"}))[:16]
+    decides = digest_of(settings.model_dump(exclude={"neighbours", "baselines", "trained_on"}))[:16]
     return remembered_together(
         subject, training, {each.name: f"{each.name} linear probe, settings {decides}" for each in chosen}, make
     )
 
 
-def _checked(examples: Examples, training: Examples, benchmark: str) -> tuple[list[int], Bools, list[int]]:
-    """Return where the classes stand in the head, which are right, and the examples that count."""
-    if len(training.classes) < 2:
-        raise ManifestError(f"the training split of {benchmark} has {len(training.classes)} classes; two at least")
-    places = class_places(examples.classes, training.classes, benchmark)
-    right = right_classes(examples)
-    counted = [int(number) for number in np.flatnonzero(right.any(axis=1))]
-    if not counted:
-        raise ManifestError(f"no example of {benchmark} has a label; give the dataset's labels")
-    return places, right[counted], counted
-
-
 def _neighbour_votes(
     subject: Subject,
     training: Examples,
+    labels: Sequence[int],
     chosen: Sequence[Encoder],
     settings: Settings,
     asked: Mapping[str, Floats],
@@ -155,7 +151,6 @@ def _neighbour_votes(
     """Return what the nearest neighbours say, by encoder; nothing where they are not asked for or too many."""
     if not settings.neighbours or (settings.augment and len(training) > NEIGHBOUR_EXAMPLES):
         return {}
-    labels = [training.label(number) for number in range(len(training))]
     known = features(subject, training, chosen, settings.seed)
     found = {}
     for name, vectors in asked.items():
@@ -163,43 +158,6 @@ def _neighbour_votes(
             known[name], labels, vectors, len(training.classes), settings.neighbours, device_of(subject)
         )
         found[name] = votes[:, places]
-    return found
-
-
-def _rows(
-    benchmark: str, logits: Mapping[str, Floats], votes: Mapping[str, Floats], right: Bools
-) -> tuple[list[Measure], dict[str, Floats]]:
-    """Return all measures, the paper's first, and one value per example for those that are means of such."""
-    measures: list[Measure] = []
-    values: dict[str, Floats] = {}
-    blind = generator_of("blind", benchmark).permutation(len(right))
-
-    def add(name: str, table: Floats, k: int = 1) -> None:
-        measures.append(top(benchmark, name, table, right, k, blind))
-        values[name] = hits(table, right, k).astype(np.float64)
-
-    add("top1", logits[MEASURED])
-    if right.shape[1] > TOP5:
-        add("top5", logits[MEASURED], TOP5)
-    if (right.sum(axis=1) == 1).all():
-        measures.append(mean_class_recall(benchmark, logits[MEASURED], right))
-    for name, table in votes.items():
-        add("knn_top1" if name == MEASURED else f"{name}_knn_top1", table)
-    for name, table in logits.items():
-        if name != MEASURED:
-            add(f"{name}_top1", table)
-    return measures, values
-
-
-def _mistakes(examples: Examples, logits: Floats, right: Bools, counted: Sequence[int]) -> list[Example]:
-    """Return the mistakes that were nearest to being right."""
-    keys = [examples.key(number) for number in counted]
-    found = []
-    for place in near_misses(logits, right, keys, SHOWN):
-        wrong = int(np.where(right[place], -np.inf, logits[place]).argmax())
-        truth = ", ".join(examples.classes[int(number)] for number in np.flatnonzero(right[place]))
-        lines = [("is", truth), ("taken for", examples.classes[wrong]), ("example", keys[place])]
-        found.append(Example("Nearest mistakes", examples.pictures(counted[place])[0], lines, right=False))
     return found
 
 
@@ -230,15 +188,21 @@ def run(subject: Subject, examples: Examples, settings: Settings, benchmark: str
         ManifestError: There is no training data, its classes are others, or the probe diverged.
     """
     training = training_of(examples, benchmark)
-    places, right, counted = _checked(examples, training, benchmark)
+    places = class_places(examples, training, benchmark)
+    labels = labels_of(training, benchmark)
+    right = truths(examples, len(places), benchmark)
     order = Order(f"{settings.seed} linear probe", len(training), min(settings.batch_size, len(training)))
     plan = plan_of(settings, order)
     chosen = encoders(subject, settings.seed, settings.baselines)
-    learnt = heads(subject, training, chosen, settings, order)
-    asked = {name: each[counted] for name, each in features(subject, examples, chosen, settings.seed).items()}
-    logits = {name: scores(learnt[name], each, places) for name, each in asked.items()}
-    votes = _neighbour_votes(subject, training, chosen, settings, asked, places)
-    measures, values = _rows(benchmark, logits, votes, right)
+    learnt = heads(subject, training, labels, chosen, settings, order)
+    asked = features(subject, examples, chosen, settings.seed)
+    answers = {name: answers_of(scores(learnt[name], each, places), right) for name, each in asked.items()}
+    votes = {
+        name: answers_of(table, right)
+        for name, table in _neighbour_votes(subject, training, labels, chosen, settings, asked, places).items()
+    }
+    measures, values = measured(benchmark, answers, votes)
+    ours = answers[MEASURED]
     facts: dict[str, Any] = {
         **settings.model_dump(),
         "steps": plan.steps,
@@ -250,10 +214,10 @@ def run(subject: Subject, examples: Examples, settings: Settings, benchmark: str
     return Outcome(
         measures=measures,
         scores={name: list(each) for name, each in values.items()},
-        keys=[examples.key(number) for number in counted],
+        keys=[examples.key(int(number)) for number in ours.rows],
         classes=list(examples.classes),
-        confusion=confusion(logits[MEASURED], right),
-        examples=_mistakes(examples, logits[MEASURED], right, counted),
+        confusion=confusion(ours),
+        examples=mistakes(examples, ours),
         notes=_notes(settings, training, plan, bool(votes)),
         facts=facts,
     )

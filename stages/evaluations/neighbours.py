@@ -33,11 +33,11 @@ def neighbour_scores(
     Returns:
         Shape (asked, classes); 0 where no neighbour is of a class.
     """
-    base = F.normalize(torch.from_numpy(known).float().to(device), dim=1)
+    base = F.normalize(torch.tensor(known, dtype=torch.float32, device=device), dim=1)
     right = torch.tensor(labels, device=device)
     found = []
     for start in range(0, len(asked), BLOCK):
-        block = F.normalize(torch.from_numpy(asked[start : start + BLOCK]).float().to(device), dim=1)
+        block = F.normalize(torch.tensor(asked[start : start + BLOCK], dtype=torch.float32, device=device), dim=1)
         near, places = (block @ base.T).topk(min(k, len(base)), dim=1)
         votes = ((near.double() - 1) / TEMPERATURE).exp()
         each = F.one_hot(right[places], classes).double()

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from models.preprocess import IMAGENET_MEAN
 from stages.evaluations.base import Examples
 from stages.manifest import ManifestError
 from stages.pairs import Pixels
@@ -21,6 +22,9 @@ LARGEST_SHARE = 0.75
 TRIES = 10
 BRIGHTNESS, CONTRAST, HUE = 32.0, 0.5, 18.0
 """Most that colours move: of 255, of the factor 1, of 180 degrees / 180; each with one chance in two."""
+
+MEAN_COLOUR = np.round(255 * np.array(IMAGENET_MEAN)).astype(np.uint8)
+"""Fills what lies outside of a picture: nearly zero for the encoder."""
 
 Mask = npt.NDArray[np.uint8]
 
@@ -34,7 +38,7 @@ class Labelled(NamedTuple):
     """Shape (height, width)."""
 
 
-def read(examples: Examples, number: int) -> tuple[Image.Image, Mask]:
+def read(examples: Examples, number: int, classes: int) -> tuple[Image.Image, Mask]:
     """Return a picture in RGB and its mask.
 
     Raises:
@@ -46,13 +50,36 @@ def read(examples: Examples, number: int) -> tuple[Image.Image, Mask]:
             f"example {examples.key(number)}: its mask has {mask.shape[1]} x {mask.shape[0]} pixels and its picture "
             f"{picture.width} x {picture.height}; take the mask that belongs to it"
         )
-    strange = mask[(mask >= len(examples.classes)) & (mask != IGNORED)]
+    strange = mask[(mask >= classes) & (mask != IGNORED)]
     if strange.size:
         raise ManifestError(
             f"example {examples.key(number)}: its mask has the class {int(strange.max())}, and classes go from 0 to "
-            f"{len(examples.classes) - 1}; name all classes, or make it {IGNORED}, which counts nowhere"
+            f"{classes - 1}; name all classes, or make it {IGNORED}, which counts nowhere"
         )
     return picture, mask
+
+
+def classes_of(examples: Examples, training: Examples, benchmark: str) -> list[str]:
+    """Return the names of the classes; numbers, where the data name none.
+
+    Raises:
+        ManifestError: What is measured and what is learned from have other classes, or there are fewer than two.
+    """
+    if list(examples.classes) != list(training.classes):
+        raise ManifestError(
+            f"{benchmark} has {len(examples.classes)} classes and its training split {len(training.classes)}, or in "
+            "another order; take both splits of one dataset"
+        )
+    found = list(examples.classes)
+    if not found:
+        masks = (training.mask(number) for number in range(len(training)))
+        found = [
+            f"class {number}"
+            for number in range(1 + max(int(mask[mask != IGNORED].max(initial=0)) for mask in masks))
+        ]
+    if len(found) < 2:
+        raise ManifestError(f"{benchmark} has {len(found)} classes; a segmenter tells two at least from each other")
+    return found
 
 
 def short_side(width: int, height: int, side: int) -> tuple[int, int]:
@@ -72,8 +99,10 @@ def training_crop(picture: Image.Image, mask: Mask, side: int, rng: np.random.Ge
         pixels, classes = pixels[:, ::-1], classes[:, ::-1]
     pixels = _recoloured(pixels, rng)
     below, beside = side - classes.shape[0], side - classes.shape[1]
+    room = np.broadcast_to(MEAN_COLOUR, (side, side, 3)).copy()
+    room[: side - below, : side - beside] = pixels
     return Labelled(
-        np.pad(pixels, ((0, below), (0, beside), (0, 0))),
+        room,
         np.pad(classes, ((0, below), (0, beside)), constant_values=IGNORED),
     )
 

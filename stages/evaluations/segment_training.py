@@ -59,7 +59,8 @@ def groups(segmenter: Segmenter, plan: Plan) -> list[dict[str, Any]]:
         scale = 1.0 if name.startswith("head.") else rates.of(name)
         found.setdefault((scale, plan.weight_decay if decays(name, weight) else 0.0), []).append(weight)
     return [
-        {"params": weights, "scale": scale, "weight_decay": decay} for (scale, decay), weights in sorted(found.items())
+        {"params": weights, "scale": scale, "weight_decay": decay}
+        for (scale, decay), weights in sorted(found.items())
     ]
 
 
@@ -82,7 +83,7 @@ def _hashed(key: str) -> float:
     return float(generator_of("training share", key).random())
 
 
-def crops(training: Examples, chosen: Sequence[int], plan: Plan) -> Iterator[tuple[Tensor, Tensor]]:
+def crops(training: Examples, chosen: Sequence[int], plan: Plan, classes: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield (pictures, masks) of each iteration, (batch, 3, side, side) and (batch, side, side)."""
     order = Order(f"{plan.seed} segmentation", len(chosen), min(plan.batch_size, len(chosen)))
 
@@ -90,7 +91,7 @@ def crops(training: Examples, chosen: Sequence[int], plan: Plan) -> Iterator[tup
         found = []
         for epoch, row in order.rows(iteration):
             rng = generator_of(order.seed, "crop", epoch, row)
-            found.append(training_crop(*read(training, chosen[row]), plan.crop_size, rng))
+            found.append(training_crop(*read(training, chosen[row], classes), plan.crop_size, rng))
         masks: list[Mask] = [each.mask for each in found]
         return normalise([each.pixels for each in found]), torch.stack([torch.from_numpy(each) for each in masks])
 
@@ -152,7 +153,7 @@ def _step(
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
-    return float(loss)
+    return loss.item()
 
 
 def masked_loss(logits: Tensor, masks: Tensor) -> Tensor:

@@ -6,25 +6,29 @@
 - `few_shot`: the encoder learns under a linear head over its last block, from a share of the training data.
 """
 
-import copy
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
-from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import nn
 
-from models.config import VisionConfig
 from models.intern_vit import InternVisionModel
 from models.segmentation import LinearSegmenter, UperNet, taps
-from stages.evaluation_metrics import Floats, Measure, ratio_measure
-from stages.evaluation_report import Example
 from stages.evaluations.base import Examples, Outcome, Subject
-from stages.evaluations.encoders import MEASURED, RANDOM, RAW, random_vision, seeded
+from stages.evaluations.encoders import MEASURED, RANDOM, RAW, device_of, random_vision, seeded
 from stages.evaluations.probe_crops import training_of
-from stages.evaluations.segment_crops import IGNORED, Mask, read
+from stages.evaluations.segment_crops import Mask, classes_of, read
+from stages.evaluations.segment_measures import (
+    Areas,
+    areas,
+    chosen_first,
+    class_measures,
+    measures_of,
+    parts_by_name,
+    pictured,
+)
 from stages.evaluations.segment_training import Plan, chosen_share, crops, train_segmenters
 from stages.evaluations.segmenter import Segmenter, predict, raw_patches, seen_by
 from stages.manifest import ManifestError
@@ -42,11 +46,19 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     mode: Mode = "linear"
-    crop_size: int = Field(default=504, ge=1, description="Side of crops and windows, and the short side of pictures.")
-    stride: int | None = Field(default=None, ge=1, description="Between windows; 322 of 504, the same share of others.")
+    crop_size: int = Field(
+        default=504, ge=1, description="Side of crops and windows, and the short side of pictures."
+    )
+    stride: int | None = Field(
+        default=None, ge=1, description="Between windows; 322 of 504, the same share of others."
+    )
     batch_size: int = Field(default=16, ge=2)
-    iterations: int | None = Field(default=None, ge=1, description="80,000; few_shot: as large a share as of the data.")
-    warmup: int | None = Field(default=None, ge=0, description="Iterations; 1,500 of 80,000, the same share of others.")
+    iterations: int | None = Field(
+        default=None, ge=1, description="80,000; few_shot: as large a share as of the data."
+    )
+    warmup: int | None = Field(
+        default=None, ge=0, description="Iterations; 1,500 of 80,000, the same share of others."
+    )
     learning_rate: float = Field(default=4e-5, gt=0)
     power: float = Field(default=1.0, gt=0, description="Of the polynomial by which the rate falls to 0.")
     weight_decay: float | None = Field(default=None, ge=0, description="0 for the linear head, else 0.05.")
@@ -57,6 +69,7 @@ class Settings(BaseModel):
         default=None, ge=1, description="Which block a linear head reads; 45 of 48 where it is frozen, else the last."
     )
     train_share: float = Field(default=1.0, gt=0, le=1, description="Of training pictures, by a hash of their keys.")
+    trained_on: str = Field(default="", description="Benchmark whose training split is learned from; else its own.")
     baselines: bool = Field(
         default=True, description="With `linear`: the same head on raw pixels and on a random encoder too."
     )
@@ -112,14 +125,17 @@ class Settings(BaseModel):
             return taps(depth)
         usual = max(1, round(depth * LINEAR_BLOCK)) if self.mode == "linear" else depth
         if (self.block or 1) > depth:
-            raise ManifestError(f"block {self.block} is not there: the encoder has {depth}; set block to that at most")
+            raise ManifestError(
+                f"block {self.block} is not there: the encoder has {depth}; set block to that at most"
+            )
         return [self.block or usual]
 
 
-def _learning(vision: InternVisionModel, drop_path_rate: float) -> InternVisionModel:
+def _learning(vision: InternVisionModel, settings: Settings) -> InternVisionModel:
     """Return a copy of an encoder that may learn: what others are measured on stays as it is."""
-    model = InternVisionModel(vision.config.model_copy(update={"drop_path_rate": drop_path_rate}))
-    model.load_state_dict(copy.deepcopy(vision.state_dict()))
+    with seeded(settings.seed):
+        model = InternVisionModel(vision.config.model_copy(update={"drop_path_rate": settings.drop_path_rate}))
+    model.load_state_dict(vision.state_dict())
     return model.to(vision.embeddings.class_embedding.device)
 
 
@@ -136,7 +152,7 @@ def segmenters(subject: Subject, settings: Settings, classes: int) -> dict[str, 
         return made.to(device)
 
     if settings.learns:
-        learning = _learning(vision, settings.drop_path_rate)
+        learning = _learning(vision, settings)
         return {MEASURED: Segmenter(seen_by(learning, blocks, False), head(config.hidden_size), learning)}
     found = {MEASURED: Segmenter(seen_by(vision, blocks, True), head(config.hidden_size))}
     if settings.baselines and settings.mode == "linear":
@@ -147,64 +163,82 @@ def segmenters(subject: Subject, settings: Settings, classes: int) -> dict[str, 
     return found
 
 
-def areas(predicted: Mask, mask: Mask, classes: int) -> npt.NDArray[np.int64]:
-    """Return how many pixels of each class (row) were taken for each (column), shape (classes, classes)."""
-    counted = mask != IGNORED
-    both = mask[counted].astype(np.int64) * classes + predicted[counted]
-    return np.bincount(both, minlength=classes**2).reshape(classes, classes)
+def predictions(
+    segmenters: Mapping[str, Segmenter], subject: Subject, examples: Examples, settings: Settings, classes: int
+) -> tuple[dict[str, Areas], dict[int, Mask]]:
+    """Apply segmenters to all pictures.
+
+    Returns:
+        Tables of pixels by segmenter, shape (pictures, classes, classes), and the subject's masks of the first few.
+    """
+    device = device_of(subject)
+    tables: dict[str, list[Areas]] = {name: [] for name in segmenters}
+    kept: dict[int, Mask] = {}
+    shown = set(chosen_first(examples, SHOWN))
+    for number in range(len(examples)):
+        subject.progress(number, len(examples), "pictures")
+        picture, mask = read(examples, number, classes)
+        for name, each in segmenters.items():
+            found = predict(each, picture, settings.crop_size, settings.resolved_stride, device)
+            tables[name].append(areas(found, mask, classes))
+            if name == MEASURED and number in shown:
+                kept[number] = found
+    subject.progress(len(examples), len(examples), "pictures")
+    return {name: np.stack(each) for name, each in tables.items()}, kept
 
 
-def _parts(tables: npt.NDArray[np.int64]) -> tuple[Floats, Floats]:
-    """Return intersections and unions of each picture and class, both (pictures, classes), of (pictures, c, c)."""
-    same = np.einsum("ncc->nc", tables)
-    return same.astype(np.float64), (tables.sum(axis=1) + tables.sum(axis=2) - same).astype(np.float64)
-
-
-def _measures(benchmark: str, name: str, tables: npt.NDArray[np.int64]) -> list[Measure]:
-    """Return mIoU and pixel accuracy of one segmenter beside those of the commonest class everywhere."""
-    prefix = "" if name == MEASURED else f"{name}_"
-    same, union = _parts(tables)
-    pixels = tables.sum(axis=(1, 2)).astype(np.float64)
-    share = float(tables.sum(axis=(0, 2)).max() / pixels.sum())
-    shown = int((tables.sum(axis=(0, 2)) > 0).sum())
-    return [
-        ratio_measure(benchmark, "en", f"{prefix}miou", same, union, chance=share / shown),
-        ratio_measure(benchmark, "en", f"{prefix}pixel_accuracy", same.sum(axis=1), pixels, chance=share),
+def _notes(settings: Settings, plan: Plan, pictures: int) -> list[str]:
+    found = [
+        f"The head was trained on {pictures:,} pictures in {plan.iterations:,} iterations of "
+        f"{min(plan.batch_size, pictures)} crops of {plan.crop_size} pixels. There is no auxiliary head, and Pillow "
+        "resizes; the paper is silent on both."
     ]
-
-
-def painted(picture: Image.Image, mask: Mask) -> Image.Image:
-    """Return a picture with each class in a colour of its own over it; grey where nothing counts."""
-    numbers = np.arange(256)
-    # The golden angle sets the hues of neighbouring numbers far apart; every third is darker.
-    hue, value = (numbers * 0.618034) % 1 * 255, 255 - numbers % 3 * 70
-    palette = np.stack([hue, np.full(256, 200), value], axis=1).astype(np.uint8)
-    colours = np.asarray(Image.fromarray(palette[None], "HSV").convert("RGB"))[0].copy()
-    colours[IGNORED] = 128
-    return Image.blend(picture, Image.fromarray(colours[mask]), 0.6)
-
-
-def _beside(picture: Image.Image, *masks: Mask) -> Image.Image:
-    """Return a picture, and beside it the same under each of the masks."""
-    found = Image.new("RGB", (picture.width * (1 + len(masks)), picture.height))
-    for place, each in enumerate([picture, *(painted(picture, mask) for mask in masks)]):
-        found.paste(each, (place * picture.width, 0))
+    if settings.mode == "linear" and settings.baselines:
+        found.append(
+            "The pixels of each patch and a random encoder of the same shape got the same head and training: what "
+            "the encoder has above both was learned."
+        )
     return found
 
 
-def _examples(
-    examples: Examples, tables: npt.NDArray[np.int64], predicted: Mapping[int, Mask], shown: Sequence[int]
-) -> list[Example]:
-    found = []
-    for number in shown:
-        picture, mask = read(examples, number)
-        right = np.trace(tables[number]) / max(1, tables[number].sum())
-        classes = ", ".join(examples.classes[int(each)] for each in np.unique(mask[mask != IGNORED]))
-        lines = [
-            ("left to right", "picture, truth, prediction"),
-            ("pixels right", f"{100 * right:.1f} %"),
-            ("shows", classes),
-            ("example", examples.key(number)),
-        ]
-        found.append(Example("Segmentation", _beside(picture, mask, predicted[number]), lines))
-    return found
+def run(subject: Subject, examples: Examples, settings: Settings, benchmark: str) -> Outcome:
+    """Train a segmenter on the benchmark's training split and measure it.
+
+    Raises:
+        ManifestError: There are no masks to learn from, they do not fit, or training diverged.
+    """
+    patch = subject.vision.config.patch_size
+    if settings.crop_size % patch:
+        near = max(patch, round(settings.crop_size / patch) * patch)
+        raise ManifestError(f"crop_size {settings.crop_size} does not divide into patches of {patch}; take {near}")
+    training = training_of(examples, benchmark)
+    names = classes_of(examples, training, benchmark)
+    plan, chosen = settings.plan(), chosen_share(training, settings.train_share)
+    device = device_of(subject)
+    made = segmenters(subject, settings, len(names))
+    losses = train_segmenters(made, crops(training, chosen, plan, len(names)), plan, device, subject.progress)
+    tables, predicted = predictions(made, subject, examples, settings, len(names))
+    if not any(table.sum() for table in tables.values()):
+        raise ManifestError(
+            f"no pixel of {benchmark} has a class; look at the masks, and at what is left out of them"
+        )
+    measures = [row for name, table in tables.items() for row in measures_of(benchmark, name, table)]
+    ours = tables[MEASURED]
+    return Outcome(
+        measures=[*measures, *class_measures(benchmark, names, ours)],
+        scores=parts_by_name(names, ours),
+        keys=[examples.key(number) for number in range(len(examples))],
+        classes=names,
+        confusion=ours.sum(axis=0),
+        examples=pictured(examples, names, ours, predicted),
+        notes=_notes(settings, plan, len(chosen)),
+        facts={
+            **settings.model_dump(),
+            **asdict(plan),
+            "stride": settings.resolved_stride,
+            "blocks": settings.blocks(subject.vision.config.num_hidden_layers),
+            "trained_on": len(chosen),
+            "parameters_trained": made[MEASURED].parameters_trained,
+            "last_loss": {name: each[-1] for name, each in losses.items()},
+        },
+    )

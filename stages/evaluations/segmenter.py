@@ -35,6 +35,12 @@ class Segmenter:
             found = self.head(self.see(pixels, noise))
         return enlarged(found.float(), *pixels.shape[-2:])
 
+    @property
+    def parameters_trained(self) -> int:
+        """Return how many numbers are learned."""
+        learning = [self.head] if self.encoder is None else [self.head, self.encoder]
+        return sum(weight.numel() for module in learning for weight in module.parameters())
+
     def train(self, on: bool) -> None:
         """Switch to training and back; a frozen encoder is never in training."""
         self.head.train(on)
@@ -102,7 +108,9 @@ def slide(segmenter: Segmenter, pixels: Tensor, side: int, stride: int) -> Tenso
     return total / count
 
 
-def predict(segmenter: Segmenter, picture: Image.Image, side: int, stride: int, device: torch.device) -> npt.NDArray[np.uint8]:
+def predict(
+    segmenter: Segmenter, picture: Image.Image, side: int, stride: int, device: torch.device
+) -> npt.NDArray[np.uint8]:
     """Return the likeliest class of each pixel, uint8 of shape (height, width)."""
     size = short_side(*picture.size, side)
     pixels = normalise([np.asarray(picture.resize(size, Image.Resampling.BILINEAR))]).to(device)
