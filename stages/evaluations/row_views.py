@@ -68,7 +68,7 @@ def _facts(told: Mapping[str, Any]) -> dict[str, str]:
     def elsewhere(value: Any) -> bool:
         return isinstance(value, dict) or (isinstance(value, list) and any(isinstance(each, dict) for each in value))
 
-    empty = ("", [], None)
+    empty: tuple[Any, ...] = ("", [], None)
     return {name: _plain(value) for name, value in told.items() if value not in empty and not elsewhere(value)}
 
 
@@ -139,8 +139,7 @@ def heat(classes: Sequence[str], counts: Counts | None) -> Markup | None:
         parts.append(_SQUARE.format("right" if a == b else "wrong", *(f"{each:.4g}" for each in at), words))
     for number, name in enumerate(classes if left else ()):
         words = name if len(name) <= 20 else f"{name[:19]}…"
-        at = (left - 6, number * cell + cell - 5)
-        parts.append(_LABEL.format(*(f"{each:g}" for each in at), words))
+        parts.append(_LABEL.format(f"{left - 6:g}", f"{number * cell + cell - 5:g}", words))
     label = f"Right class by row, answer by column, {side} classes in the order of their labels"
     return _HEAT.format(label, f"{left + side * cell:g}", f"{side * cell:g}", Markup("").join(parts))
 

@@ -190,9 +190,13 @@ def interval(measure: Measure) -> str:
     return f"{said(measure.low, measure.unit)} to {said(measure.high, measure.unit)}"
 
 
-def paper(line: Line) -> str:
-    """Return the paper's number, and whose it is where that is another kind of model."""
+def paper_number(line: Line) -> str:
+    """Return the paper's number."""
     if line.paper is None:
         return "–"
-    unit = line.ours.unit if line.ours else paper_unit(line.paper)
-    return said(line.paper.value, unit) + ("" if line.own_model else f" ({line.paper.model})")
+    return said(line.paper.value, line.ours.unit if line.ours else paper_unit(line.paper))
+
+
+def paper(line: Line) -> str:
+    """Return the paper's number, and whose it is where that is another kind of model."""
+    return paper_number(line) + (f" ({line.paper.model})" if line.paper and not line.own_model else "")
