@@ -14,9 +14,11 @@ from stages.evaluation_metrics import Measure
 from stages.evaluation_report import above_guessing
 from stages.evaluations.results import Result, Shown
 from stages.evaluations.views import interval, said
-from stages.report.text import marked
+from stages.report.text import drawn, visible
 
 Counts = npt.NDArray[np.int64]
+LONGEST = 600
+"""Characters of an answer or a note that are shown."""
 TOP = 20
 """Confusions that are listed."""
 HEATED = 50
@@ -134,11 +136,11 @@ def heat(classes: Sequence[str], counts: Counts | None) -> Markup | None:
     parts = []
     for a, b in zip(*np.nonzero(counts), strict=True):
         share = float(shares[a, b])
-        words = f"{classes[a]} taken for {classes[b]}: {counts[a, b]:,} ({said(share)})"
+        words = visible(f"{classes[a]} taken for {classes[b]}: {counts[a, b]:,} ({said(share)})")
         at = (left + b * cell, a * cell, cell - 1, cell - 1, 0.12 + 0.88 * share)
         parts.append(_SQUARE.format("right" if a == b else "wrong", *(f"{each:.4g}" for each in at), words))
     for number, name in enumerate(classes if left else ()):
-        words = name if len(name) <= 20 else f"{name[:19]}…"
+        words = visible(name if len(name) <= 20 else f"{name[:19]}…")
         parts.append(_LABEL.format(f"{left - 6:g}", f"{number * cell + cell - 5:g}", words))
     label = f"Right class by row, answer by column, {side} classes in the order of their labels"
     return _HEAT.format(label, f"{left + side * cell:g}", f"{side * cell:g}", Markup("").join(parts))
@@ -150,7 +152,7 @@ def _galleries(shown: Sequence[Shown]) -> list[tuple[str, list[dict[str, Any]]]]
         groups.setdefault(each.group, []).append(
             {
                 "src": "data:image/jpeg;base64," + base64.b64encode(each.jpg).decode(),
-                "lines": [(name, marked(text)) for name, text in each.lines],
+                "lines": [(name, drawn(text, LONGEST)) for name, text in each.lines],
                 "mark": {None: "", True: "right", False: "wrong"}[each.right],
             }
         )

@@ -28,7 +28,7 @@ from stages.report.row_views import (
     wrong_view,
 )
 from stages.report.rows import SourceRows
-from stages.report.text import language_name, marked, number, source_name, visible
+from stages.report.text import drawn, language_name, marked, number, source_name, visible
 from stages.report.text import rows as short
 from stages.report.verdict import SHOWN
 from stages.report.views import alarm_view, badge_of, ladder_of, lead_of, name_of, target_view, tiles_of
@@ -44,7 +44,7 @@ def environment() -> Environment:
     )  # fmt: skip
     made.filters.update(
         short=short, full=lambda count: f"{count:,}", marked=marked, visible=visible, language_name=language_name,
-        fraction=fraction, number=number,
+        fraction=fraction, number=number, drawn=drawn,
     )  # fmt: skip
     return made
 
