@@ -71,5 +71,4 @@ class StageName(StrEnum):
     CONVERSATIONS = "conversations"
     INSTRUCT = "instruct"
     EVALUATE = "evaluate"
-    BENCHMARK = "benchmark"
     EXPORT = "export"
