@@ -10,10 +10,28 @@ from stages.evaluations.registry import Benchmark, benchmark, benchmarks, load_o
 from stages.manifest import ManifestError
 
 OWN = sorted((Path(__file__).parent / "own").glob("*.yaml"))
-TWENTY = (
-    "cifar10 cifar100 mnist caltech101 sun397 fgvc_aircraft country211 cars birdsnap dtd eurosat fer2013 flowers food101 "
-    "gtsrb pets renderedsst2 resisc45 stl10 voc2007"
-).split()
+TWENTY = [
+    "cifar10",
+    "cifar100",
+    "mnist",
+    "caltech101",
+    "sun397",
+    "fgvc_aircraft",
+    "country211",
+    "cars",
+    "birdsnap",
+    "dtd",
+    "eurosat",
+    "fer2013",
+    "flowers",
+    "food101",
+    "gtsrb",
+    "pets",
+    "renderedsst2",
+    "resisc45",
+    "stl10",
+    "voc2007",
+]
 
 
 def published(name: str, metric: str, model: str, **settings: object) -> float:
