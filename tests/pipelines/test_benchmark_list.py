@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from pipelines.benchmark_list import MARK, own_benchmarks, page
@@ -15,7 +16,7 @@ PAGE, OWN = ROOT / "docs/reference/benchmarks.md", ROOT / "tests/stages/evaluati
 
 @pytest.fixture(autouse=True)
 def wide(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "300")
+    monkeypatch.setattr("pipelines.benchmark_list.console", Console(width=300))
 
 
 def call(*words: str) -> tuple[int, str]:
