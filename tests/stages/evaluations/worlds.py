@@ -146,17 +146,19 @@ class ColourJudge(Judge):
         judge = tiny_judge(batch_size=batch_size)
         super().__init__(judge.model, judge.texts, batch_size)
 
-    def see(self, pictures: Sequence[Image.Image]) -> Tensor:
+    def see(self, pictures: Sequence[Image.Image], *, crop: bool = False) -> Tensor:
         means = np.array([np.asarray(picture.convert("RGB")).mean(axis=(0, 1)) for picture in pictures])
         return torch.from_numpy(means)
 
-    def picture_vectors(self, vision: Tensor, *, queries: bool = False) -> Floats:
+    def picture_vectors(self, vision: Tensor, *, queries: bool = False, unit: bool = True) -> Floats:
         apart = np.abs(vision.numpy()[:, None] - np.array(list(COLOURS.values()))[None]).sum(axis=2)
         return np.eye(len(COLOURS))[apart.argmin(axis=1)]
 
     def text_vectors(self, captions: Sequence[str]) -> Floats:
         named = np.array([[float(colour in text) for colour in COLOURS] for text in captions]) + 1e-3
         return np.asarray(named / np.linalg.norm(named, axis=1, keepdims=True))
+
+    passing_vectors = text_vectors
 
 
 @dataclass
