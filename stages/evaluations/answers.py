@@ -136,9 +136,9 @@ def chosen(answer: str, options: Sequence[str]) -> str:
         return str(front.group(1))
     if told := re.findall(rf"(?i:answer(?:\s+is)?:?|option)\s*\(?([{letters}])\b(?!\s+[a-z])", text):
         return str(told[-1])
-    alone = {each for each in re.findall(rf"(?<![\w'])([{letters}])(?![\w'])", text) if each != "A" or len(text) < 8}
+    alone = set(re.findall(rf"(?<![\w'])(?!A\s+[a-z])([{letters}])(?![\w'])", text))
     if len(alone) == 1:
-        return alone.pop()
+        return str(alone.pop())
     said = f" {plain(text)} "
     held = [letter for letter, option in zip(letters, options, strict=True) if f" {plain(option)} " in said]
     return held[0] if len(held) == 1 else ""

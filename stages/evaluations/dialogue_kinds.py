@@ -1,4 +1,4 @@
-"""The families of question benchmarks: how one is asked, when an answer is right, and what the numbers are made of."""
+"""The families of question benchmarks: how one asks, when an answer is right, and what the numbers are made of."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -9,6 +9,7 @@ import numpy as np
 from stages.evaluation_metrics import Floats
 from stages.evaluations import answers as rules
 from stages.evaluations.base import Question
+from stages.evaluations.composed import Number, mean_number
 
 KindName = Literal["vqa", "exact", "relaxed", "anls", "contains", "choice", "box", "pope", "mme"]
 WORD = "{question}\nAnswer the question using a single word or phrase."
@@ -53,24 +54,6 @@ KINDS: dict[KindName, Kind] = {
 }
 
 
-class Number(NamedTuple):
-    """One number before anything is resampled: a function of means over samples."""
-
-    name: str
-    parts: Floats
-    """Shape (samples, columns)."""
-    of: Callable[[Floats], Floats]
-    """From means of columns, shape (..., columns), to the number, shape (...)."""
-    scores: Floats | None = None
-    """One value per question whose mean the number is, where there are such."""
-    unit: str = "%"
-
-    @property
-    def value(self) -> float:
-        """Return the number."""
-        return float(self.of(self.parts.mean(axis=0)))
-
-
 def numbers(
     kind: KindName, asked: Sequence[Question], said: Sequence[str], hits: Floats, groups: Sequence[str]
 ) -> list[Number]:
@@ -96,15 +79,11 @@ def slug(category: str) -> str:
     return re.sub(r"\W+", "_", category.lower()).strip("_")
 
 
-def _mean(name: str, values: Floats) -> Number:
-    return Number(name, values[:, None], lambda means: means[..., 0], values)
-
-
 def _accuracy(metric: str, hits: Floats, categories: Sequence[str], balanced: bool) -> list[Number]:
     """Return the mean, or where `balanced` the mean over categories (ChartQA's human and augmented), and each one."""
     names = sorted(set(categories))
     if len(names) == 1:
-        return [_mean(metric, hits)]
+        return [mean_number(metric, hits)]
     member = _members(categories, names)
     columns = np.concatenate([member, member * hits[:, None]], axis=1)
 
@@ -113,7 +92,7 @@ def _accuracy(metric: str, hits: Floats, categories: Sequence[str], balanced: bo
 
     each = [Number(f"{metric}_{slug(name)}", columns, of_category(place)) for place, name in enumerate(names)]
     if not balanced:
-        return [_mean(metric, hits), *each]
+        return [mean_number(metric, hits), *each]
     weights = (member / member.sum(axis=0)).sum(axis=1) * len(hits) / len(names)
     whole = Number(
         metric,
@@ -131,7 +110,7 @@ def _members(categories: Sequence[str], names: Sequence[str]) -> Floats:
 
 def _ratio(above: Floats, below: Floats) -> Floats:
     """Return quotients, nan where nothing is below: a resample may hold nothing of a category."""
-    return np.divide(above, below, out=np.full(np.shape(above), np.nan), where=np.asarray(below) > 0)
+    return np.asarray(np.divide(above, below, out=np.full(np.shape(above), np.nan), where=np.asarray(below) > 0))
 
 
 def _over_categories(values: Floats) -> Floats:
@@ -186,7 +165,7 @@ def _of_cells(name: str, cells: Floats) -> Floats:
         "accuracy": (hit + rejected, cells.sum(axis=-1)),
         "yes_share": (hit + false, cells.sum(axis=-1)),
     }[name]
-    return np.where(cells.sum(axis=-1) > 0, np.nan_to_num(_ratio(above, below)), np.nan)
+    return np.asarray(np.where(cells.sum(axis=-1) > 0, np.nan_to_num(_ratio(above, below)), np.nan))
 
 
 def _mme(hits: Floats, categories: Sequence[str], groups: Sequence[str]) -> list[Number]:

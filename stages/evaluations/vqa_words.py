@@ -1,7 +1,7 @@
 """Answers to VQA's questions as they are compared: without articles, number words and most punctuation.
 
-The rules are those of the VQA challenge's evaluation (arXiv:1505.00468, and its public evaluation code), which VizWiz,
-OKVQA and TextVQA took over. That code leaves an answer as it is where all people agree; here, as in the evaluation
+The rules are those of the VQA challenge's evaluation (arXiv:1505.00468, and its public code), which VizWiz, OKVQA
+and TextVQA took over. That code leaves an answer as it is where all people agree; here, as in the evaluation
 servers of VizWiz and TextVQA, every answer is normalised.
 """
 
@@ -24,7 +24,7 @@ _CONTRACTED = (
     "weren't what'll what're what's what've when's where'd where's where've who'd who'd've who'll who's who've "
     "why'll why're why's won't would've wouldn't wouldn't've y'all y'all'll y'all'd've you'd you'd've you'll you're "
     "you've"
-).split()
+)
 """Those that the challenge knows: words that are another word without their apostrophe (we'll, she'll) are not among
 them."""
 
@@ -35,7 +35,7 @@ def _misspelt(word: str) -> list[str]:
     return [word[:place] + word[place + 1 :] for place in places] + [word.replace("'", "")]
 
 
-CONTRACTIONS = {wrong: word for word in _CONTRACTED for wrong in _misspelt(word)}
+CONTRACTIONS = {wrong: word for word in _CONTRACTED.split() for wrong in _misspelt(word)}
 
 
 def _without_signs(text: str) -> str:
