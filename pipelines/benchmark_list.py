@@ -213,7 +213,8 @@ def _table(rows: Sequence[tuple["Benchmark", "Row"]], run: dict[tuple[str, ...],
     for each, row in rows:
         data = f"{_count(each)} examples; " if each.examples else ""
         cells = (
-            each.title, _settings(row) or "the paper's", f"`internvl evaluate CHECKPOINT --data DIR --benchmark {each.name}`",
+            each.title, _settings(row) or "the paper's",
+            f"`internvl evaluate CHECKPOINT --data DIR --benchmark {each.name}`",
             f"{data}`DIR/{each.place or each.name}` as {', '.join(each.formats)}",
             _published(row.paper) if row.paper else "-", ", ".join(run.get(_path(row), [])) or "no",
         )  # fmt: skip

@@ -110,16 +110,16 @@ def correlations(
         resampled = []
         for counts in drawn:
             rows = np.repeat(np.arange(len(whose)), counts[whose])
-            resampled.append(_ordered(correlate(cosines[rows], scores[rows])))
+            resampled.append(_correlation(correlate, cosines[rows], scores[rows]))
         low, high = bounds(np.array(resampled))
-        value = _ordered(correlate(cosines, scores))
+        value = _correlation(correlate, cosines, scores)
         found.append(Measure(split, language, name + ending, value, len(owners), low, high, chance=0.0, unit=unit))
     return found
 
 
-def _ordered(value: float) -> float:
+def _correlation(correlate: Callable[[Floats, Floats], float], cosines: Floats, scores: Floats) -> float:
     """Return a correlation; what is all equal has no order, so it agrees with nothing."""
-    return 0.0 if np.isnan(value) else value
+    return 0.0 if np.ptp(cosines) == 0 or np.ptp(scores) == 0 else correlate(cosines, scores)
 
 
 def _table(path: Path, columns: tuple[str, ...]) -> pa.Table:

@@ -37,9 +37,7 @@ def training_of(examples: Examples, benchmark: str) -> Examples:
         )
     training = examples.training()
     if len(training) < 2:
-        raise ManifestError(
-            f"the training split of {benchmark} has {len(training)} examples; a head needs 2 at least"
-        )
+        raise ManifestError(f"the training split of {benchmark} has {len(training)} examples; a head needs two")
     return training
 
 

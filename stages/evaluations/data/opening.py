@@ -101,7 +101,8 @@ def open_examples(
         raise ManifestError(f"there is nothing at {place}: {what_to_fetch(benchmark)}")
     request = Request(benchmark, place, split, language)
     try:
-        found = READERS[format if format != "auto" else _recognised(request)].read(request)
+        layout = format if format != "auto" else _recognised(request)
+        found = READERS[layout].read(request)
         if not found.rows:
             raise ManifestError(f"{place} has no example of the split {split}")
         _check_classes(benchmark, found, place)
@@ -110,9 +111,8 @@ def open_examples(
 
     def training() -> Dataset:
         source, where = _trained_on(benchmark, place, training_place)
-        return open_examples(
-            source, where, "auto" if where != place else format, "train", limit, cache=cache, progress=progress
-        )
+        same = layout if where == place else "auto"
+        return open_examples(source, where, same, "train", limit, cache=cache, progress=progress)
 
     dataset = Dataset(
         found,

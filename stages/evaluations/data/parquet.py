@@ -175,7 +175,7 @@ class _Table:
             return None
         label = int(number) if number is not None else classes.index(name) if name in classes else -1
         if not 0 <= label < len(classes):
-            said = number if name is None else name
+            said = name if number is None else number
             raise ManifestError(f"{key} of {self.path} is of class {said!r}, which is none of {len(classes)}")
         return label
 

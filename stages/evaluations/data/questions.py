@@ -79,6 +79,9 @@ def _records(files: list[Path], split: str) -> Iterator[tuple[Mapping[str, Any],
         kind = next((kind for kind in _KINDS if kind in path.stem.lower()), "")
         if isinstance(whole, dict) and "questions" in whole:
             yield from ((each, kind) for each in _answered(whole, answers, path))
+        elif isinstance(whole, dict) and word_of("question", whole, {}):
+            # One JSON object a line, and one line.
+            yield whole, kind
         elif isinstance(whole, dict) and isinstance(whole.get("data"), list):
             yield from ((each, kind) for each in whole["data"])
         elif isinstance(whole, list):

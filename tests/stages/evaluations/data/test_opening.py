@@ -89,7 +89,7 @@ def test_what_cannot_be_read_is_counted_and_named(tmp_path: Path) -> None:
 def test_nothing_readable_is_an_error(tmp_path: Path) -> None:
     lay(tmp_path, {"test/red/a.jpg": "no picture"})
     with pytest.raises(
-        ManifestError, match="none of the 1 examples can be shown; the first: red/a.jpg is no picture"
+        ManifestError, match=r"none of the 1 examples can be shown; the first: red/a.jpg is no picture"
     ):
         open_examples(FOLDERS, tmp_path)
 
@@ -172,7 +172,7 @@ def test_two_examples_of_one_name_are_refused(tmp_path: Path) -> None:
     found = open_examples(described("vqa_json", protocol="dialogue"), tmp_path)
     assert [found.key(number) for number in range(2)] == ["1", "1#2"]
     lay(tmp_path / "t", {"test/labels.csv": "file,class_name\na.png,x\na.png,y\n", "test/a.png": picture()})
-    with pytest.raises(ManifestError, match="two examples of .* are called 'a.png'"):
+    with pytest.raises(ManifestError, match=r"two examples of .* are called 'a.png'"):
         open_examples(FOLDERS, tmp_path / "t")
 
 
