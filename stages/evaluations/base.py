@@ -88,6 +88,16 @@ class HasTemplates(Protocol):
 
 
 @runtime_checkable
+class HasClassIds(Protocol):
+    """What examples have besides where classes are numbered by something else than their names (wnids)."""
+
+    @property
+    def class_ids(self) -> Sequence[str]:
+        """Return one per class, in the order of labels; none where there are none."""
+        ...
+
+
+@runtime_checkable
 class HasLabels(Protocol):
     """What examples have besides where more than one class can be right (VOC2007, ImageNet-ReaL)."""
 

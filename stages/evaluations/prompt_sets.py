@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from stages.evaluations.base import Examples, HasTemplates
+from stages.evaluations.base import Examples, HasClassIds, HasTemplates
 from stages.manifest import ManifestError
 
 FALLBACK = "imagenet1k"
@@ -159,8 +159,10 @@ def _names(settings: PromptSettings, examples: Examples, published: str) -> tupl
         return settings.class_names, "settings"
     own, where = tuple(examples.classes), f"clip-benchmark's {settings.language} names of {published}"
     found = published_names(published, settings.language)
-    if own and all(_WNID.fullmatch(name) for name in own):
-        return _by_wnid(own, settings.language), f"clip-benchmark's {settings.language} names of {FALLBACK} by wnid"
+    ids = (isinstance(examples, HasClassIds) and tuple(examples.class_ids)) or own
+    named = settings.language == "en" and ids != own
+    if ids and not named and all(_WNID.fullmatch(each) for each in ids):
+        return _by_wnid(ids, settings.language), f"clip-benchmark's {settings.language} names of {FALLBACK} by wnid"
     if settings.language == "en" and any(not name.isdigit() for name in own):
         return tuple(name.replace("_", " ") for name in own), "the dataset"
     if settings.language == "en" and len(own) not in (0, len(found)):

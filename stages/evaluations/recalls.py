@@ -11,7 +11,7 @@ from stages.evaluations.base import Examples
 from stages.evaluations.ranking import Ints, Standings
 from stages.manifest import ManifestError
 
-MEAN = "mean_recall"
+MEAN = "recall_mean"
 Row = tuple[Measure, Floats]
 """A measure, and one value per example of which it is the mean."""
 
@@ -83,6 +83,7 @@ def recalls(
     to_text: Standings,
     to_image: Standings,
     right_images: Ints,
+    shown: str = "image",
 ) -> dict[str, Row]:
     """Return recall at each k in both directions, and the mean of all.
 
@@ -94,6 +95,7 @@ def recalls(
         to_text: Where each example's own captions stand.
         to_image: Where each caption's example stands.
         right_images: How many examples are right for each caption, shape (captions,).
+        shown: What an example is; the measures are called after it.
     """
     copies, counts = said.copies, said.counts
     right_texts = [int(copies[numbers].sum()) for numbers in said.wordings()]
@@ -101,12 +103,12 @@ def recalls(
     for k in ks:
         hits = (to_text.before < k).astype(float)
         chance = chance_of_finding(right_texts, len(said.text), k)
-        name = f"recall_at_{k}_image_to_text"
+        name = f"recall_at_{k}_{shown}_to_text"
         found[name] = share(benchmark, language, name, hits, np.ones(len(hits)), chance)
     for k in ks:
         hits = np.bincount(said.owner, weights=to_image.before < k).astype(float)
         chance = chance_of_finding(right_images, len(counts), k)
-        name = f"recall_at_{k}_text_to_image"
+        name = f"recall_at_{k}_text_to_{shown}"
         found[name] = share(benchmark, language, name, hits, counts.astype(float), chance)
     found[MEAN] = _mean_of(list(found.values()))
     return found

@@ -41,7 +41,8 @@ def run(subject: Subject, examples: Examples, settings: BaseModel, benchmark: st
         frames=chosen.frames,
         unit_frames=chosen.unit_frames,
     )
-    found = classify(subject, examples, vectors, chosen, resolve(chosen, examples, benchmark), benchmark)
+    prompts = resolve(chosen, examples, benchmark)
+    found = classify(subject, examples, vectors, chosen, prompts, benchmark, with_mean=True)
     if chosen.templates == PROMPTS:
         found.notes.append("The paper does not say which prompts it used for videos; these are ours.")
     return found

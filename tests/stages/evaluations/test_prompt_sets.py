@@ -94,6 +94,16 @@ def test_a_language_that_was_asked_for_goes_before_the_datasets_own_english() ->
     assert vietnamese.of(0) == ["my mèo"]
 
 
+@dataclass
+class WithIds(ListedExamples):
+    class_ids: Sequence[str] = ("n15075141", "n01440764")
+
+
+def test_ids_beside_names_speak_the_other_languages() -> None:
+    assert asked(["Papier", "Schleie"], "part_of_imagenet", WithIds).class_names == ("Papier", "Schleie")
+    assert asked(["Papier", "Schleie"], "part_of_imagenet", WithIds, language="it").class_names[1] == "una tinca"
+
+
 def test_classes_without_a_name_take_the_published_one_of_their_label() -> None:
     numbers = [str(number) for number in range(1000)]
     assert asked(numbers, "imagenet_v2").class_names == published_names("imagenet1k")
