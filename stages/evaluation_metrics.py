@@ -12,7 +12,7 @@ from stages.batches import generator_of
 
 RESAMPLES = 1000
 REMEMBERED = 5_000
-"""Up to so many samples the draws of the bootstrap are kept (40 MB); beyond they are drawn again, a block at a time."""
+"""Up to so many samples the draws of the bootstrap are kept (40 MB); beyond they are drawn again, block by block."""
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
@@ -111,6 +111,35 @@ def measure(
         blind=float(np.asarray(blind, dtype=np.float64).mean()) if blind is not None else None,
         unit=unit,
     )
+
+
+def ratio_measure(
+    split: str, language: str, name: str, parts: npt.ArrayLike, wholes: npt.ArrayLike, *, chance: float | None = None
+) -> Measure:
+    """Return the mean over columns of sum(parts) / sum(wholes) over samples as a row, which is no mean of samples.
+
+    So are mIoU (a column per class: intersections, unions), recall per class and accuracy per pixel.
+
+    Args:
+        split: Where the samples are from.
+        language: Theirs.
+        name: Of the measure.
+        parts: Shape (samples, columns) or (samples,).
+        wholes: Same shape; a column whose sum is 0 does not count, in a resample neither.
+        chance: What guessing gives.
+    """
+    part, whole = (np.asarray(each, dtype=np.float64).reshape(len(np.asarray(each)), -1) for each in (parts, wholes))
+
+    def ratio(above: Floats, below: Floats) -> Floats:
+        with np.errstate(invalid="ignore"):
+            return np.asarray(np.nanmean(above / below, axis=-1))
+
+    value, drawn = float(ratio(part.sum(axis=0), whole.sum(axis=0))), _resampled(len(part))
+    if value in (0.0, 1.0):
+        low, high = interval(np.full(len(part), value))
+    else:
+        low, high = bounds(ratio(drawn @ part, drawn @ whole))
+    return Measure(split, language, name, value, len(part), low, high, chance=chance)
 
 
 def recall(scores: Floats, right: Bools, k: int) -> Bools:

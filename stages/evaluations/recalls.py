@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stages.evaluation_metrics import Bools, Floats, Measure, bounds, chance_of_finding, interval, resampled_means
+from stages.evaluation_metrics import Bools, Floats, Measure, chance_of_finding, interval, ratio_measure
 from stages.evaluations.base import Examples
 from stages.evaluations.ranking import Ints, Standings
 from stages.manifest import ManifestError
@@ -104,37 +104,23 @@ def recalls(
         hits = (to_text.before < k).astype(float)
         chance = chance_of_finding(right_texts, len(said.text), k)
         name = f"recall_at_{k}_{shown}_to_text"
-        found[name] = share(benchmark, language, name, hits, np.ones(len(hits)), chance)
+        found[name] = _share(benchmark, language, name, hits, np.ones(len(hits)), chance)
     for k in ks:
         hits = np.bincount(said.owner, weights=to_image.before < k).astype(float)
         chance = chance_of_finding(right_images, len(counts), k)
         name = f"recall_at_{k}_text_to_{shown}"
-        found[name] = share(benchmark, language, name, hits, counts.astype(float), chance)
+        found[name] = _share(benchmark, language, name, hits, counts.astype(float), chance)
     found[MEAN] = _mean_of(list(found.values()))
     return found
 
 
-def share(split: str, language: str, name: str, hits: Floats, queries: Floats, chance: float) -> Row:
+def _share(split: str, language: str, name: str, hits: Floats, queries: Floats, chance: float) -> Row:
     """Return the share of queries that hit; the bootstrap draws pictures, each with all of its captions.
 
     Captions of one picture are found or missed together, so drawing them one by one would promise too much.
-
-    Args:
-        split: The benchmark.
-        language: Of the captions.
-        name: Of the measure.
-        hits: How many queries of each example hit, shape (examples,).
-        queries: How many each example has, same shape.
-        chance: What a random order gives.
     """
-    total = queries.sum()
-    value = float(hits.sum() / total)
-    if value in (0.0, 1.0):
-        low, high = interval(np.full(len(hits), value))
-    else:
-        low, high = bounds(resampled_means(hits) / resampled_means(queries))
-    row = Measure(split, language, name, value, int(total), low, high, chance=chance)
-    return row, hits * len(hits) / total
+    row = ratio_measure(split, language, name, hits, queries, chance=chance)
+    return row, hits * len(hits) / queries.sum()
 
 
 def _mean_of(rows: Sequence[Row]) -> Row:

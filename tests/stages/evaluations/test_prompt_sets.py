@@ -133,6 +133,21 @@ def test_what_is_missing_is_named(classes: list[str], settings: dict[str, Any], 
         asked(classes, **settings)
 
 
+def test_a_protocols_own_sentences_stand_in_for_those_that_a_dataset_lacks() -> None:
+    usual = ("a video of {c}.",)
+    named = ListedExamples([], classes=("a", "b"))
+    assert resolve(PromptSettings(), named, "pets", usual).templates == usual
+    assert resolve(PromptSettings(), WithTemplates([], classes=("a", "b")), "x", usual).templates == ("my {c}",)
+    assert len(resolve(PromptSettings(prompts="pets"), named, "x", usual).templates) == 1
+    spoken = PromptSettings(language="it", class_names=("uno", "due"))
+    assert len(resolve(spoken, named, "x", usual).templates) == 49
+
+
+def test_a_datasets_sentence_without_its_class_is_named() -> None:
+    with pytest.raises(ManifestError, match=r"prompt 'a photo' has no \{c\}"):
+        resolve(PromptSettings(), WithTemplates([], classes=("a", "b"), templates=("{c}", "a photo")), "x")
+
+
 def test_a_sentence_names_the_class() -> None:
     with pytest.raises(ValidationError, match=r"has no \{c\}"):
         PromptSettings(templates=("a photo",))

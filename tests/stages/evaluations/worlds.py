@@ -15,6 +15,7 @@ from torch import Tensor
 from training_data import tiny_tokenizer
 
 from models.config import InternVLConfig, TextConfig, VisionConfig
+from models.intern_vit import InternVisionModel
 from models.internvl import InternVL
 from stages.evaluation_metrics import Floats
 from stages.evaluation_retrieval import Judge
@@ -173,6 +174,10 @@ class FakeSubject:
     @property
     def towers(self) -> InternVL:
         return self.judge.model
+
+    @property
+    def vision(self) -> InternVisionModel:
+        return self.judge.model.vision_model
 
     @property
     def session(self) -> NoReturn:
