@@ -47,11 +47,6 @@ class Settings(BaseModel):
         description="New random crops in every epoch, so that the encoder sees everything again each time. Without "
         "it features of the middles are computed once and kept: about as many times faster as there are epochs.",
     )
-    trained_on: str = Field(
-        default="",
-        description="Benchmark whose training split the head learns from; its own where left out. One head is "
-        "trained on imagenet_1k for all sets with its classes.",
-    )
     neighbours: int = Field(default=20, ge=0, description="Of the k-nearest-neighbour classifier beside it; 0: none.")
     baselines: bool = Field(
         default=True,
@@ -133,7 +128,7 @@ def heads(
             batches = kept_batches(known, labels, order, plan, device_of(subject))
         return train_probes({each.name: each.width for each in chosen}, len(training.classes), batches, plan)
 
-    decides = digest_of(settings.model_dump(exclude={"neighbours", "baselines", "trained_on"}))[:16]
+    decides = digest_of(settings.model_dump(exclude={"neighbours", "baselines"}))[:16]
     return remembered_together(
         subject, training, {each.name: f"{each.name} linear probe, settings {decides}" for each in chosen}, make
     )

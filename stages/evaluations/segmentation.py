@@ -69,7 +69,6 @@ class Settings(BaseModel):
         default=None, ge=1, description="Which block a linear head reads; 45 of 48 where it is frozen, else the last."
     )
     train_share: float = Field(default=1.0, gt=0, le=1, description="Of training pictures, by a hash of their keys.")
-    trained_on: str = Field(default="", description="Benchmark whose training split is learned from; else its own.")
     baselines: bool = Field(
         default=True, description="With `linear`: the same head on raw pixels and on a random encoder too."
     )
@@ -188,8 +187,9 @@ def predictions(
 
 
 def _notes(settings: Settings, plan: Plan, pictures: int) -> list[str]:
+    learned = "Head and encoder were trained" if settings.learns else "The head was trained"
     found = [
-        f"The head was trained on {pictures:,} pictures in {plan.iterations:,} iterations of "
+        f"{learned} on {pictures:,} pictures in {plan.iterations:,} iterations of "
         f"{min(plan.batch_size, pictures)} crops of {plan.crop_size} pixels. There is no auxiliary head, and Pillow "
         "resizes; the paper is silent on both."
     ]

@@ -111,7 +111,7 @@ def test_colours_are_read_off_and_stand_beside_what_learned_nothing(augment: boo
     examples, asked = colours(), subject()
     outcome = run(asked, examples, QUICK.model_copy(update={"augment": augment}), "colours")
     found = by_name(outcome)
-    assert list(found)[0] == "top1" and "top5" not in found  # of four classes five best say nothing
+    assert next(iter(found)) == "top1" and "top5" not in found  # of four classes five best say nothing
     assert found["top1"].value == found["raw_pixels_top1"].value == found["mean_class_recall"].value == 1
     assert found["top1"].chance == 0.25 and found["top1"].blind is not None and found["top1"].blind < 0.8
     assert {"knn_top1", "random_encoder_top1", "raw_pixels_knn_top1", "random_encoder_knn_top1"} <= set(found)
