@@ -141,7 +141,7 @@ def test_data_that_lacks_what_is_asked_for_is_refused(settings: dict[str, Any], 
 
 
 def test_a_prompt_needs_a_place_for_the_question() -> None:
-    with pytest.raises(ValueError, match="the prompt has no place for .question."):
+    with pytest.raises(ValueError, match=r"the prompt has no place for \{question\}"):
         Settings(prompt="Answer!")
 
 
