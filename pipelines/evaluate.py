@@ -1,6 +1,7 @@
 """Benchmarks of a checkpoint, or of all checkpoints of a recipe, as one Prefect flow."""
 
 from prefect import flow
+from prefect.runtime import flow_run as current_run
 
 from infra.settings import settings
 from infra.storage import Store
@@ -9,7 +10,13 @@ from pipelines.schedule import RUNNER, run_steps
 from pipelines.steps import stop_jobs
 
 
-@flow(name="evaluate", flow_run_name="evaluate-{checkpoint}", task_runner=RUNNER, on_cancellation=[stop_jobs])
+def _name() -> str:
+    """Return what a run is called: by its checkpoint, or its recipe."""
+    given = current_run.parameters
+    return f"evaluate-{given.get('checkpoint') or given.get('recipe')}"
+
+
+@flow(name="evaluate", flow_run_name=_name, task_runner=RUNNER, on_cancellation=[stop_jobs])
 def evaluate(
     checkpoint: str = "",
     recipe: RecipeName = RecipeName.TINY,

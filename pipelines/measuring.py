@@ -103,7 +103,7 @@ class Chosen(NamedTuple):
 
     rows: dict[str, Choice]
     left_out: dict[str, str]
-    """Rows whose data are there in part, and what is missing."""
+    """Rows of data that are there which cannot be measured, and why."""
 
 
 def choices(kind: Kind, wanted: Wanted, told: Told = silent) -> Chosen:
@@ -124,15 +124,17 @@ def choices(kind: Kind, wanted: Wanted, told: Told = silent) -> Chosen:
         place = find_place(spec, wanted.data, wanted.at)
         named = list(named_rows(spec))
         fitting = [each for each in named if not measurable(each.row, kind)]
-        insisted = spec.name in wanted.names or spec.name in wanted.at or spec.name in own
+        insisted = spec.name in wanted.names or spec.name in wanted.at
         if place is None:
-            if insisted:
+            if insisted or spec.name in own:
                 raise ManifestError(f"the data of {spec.name} are not there: {what_to_fetch(spec)}")
         elif fitting:
             found |= _chosen(fitting, place, spec.name in own, wanted, told, left_out)
         elif insisted:
             why = sorted({measurable(each.row, kind) for each in named})
             raise ManifestError(f"{spec.name} cannot be measured on this checkpoint: it {' or '.join(why)}")
+        elif spec.name in own:
+            left_out |= {each.name: measurable(each.row, kind) for each in named}
     used = {choice.protocol for choice in found.values()}
     if found and (unused := sorted(set(wanted.changes) - used)):
         raise ManifestError(f"--set {unused[0]}.* changes nothing: no row of {', '.join(found)} is measured by it")
@@ -257,5 +259,5 @@ def of_recipe(recipe: RecipeName, wanted: Wanted, version: str = "", told: Told 
 
 def _nothing(kind: Kind, wanted: Wanted, left_out: Mapping[str, str]) -> ManifestError:
     if left_out:
-        return ManifestError("; ".join(f"{row} lacks data: {why}" for row, why in left_out.items()))
+        return ManifestError("; ".join(f"{row}: {why}" for row, why in left_out.items()))
     return nothing_found(kind, wanted)
