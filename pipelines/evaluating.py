@@ -132,14 +132,22 @@ def tell(store: Store, made: Manifest) -> None:
         (name,) = made.identity["inputs"]
         board, _ = read_board(store, load(store, _measured(store, made, name)), made)
         console.print(_table(str(made.ref), board))
-        for each in board.leaks:
-            style = "bold red" if each.trained else "dim"
+        for sentence, names in _grouped(board).items():
+            style = "dim" if sentence.startswith("not checked") else ""
             console.print(
-                f"{each.benchmark}: {each.said}", style=style, highlight=False, markup=False, soft_wrap=True
+                f"{', '.join(names)}: {sentence}", style=style, highlight=False, markup=False, soft_wrap=True
             )
     if page is not None:
         console.print(f"{made.ref}  {store.path(made.key(page))}", highlight=False, soft_wrap=True)
         console.print(f"served at {settings().report_url}/{made.key(page)} while the services are up", style="dim")
+
+
+def _grouped(board: "Board") -> dict[str, list[str]]:
+    """Return what is known of leaks, and of which benchmarks."""
+    found: dict[str, list[str]] = {}
+    for each in board.leaks:
+        found.setdefault(each.said, []).append(each.benchmark)
+    return found
 
 
 def _measured(store: Store, made: Manifest, name: str) -> Ref:
@@ -164,7 +172,7 @@ def _table(title: str, board: "Board") -> Table:
         if line.ours is not None:
             unit = line.ours.unit
             table.add_row(
-                line.task, escape(line.benchmark), line.language, line.metric.replace("_", " "),
+                line.task, f"{line.name.partition('.')[0]} {line.way}".strip(), line.language, line.metric.replace("_", " "),
                 said(line.ours.value, unit), interval(line.ours), said(line.ours.chance, unit), paper(line),
                 signed(line.difference, unit),
             )  # fmt: skip

@@ -50,7 +50,7 @@ def results_page(
             leaks=board.leaks,
             leaked=sum(each.trained > 0 for each in board.leaks),
             unchecked=sum(not each.checked for each in board.leaks),
-            details=[detail(each) for each in measured],
+            details=[{**detail(each), "way": board.way(each.result.name)} for each in measured],
             provenance=dict(provenance),
         )
     )
@@ -69,6 +69,7 @@ def _view(each: Line) -> dict[str, Any]:
         "id": each.name,
         "benchmark": each.benchmark,
         "language": each.language,
+        "way": each.way,
         "metric": each.metric.replace("_", " "),
         "ours": said(ours.value, unit) if ours else "",
         "sort_ours": ours.value if ours else "",

@@ -13,6 +13,8 @@ from stages.evaluations.subject import MODELS, Kind
 
 BEYOND = "Not measured by us"
 """Where published numbers stand that none of our protocols gives."""
+WAYS = 2
+"""Settings that are named, of those by which rows of one benchmark differ."""
 SHARE_UP_TO = 3.0
 """A published number up to here is a share (CIDEr goes beyond 1); larger ones are points, as MME's."""
 
@@ -29,10 +31,17 @@ class Line:
     metric: str
     ours: Measure | None = None
     paper: Reported | None = None
+    way: str = ""
+    """Settings that tell it from other rows of the same benchmark, protocol and language."""
     own_model: bool = True
     """Whether the paper's number is about this kind of model."""
     why: str = ""
     """Why it was not run; empty where it was."""
+
+    @property
+    def titled(self) -> str:
+        """Return the benchmark's title, and what tells the row from others of it."""
+        return ", ".join(filter(None, (self.benchmark, self.way)))
 
     @property
     def difference(self) -> float | None:
@@ -49,6 +58,10 @@ class Board:
     missing: Mapping[str, Benchmark] = field(default_factory=dict)
     """Benchmarks that could be measured if their data were given, by name."""
     leaks: Sequence[Leak] = ()
+
+    def way(self, name: str) -> str:
+        """Return what tells a row from others of the same benchmark."""
+        return next((line.way for line in self.lines if line.name == name), "")
 
     @property
     def measured(self) -> int:
@@ -124,6 +137,7 @@ def _lines(named: Named, kind: Kind, result: Result | None) -> list[Line]:
                 name=named.name,
                 task=PROTOCOLS[row.protocol].title,
                 benchmark=spec.title,
+                way=_way(named),
                 language=row.language,
                 metric=metric,
                 ours=result.measure(metric) if result else None,
@@ -133,6 +147,21 @@ def _lines(named: Named, kind: Kind, result: Result | None) -> list[Line]:
             )
         )
     return found if result else found[:1]
+
+
+def _way(named: Named) -> str:
+    """Return the settings that tell a row from others of its benchmark and protocol, words before numbers."""
+    row = named.row
+    rivals = [
+        each.settings
+        for each in named.benchmark.rows
+        if (each.protocol, each.language) == (row.protocol, row.language)
+    ]
+    names = {name: None for settings in rivals for name in settings}
+    telling = [name for name in names if any(each.get(name) != rivals[0].get(name) for each in rivals)]
+    telling.sort(key=lambda name: not isinstance(row.settings.get(name, ""), str | bool))
+    said = (f"{name.replace('_', ' ')} {row.settings[name]}" for name in telling[:WAYS] if name in row.settings)
+    return ", ".join(each.removesuffix(" True") for each in said)
 
 
 def _beyond(spec: Benchmark) -> list[Line]:
@@ -169,7 +198,7 @@ def markdown(board: Board) -> str:
         "| :-- | :-- | :-- | :-- | --: | :-- | --: | --: |",
     ]
     rows = [
-        f"| {each.task} | {_plain(each.benchmark)} | {each.language} | {each.metric.replace('_', ' ')} | "
+        f"| {each.task} | {_plain(each.titled)} | {each.language} | {each.metric.replace('_', ' ')} | "
         f"{said(each.ours.value, each.ours.unit)} | {interval(each.ours)} | {paper(each)} | "
         f"{signed(each.difference, each.ours.unit)} |"
         for each in board.lines

@@ -54,7 +54,7 @@ def test_a_checkpoint_on_own_data_prints_its_table_and_its_page(home: Store, tmp
     words = ("evaluate", "checkpoints/contrastive@t", "--data", tmp_path / "data", "--own", described(tmp_path))
     told = internvl(*words)
     assert told.exit_code == 0, told.output
-    assert re.search(r"Plain colours\s+│\s+en\s+│\s+top1\s+│\s+[\d.]+ %", told.output)
+    assert re.search(r"colours\s+│\s+en\s+│\s+top1\s+│\s+[\d.]+ %", told.output)
     assert "83.2 %" in told.output and "colours: not checked: no shards" in told.output
     made = load(home, Ref.model_validate("benchmarks/contrastive@t"))
     page = made.key(made.reports["page"])
