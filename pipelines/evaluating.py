@@ -134,9 +134,8 @@ def tell(store: Store, made: Manifest) -> None:
         console.print(_table(str(made.ref), board))
         for sentence, names in _grouped(board).items():
             style = "dim" if sentence.startswith("not checked") else ""
-            console.print(
-                f"{', '.join(names)}: {sentence}", style=style, highlight=False, markup=False, soft_wrap=True
-            )
+            said = f"{', '.join(names)}: {sentence}"
+            console.print(said, style=style, highlight=False, markup=False, soft_wrap=True)
     if page is not None:
         console.print(f"{made.ref}  {store.path(made.key(page))}", highlight=False, soft_wrap=True)
         console.print(f"served at {settings().report_url}/{made.key(page)} while the services are up", style="dim")
@@ -172,7 +171,8 @@ def _table(title: str, board: "Board") -> Table:
         if line.ours is not None:
             unit = line.ours.unit
             table.add_row(
-                line.task, f"{line.name.partition('.')[0]} {line.way}".strip(), line.language, line.metric.replace("_", " "),
+                line.task, f"{line.name.partition('.')[0]} {line.way}".strip(), line.language,
+                line.metric.replace("_", " "),
                 said(line.ours.value, unit), interval(line.ours), said(line.ours.chance, unit), paper(line),
                 signed(line.difference, unit),
             )  # fmt: skip

@@ -81,6 +81,16 @@ def test_each_kind_is_held_against_its_own_model() -> None:
     assert chat["dialogue.en"].paper.value == 1659.8 and chat["retrieval.en"].why == "needs InternVL-C or -G"
 
 
+def test_rows_of_one_benchmark_are_told_apart_by_what_differs() -> None:
+    heads = [{"mode": mode, "iterations": steps, "crop_size": 96} for mode, steps in (("linear", 3), ("full", 9))]
+    rows = [Row(protocol="segmentation", settings=each) for each in heads]
+    rows += [Row(protocol="retrieval"), Row(protocol="retrieval", settings={"queries": True})]
+    lines = board_of("generative", {}, [colours(rows=tuple(rows))], []).lines
+    ways = {line.name: line.way for line in lines if line.name.startswith("colours.")}
+    assert list(ways.values()) == ["mode linear, iterations 3", "mode full, iterations 9", "", "queries"]
+    assert board_of("generative", {}, [colours()], []).way("colours.zero_shot_classification.en") == ""
+
+
 def test_differences_and_units_are_told() -> None:
     spec = colours(rows=(Row(protocol="zero_shot_classification", paper=(PAPER,)),))
     board = board_of("contrastive", {(each := result(spec, value=0.9)).name: each}, [spec], [])
