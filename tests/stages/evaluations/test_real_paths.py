@@ -1,4 +1,4 @@
-"""Every protocol on every description of a real dataset, from the files to its numbers, with models that know nothing."""
+"""Every protocol on every description of real data, from the files to its numbers, with models that know nothing."""
 
 import importlib
 from pathlib import Path
@@ -51,7 +51,7 @@ def test_a_row_is_measured(each: Benchmark, row: Row, tmp_path: Path, monkeypatc
     subject = Talker(chat_session()) if row.protocol == "dialogue" else FakeSubject(tiny_judge(generative=True))
     found = protocol.run(subject, examples, settings, each.name)
     first = found.measures[0]
-    assert first.split == each.name and first.language == row.language and 0 < first.n
+    assert first.split == each.name and first.language == row.language and first.n > 0
     assert np.isfinite([first.value, first.low, first.high]).all() and first.low <= first.value <= first.high
     assert all(len(values) == len(found.keys) for values in found.scores.values())
     assert set(found.keys) <= {examples.key(number) for number in range(len(examples))}
