@@ -108,7 +108,7 @@ def train_segmenters(
     """Train in place, each with an optimizer of its own over the same batches, and leave them ready to predict.
 
     Returns:
-        By name the loss of each iteration, the mean over labelled pixels.
+        By name the loss of each iteration, the mean over labelled pixels, a second head's added.
 
     Raises:
         ManifestError: One diverged.
@@ -149,7 +149,8 @@ def _unit(done: int, total: int, seconds: float) -> str:
 def _step(
     segmenter: Segmenter, optimizer: torch.optim.Optimizer, pixels: Tensor, masks: Tensor, noise: Tensor
 ) -> float:
-    loss = masked_loss(segmenter.logits(pixels, noise), masks)
+    losses = [weight * masked_loss(logits, masks) for weight, logits in segmenter.weighed_logits(pixels, noise)]
+    loss = torch.stack(losses).sum()
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()

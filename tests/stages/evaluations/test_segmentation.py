@@ -14,7 +14,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardInd
 from worlds import COLOURS, FakeSubject, ListedExamples, TaughtExamples, taught, tiny_judge
 
 from models.intern_vit import InternVisionModel
-from models.segmentation import upernet_parameters
+from models.segmentation_heads import upernet_parameters
 from stages.evaluation_metrics import Measure
 from stages.evaluations import segment_crops
 from stages.evaluations.base import Outcome
@@ -67,7 +67,8 @@ def by_name(outcome: Outcome) -> dict[str, Measure]:
         ({}, 80_000, 1500, 0.0, 1.0, [45]),
         ({"mode": "head"}, 80_000, 1500, 0.05, 1.0, [12, 24, 36, 48]),
         ({"mode": "full"}, 80_000, 1500, 0.05, 0.95, [12, 24, 36, 48]),
-        ({"mode": "few_shot", "train_share": 1 / 16}, 5_000, 94, 0.05, 0.95, [48]),
+        ({"mode": "few_shot", "train_share": 1 / 16}, 5_000, 100, 0.05, 0.95, [48]),
+        ({"mode": "few_shot", "train_share": 1 / 2}, 40_000, 800, 0.05, 0.95, [48]),
         ({"mode": "few_shot"}, 80_000, 1500, 0.05, 0.95, [48]),
     ],
 )
