@@ -47,14 +47,16 @@ def test_all_are_listed_with_what_was_found(tmp_path: Path) -> None:
         "--data", str(tmp_path), "--at", f"mnist={tmp_path}", "--at", "pets=/nowhere", "--own", str(OWN)
     )
     assert code == 0 and all(name in text for name in [*benchmarks(), "cifar10_subset"])
-    assert f"70.6 {tmp_path}/coco" in text and f"80.6 {tmp_path}" in text and "96.0 not at /nowhere" in text
+    assert (
+        f"InternVL-C 78.2 {tmp_path}/coco" in text and f"80.6 {tmp_path}" in text and "96.0 not at /nowhere" in text
+    )
     assert "99.4 not found" in text
     assert "99.4 give --data" in call()[1]
 
 
 def test_one_is_shown_with_what_to_fetch() -> None:
     code, text = call("msrvtt")
-    assert code == 0 and "frames=8, queries=yes InternVL-G recall_at_1_video_to_text 42.4 arXiv 2312.14238" in text
+    assert code == 0 and "frames=8, queries=yes InternVL-G mean_recall 63.4 arXiv 2312.14238" in text
     assert "To fetch: The 1,000 videos of MSRVTT_JSFUSION_test.csv" in text and "--at msrvtt=PATH" in text
     code, text = call("tiny_lvlm")
     assert code == 0 and "Not measured: answers are judged by a hosted language model" in text and "327.6" in text

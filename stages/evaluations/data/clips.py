@@ -6,7 +6,6 @@ DIR/val.csv                       label,youtube_id,time_start,time_end,split    
 DIR/val.txt                       path label
 DIR/MSRVTT_data.json              videos[] and sentences[];  MSRVTT_JSFUSION_test.csv wins where it lies beside
 ```
-A video may be a folder with its frames as pictures.
 """
 
 from collections.abc import Mapping

@@ -104,15 +104,7 @@ class Dataset:
         return [_picture(row.key, body) for body in row.bodies]
 
     def label(self, number: int) -> int:
-        """Return the number of the right class.
-
-        Raises:
-            ManifestError: The data say none.
-        """
-        return self.labels(number)[0]
-
-    def labels(self, number: int) -> Sequence[int]:
-        """Return all classes that count as right: one, but for labels such as ImageNet-ReaL's.
+        """Return the number of the right class, the first where several are right.
 
         Raises:
             ManifestError: The data say none.
@@ -120,10 +112,10 @@ class Dataset:
         row = self.rows[number]
         if not row.labels:
             raise ManifestError(f"{row.key} of {self._place} has no class; see `internvl benchmarks` for the layout")
-        return row.labels
+        return row.labels[0]
 
     def right_labels(self, number: int) -> Sequence[int]:
-        """Return the same as `labels`: none where an example counts nowhere."""
+        """Return all classes that count as right: one, but for labels such as ImageNet-ReaL's."""
         return self.rows[number].labels
 
     def training(self) -> "Dataset":

@@ -38,15 +38,12 @@ class Hashes:
         self._now: dict[Path, str] = {}
 
     def of(self, path: Path) -> str:
-        """Return the digest of a file, of a folder's files in the order of their names, or `missing`."""
+        """Return the digest of a file, or `missing`."""
         if path not in self._now:
             self._now[path] = self._of(path)
         return self._now[path]
 
     def _of(self, path: Path) -> str:
-        if path.is_dir():
-            parts = [f"{each.name} {self._of(each)}" for each in sorted(path.iterdir()) if each.is_file()]
-            return hashlib.sha256("\n".join(parts).encode()).hexdigest()
         try:
             about = path.stat()
         except OSError:

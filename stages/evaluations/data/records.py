@@ -17,6 +17,7 @@ WORDS = {
     "options": ("options", "choices"),
     "category": ("category", "question_type", "type", "subtask"),
     "hint": ("hint",),
+    "context": ("context", "ocr_tokens"),
     "key": ("question_id", "questionId", "qid", "id", "index"),
 }  # fmt: skip
 """What the parts of a question are called, the likeliest first."""
@@ -54,7 +55,10 @@ def question_of(record: Mapping[str, Any], called: Mapping[str, str], category: 
     if hint and isinstance(record[hint], str) and record[hint].strip().lower() not in ("", "nan"):
         text = f"{record[hint].strip()}\n{text}"
     answers = _answers(record[told])
-    return Question(text, (_letter(answers[0], options),) if options else answers, options, kind)
+    known = word_of("context", record, called)
+    context = record[known] if known else ""
+    context = context if isinstance(context, str) else " ".join(map(str, context))
+    return Question(text, (_letter(answers[0], options),) if options else answers, options, kind, context)
 
 
 def _answers(told: Any) -> tuple[str, ...]:

@@ -42,7 +42,7 @@ class Body(Protocol):
 
 
 class FileBody(NamedTuple):
-    """A whole file, or a folder that holds the frames of a video."""
+    """A whole file."""
 
     file: Path
     position: str = ""

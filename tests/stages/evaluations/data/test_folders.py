@@ -63,7 +63,7 @@ def test_several_classes_can_be_right(tmp_path: Path) -> None:
     lay(tmp_path, {"real.json": as_json([[2, 0], [], [2]])})
     found = open_examples(FOLDERS, tmp_path)
     assert [found.key(number) for number in range(2)] == [f"n00/{names[0]}", f"n02/{names[2]}"]
-    assert [found.labels(number) for number in range(2)] == [(2, 0), (2,)]
+    assert [found.right_labels(number) for number in range(2)] == [(2, 0), (2,)]
     (tmp_path / "real.json").write_text("[[1]]")
     with pytest.raises(ManifestError, match="has no number for which"):
         open_examples(FOLDERS, tmp_path)

@@ -80,8 +80,8 @@ def test_captions_and_questions(tmp_path: Path) -> None:
     path = write(tmp_path / "c.parquet", {"image": [picture()] * 2, "captions": [["A", "B"], ["C"]], "id": [5, 6]})
     found = open_examples(described("parquet", protocol="retrieval"), path)
     assert [found.captions(number) for number in range(2)] == [("A", "B"), ("C",)] and found.key(1) == "6"
-    columns = {"image": [picture()], "question": ["Q?"], "answers": [["x", "y"]], "task": ["t"], "source": ["s"]}
-    path = write(tmp_path / "q.parquet", {name: cells * 2 for name, cells in columns.items()} | {"task": ["t", "u"]})
+    columns: dict[str, list[Any]] = {"image": [picture()] * 2, "question": ["Q?"] * 2, "answers": [["x", "y"]] * 2}
+    path = write(tmp_path / "q.parquet", {**columns, "task": ["t", "u"], "source": ["s", "s"]})
     asked = described(
         "parquet", protocol="dialogue", reading={"columns": {"category": "source"}, "where": {"task": "u"}}
     )

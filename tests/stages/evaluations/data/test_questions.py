@@ -48,9 +48,17 @@ def test_textvqa_and_docvqa_have_data(tmp_path: Path) -> None:
     rows = [{"question": "Which?", "image_id": "a1", "question_id": 7, "answers": ["x", "x", "y"]}]
     found = opened(tmp_path / "t", {"TextVQA_val.json": {"data": rows}, "train_images/a1.jpg": picture(kind="JPEG")})
     assert found.question(0).answers == ("x", "x", "y") and found.key(0) == "7"
-    rows = [{"questionId": 9, "question": "Who?", "image": "documents/d.png", "answers": ["Ann"]}]
+    rows = [
+        {
+            "questionId": 9,
+            "question": "Who?",
+            "image": "documents/d.png",
+            "answers": ["Ann"],
+            "ocr_tokens": ["I", "am"],
+        }
+    ]
     found = opened(tmp_path / "d", {"val_v1.0.json": {"data": rows}, "documents/d.png": picture()})
-    assert found.question(0) == Question("Who?", ("Ann",)) and len(found.pictures(0)) == 1
+    assert found.question(0) == Question("Who?", ("Ann",), context="I am") and len(found.pictures(0)) == 1
 
 
 def test_chartqa_and_pope_tell_parts_by_their_files(tmp_path: Path) -> None:
