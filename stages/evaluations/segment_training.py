@@ -13,16 +13,12 @@ from models.learning_rates import LearningRates, decays
 from stages.batches import generator_of
 from stages.evaluations.base import Examples
 from stages.evaluations.encoders import seeded
-from stages.evaluations.probe_crops import Order, ahead
+from stages.evaluations.probe_crops import Order, ahead, with_time_left
 from stages.evaluations.segment_crops import IGNORED, Mask, read, training_crop
 from stages.evaluations.segmenter import Segmenter
 from stages.manifest import ManifestError
 from stages.pairs import normalise
-from stages.quantities import duration
 from stages.training.optimizer import set_rates
-
-TIMED = 5
-"""Iterations after which it is said how long the rest takes."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +119,11 @@ def train_segmenters(
     started = time.monotonic()
     with seeded(plan.seed):  # of dropout in the head
         for iteration, (pixels, masks) in enumerate(batches):
-            progress(iteration, plan.iterations, _unit(iteration, plan.iterations, time.monotonic() - started))
+            progress(
+                iteration,
+                plan.iterations,
+                with_time_left("iterations", iteration, plan.iterations, time.monotonic() - started),
+            )
             drawn = generator_of(plan.seed, "stochastic depth", iteration).integers(-(2**63), 2**63 - 1, len(pixels))
             batch = pixels.to(device), masks.to(device).long(), torch.from_numpy(drawn).to(device)
             for name, each in segmenters.items():
@@ -137,13 +137,6 @@ def train_segmenters(
     for each in segmenters.values():
         each.train(False)
     return losses
-
-
-def _unit(done: int, total: int, seconds: float) -> str:
-    """Return what is counted, and as soon as it can be told, how long the rest takes."""
-    if done < TIMED:
-        return "iterations"
-    return f"iterations, about {duration(seconds / done * (total - done))} left"
 
 
 def _step(

@@ -11,6 +11,7 @@ from dataclasses import asdict
 from typing import Literal
 
 import numpy as np
+import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import nn
 
@@ -32,6 +33,7 @@ from stages.evaluations.segment_measures import (
 from stages.evaluations.segment_training import Plan, chosen_share, crops, train_segmenters
 from stages.evaluations.segmenter import Segmenter, predict, raw_patches, seen_by
 from stages.manifest import ManifestError
+from stages.quantities import gigabytes
 
 Mode = Literal["linear", "head", "full", "few_shot"]
 ITERATIONS = 80_000
@@ -40,6 +42,8 @@ WARMUP, SHORTER_WARMUP = 1_500, 0.02
 LINEAR_BLOCK = 45 / 48
 """Of the depth: the linear head of the paper reads block 45 of 48."""
 SHOWN = 6
+LEARNING_BYTES = 16
+"""Per number that learns: itself, its gradient and AdamW's two moments in single precision."""
 
 
 class Settings(BaseModel):
@@ -136,12 +140,29 @@ class Settings(BaseModel):
         return [self.block or usual]
 
 
+def free_bytes(device: torch.device) -> int | None:
+    """Return how much memory a GPU has left; None for a CPU, which can swap."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
+
+
 def _learning(vision: InternVisionModel, settings: Settings) -> InternVisionModel:
-    """Return a copy of an encoder that may learn: what others are measured on stays as it is."""
+    """Return a copy of an encoder that may learn: what others are measured on stays as it is.
+
+    Raises:
+        ManifestError: It would not fit.
+    """
+    device = vision.embeddings.class_embedding.device
+    needed, free = sum(each.numel() for each in vision.parameters()) * LEARNING_BYTES, free_bytes(device)
+    if free is not None and needed > free:
+        raise ManifestError(
+            f"to fine-tune this encoder takes {gigabytes(needed)} for weights, gradients and moments, and the GPU "
+            f"has {gigabytes(free)} left; take a larger one, or mode `head`, which trains only the head"
+        )
     with seeded(settings.seed):
         model = InternVisionModel(vision.config.model_copy(update={"drop_path_rate": settings.drop_path_rate}))
     model.load_state_dict(vision.state_dict())
-    return model.to(vision.embeddings.class_embedding.device)
+    model.gradient_checkpointing = device.type == "cuda"
+    return model.to(device)
 
 
 def segmenters(subject: Subject, settings: Settings, classes: int) -> dict[str, Segmenter]:

@@ -6,15 +6,20 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from pydantic import ValidationError
+from scipy.stats import ks_2samp
+from torch import nn
+from torchvision.transforms import RandomResizedCrop
 from worlds import FakeSubject, ListedExamples, TaughtExamples, coloured, plain, taught, tiny_judge
 
+from models.probes import LinearProbe
 from stages.evaluation_metrics import Measure
 from stages.evaluations.base import Outcome
 from stages.evaluations.linear_probe import Settings, plan_of, run
 from stages.evaluations.neighbours import neighbour_scores
 from stages.evaluations.probe_crops import SMALLEST_CROP, Order, ahead, crop_box, random_view
-from stages.evaluations.probe_training import Batch, train_probes
+from stages.evaluations.probe_training import Batch, scores, train_probes
 from stages.manifest import ManifestError
 
 QUICK = Settings(epochs=8, batch_size=8, learning_rate_per_512=3.0, augment=False)
@@ -103,7 +108,45 @@ def test_what_is_made_ahead_comes_in_order_and_fails_where_it_is_asked_for() -> 
     assert found == [0, 1]
 
 
+def test_crops_are_drawn_as_torchvision_draws_them() -> None:
+    torch.manual_seed(0)
+    rng, picture = np.random.default_rng(0), Image.new("RGB", (80, 50))
+    ours = np.array([crop_box(80, 50, rng) for _ in range(2000)])
+    drawn = [RandomResizedCrop.get_params(picture, [SMALLEST_CROP, 1], [3 / 4, 4 / 3]) for _ in range(2000)]
+    theirs = np.array([(left, top, left + width, top + height) for top, left, height, width in drawn])
+    for column in range(4):
+        assert ks_2samp(ours[:, column], theirs[:, column]).pvalue > 1e-3
+    sizes = [(each[:, 2] - each[:, 0]) * (each[:, 3] - each[:, 1]) for each in (ours, theirs)]
+    assert ks_2samp(*sizes).pvalue > 1e-3
+
+
 # What comes out
+
+
+def test_training_equals_plain_torch() -> None:
+    plan = plan_of(Settings(epochs=3, batch_size=8), Order("0", 32, 8))
+    generator = torch.Generator().manual_seed(0)
+    batches = [
+        Batch({"encoder": torch.randn(8, 5, generator=generator) * 3 + 1}, torch.arange(8) % 3)
+        for _ in range(plan.steps)
+    ]
+    head = train_probes({"encoder": 5}, 3, batches, plan)["encoder"]
+    torch.manual_seed(plan.seed)
+    model = nn.Sequential(nn.BatchNorm1d(5, eps=1e-6), nn.Linear(5, 3))
+    torch.manual_seed(plan.seed)
+    model[1].load_state_dict(LinearProbe(5, 3).head.state_dict())
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1 * 8 / 512, momentum=0.9, nesterov=True)
+    rises = torch.optim.lr_scheduler.LinearLR(optimizer, 1 / 4, 1, 3)
+    falls = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 8)
+    rates = torch.optim.lr_scheduler.SequentialLR(optimizer, [rises, falls], [4])
+    for features, labels in batches:
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(model(features["encoder"]), labels).backward()
+        optimizer.step()
+        rates.step()
+    asked = torch.randn(20, 5, generator=generator)
+    expected = model.eval()(asked).detach().numpy()
+    np.testing.assert_allclose(scores(head, asked.numpy().astype(np.float64), range(3)), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("augment", [True, False])

@@ -16,7 +16,7 @@ from worlds import COLOURS, FakeSubject, ListedExamples, TaughtExamples, taught,
 from models.intern_vit import InternVisionModel
 from models.segmentation_heads import upernet_parameters
 from stages.evaluation_metrics import Measure
-from stages.evaluations import segment_crops
+from stages.evaluations import segment_crops, segmentation
 from stages.evaluations.base import Outcome
 from stages.evaluations.segment_crops import IGNORED, MEAN_COLOUR, short_side, training_crop
 from stages.evaluations.segment_measures import areas, class_measures, measures_of, painted
@@ -288,6 +288,13 @@ def test_fine_tuning_drops_blocks_and_moves_the_encoder() -> None:
     made.train(True)
     made.logits(torch.randn(2, 3, 16, 16), torch.tensor([1, 2])).sum().backward()
     assert all(weight.grad is not None for weight in made.encoder.parameters())
+
+
+def test_an_encoder_that_does_not_fit_is_not_fine_tuned(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(segmentation, "free_bytes", lambda device: 50_000)
+    with pytest.raises(ManifestError, match=r"takes 8\d\.\d kB .* the GPU has 50\.0 kB left; .* mode `head`"):
+        run(subject(), halves(), Settings(mode="full", **SMALL), "halves")
+    assert run(subject(), halves(), Settings(mode="head", **SMALL | {"iterations": 1}), "halves").measures
 
 
 def test_the_same_seed_gives_the_same_masks() -> None:
