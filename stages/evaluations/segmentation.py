@@ -19,11 +19,11 @@ from stages.evaluations.segment_crops import Mask, classes_of, read
 from stages.evaluations.segment_measures import (
     Areas,
     areas,
-    chosen_first,
     class_measures,
     measures_of,
     parts_by_name,
     pictured,
+    shown_of,
 )
 from stages.evaluations.segment_settings import Settings
 from stages.evaluations.segment_training import Plan, chosen_share, crops, train_segmenters
@@ -96,7 +96,7 @@ def predictions(
     device = device_of(subject)
     tables: dict[str, list[Areas]] = {name: [] for name in segmenters}
     kept: dict[int, Mask] = {}
-    shown = set(chosen_first(examples, SHOWN))
+    shown = set(shown_of(examples, SHOWN))
     for number in range(len(examples)):
         subject.progress(number, len(examples), "pictures")
         picture, mask = read(examples, number, classes)
