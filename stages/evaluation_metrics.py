@@ -12,7 +12,7 @@ from stages.batches import generator_of
 
 RESAMPLES = 1000
 REMEMBERED = 5_000
-"""Up to so many samples the draws of the bootstrap are kept (40 MB); beyond they are drawn again, a block at a time."""
+"""Up to so many samples the draws of the bootstrap are kept (40 MB); beyond they are drawn again, block by block."""
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 

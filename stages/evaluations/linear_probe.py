@@ -5,6 +5,7 @@ linear layer, trained by SGD for ten epochs on random crops. It is trained once 
 measured on every set with the same classes.
 """
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -21,7 +22,7 @@ from stages.evaluations.classifying import (
 from stages.evaluations.encoders import MEASURED, Encoder, device_of, encoders, features, remembered_together
 from stages.evaluations.neighbours import neighbour_scores
 from stages.evaluations.probe_answers import answers_of, class_places, labels_of, measured, mistakes
-from stages.evaluations.probe_crops import Order, ahead, random_view, training_of
+from stages.evaluations.probe_crops import Order, ahead, random_view, training_of, with_time_left
 from stages.evaluations.probe_training import Batch, scores, train_probes
 from stages.manifest import digest_of
 from stages.pairs import normalise
@@ -46,11 +47,6 @@ class Settings(BaseModel):
         default=True,
         description="New random crops in every epoch, so that the encoder sees everything again each time. Without "
         "it features of the middles are computed once and kept: about as many times faster as there are epochs.",
-    )
-    trained_on: str = Field(
-        default="",
-        description="Benchmark whose training split the head learns from; its own where left out. One head is "
-        "trained on imagenet_1k for all sets with its classes.",
     )
     neighbours: int = Field(default=20, ge=0, description="Of the k-nearest-neighbour classifier beside it; 0: none.")
     baselines: bool = Field(
@@ -98,8 +94,10 @@ def cropped_batches(
             right.append(labels[row])
         return normalise(views), torch.tensor(right)
 
+    started = time.monotonic()
     for step, (pixels, right) in enumerate(ahead(make, plan.steps)):
-        subject.progress(step, plan.steps, "steps of the linear probe")
+        seconds = time.monotonic() - started
+        subject.progress(step, plan.steps, with_time_left("steps of the probe", step, plan.steps, seconds))
         shown = pixels.to(device)
         yield Batch({each.name: each.encode(shown) for each in chosen}, right.to(device))
 
@@ -133,7 +131,7 @@ def heads(
             batches = kept_batches(known, labels, order, plan, device_of(subject))
         return train_probes({each.name: each.width for each in chosen}, len(training.classes), batches, plan)
 
-    decides = digest_of(settings.model_dump(exclude={"neighbours", "baselines", "trained_on"}))[:16]
+    decides = digest_of(settings.model_dump(exclude={"neighbours", "baselines"}))[:16]
     return remembered_together(
         subject, training, {each.name: f"{each.name} linear probe, settings {decides}" for each in chosen}, make
     )

@@ -14,12 +14,13 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from stages.evaluations.base import Examples, HasTemplates
+from stages.evaluations.base import Examples, HasClassIds, HasTemplates
 from stages.manifest import ManifestError
 
 FALLBACK = "imagenet1k"
 """Whose sentences a dataset gets that has none of its own, as in CLIP_benchmark; its variants are among those."""
 PLACE = "{c}"
+USUAL = "this protocol"
 _LANGUAGES = {"en": "en", "zh": "cn", "ja": "jp", "jp": "jp", "ar": "ar", "it": "it"}
 _WNID = re.compile(r"n\d{8}")
 
@@ -106,14 +107,20 @@ def published_names(dataset: str, language: str = "en") -> tuple[str, ...]:
     return tuple(_table(language, "classnames").get(dataset, ()))
 
 
-def resolve(settings: PromptSettings, examples: Examples, benchmark: str) -> Prompts:
+def resolve(settings: PromptSettings, examples: Examples, benchmark: str, usual: tuple[str, ...] = ()) -> Prompts:
     """Return what a model is asked about these examples.
+
+    Args:
+        settings: What the user wants.
+        examples: Whose classes they are.
+        benchmark: Their name, by which published prompts are found.
+        usual: A protocol's own English sentences, where a dataset has none.
 
     Raises:
         ManifestError: There are no sentences or names in this language, or not as many names as classes.
     """
     published = settings.prompts or _same_name(benchmark, settings.language)
-    templates, templates_from = _templates(settings, examples, published)
+    templates, templates_from = _templates(settings, examples, published, usual)
     names, names_from = _names(settings, examples, published)
     if len(names) < 2:
         raise ManifestError(
@@ -138,13 +145,22 @@ def _same_name(benchmark: str, language: str) -> str:
     return next((name for name in known if bare(name) == bare(benchmark)), FALLBACK)
 
 
-def _templates(settings: PromptSettings, examples: Examples, published: str) -> tuple[tuple[str, ...], str]:
+def _templates(
+    settings: PromptSettings, examples: Examples, published: str, usual: tuple[str, ...]
+) -> tuple[tuple[str, ...], str]:
     if settings.templates:
         return settings.templates, "settings"
     own = tuple(examples.templates) if isinstance(examples, HasTemplates) else ()
     # What lies beside a dataset is English as a rule; a language that was asked for goes before it.
     if own and (settings.language == "en" or settings.language not in _LANGUAGES):
+        if without := [template for template in own if PLACE not in template]:
+            raise ManifestError(
+                f"the dataset's prompt {without[0]!r} has no {PLACE} where the class is named; mend its list, or "
+                "give setting `templates`"
+            )
         return own, "the dataset"
+    if usual and settings.language == "en" and not settings.prompts:
+        return usual, USUAL
     for name in (published, FALLBACK):
         if found := published_templates(name, settings.language):
             return found, f"clip-benchmark's {settings.language} prompts of {name}"
@@ -159,8 +175,10 @@ def _names(settings: PromptSettings, examples: Examples, published: str) -> tupl
         return settings.class_names, "settings"
     own, where = tuple(examples.classes), f"clip-benchmark's {settings.language} names of {published}"
     found = published_names(published, settings.language)
-    if own and all(_WNID.fullmatch(name) for name in own):
-        return _by_wnid(own, settings.language), f"clip-benchmark's {settings.language} names of {FALLBACK} by wnid"
+    ids = (isinstance(examples, HasClassIds) and tuple(examples.class_ids)) or own
+    named = settings.language == "en" and ids != own
+    if ids and not named and all(_WNID.fullmatch(each) for each in ids):
+        return _by_wnid(ids, settings.language), f"clip-benchmark's {settings.language} names of {FALLBACK} by wnid"
     if settings.language == "en" and any(not name.isdigit() for name in own):
         return tuple(name.replace("_", " ") for name in own), "the dataset"
     if settings.language == "en" and len(own) not in (0, len(found)):

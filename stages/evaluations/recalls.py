@@ -6,12 +6,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stages.evaluation_metrics import Bools, Floats, Measure, bounds, chance_of_finding, interval, resampled_means
+from stages.evaluation_metrics import Bools, Floats, Measure, chance_of_finding, interval, ratio_measure
 from stages.evaluations.base import Examples
 from stages.evaluations.ranking import Ints, Standings
 from stages.manifest import ManifestError
 
-MEAN = "mean_recall"
+MEAN = "recall_mean"
 Row = tuple[Measure, Floats]
 """A measure, and one value per example of which it is the mean."""
 
@@ -83,6 +83,7 @@ def recalls(
     to_text: Standings,
     to_image: Standings,
     right_images: Ints,
+    shown: str = "image",
 ) -> dict[str, Row]:
     """Return recall at each k in both directions, and the mean of all.
 
@@ -94,6 +95,7 @@ def recalls(
         to_text: Where each example's own captions stand.
         to_image: Where each caption's example stands.
         right_images: How many examples are right for each caption, shape (captions,).
+        shown: What an example is; the measures are called after it.
     """
     copies, counts = said.copies, said.counts
     right_texts = [int(copies[numbers].sum()) for numbers in said.wordings()]
@@ -101,38 +103,24 @@ def recalls(
     for k in ks:
         hits = (to_text.before < k).astype(float)
         chance = chance_of_finding(right_texts, len(said.text), k)
-        name = f"recall_at_{k}_image_to_text"
-        found[name] = share(benchmark, language, name, hits, np.ones(len(hits)), chance)
+        name = f"recall_at_{k}_{shown}_to_text"
+        found[name] = _share(benchmark, language, name, hits, np.ones(len(hits)), chance)
     for k in ks:
         hits = np.bincount(said.owner, weights=to_image.before < k).astype(float)
         chance = chance_of_finding(right_images, len(counts), k)
-        name = f"recall_at_{k}_text_to_image"
-        found[name] = share(benchmark, language, name, hits, counts.astype(float), chance)
+        name = f"recall_at_{k}_text_to_{shown}"
+        found[name] = _share(benchmark, language, name, hits, counts.astype(float), chance)
     found[MEAN] = _mean_of(list(found.values()))
     return found
 
 
-def share(split: str, language: str, name: str, hits: Floats, queries: Floats, chance: float) -> Row:
+def _share(split: str, language: str, name: str, hits: Floats, queries: Floats, chance: float) -> Row:
     """Return the share of queries that hit; the bootstrap draws pictures, each with all of its captions.
 
     Captions of one picture are found or missed together, so drawing them one by one would promise too much.
-
-    Args:
-        split: The benchmark.
-        language: Of the captions.
-        name: Of the measure.
-        hits: How many queries of each example hit, shape (examples,).
-        queries: How many each example has, same shape.
-        chance: What a random order gives.
     """
-    total = queries.sum()
-    value = float(hits.sum() / total)
-    if value in (0.0, 1.0):
-        low, high = interval(np.full(len(hits), value))
-    else:
-        low, high = bounds(resampled_means(hits) / resampled_means(queries))
-    row = Measure(split, language, name, value, int(total), low, high, chance=chance)
-    return row, hits * len(hits) / total
+    row = ratio_measure(split, language, name, hits, queries, chance=chance)
+    return row, hits * len(hits) / queries.sum()
 
 
 def _mean_of(rows: Sequence[Row]) -> Row:

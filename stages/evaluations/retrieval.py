@@ -30,7 +30,7 @@ class RetrievalSettings(BaseModel):
     language: str = Field(default="en", description="Of the captions; names the measures.")
     metric: str = Field(
         default=MEAN,
-        description="The measure that the paper reports; it comes first: mean_recall, or recall_at_10_image_to_text.",
+        description="The measure that the paper reports; it comes first: recall_mean, or recall_at_10_image_to_text.",
     )
     same_words: bool = Field(
         default=False,
@@ -83,6 +83,7 @@ def rank(
     benchmark: str,
     *,
     dual_softmax: bool = False,
+    shown: str = "image",
 ) -> Outcome:
     """Return recall in both directions, with the mistakes that were nearest to being right.
 
@@ -93,6 +94,7 @@ def rank(
         settings: What is measured.
         benchmark: Its name.
         dual_softmax: See `standings`.
+        shown: What an example is; the measures are called after it.
     """
     said = Said.of(examples, benchmark)
     texts = text_vectors(subject, examples, said.texts)
@@ -113,7 +115,7 @@ def rank(
         dual_softmax=dual_softmax,
     )
     counts = np.array([len(each) for each in right])
-    found = recalls(benchmark, settings.language, settings.ks, said, to_text, to_image, counts)
+    found = recalls(benchmark, settings.language, settings.ks, said, to_text, to_image, counts, shown)
     if settings.metric not in found:
         raise ManifestError(
             f"{benchmark} has no measure {settings.metric!r} with recall at {', '.join(map(str, settings.ks))}; set "

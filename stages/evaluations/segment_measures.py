@@ -11,6 +11,7 @@ from stages.evaluation_report import Example
 from stages.evaluations.base import Examples
 from stages.evaluations.encoders import MEASURED
 from stages.evaluations.segment_crops import IGNORED, Mask, read
+from stages.pairs import number_of
 
 Areas = npt.NDArray[np.int64]
 """Pixels of each class (row) that were taken for each (column); one such table per picture, or their sum."""
@@ -90,34 +91,25 @@ def painted(picture: Image.Image, mask: Mask) -> Image.Image:
     palette = np.stack([hue, np.full(256, 200), value], axis=1).astype(np.uint8)
     colours = np.asarray(Image.fromarray(palette[None], "HSV").convert("RGB"))[0].copy()
     colours[IGNORED] = 128
-    return Image.blend(picture, Image.fromarray(colours[mask]), 0.6)
+    return Image.blend(picture, Image.fromarray(colours[mask]), 0.5)
 
 
-def _beside(picture: Image.Image, *masks: Mask) -> Image.Image:
-    """Return a picture, and beside it the same under each of the masks."""
-    found = Image.new("RGB", (picture.width * (1 + len(masks)), picture.height))
-    for place, each in enumerate([picture, *(painted(picture, mask) for mask in masks)]):
-        found.paste(each, (place * picture.width, 0))
-    return found
+def shown_of(examples: Examples, count: int) -> list[int]:
+    """Return the examples that a hash of their keys puts first: the same whatever a model makes of them.
 
-
-def chosen_first(examples: Examples, count: int) -> list[int]:
-    """Return the examples whose keys come first in the alphabet: the same whatever a model makes of them."""
-    return sorted(range(len(examples)), key=examples.key)[:count]
+    In the order of the keys themselves frames of one video stand together.
+    """
+    return sorted(range(len(examples)), key=lambda number: number_of(examples.key(number).encode()))[:count]
 
 
 def pictured(examples: Examples, names: Sequence[str], tables: Areas, predicted: Mapping[int, Mask]) -> list[Example]:
-    """Return pictures beside their true and predicted masks."""
+    """Return pictures under their true masks, each followed by the same under what was predicted."""
     found = []
     for number, guess in sorted(predicted.items()):
         picture, mask = read(examples, number, len(names))
         right = np.trace(tables[number]) / max(1, tables[number].sum())
-        classes = ", ".join(names[int(each)] for each in np.unique(mask[mask != IGNORED]))
-        lines = [
-            ("left to right", "picture, truth, prediction"),
-            ("pixels right", f"{100 * right:.1f} %"),
-            ("shows", classes),
-            ("example", examples.key(number)),
-        ]
-        found.append(Example("Masks", _beside(picture, mask, guess), lines))
+        shows = ", ".join(names[int(each)] for each in np.unique(mask[mask != IGNORED]))
+        truth = [("mask", "truth"), ("shows", shows), ("example", examples.key(number))]
+        said = [("mask", "predicted"), ("pixels right", f"{100 * right:.1f} %"), ("example", examples.key(number))]
+        found += [Example("Masks", painted(picture, mask), truth), Example("Masks", painted(picture, guess), said)]
     return found

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 
 from stages.evaluations.base import Examples, Outcome, Subject
 from stages.evaluations.embedding import picture_vectors
-from stages.evaluations.prompt_sets import resolve
+from stages.evaluations.prompt_sets import USUAL, resolve
 from stages.evaluations.zero_shot_classification import ClassSettings, classify
 
 PROMPTS = ("a video of {c}.", "a video of a person {c}.", "a photo of a person {c}.")
@@ -23,7 +23,6 @@ class Settings(ClassSettings):
         default=False,
         description="Give all frames the same length before their mean is taken; the released code does not.",
     )
-    templates: tuple[str, ...] = Field(default=PROMPTS, description="Own sentences; {c} stands for the class.")
 
 
 def run(subject: Subject, examples: Examples, settings: BaseModel, benchmark: str) -> Outcome:
@@ -41,7 +40,8 @@ def run(subject: Subject, examples: Examples, settings: BaseModel, benchmark: st
         frames=chosen.frames,
         unit_frames=chosen.unit_frames,
     )
-    found = classify(subject, examples, vectors, chosen, resolve(chosen, examples, benchmark), benchmark)
-    if chosen.templates == PROMPTS:
+    prompts = resolve(chosen, examples, benchmark, PROMPTS)
+    found = classify(subject, examples, vectors, chosen, prompts, benchmark, with_mean=True)
+    if prompts.templates_from == USUAL:
         found.notes.append("The paper does not say which prompts it used for videos; these are ours.")
     return found

@@ -40,7 +40,7 @@ def run(subject: Subject, examples: Examples, settings: BaseModel, benchmark: st
         frames=chosen.frames,
         unit_frames=chosen.unit_frames,
     )
-    found = rank(subject, examples, vectors, chosen, benchmark, dual_softmax=chosen.dual_softmax)
+    found = rank(subject, examples, vectors, chosen, benchmark, dual_softmax=chosen.dual_softmax, shown="video")
     if chosen.dual_softmax:
         found.notes.append("Dual softmax looks at all queries at once: a rank here needs the whole benchmark.")
     return found

@@ -94,6 +94,16 @@ def test_a_language_that_was_asked_for_goes_before_the_datasets_own_english() ->
     assert vietnamese.of(0) == ["my mèo"]
 
 
+@dataclass
+class WithIds(ListedExamples):
+    class_ids: Sequence[str] = ("n15075141", "n01440764")
+
+
+def test_ids_beside_names_speak_the_other_languages() -> None:
+    assert asked(["Papier", "Schleie"], "part_of_imagenet", WithIds).class_names == ("Papier", "Schleie")
+    assert asked(["Papier", "Schleie"], "part_of_imagenet", WithIds, language="it").class_names[1] == "una tinca"
+
+
 def test_classes_without_a_name_take_the_published_one_of_their_label() -> None:
     numbers = [str(number) for number in range(1000)]
     assert asked(numbers, "imagenet_v2").class_names == published_names("imagenet1k")
@@ -121,6 +131,21 @@ def test_braces_of_a_class_are_its_own() -> None:
 def test_what_is_missing_is_named(classes: list[str], settings: dict[str, Any], said: str) -> None:
     with pytest.raises(ManifestError, match=said):
         asked(classes, **settings)
+
+
+def test_a_protocols_own_sentences_stand_in_for_those_that_a_dataset_lacks() -> None:
+    usual = ("a video of {c}.",)
+    named = ListedExamples([], classes=("a", "b"))
+    assert resolve(PromptSettings(), named, "pets", usual).templates == usual
+    assert resolve(PromptSettings(), WithTemplates([], classes=("a", "b")), "x", usual).templates == ("my {c}",)
+    assert len(resolve(PromptSettings(prompts="pets"), named, "x", usual).templates) == 1
+    spoken = PromptSettings(language="it", class_names=("uno", "due"))
+    assert len(resolve(spoken, named, "x", usual).templates) == 49
+
+
+def test_a_datasets_sentence_without_its_class_is_named() -> None:
+    with pytest.raises(ManifestError, match=r"prompt 'a photo' has no \{c\}"):
+        resolve(PromptSettings(), WithTemplates([], classes=("a", "b"), templates=("{c}", "a photo")), "x")
 
 
 def test_a_sentence_names_the_class() -> None:
