@@ -218,7 +218,8 @@ def _table(rows: Sequence[tuple["Benchmark", "Row"]], run: dict[tuple[str, ...],
             f"{data}`DIR/{each.place or each.name}` as {', '.join(each.formats)}",
             _published(row.paper) if row.paper else "-", ", ".join(run.get(_path(row), [])) or "no",
         )  # fmt: skip
-        yield "| " + " | ".join(cells) + " |"
+        # A prompt among the settings has lines.
+        yield "| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in cells) + " |"
 
 
 def _never(rows: Iterable[tuple["Benchmark", "NotMeasured"]]) -> Iterator[str]:

@@ -52,7 +52,11 @@ def train_probes(
                 with seeded(plan.seed):
                     probes[name] = LinearProbe(width, classes).to(labels.device)
                 optimizers[name] = torch.optim.SGD(
-                    probes[name].parameters(), plan.learning_rate, momentum=MOMENTUM, weight_decay=plan.weight_decay
+                    probes[name].parameters(),
+                    plan.learning_rate,
+                    momentum=MOMENTUM,
+                    nesterov=True,  # as in the released code; the paper says momentum alone
+                    weight_decay=plan.weight_decay,
                 )
             set_rates(optimizers[name], plan.learning_rate * plan.factor(step))
             optimizers[name].zero_grad()

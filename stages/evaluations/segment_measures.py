@@ -11,6 +11,7 @@ from stages.evaluation_report import Example
 from stages.evaluations.base import Examples
 from stages.evaluations.encoders import MEASURED
 from stages.evaluations.segment_crops import IGNORED, Mask, read
+from stages.pairs import number_of
 
 Areas = npt.NDArray[np.int64]
 """Pixels of each class (row) that were taken for each (column); one such table per picture, or their sum."""
@@ -93,9 +94,12 @@ def painted(picture: Image.Image, mask: Mask) -> Image.Image:
     return Image.blend(picture, Image.fromarray(colours[mask]), 0.5)
 
 
-def chosen_first(examples: Examples, count: int) -> list[int]:
-    """Return the examples whose keys come first in the alphabet: the same whatever a model makes of them."""
-    return sorted(range(len(examples)), key=examples.key)[:count]
+def shown_of(examples: Examples, count: int) -> list[int]:
+    """Return the examples that a hash of their keys puts first: the same whatever a model makes of them.
+
+    In the order of the keys themselves frames of one video stand together.
+    """
+    return sorted(range(len(examples)), key=lambda number: number_of(examples.key(number).encode()))[:count]
 
 
 def pictured(examples: Examples, names: Sequence[str], tables: Areas, predicted: Mapping[int, Mask]) -> list[Example]:

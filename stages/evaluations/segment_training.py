@@ -13,16 +13,12 @@ from models.learning_rates import LearningRates, decays
 from stages.batches import generator_of
 from stages.evaluations.base import Examples
 from stages.evaluations.encoders import seeded
-from stages.evaluations.probe_crops import Order, ahead
+from stages.evaluations.probe_crops import Order, ahead, with_time_left
 from stages.evaluations.segment_crops import IGNORED, Mask, read, training_crop
 from stages.evaluations.segmenter import Segmenter
 from stages.manifest import ManifestError
 from stages.pairs import normalise
-from stages.quantities import duration
 from stages.training.optimizer import set_rates
-
-TIMED = 5
-"""Iterations after which it is said how long the rest takes."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +104,7 @@ def train_segmenters(
     """Train in place, each with an optimizer of its own over the same batches, and leave them ready to predict.
 
     Returns:
-        By name the loss of each iteration, the mean over labelled pixels.
+        By name the loss of each iteration, the mean over labelled pixels, a second head's added.
 
     Raises:
         ManifestError: One diverged.
@@ -123,7 +119,11 @@ def train_segmenters(
     started = time.monotonic()
     with seeded(plan.seed):  # of dropout in the head
         for iteration, (pixels, masks) in enumerate(batches):
-            progress(iteration, plan.iterations, _unit(iteration, plan.iterations, time.monotonic() - started))
+            progress(
+                iteration,
+                plan.iterations,
+                with_time_left("iterations", iteration, plan.iterations, time.monotonic() - started),
+            )
             drawn = generator_of(plan.seed, "stochastic depth", iteration).integers(-(2**63), 2**63 - 1, len(pixels))
             batch = pixels.to(device), masks.to(device).long(), torch.from_numpy(drawn).to(device)
             for name, each in segmenters.items():
@@ -139,17 +139,11 @@ def train_segmenters(
     return losses
 
 
-def _unit(done: int, total: int, seconds: float) -> str:
-    """Return what is counted, and as soon as it can be told, how long the rest takes."""
-    if done < TIMED:
-        return "iterations"
-    return f"iterations, about {duration(seconds / done * (total - done))} left"
-
-
 def _step(
     segmenter: Segmenter, optimizer: torch.optim.Optimizer, pixels: Tensor, masks: Tensor, noise: Tensor
 ) -> float:
-    loss = masked_loss(segmenter.logits(pixels, noise), masks)
+    losses = [weight * masked_loss(logits, masks) for weight, logits in segmenter.weighed_logits(pixels, noise)]
+    loss = torch.stack(losses).sum()
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()

@@ -1,21 +1,17 @@
 """Semantic segmentation on an encoder (arXiv:2312.14238, section 4.2 and its appendix): linear, UperNet, fine-tuned.
 
-- `linear`: the encoder is frozen, one affine map over one block.
-- `head`: the encoder is frozen, UperNet over four blocks.
-- `full`: the same, and the encoder learns too.
-- `few_shot`: the encoder learns under a linear head over its last block, from a share of the training data.
+`segment_settings` says what the four modes are.
 """
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+import torch
 from torch import nn
 
 from models.intern_vit import InternVisionModel
-from models.segmentation import LinearSegmenter, UperNet, taps
+from models.segmentation_heads import LinearSegmenter, UperNet
 from stages.evaluations.base import Examples, Outcome, Subject
 from stages.evaluations.encoders import MEASURED, RANDOM, RAW, device_of, random_vision, seeded
 from stages.evaluations.probe_crops import training_of
@@ -23,119 +19,46 @@ from stages.evaluations.segment_crops import Mask, classes_of, read
 from stages.evaluations.segment_measures import (
     Areas,
     areas,
-    chosen_first,
     class_measures,
     measures_of,
     parts_by_name,
     pictured,
+    shown_of,
 )
+from stages.evaluations.segment_settings import Settings
 from stages.evaluations.segment_training import Plan, chosen_share, crops, train_segmenters
 from stages.evaluations.segmenter import Segmenter, predict, raw_patches, seen_by
 from stages.manifest import ManifestError
+from stages.quantities import gigabytes
 
-Mode = Literal["linear", "head", "full", "few_shot"]
-ITERATIONS, WARMUP = 80_000, 1_500
-LINEAR_BLOCK = 45 / 48
-"""Of the depth: the linear head of the paper reads block 45 of 48."""
 SHOWN = 6
+LEARNING_BYTES = 16
+"""Per number that learns: itself, its gradient and AdamW's two moments in single precision."""
 
 
-class Settings(BaseModel):
-    """How a segmenter is trained and applied; what is left out is the paper's."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    mode: Mode = "linear"
-    crop_size: int = Field(
-        default=504, ge=1, description="Side of crops and windows, and the short side of pictures."
-    )
-    stride: int | None = Field(
-        default=None, ge=1, description="Between windows; 322 of 504, the same share of others."
-    )
-    batch_size: int = Field(default=16, ge=2)
-    iterations: int | None = Field(
-        default=None, ge=1, description="80,000; few_shot: as large a share as of the data."
-    )
-    warmup: int | None = Field(
-        default=None, ge=0, description="Iterations; 1,500 of 80,000, the same share of others."
-    )
-    learning_rate: float = Field(default=4e-5, gt=0)
-    power: float = Field(default=1.0, gt=0, description="Of the polynomial by which the rate falls to 0.")
-    weight_decay: float | None = Field(default=None, ge=0, description="0 for the linear head, else 0.05.")
-    drop_path_rate: float = Field(default=0.4, ge=0, lt=1, description="Where the encoder learns.")
-    layer_decay: float = Field(default=0.95, gt=0, le=1, description="Where the encoder learns.")
-    channels: int = Field(default=1536, ge=1, description="Of UperNet.")
-    block: int | None = Field(
-        default=None, ge=1, description="Which block a linear head reads; 45 of 48 where it is frozen, else the last."
-    )
-    train_share: float = Field(default=1.0, gt=0, le=1, description="Of training pictures, by a hash of their keys.")
-    baselines: bool = Field(
-        default=True, description="With `linear`: the same head on raw pixels and on a random encoder too."
-    )
-    seed: int = 0
-
-    @model_validator(mode="after")
-    def _fits(self) -> "Settings":
-        if self.stride is not None and self.stride > self.crop_size:
-            raise ValueError(f"stride {self.stride} leaves pixels out between windows of {self.crop_size}")
-        if self.warmup is not None and self.warmup >= self.resolved_iterations:
-            raise ValueError(f"warmup {self.warmup} must be shorter than {self.resolved_iterations} iterations")
-        return self
-
-    @property
-    def learns(self) -> bool:
-        """Return whether the encoder is trained too."""
-        return self.mode in ("full", "few_shot")
-
-    @property
-    def resolved_iterations(self) -> int:
-        """Return how many iterations there are."""
-        share = self.train_share if self.mode == "few_shot" else 1.0
-        return self.iterations or max(1, round(ITERATIONS * share))
-
-    @property
-    def resolved_stride(self) -> int:
-        """Return the step from window to window."""
-        return self.stride or max(1, round(self.crop_size * 322 / 504))
-
-    def plan(self) -> Plan:
-        """Return how training goes."""
-        iterations = self.resolved_iterations
-        decay = 0.0 if self.mode == "linear" else 0.05
-        return Plan(
-            iterations=iterations,
-            warmup=round(iterations * WARMUP / ITERATIONS) if self.warmup is None else self.warmup,
-            learning_rate=self.learning_rate,
-            power=self.power,
-            weight_decay=decay if self.weight_decay is None else self.weight_decay,
-            layer_decay=self.layer_decay if self.learns else 1.0,
-            crop_size=self.crop_size,
-            batch_size=self.batch_size,
-            seed=self.seed,
-        )
-
-    def blocks(self, depth: int) -> list[int]:
-        """Return which blocks of an encoder are read, counted from 1.
-
-        Raises:
-            ManifestError: The encoder has no such block.
-        """
-        if self.mode in ("head", "full"):
-            return taps(depth)
-        usual = max(1, round(depth * LINEAR_BLOCK)) if self.mode == "linear" else depth
-        if (self.block or 1) > depth:
-            raise ManifestError(
-                f"block {self.block} is not there: the encoder has {depth}; set block to that at most"
-            )
-        return [self.block or usual]
+def free_bytes(device: torch.device) -> int | None:
+    """Return how much memory a GPU has left; None for a CPU, which can swap."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
 
 
 def _learning(vision: InternVisionModel, settings: Settings) -> InternVisionModel:
-    """Return a copy of an encoder that may learn: what others are measured on stays as it is."""
+    """Return a copy of an encoder that may learn: what others are measured on stays as it is.
+
+    Raises:
+        ManifestError: It would not fit.
+    """
+    device = vision.embeddings.class_embedding.device
+    needed, free = sum(each.numel() for each in vision.parameters()) * LEARNING_BYTES, free_bytes(device)
+    if free is not None and needed > free:
+        raise ManifestError(
+            f"to fine-tune this encoder takes {gigabytes(needed)} for weights, gradients and moments, and the GPU "
+            f"has {gigabytes(free)} left; take a larger one, or mode `head`, which trains only the head"
+        )
     with seeded(settings.seed):
         model = InternVisionModel(vision.config.model_copy(update={"drop_path_rate": settings.drop_path_rate}))
     model.load_state_dict(vision.state_dict())
-    return model.to(vision.embeddings.class_embedding.device)
+    model.gradient_checkpointing = device.type == "cuda"
+    return model.to(device)
 
 
 def segmenters(subject: Subject, settings: Settings, classes: int) -> dict[str, Segmenter]:
@@ -173,7 +96,7 @@ def predictions(
     device = device_of(subject)
     tables: dict[str, list[Areas]] = {name: [] for name in segmenters}
     kept: dict[int, Mask] = {}
-    shown = set(chosen_first(examples, SHOWN))
+    shown = set(shown_of(examples, SHOWN))
     for number in range(len(examples)):
         subject.progress(number, len(examples), "pictures")
         picture, mask = read(examples, number, classes)
@@ -190,8 +113,8 @@ def _notes(settings: Settings, plan: Plan, pictures: int) -> list[str]:
     learned = "Head and encoder were trained" if settings.learns else "The head was trained"
     found = [
         f"{learned} on {pictures:,} pictures in {plan.iterations:,} iterations of "
-        f"{min(plan.batch_size, pictures)} crops of {plan.crop_size} pixels. There is no auxiliary head, and Pillow "
-        "resizes; the paper is silent on both."
+        f"{min(plan.batch_size, pictures)} crops of {plan.crop_size} pixels. Pillow resizes, which smooths what it "
+        "makes smaller; the released code uses OpenCV, which does not."
     ]
     if settings.mode == "linear" and settings.baselines:
         found.append(

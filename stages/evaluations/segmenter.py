@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from models.intern_vit import InternVisionModel
-from models.segmentation import enlarged, patch_map
+from models.segmentation_heads import BESIDE_WEIGHT, UperNet, enlarged, patch_map
 from models.vision_embeddings import patches_of
 from stages.evaluations.encoders import precision
 from stages.evaluations.segment_crops import short_side
@@ -34,6 +34,15 @@ class Segmenter:
         with precision(pixels.device):
             found = self.head(self.see(pixels, noise))
         return enlarged(found.float(), *pixels.shape[-2:])
+
+    def weighed_logits(self, pixels: Tensor, noise: Tensor) -> list[tuple[float, Tensor]]:
+        """Return the same in training, each with the weight of its loss: UperNet has a second head beside it."""
+        if not isinstance(self.head, UperNet):
+            return [(1.0, self.logits(pixels, noise))]
+        with precision(pixels.device):
+            first, second = self.head.both(self.see(pixels, noise))
+        size = pixels.shape[-2:]
+        return [(1.0, enlarged(first.float(), *size)), (BESIDE_WEIGHT, enlarged(second.float(), *size))]
 
     @property
     def parameters_trained(self) -> int:

@@ -15,7 +15,7 @@ def test_a_probe_starts_as_the_paper_has_it() -> None:
     torch.manual_seed(0)
     probe = LinearProbe(600, 500)
     assert probe.norm.eps == 1e-6
-    assert abs(float(probe.head.weight.std()) - 0.01) < 1e-4
+    assert abs(probe.head.weight.std().item() - 0.01) < 1e-4
     assert not probe.head.bias.any()
 
 

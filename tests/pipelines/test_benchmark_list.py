@@ -37,6 +37,8 @@ def test_the_page_has_every_row_once() -> None:
     told = page([])
     rows = sum(len(each.rows) for each in benchmarks().values())
     assert told.count("`internvl evaluate CHECKPOINT") == rows
+    tables = [line for line in told.splitlines() if line.startswith("| ")]
+    assert all(line.endswith(" |") for line in tables)
     assert "## Zero-shot image classification (30)" in told and "| FGVC Aircraft | the paper's |" in told
     assert "top1: InternVL-C 83.2" in told and "cider: InternVL-G 128.2" in told and "224 1298.5;" in told
 

@@ -67,10 +67,10 @@ def the_list(request: Request) -> Path:
     found = lists_at(request.place)
     if len(found) > 1:
         languages = _ALSO_CALLED.get(request.language, (request.language,))
-        found = _with_word(found, languages) or found
+        found = with_word(found, languages) or found
     if len(found) > 1:
         for word in SPLITS[request.split]:
-            if chosen := _with_word(found, [word]):
+            if chosen := with_word(found, [word]):
                 found = chosen
                 break
     if len(found) != 1:
@@ -87,7 +87,7 @@ def picture_place(path: Path) -> Path:
     return path.parent.parent if path.parent.name == "annotations" else path.parent
 
 
-def _with_word(found: Sequence[Path], words: Sequence[str]) -> list[Path]:
+def with_word(found: Sequence[Path], words: Sequence[str]) -> list[Path]:
     """Return the files whose name has one of these words as a word of its own: `test`, `captions-val2014`."""
 
     def spoken(path: Path) -> set[str]:

@@ -46,7 +46,7 @@ class Dataset:
         """Take what a reader found.
 
         Raises:
-            ManifestError: Two examples have the same key.
+            ManifestError: Two examples have the same key, or a key is no text.
         """
         self.rows: Sequence[Row] = found.rows
         self.classes: Sequence[str] = found.classes
@@ -58,6 +58,10 @@ class Dataset:
         self._training = training
         seen: set[str] = set()
         for row in found.rows:
+            if not _is_text(row.key):
+                raise ManifestError(
+                    f"an example of {place} is called {row.key!r}, which is no UTF-8; rename its file"
+                )
             if row.key in seen:
                 raise ManifestError(
                     f"two examples of {place} are called {row.key!r}; give each one a name of its own"
@@ -184,6 +188,15 @@ class Dataset:
             return sample_frames(body.read() if body.position else body.file, frames, first=first, last=last)
         except (OSError, VideoError) as error:
             raise Unreadable(f"the video {row.key} cannot be shown: {error}") from None
+
+
+def _is_text(key: str) -> bool:
+    """Say whether a name can be written: file systems allow bytes that are no UTF-8."""
+    try:
+        key.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _identity(body: Body, hashes: Hashes) -> str:

@@ -29,7 +29,6 @@ WORDS: dict[str, tuple[str, ...]] = {
     "key": ("key", "filename", "file_name", "question_id", "questionId", "image_id", "id", "index"),
 }
 """What columns are called, the likeliest first; `Reading.columns` wins."""
-_HEAVY = ("image", "video", "mask")
 
 
 def fits(request: Request) -> bool:
@@ -91,15 +90,10 @@ class _Table:
             self._cells = Cells(path)
             schema = pq.read_schema(path)
             self.words = {part: _word(part, schema.names, called) for part in WORDS}
-            bulky = [
-                name
-                for part in _HEAVY
-                if (name := self.words[part]) and not pa.types.is_string(schema.field(name).type)
-            ]
-            self.light = pq.read_table(path, columns=[name for name in schema.names if name not in bulky])
+            self._bulky = [name for name in schema.names if _is_bulky(schema.field(name).type)]
+            self.light = pq.read_table(path, columns=[name for name in schema.names if name not in self._bulky])
         except (pa.ArrowException, OSError) as error:
             raise ManifestError(f"{path} is no whole parquet file ({error}); fetch it again") from None
-        self._bulky = bulky
         self.chosen = self._chosen()
         self.told_names = _hugging_face_names(schema, self.words["label"])
 
@@ -192,6 +186,13 @@ class _Table:
             return (FileBody(pictures[0].find(str(pictures[1][number]))),)
         word = self.words["video"] or self.words["image"]
         return (CellBody(self._cells, word, number),) if word else ()
+
+
+def _is_bulky(kind: pa.DataType) -> bool:
+    """Say whether a column holds files: bytes, or anything with bytes in it."""
+    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        return True
+    return any(_is_bulky(kind.field(number).type) for number in range(kind.num_fields))
 
 
 def _word(part: str, names: Sequence[str], called: Mapping[str, str]) -> str | None:

@@ -70,7 +70,14 @@ def of_split(value: str, split: str) -> bool:
 
 def files_below(folder: Path, suffixes: Sequence[str]) -> Iterator[Path]:
     """Yield the files with these endings, in natural order of their names; hidden ones are passed over."""
+    seen: set[tuple[int, int]] = set()
     for root, folders, names in os.walk(folder, followlinks=True):
+        about = os.stat(root)
+        # A link may lead to a folder above it.
+        if (about.st_dev, about.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((about.st_dev, about.st_ino))
         folders[:] = sorted((each for each in folders if not each.startswith(".")), key=natural)
         for name in sorted(names, key=natural):
             if not name.startswith(".") and name.lower().endswith(tuple(suffixes)):
@@ -133,11 +140,11 @@ def read_json(path: Path) -> Any:
     text = _text(path)
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         whole = error
     try:
         rows = [json.loads(line) for line in text.splitlines() if line.strip()]
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ManifestError(f"{path} is neither JSON nor JSON lines ({whole}); fetch it again") from None
     if not rows:
         raise ManifestError(f"{path} is empty; fetch it again")

@@ -18,8 +18,8 @@ from typing import Any
 
 from stages.evaluations.base import Question
 from stages.evaluations.data import base64_table
-from stages.evaluations.data.captions import lists_at, picture_place
-from stages.evaluations.data.places import PICTURES, SPLITS, Pictures, Request, files_below, of_split, read_json
+from stages.evaluations.data.captions import lists_at, picture_place, with_word
+from stages.evaluations.data.places import PICTURES, SPLITS, Pictures, Request, files_below, read_json
 from stages.evaluations.data.records import question_of, word_of
 from stages.evaluations.data.rows import FileBody, Found, Row
 from stages.manifest import ManifestError
@@ -48,7 +48,7 @@ def read(request: Request) -> Found:
     pictures = Pictures(picture_place(files[0]))
     rows: list[Row] = []
     seen: dict[str, int] = {}
-    for record, category in _records(files, request.split):
+    for record, category in _of_split(list(_records(files)), request.split):
         rows.append(_row(record, category, request, pictures, seen))
     if not rows:
         raise ManifestError(f"{request.place} asks nothing in the split {request.split}; name the list of another")
@@ -58,14 +58,17 @@ def read(request: Request) -> Found:
 def _files(request: Request) -> list[Path]:
     """Return the lists of a split: all that have its name, or all where none has."""
     found = [path for path in lists_at(request.place) if path.suffix in (".json", ".jsonl", ".tsv")]
+    answered = [path for path in found if "annotations" in path.stem]
     for name in SPLITS[request.split]:
-        if chosen := [path for path in found if name in path.stem.lower().replace("-", "_")]:
+        chosen = with_word(found, [name])
+        # Of VQAv2 the questions of more splits are published than the answers.
+        if chosen and (not answered or any(path in answered for path in chosen)):
             return chosen
-    other = SPLITS["train" if request.split == "test" else "test"]
-    return [path for path in found if not any(name in path.stem.lower() for name in other)]
+    other = with_word(found, SPLITS["train" if request.split == "test" else "test"])
+    return [path for path in found if path not in other]
 
 
-def _records(files: list[Path], split: str) -> Iterator[tuple[Mapping[str, Any], str]]:
+def _records(files: list[Path]) -> Iterator[tuple[Mapping[str, Any], str]]:
     """Yield the records of all lists with the part that their file is about."""
     told = [(path, read_json(path)) for path in files]
     answers = {
@@ -87,17 +90,24 @@ def _records(files: list[Path], split: str) -> Iterator[tuple[Mapping[str, Any],
         elif isinstance(whole, list):
             yield from ((each, kind) for each in whole)
         elif isinstance(whole, dict) and "annotations" not in whole:
-            yield from (({"id": name, **each}, kind) for name, each in whole.items() if _meant(each, split))
+            named = (({"id": name, **_record(each)}, kind) for name, each in whole.items())
+            # ScienceQA has questions without a picture too, which do not count.
+            yield from (each for each in named if "image" not in each[0] or each[0]["image"] is not None)
 
 
-def _meant(record: Any, split: str) -> bool:
-    """Say whether a record is of the split; ScienceQA has all splits in one file, and questions without a picture."""
-    if not isinstance(record, dict):
-        raise ManifestError(f"a list has {str(record)[:40]!r} where a question is expected; fetch it again")
-    said = record.get("split")
-    if not isinstance(said, str):
-        return True
-    return (said == split or (split != "test" and of_split(said, split))) and record.get("image") is not None
+def _of_split(records: list[tuple[Mapping[str, Any], str]], split: str) -> list[tuple[Mapping[str, Any], str]]:
+    """Return the records of the split: all of them where they do not say theirs."""
+    said = [str(_record(record).get("split", "")).lower() for record, _ in records]
+    if not any(said):
+        return records
+    word = next((word for word in SPLITS[split] if word in said), None)
+    return [each for each, own in zip(records, said, strict=True) if own == word]
+
+
+def _record(each: Any) -> Mapping[str, Any]:
+    if not isinstance(each, dict):
+        raise ManifestError(f"a list has {str(each)[:40]!r} where a question is expected; fetch it again")
+    return each
 
 
 def _answered(
@@ -119,8 +129,6 @@ def _answered(
 
 def _row(record: Mapping[str, Any], category: str, request: Request, pictures: Pictures, seen: dict[str, int]) -> Row:
     called = request.benchmark.reading.columns
-    if not isinstance(record, Mapping):
-        raise ManifestError(f"a list has {str(record)[:40]!r} where a question is expected; fetch it again")
     image, id_ = word_of("image", record, called), word_of("key", record, called)
     asked = question_of(record, called, category)
     name = str(record[image]) if image else ""

@@ -68,6 +68,8 @@ class StretchBody(NamedTuple):
 
     def read(self) -> bytes:
         """Return the stretch."""
+        if self.size > LARGEST:
+            raise OSError(f"it has {self.size:,} bytes, more than {LARGEST:,}")
         with self.file.open("rb") as file:
             file.seek(self.offset)
             data = file.read(self.size)

@@ -7,14 +7,16 @@ import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
+from torch import nn
 from worlds import FakeSubject, ListedExamples, TaughtExamples, coloured, plain, taught, tiny_judge
 
+from models.probes import LinearProbe
 from stages.evaluation_metrics import Measure
 from stages.evaluations.base import Outcome
 from stages.evaluations.linear_probe import Settings, plan_of, run
 from stages.evaluations.neighbours import neighbour_scores
-from stages.evaluations.probe_crops import SMALLEST_CROP, Order, ahead, crop_box, random_view
-from stages.evaluations.probe_training import Batch, train_probes
+from stages.evaluations.probe_crops import Order
+from stages.evaluations.probe_training import Batch, scores, train_probes
 from stages.manifest import ManifestError
 
 QUICK = Settings(epochs=8, batch_size=8, learning_rate_per_512=3.0, augment=False)
@@ -50,60 +52,33 @@ def test_a_warm_up_ends_before_training_does() -> None:
         Settings(epochs=3, warmup_epochs=3)
 
 
-# What is shown
-
-
-def test_an_epoch_shows_everything_once_and_leaves_the_rest_out() -> None:
-    order = Order("0", 11, 3)
-    shown = [order.rows(step) for step in range(6)]
-    for epoch in range(2):
-        rows = [row for batch in shown[3 * epoch : 3 * epoch + 3] for told, row in batch if told == epoch]
-        assert len(rows) == len(set(rows)) == 9
-    assert shown[:3] != [[(0, row) for _, row in batch] for batch in shown[3:]]
-
-
-def test_crops_lie_inside_and_keep_their_share_and_shape() -> None:
-    rng = np.random.default_rng(0)
-    for _ in range(300):
-        left, top, right, bottom = crop_box(80, 50, rng)
-        assert 0 <= left < right <= 80 and 0 <= top < bottom <= 50
-        assert (right - left) * (bottom - top) >= SMALLEST_CROP * 80 * 50 * 0.85  # sides are whole pixels
-        assert 0.7 < (right - left) / (bottom - top) < 1.45
-
-
-def test_where_no_crop_fits_it_is_the_middle() -> None:
-    assert crop_box(1000, 10, np.random.default_rng(0)) == (493, 0, 506, 10)
-    assert crop_box(1, 1, np.random.default_rng(0)) == (0, 0, 1, 1)
-
-
-def test_every_other_view_is_mirrored() -> None:
-    picture = plain("red", (32, 32))
-    picture.paste((0, 0, 0), (0, 0, 16, 32))
-    darker_left = [
-        view[:, :4].mean() < view[:, -4:].mean()
-        for seed in range(60)
-        if (view := random_view(picture, 16, np.random.default_rng(seed))).std() > 20
-    ]
-    assert 0.3 < np.mean(darker_left) < 0.7 and len(darker_left) > 20
-
-
-def test_what_is_made_ahead_comes_in_order_and_fails_where_it_is_asked_for() -> None:
-    assert list(ahead(lambda number: number**2, 5)) == [0, 1, 4, 9, 16]
-    assert list(ahead(lambda number: number, 0)) == []
-
-    def make(number: int) -> int:
-        if number == 2:
-            raise ManifestError("picture 2 is broken")
-        return number
-
-    found = []
-    with pytest.raises(ManifestError, match="picture 2"):
-        for each in ahead(make, 9):
-            found.append(each)
-    assert found == [0, 1]
-
-
 # What comes out
+
+
+def test_training_equals_plain_torch() -> None:
+    plan = plan_of(Settings(epochs=3, batch_size=8), Order("0", 32, 8))
+    generator = torch.Generator().manual_seed(0)
+    batches = [
+        Batch({"encoder": torch.randn(8, 5, generator=generator) * 3 + 1}, torch.arange(8) % 3)
+        for _ in range(plan.steps)
+    ]
+    head = train_probes({"encoder": 5}, 3, batches, plan)["encoder"]
+    torch.manual_seed(plan.seed)
+    model = nn.Sequential(nn.BatchNorm1d(5, eps=1e-6), nn.Linear(5, 3))
+    torch.manual_seed(plan.seed)
+    model[1].load_state_dict(LinearProbe(5, 3).head.state_dict())
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1 * 8 / 512, momentum=0.9, nesterov=True)
+    rises = torch.optim.lr_scheduler.LinearLR(optimizer, 1 / 4, 1, 3)
+    falls = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 8)
+    rates = torch.optim.lr_scheduler.SequentialLR(optimizer, [rises, falls], [4])
+    for features, labels in batches:
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(model(features["encoder"]), labels).backward()
+        optimizer.step()
+        rates.step()
+    asked = torch.randn(20, 5, generator=generator)
+    expected = model.eval()(asked).detach().numpy()
+    np.testing.assert_allclose(scores(head, asked.numpy().astype(np.float64), range(3)), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("augment", [True, False])

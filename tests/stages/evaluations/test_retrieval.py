@@ -9,8 +9,10 @@ import torch
 from clip_benchmark.metrics import zeroshot_retrieval as reference
 from pydantic import ValidationError
 from torch import Tensor
-from worlds import ColourJudge, FakeSubject, ListedExamples, coloured, plain, tiny_judge
+from torchvision import transforms
+from worlds import ColourJudge, FakeSubject, ListedExamples, Published, coloured, plain, tiny_judge, torn
 
+from models.preprocess import IMAGENET_MEAN, IMAGENET_STD
 from stages.evaluation_metrics import Floats
 from stages.evaluations.base import Outcome
 from stages.evaluations.embedding import unit
@@ -75,6 +77,40 @@ def test_recall_equals_that_of_clip_benchmark(counts: list[int], noise: float) -
         assert ours[f"recall_at_{k}_image_to_text"] == pytest.approx(theirs[f"text_retrieval_recall@{k}"], abs=1e-6)
     six = [value for name, value in ours.items() if name != "recall_mean"]
     assert len(six) == 6 and ours["recall_mean"] == pytest.approx(np.mean(six))
+
+
+def test_the_whole_road_equals_clip_benchmarks() -> None:
+    judge = tiny_judge()
+    # So that texts differ by more than single precision can tell: an untrained tower hardly tells them apart.
+    torch.manual_seed(0)
+    for weights in (each for each in judge.model.qllama.parameters() if each.ndim > 1):
+        weights.data.normal_(std=0.3)
+    shown = [torn(number) for number in range(40)]
+    said = [[f"torn {number}", f"picture {number} in pieces"] for number in range(40)]
+    found = run(FakeSubject(judge), ListedExamples([[each] for each in shown], said=said), Settings(), "torn")
+    look = transforms.Compose(
+        [
+            transforms.Resize((16, 16), interpolation=transforms.InterpolationMode.BICUBIC),
+            transforms.ToTensor(),
+            transforms.Normalize(IMAGENET_MEAN, IMAGENET_STD),
+        ]
+    )
+    batches = [
+        (torch.stack([look(each) for each in shown[at : at + 8]]), said[at : at + 8]) for at in range(0, 40, 8)
+    ]
+    model = Published(judge)
+    theirs = reference.evaluate(model, batches, model.tokens, "cpu", amp=False, recall_k_list=[1, 5, 10])
+    ours = measured(found)
+    for k in (1, 5, 10):
+        assert ours[f"recall_at_{k}_text_to_image"] == pytest.approx(theirs[f"image_retrieval_recall@{k}"], abs=1e-6)
+        assert ours[f"recall_at_{k}_image_to_text"] == pytest.approx(theirs[f"text_retrieval_recall@{k}"], abs=1e-6)
+
+
+def test_a_wrong_caption_stands_in_the_way_as_often_as_it_is_said() -> None:
+    examples = ListedExamples([[plain("red")]] * 3, said=[["own"], ["nearer"], ["nearer"]])
+    pictures, texts = np.eye(3), unit(np.array([[0.5, 1.0, 0.0], [0.9, 0.5, 0.5]]))
+    found = rank(Planted(texts), examples, pictures, Settings(ks=(1, 2, 3)), "planted")
+    assert [found.scores[f"recall_at_{k}_image_to_text"][0] for k in (1, 2, 3)] == [0.0, 0.0, 1.0]
 
 
 def test_scores_have_the_measures_as_their_means() -> None:

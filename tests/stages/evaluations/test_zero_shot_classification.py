@@ -7,10 +7,8 @@ import numpy as np
 import pytest
 import torch
 from clip_benchmark.metrics import zeroshot_classification as reference
-from PIL import Image
-from torch import Tensor
 from torchvision import transforms
-from worlds import COLOURS, ColourJudge, FakeSubject, ListedExamples, coloured, plain, tiny_judge
+from worlds import COLOURS, ColourJudge, FakeSubject, ListedExamples, Published, coloured, plain, tiny_judge, torn
 
 from models.preprocess import IMAGENET_MEAN, IMAGENET_STD
 from stages.evaluations.base import Outcome
@@ -22,12 +20,6 @@ FEW = ("a photo of a {c}.", "{c}")
 
 def measured(outcome: Outcome) -> dict[str, float]:
     return {measure.name: measure.value for measure in outcome.measures}
-
-
-def torn(size: tuple[int, int], seed: int) -> Image.Image:
-    """Return a picture in which every pixel is another."""
-    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
-    return Image.fromarray(pixels)
 
 
 def test_a_model_that_knows_colours_gets_them_all_right() -> None:
@@ -112,31 +104,13 @@ def test_vectors_are_computed_once_for_a_model_and_its_data() -> None:
     assert subject.made == 3
 
 
-class Published:
-    """A tiny InternVL as CLIP_benchmark takes models: pictures and tokens in, vectors of any length out."""
-
-    def __init__(self, subject: FakeSubject) -> None:
-        self.judge = subject.judge
-
-    def encode_image(self, pixels: Tensor) -> Tensor:
-        return 3 * self.judge.model.encode_image(pixels)
-
-    def encode_text(self, tokens: Tensor) -> Tensor:
-        return 2 * self.judge.model.encode_text(tokens, (tokens > 0).long())
-
-
-def tokens_of(subject: FakeSubject) -> Any:
-    """Return a tokenizer as CLIP_benchmark takes it: texts in, ids padded with 0 out."""
-    return lambda texts: subject.judge.texts.summaries(texts)[0]
-
-
 def test_the_whole_road_equals_clip_benchmarks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         reference, "float", lambda value: value.item() if hasattr(value, "item") else float(value), raising=False
     )
     subject = FakeSubject(tiny_judge())
     classes = ("red", "green", "blue", "white", "old", "new")
-    shown = [[torn(((40, 24), (20, 33), (16, 16))[number % 3], number)] for number in range(60)]
+    shown = [[torn(number)] for number in range(60)]
     labels = [number % 6 for number in range(60)]
     found = run(subject, ListedExamples(shown, classes, labels), Settings(templates=FEW), "torn")
     look = transforms.Compose(
@@ -151,8 +125,8 @@ def test_the_whole_road_equals_clip_benchmarks(monkeypatch: pytest.MonkeyPatch) 
     loader: Any = type("Loader", (list,), {"dataset": type("Dataset", (), {"classes": classes})})(
         zip(pixels.split(16), torch.tensor(labels).split(16), strict=True)
     )
-    model = Published(subject)
-    theirs = reference.evaluate(model, loader, tokens_of(subject), classes, list(FEW), "cpu", amp=False)
+    model = Published(subject.judge)
+    theirs = reference.evaluate(model, loader, model.tokens, classes, list(FEW), "cpu", amp=False)
     ours = measured(found)
     assert found.confusion is not None and (found.confusion.sum(axis=0) > 0).sum() > 1
     assert ours["top1"] == pytest.approx(theirs["acc1"], abs=1e-6)

@@ -34,6 +34,13 @@ def plain(colour: str, size: tuple[int, int] = (24, 16), noise: int | None = Non
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
 
 
+def torn(number: int) -> Image.Image:
+    """Return a picture in which every pixel is another, of one of three shapes."""
+    width, height = ((40, 24), (20, 33), (16, 16))[number % 3]
+    pixels = np.random.default_rng(number).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
 @dataclass
 class ListedExamples:
     """Examples that lie in lists; what a test does not give is empty."""
@@ -159,6 +166,23 @@ class ColourJudge(Judge):
         return np.asarray(named / np.linalg.norm(named, axis=1, keepdims=True))
 
     passing_vectors = text_vectors
+
+
+class Published:
+    """A judge's model as CLIP_benchmark takes models: pixels and tokens in, vectors of any length out."""
+
+    def __init__(self, judge: Judge) -> None:
+        self.judge = judge
+
+    def tokens(self, texts: Sequence[str]) -> Tensor:
+        """Return ids of shape (texts, longest), padded with 0."""
+        return self.judge.texts.summaries(texts)[0]
+
+    def encode_image(self, pixels: Tensor) -> Tensor:
+        return 3 * self.judge.model.encode_image(pixels)
+
+    def encode_text(self, tokens: Tensor) -> Tensor:
+        return 2 * self.judge.model.encode_text(tokens, (tokens > 0).long())
 
 
 @dataclass

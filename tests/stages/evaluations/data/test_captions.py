@@ -118,6 +118,7 @@ def test_missing_pictures_are_named_and_ambiguous_ones_refused(tmp_path: Path) -
         ('[{"image": "a.jpg"}]', "KeyError: 'caption'"),
         ('[1, 2]', "has none of the known forms"),
         ("[", "is neither JSON nor JSON lines"),
+        ("[" * 100_000, "is neither JSON nor JSON lines"),
         ("", "is neither JSON nor JSON lines|is empty"),
         ('{"images": [{"split": "train", "filename": "a", "sentences": []}]}', "has no picture of the split test"),
     ],

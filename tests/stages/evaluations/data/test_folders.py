@@ -1,5 +1,6 @@
 """Pictures in one folder per class, or in a list of files and labels."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,25 @@ def test_a_list_cannot_lead_out_of_the_folder(tmp_path: Path) -> None:
     lay(tmp_path, {"set/test/labels.csv": "file,class_name\na.png,x\n../../secret.png,y\n/etc/passwd,y\n"})
     found = open_examples(FOLDERS, tmp_path / "set")
     assert len(found) == 1 and set(found.unreadable) == {"../../secret.png", "/etc/passwd"}
+
+
+def test_a_link_that_leads_above_itself_ends(tmp_path: Path) -> None:
+    class_folders(tmp_path)
+    (tmp_path / "test/red/loop").symlink_to(tmp_path / "test")
+    (tmp_path / "test/blue/self").symlink_to(tmp_path / "test/blue/self")
+    (tmp_path / "elsewhere").mkdir()
+    lay(tmp_path / "elsewhere", {"a.png": picture("green")})
+    (tmp_path / "test/green/linked").symlink_to(tmp_path / "elsewhere")
+    found = open_examples(FOLDERS, tmp_path)
+    keys = [found.key(number) for number in range(len(found))]
+    assert "green/linked/a.png" in keys and "blue/0.png" in keys and len(keys) < 20
+
+
+def test_a_name_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    class_folders(tmp_path)
+    Path(os.fsdecode(bytes(tmp_path / "test/red") + b"/\xff.png")).write_bytes(picture())
+    with pytest.raises(ManifestError, match="which is no UTF-8; rename its file"):
+        open_examples(FOLDERS, tmp_path)
 
 
 def test_several_classes_can_be_right(tmp_path: Path) -> None:

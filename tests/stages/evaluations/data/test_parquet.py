@@ -76,6 +76,25 @@ def test_hugging_faces_structs_and_class_names(tmp_path: Path) -> None:
     assert "the cell is empty" in found.unreadable["test-00000-of-00001.parquet:1"]
 
 
+def test_columns_of_bytes_are_not_read_on_opening(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rest = [b"x" * 100] * 2
+    columns = {
+        "image": [picture()] * 2,
+        "label": [0, 1],
+        "thumbnail": rest,
+        "other": [[{"bytes": each}] for each in rest],
+    }
+    asked: list[list[str]] = []
+    real = pq.read_table
+
+    def read(path: Path, columns: list[str]) -> pa.Table:
+        asked.append(columns)
+        return real(path, columns=columns)
+
+    monkeypatch.setattr(pq, "read_table", read)
+    assert len(open_examples(TABLES, write(tmp_path / "a.parquet", columns))) == 2 and asked == [["label"]]
+
+
 def test_captions_and_questions(tmp_path: Path) -> None:
     path = write(tmp_path / "c.parquet", {"image": [picture()] * 2, "captions": [["A", "B"], ["C"]], "id": [5, 6]})
     found = open_examples(described("parquet", protocol="retrieval"), path)

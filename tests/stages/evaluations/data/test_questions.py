@@ -33,7 +33,11 @@ def test_vqav2_has_questions_and_answers_in_two_files(tmp_path: Path) -> None:
     found = opened(tmp_path, files)
     assert found.question(0) == Question("What?", ("cat",) * 9 + ("dog",), (), "other")
     assert (found.key(0), found.pictures(0)[0].size) == ("420", (12, 8))
-    (tmp_path / "v2_val_annotations.json").unlink()
+    # Of the test split there are questions only.
+    lay(tmp_path, {"v2_test_questions.json": as_json(questions), "v2_train_questions.json": as_json(questions)})
+    assert open_examples(ASKED, tmp_path).key(0) == "420"
+    for name in ("v2_test_questions", "v2_val_annotations"):
+        (tmp_path / f"{name}.json").unlink()
     with pytest.raises(ManifestError, match=r"question 420 of v2_val_questions.json has no answer beside it"):
         open_examples(ASKED, tmp_path)
 
@@ -126,6 +130,7 @@ def test_multiple_choice_tells_the_right_option_in_several_ways(tmp_path: Path) 
     }
     found = opened(tmp_path / "s", {"problems.json": whole, "image.png": picture()})
     assert len(found) == 1 and found.question(0) == Question("Q", ("B",), ("x", "y"))
+    assert [found.training().key(number) for number in range(len(found.training()))] == ["3"]
     rows = [{"image": "a.png", "question": "Q", "options": ["x", "y"], "answer": each} for each in ("a", "y", "B")]
     found = opened(tmp_path / "a", {"test.json": rows, "a.png": picture()})
     assert [found.question(number).answers for number in range(3)] == [("A",), ("B",), ("B",)]

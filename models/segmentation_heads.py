@@ -16,6 +16,10 @@ POOL_SCALES = (1, 2, 3, 6)
 """Sides of the grids into which UperNet pools the coarsest map (arXiv:1612.01105, section 3.2)."""
 LEVELS = 4
 NORM_EPS = 1e-6
+DROPOUT = 0.1
+"""Of whole channels before classes are told apart."""
+BESIDE_LEVEL, BESIDE_WEIGHT = 2, 0.4
+"""Which scale the second head reads, and how much its loss weighs."""
 
 Map = Float[Tensor, "batch channels rows columns"]
 
@@ -61,31 +65,42 @@ class LinearSegmenter(nn.Module):
 
 def _convolution(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
     """Return a convolution that keeps the size of its map, with its norm and ReLU."""
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False),
-        nn.BatchNorm2d(outputs),
-        nn.ReLU(inplace=True),
-    )
+    convolution = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False)
+    nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
+    return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
+
+
+class PlaceNorm(nn.LayerNorm):
+    """Layer norm over the channels of each place of a map."""
+
+    def forward(self, maps: Map) -> Map:
+        """Return the same shape, (batch, channels, rows, columns)."""
+        return super().forward(maps.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+def _finer(width: int) -> nn.ConvTranspose2d:
+    """Return a transposed convolution that doubles both sides of a map."""
+    found = nn.ConvTranspose2d(width, width, kernel_size=2, stride=2)
+    nn.init.normal_(found.weight, std=(2 / (4 * width)) ** 0.5)
+    assert found.bias is not None
+    nn.init.zeros_(found.bias)
+    return found
 
 
 class FeaturePyramid(nn.Module):
     """Four maps of one size made into four scales: four times, twice, once and half as fine.
 
     Transposed convolutions make the finer ones and a maximum over pairs the coarser, as BEiT does it for its
-    own encoder (arXiv:2106.08254, section 3.2 and its code).
+    own encoder (arXiv:2106.08254, section 3.2 and its code), here with a layer norm as in InternVL's released code.
     """
 
     def __init__(self, width: int) -> None:
         """Allocate, drawn from torch's random state."""
         super().__init__()
-
-        def finer() -> nn.Module:
-            return nn.ConvTranspose2d(width, width, kernel_size=2, stride=2)
-
         self.scales = nn.ModuleList(
             [
-                nn.Sequential(finer(), nn.BatchNorm2d(width), nn.GELU(), finer()),
-                finer(),
+                nn.Sequential(_finer(width), PlaceNorm(width, eps=NORM_EPS), nn.GELU(), _finer(width)),
+                _finer(width),
                 nn.Identity(),
                 nn.MaxPool2d(kernel_size=2, stride=2, ceil_mode=True),
             ]
@@ -99,8 +114,12 @@ class FeaturePyramid(nn.Module):
 class UperNet(nn.Module):
     """UperNet over four taps of a plain encoder.
 
-    With an encoder of width w, c channels and k classes it has 12 w^2 + 5 w parameters in the pyramid and
-    16 w c + 99 c^2 + 24 c + (c + 1) k in the rest: 435,376,918 for InternViT-6B, 1536 channels and ADE20K's 150.
+    While it is trained a second, small head reads one scale alone, and its loss is added with a weight of 0.4
+    (arXiv:1612.01105, section 3.3); it says nothing afterwards.
+
+    With an encoder of width w, c channels and k classes it has 12 w^2 + 5 w parameters in the pyramid,
+    16 w c + 99 c^2 + 24 c + (c + 1) k in the head and 9 w c + 2 c + (c + 1) k in the second one: 435,376,918 and
+    44,470,422 for InternViT-6B, 1536 channels and ADE20K's 150 classes.
     """
 
     def __init__(self, width: int, classes: int, channels: int) -> None:
@@ -112,8 +131,11 @@ class UperNet(nn.Module):
         self.lateral = nn.ModuleList(_convolution(width, channels, 1) for _ in range(LEVELS - 1))
         self.smooth = nn.ModuleList(_convolution(channels, channels, 3) for _ in range(LEVELS - 1))
         self.join = _convolution(LEVELS * channels, channels, 3)
-        self.dropout = nn.Dropout2d(0.1)
+        self.dropout = nn.Dropout2d(DROPOUT)
         self.classify = _classifier(channels, classes)
+        self.beside = nn.Sequential(
+            _convolution(width, channels, 3), nn.Dropout2d(DROPOUT), _classifier(channels, classes)
+        )
 
     def _pool(self, coarsest: Map) -> Map:
         """Return the coarsest map with what whole regions of it look like."""
@@ -130,7 +152,15 @@ class UperNet(nn.Module):
         Args:
             maps: What the encoder says at its four taps, each of shape (batch, width, rows, columns).
         """
-        *finer, coarsest = self.pyramid(maps)
+        return self._joined(self.pyramid(maps))
+
+    def both(self, maps: Sequence[Map]) -> tuple[Map, Map]:
+        """Return the same logits, and those of the second head, as fine as the scale that it reads."""
+        scales = self.pyramid(maps)
+        return self._joined(scales), torch.as_tensor(self.beside(scales[BESIDE_LEVEL]))
+
+    def _joined(self, scales: Sequence[Map]) -> Map:
+        *finer, coarsest = scales
         levels = [lateral(each) for lateral, each in zip(self.lateral, finer, strict=True)]
         levels.append(self._pool(coarsest))
         for place in range(LEVELS - 1, 0, -1):
@@ -142,6 +172,6 @@ class UperNet(nn.Module):
 
 
 def upernet_parameters(width: int, classes: int, channels: int) -> int:
-    """Return the number of UperNet's parameters, the pyramid's among them, counted on the meta device."""
+    """Return the number of UperNet's parameters, of pyramid and both heads, counted on the meta device."""
     with torch.device("meta"):
         return sum(parameter.numel() for parameter in UperNet(width, classes, channels).parameters())

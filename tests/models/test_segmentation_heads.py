@@ -2,9 +2,16 @@
 
 import pytest
 import torch
-from torch import nn
 
-from models.segmentation import FeaturePyramid, LinearSegmenter, UperNet, patch_map, taps, upernet_parameters
+from models.segmentation_heads import (
+    FeaturePyramid,
+    LinearSegmenter,
+    PlaceNorm,
+    UperNet,
+    patch_map,
+    taps,
+    upernet_parameters,
+)
 
 
 @pytest.mark.parametrize(
@@ -51,7 +58,8 @@ def test_upernet_gives_logits_four_times_as_fine_and_every_weight_learns() -> No
     maps = [torch.randn(2, 6, 3, 4) for _ in range(4)]
     logits = head(maps)
     assert logits.shape == (2, 5, 12, 16)
-    (logits * torch.randn(logits.shape)).sum().backward()
+    second = head.both(maps)[1]
+    ((logits * torch.randn(logits.shape)).sum() + (second * torch.randn(second.shape)).sum()).backward()
     assert all(weight.grad is not None and weight.grad.any() for weight in head.parameters() if weight.ndim > 1)
 
 
@@ -65,11 +73,28 @@ def test_upernet_sees_all_of_the_coarsest_map_everywhere() -> None:
 
 
 def test_parameters_are_as_documented() -> None:
-    def documented(width: int, classes: int, channels: int) -> int:
-        pyramid = 12 * width**2 + 5 * width
-        return pyramid + 16 * width * channels + 99 * channels**2 + 24 * channels + (channels + 1) * classes
+    def documented(width: int, classes: int, channels: int) -> tuple[int, int]:
+        pyramid, classify = 12 * width**2 + 5 * width, (channels + 1) * classes
+        head = 16 * width * channels + 99 * channels**2 + 24 * channels + classify
+        return pyramid + head, 9 * width * channels + 2 * channels + classify
 
-    assert upernet_parameters(3200, 150, 1536) == documented(3200, 150, 1536) == 435_376_918
+    assert documented(3200, 150, 1536) == (435_376_918, 44_470_422)
+    assert upernet_parameters(3200, 150, 1536) == sum(documented(3200, 150, 1536))
     real = UperNet(6, 5, 8)
-    assert sum(weight.numel() for weight in real.parameters()) == documented(6, 5, 8)
-    assert isinstance(real.classify, nn.Conv2d)
+    assert sum(weight.numel() for weight in real.parameters()) == sum(documented(6, 5, 8))
+    assert sum(weight.numel() for weight in real.beside.parameters()) == documented(6, 5, 8)[1]
+
+
+def test_in_training_a_second_head_speaks_too_and_changes_nothing_of_the_first() -> None:
+    torch.manual_seed(0)
+    head = UperNet(6, 5, 8).eval()
+    maps = [torch.randn(2, 6, 3, 4) for _ in range(4)]
+    first, second = head.both(maps)
+    assert torch.equal(first, head(maps)) and second.shape == (2, 5, 3, 4)
+
+
+def test_the_pyramids_norm_is_over_the_channels_of_each_place() -> None:
+    maps = torch.randn(2, 64, 3, 4) * 5 + 2
+    found = PlaceNorm(64)(maps)
+    torch.testing.assert_close(found.mean(dim=1), torch.zeros(2, 3, 4), atol=1e-5, rtol=0)
+    torch.testing.assert_close(found.std(dim=1, correction=0), torch.ones(2, 3, 4), atol=1e-4, rtol=0)
