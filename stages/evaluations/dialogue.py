@@ -12,7 +12,8 @@ from stages.evaluations.answers import LETTERS
 from stages.evaluations.asking import Put, ask, picture_names, strangers
 from stages.evaluations.base import Examples, Outcome, Question, Subject
 from stages.evaluations.composed import Number
-from stages.evaluations.dialogue_kinds import KINDS, KindName, numbers
+from stages.evaluations.dialogue_kinds import KINDS, KindName
+from stages.evaluations.dialogue_numbers import numbers
 from stages.manifest import ManifestError
 
 BLIND_UP_TO = 500
