@@ -13,6 +13,8 @@ from stages.evaluations.dialogue_kinds import KINDS, KindName
 
 COGNITION = frozenset(["commonsense_reasoning", "numerical_calculation", "text_translation", "code_reasoning"])
 """MME's subtasks that are no perception (arXiv:2306.13394, section 2.1)."""
+_BALANCED = frozenset(["relaxed", "box"])
+"""Published as the mean over their parts: ChartQA's human and augmented questions, RefCOCO's eight splits."""
 _POPE = ("f1", "accuracy", "precision", "recall", "yes_share")
 
 
@@ -33,7 +35,7 @@ def numbers(
         return _pope(asked, said, categories)
     if kind == "mme":
         return _mme(hits, categories, groups)
-    return _accuracy(KINDS[kind].metric, hits, categories, balanced=kind == "relaxed")
+    return _accuracy(KINDS[kind].metric, hits, categories, balanced=kind in _BALANCED)
 
 
 def slug(category: str) -> str:
@@ -71,7 +73,7 @@ def _over_categories(values: Floats) -> Floats:
 
 
 def _accuracy(metric: str, hits: Floats, categories: Sequence[str], balanced: bool) -> list[Number]:
-    """Return the mean, or where `balanced` the mean over categories (ChartQA's human and augmented), and each one."""
+    """Return the mean, or where `balanced` the mean over categories, and that of each category."""
     each = [mean_number(f"{metric}_{name}", hits[rows])._replace(scores=None) for name, rows in _each(categories)]
     if not balanced:
         return [mean_number(metric, hits), *each]

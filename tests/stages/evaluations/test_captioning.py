@@ -7,7 +7,7 @@ from talking import Scripted, Talker, colour_of
 from worlds import FakeSubject, ListedExamples, coloured, plain, tiny_judge
 
 from stages.chat import Ask, Shown
-from stages.evaluations import caption_scores, captioning
+from stages.evaluations import captioning
 from stages.evaluations.captioning import PROMPT, Settings, run
 from stages.manifest import ManifestError
 
@@ -16,8 +16,7 @@ SAID = {"red": "a red picture on the wall", "green": "the green grass of home", 
 
 @pytest.fixture(autouse=True)
 def no_java(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (caption_scores, captioning):
-        monkeypatch.setattr(module, "has_java", lambda: False)
+    monkeypatch.setattr(captioning, "meteor_program", lambda language: None)
 
 
 def described() -> ListedExamples:
