@@ -4,7 +4,7 @@ Both spread the same functions and give the same results; stages never import Ra
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Any, Protocol, TypeVar
 
@@ -17,6 +17,10 @@ TrainLoop = Callable[[dict[str, Any]], None]
 Waiting = Callable[[str], None]
 
 
+class ResourceError(RuntimeError):
+    """The cluster has nothing that works could ever run on; the message says what lacks."""
+
+
 def _call(work: Callable[[T], R], item: T) -> R:
     return work(item)
 
@@ -24,10 +28,25 @@ def _call(work: Callable[[T], R], item: T) -> R:
 class Cluster(Protocol):
     """Something that runs many small works, or one gang of training workers."""
 
-    def map(self, work: Callable[[T], R], items: Iterable[T], *, cpus: float = 1, gpus: float = 0) -> Iterator[R]:
+    def map(
+        self,
+        work: Callable[[T], R],
+        items: Iterable[T],
+        *,
+        cpus: float = 1,
+        gpus: float = 0,
+        resources: Mapping[str, float] | None = None,
+    ) -> Iterator[R]:
         """Yield one result per item, in the order of completion.
 
         Works may run twice after a fault, so what they publish must be idempotent.
+
+        Args:
+            work: Makes one result.
+            items: What it is handed, one after the other.
+            cpus: For one work.
+            gpus: For one work.
+            resources: Of a cluster's own, by name, for one work: it runs only on machines that offer them.
         """
         ...
 
@@ -45,7 +64,15 @@ class Cluster(Protocol):
 class InlineCluster:
     """Everything in this process, one item after the other: for tests, and for machines without Ray."""
 
-    def map(self, work: Callable[[T], R], items: Iterable[T], *, cpus: float = 1, gpus: float = 0) -> Iterator[R]:
+    def map(
+        self,
+        work: Callable[[T], R],
+        items: Iterable[T],
+        *,
+        cpus: float = 1,
+        gpus: float = 0,
+        resources: Mapping[str, float] | None = None,
+    ) -> Iterator[R]:
         """Run each item in turn."""
         for item in items:
             yield work(item)
@@ -78,19 +105,36 @@ class RayCluster:
             )
         return ray
 
-    def map(self, work: Callable[[T], R], items: Iterable[T], *, cpus: float = 1, gpus: float = 0) -> Iterator[R]:
+    def map(
+        self,
+        work: Callable[[T], R],
+        items: Iterable[T],
+        *,
+        cpus: float = 1,
+        gpus: float = 0,
+        resources: Mapping[str, float] | None = None,
+    ) -> Iterator[R]:
         """Run works as Ray tasks in a bounded window; a killed worker's task is run again, up to three times.
 
         An exception of the work itself is raised here at once: a work that can fail on bad
         data turns that into a recorded outcome, not into an exception.
+
+        Raises:
+            ResourceError: No machine of the cluster offers a resource that the works need.
         """
         todo: Iterator[T] = iter(items)
         if (first := next(todo, None)) is None:
             return
         todo = chain([first], todo)
         ray = self._join()
+        for name in resources or ():
+            if not any(node["Alive"] and name in node["Resources"] for node in ray.nodes()):
+                raise ResourceError(
+                    f"no machine of the Ray cluster offers {name!r}, so these works would wait for ever; start one "
+                    f"with `ray start --resources '{{\"{name}\": 1}}'`, or unset INTERNVL_EGRESS_RESOURCE"
+                )
         # The work is stored once and fetched by reference: it may be a partial that holds a policy.
-        task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=3)(_call)
+        task = ray.remote(num_cpus=cpus, num_gpus=gpus, resources=dict(resources or {}), max_retries=3)(_call)
         shared = ray.put(work)
         live: set[Any] = set()
         exhausted = False

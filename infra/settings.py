@@ -25,6 +25,12 @@ class Settings(BaseModel):
     report_port: int = Field(default=18090, ge=1, le=65535)
     web_port: int = Field(default=18080, ge=1, le=65535, description="The tiny recipe's loopback web.")
     drift_patience_seconds: float = Field(default=1800, ge=0, description="How long a download waits in an outage.")
+    egress_resource: str = Field(
+        default="",
+        pattern=r"^[a-z0-9_]*$",
+        description="Resource of the Ray cluster that only machines with a way to the outside offer; downloads run "
+        "on those alone. Empty where all have one.",
+    )
     contact: str = Field(default="", max_length=200, description="Whom those who run web servers can reach.")
 
     @field_validator("contact")
@@ -61,8 +67,8 @@ class Settings(BaseModel):
 
     @property
     def web_url(self) -> str:
-        """Address of the tiny recipe's loopback web."""
-        return f"http://{self.host}:{self.web_port}"
+        """Address of the tiny recipe's web; one that runs elsewhere wins over our own."""
+        return os.environ.get("INTERNVL_WEB_URL") or f"http://{self.host}:{self.web_port}"
 
     @property
     def ray_token_path(self) -> Path:
@@ -76,7 +82,8 @@ def settings() -> Settings:
     given = {
         name: value
         for name in Settings.model_fields
-        if name.endswith(("_port", "_seconds", "contact")) and (value := os.environ.get(f"INTERNVL_{name.upper()}"))
+        if name.endswith(("_port", "_seconds", "_resource", "contact"))
+        and (value := os.environ.get(f"INTERNVL_{name.upper()}"))
     }
     return Settings.model_validate(
         {"home": home, "store_root": os.environ.get("INTERNVL_STORE", str(home / "store")), **given}
@@ -106,6 +113,7 @@ def quiet_environment(here: Settings) -> dict[str, str]:
         "INTERNVL_WEB_PORT": str(here.web_port),
         "INTERNVL_DRIFT_PATIENCE_SECONDS": str(here.drift_patience_seconds),
         "INTERNVL_CONTACT": here.contact,
+        "INTERNVL_EGRESS_RESOURCE": here.egress_resource,
         "PREFECT_HOME": str(here.home / "prefect"),
         "PREFECT_API_URL": here.prefect_api_url,
         "PREFECT_SERVER_EPHEMERAL_ENABLED": "false",

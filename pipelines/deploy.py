@@ -12,9 +12,9 @@ from pipelines.train import train_models
 from pipelines.what_if import what_if
 
 
-def main() -> None:
-    """Serve the deployments until stopped."""
-    deployments: list[Any] = [
+def deployments() -> list[Any]:
+    """Return the flows as people find them in the UI; `prefect.yaml` has the same for a cluster's work pools."""
+    return [
         build_data.to_deployment("data", description="From url lists to training shards."),
         train_models.to_deployment("train", description="From training shards to a chat model."),
         build_everything.to_deployment("internvl", description="The whole road: url lists in, chat model out."),
@@ -22,7 +22,11 @@ def main() -> None:
         run_pilot.to_deployment("pilot", description="A few urls of each source, to price the whole lists."),
         rerun.to_deployment("rerun", description="One stage again, and if wanted everything after it."),
     ]
-    serve(*deployments, query_seconds=2, print_starting_message=False)
+
+
+def main() -> None:
+    """Serve the deployments until stopped."""
+    serve(*deployments(), query_seconds=2, print_starting_message=False)
 
 
 if __name__ == "__main__":

@@ -159,6 +159,7 @@ def _up(here: Settings, say: Callable[[str], None]) -> None:
         "prefect": here.prefect_api_url != here.own_prefect_api_url,
         "ray": bool(os.environ.get("INTERNVL_RAY_JOBS")),
         "reports": bool(os.environ.get("INTERNVL_REPORT_URL")),
+        "web": bool(os.environ.get("INTERNVL_WEB_URL")),
     }
     if swept := services.sweep():
         say(f"ended what {', '.join(swept)} had left running")

@@ -1,8 +1,9 @@
 """Which steps a flow has: a recipe's graph, with a user's data in it."""
 
 from collections.abc import Sequence
+from typing import Any
 
-from infra.settings import settings
+from infra.settings import Settings, settings
 from infra.storage import Store
 from pipelines.graph import Step, data_steps, train_steps
 from pipelines.missing import refuse_missing
@@ -27,7 +28,7 @@ def steps_of(flow: FlowName, recipe: RecipeName, version: str = "", own: OwnData
     made = make(recipe, own, here.web_url)
     if recipe in (*LISTED, RecipeName.PAPER) and not own.conversations:
         made = remembered_sources(made, name, Store(here.store_root), own.mixing)
-    data, train = _patient(data_steps(made, name), here.drift_patience_seconds), train_steps(made, name)
+    data, train = _placed(data_steps(made, name), here), train_steps(made, name)
     if (recipe in LISTED and not own.given) or (recipe is RecipeName.PAPER and not own.lists):
         data = remembered(data, Store(here.store_root))
     if recipe in (RecipeName.ONE_GPU, RecipeName.PAPER) and not (own.language_model or own.vision_model):
@@ -39,13 +40,14 @@ def steps_of(flow: FlowName, recipe: RecipeName, version: str = "", own: OwnData
     return {FlowName.DATA: data, FlowName.TRAIN: train, FlowName.INTERNVL: [*data, *train]}[flow]
 
 
-def _patient(steps: Sequence[Step], seconds: float) -> list[Step]:
-    """Return steps whose downloads wait so long in an outage; a recipe's own placement wins."""
+def _placed(steps: Sequence[Step], here: Settings) -> list[Step]:
+    """Return steps whose downloads run where there is a way out, and wait in an outage; a recipe's placement wins."""
+    placement: dict[str, Any] = {"drift_patience_seconds": here.drift_patience_seconds}
+    if here.egress_resource:
+        # As much as nothing, so that CPUs and not this number bound how many run on a machine.
+        placement["resources"] = {here.egress_resource: 0.001}
     return [
-        Step(
-            step.label,
-            step.spec.model_copy(update={"placement": {"drift_patience_seconds": seconds, **step.spec.placement}}),
-        )
+        Step(step.label, step.spec.model_copy(update={"placement": {**placement, **step.spec.placement}}))
         if step.spec.stage == "download"
         else step
         for step in steps

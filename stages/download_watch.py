@@ -116,16 +116,13 @@ class Watched:
         self._lenient = bool(output.identity.get("parameters", {}).get("images"))
         self._good: Part | None = None
 
-    def map(
-        self, work: Callable[..., Part], items: Iterable[Any], *, cpus: float = 1, gpus: float = 0
-    ) -> Iterator[Part]:
+    def map(self, work: Callable[..., Part], items: Iterable[Any], **needs: Any) -> Iterator[Part]:
         """Yield published parts in the order of completion.
 
         Args:
             work: Takes an item and the keywords `output` and `listing`, as a partial does that has them.
             items: Each begins with the key of its part.
-            cpus: For one work.
-            gpus: For one work.
+            needs: Of one work: CPUs, GPUs and a cluster's own resources.
 
         Raises:
             ManifestError: An outcome jumped and did not come back in time; what is published stays.
@@ -138,9 +135,7 @@ class Watched:
             while todo:
                 suspects: list[Part] = []
                 entries = self._hand_out(todo, tries, out)
-                made = self._inner.map(
-                    partial(_carefully, work=work, output=self._output), entries, cpus=cpus, gpus=gpus
-                )
+                made = self._inner.map(partial(_carefully, work=work, output=self._output), entries, **needs)
                 for part, cpu, wall in made:
                     if SUSPECT in part.facts:
                         self._jump = Jump(**part.facts[SUSPECT])
@@ -156,7 +151,7 @@ class Watched:
                     tries[part.key] += 1
                     todo.appendleft(out.pop(part.key))
                 if suspects:
-                    self._wait_out(work, min(suspects, key=lambda each: each.key), cpus)
+                    self._wait_out(work, min(suspects, key=lambda each: each.key), **needs)
         finally:
             self._save(now=True)
 
@@ -171,7 +166,7 @@ class Watched:
             lenient = self._lenient or tries[item[0]] >= MAX_SUSPECT
             yield item, Baseline(self.seen.baseline), lenient
 
-    def _wait_out(self, work: Callable[..., Part], suspect: Part, cpus: float) -> None:
+    def _wait_out(self, work: Callable[..., Part], suspect: Part, **needs: Any) -> None:
         """Return when a canary says that what jumped is over."""
         jump, began, delay = Jump(**suspect.facts[SUSPECT]), self._clock(), FIRST_SECONDS
         patience = self._here.placement.drift_patience_seconds
@@ -184,7 +179,7 @@ class Watched:
                     raise ManifestError(self._gave_up(jump, suspect.key, patience))
                 self.progress(*self._at, f"paused, {jump}; asks again in {min(delay, left):.0f} s")
                 self._sleep(min(delay, left))
-                if self._is_over(work, canary, jump, cpus):
+                if self._is_over(work, canary, jump, **needs):
                     return
                 delay = min(2 * delay, LONGEST_SECONDS)
         finally:
@@ -193,8 +188,8 @@ class Watched:
             self._paused_seconds += self._clock() - began
             self._save(now=True)
 
-    def _is_over(self, work: Callable[..., Part], canary: Canary, jump: Jump, cpus: float) -> bool:
-        (outcomes,) = self._inner.map(partial(Canary.ask, work=work), [canary], cpus=cpus)
+    def _is_over(self, work: Callable[..., Part], canary: Canary, jump: Jump, **needs: Any) -> bool:
+        (outcomes,) = self._inner.map(partial(Canary.ask, work=work), [canary], **needs)
         return recovered(jump.outcome, *canary.counts(outcomes))
 
     def _gave_up(self, jump: Jump, key: str, patience: float) -> str:

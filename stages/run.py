@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from infra.cluster import Cluster, InlineCluster, RayCluster
+from infra.cluster import Cluster, InlineCluster, RayCluster, ResourceError
 from infra.settings import settings
 from infra.storage import StorageError, Store, StoreUnavailable
 from stages.manifest import Manifest, ManifestError
@@ -47,7 +47,7 @@ def exit_code(make: Callable[[], Manifest]) -> int:
     except (StoreUnavailable, LostPeer, Stopped) as later:
         print(f"later: {later}", flush=True)
         return os.EX_TEMPFAIL
-    except (Drift, ManifestError, StorageError) as refusal:
+    except (Drift, ManifestError, ResourceError, StorageError) as refusal:
         print(f"refused: {refusal}", flush=True)
         return 2
     print(f"{manifest.ref} {manifest.digest[:16]} {manifest.ledger.model_dump()}", flush=True)

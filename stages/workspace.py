@@ -113,6 +113,8 @@ class Placement:
     """Training goes on with as few as these when machines are lost, and grows back to `workers`."""
     gpus_per_worker: int = 0
     cpus_per_task: float = 1.0
+    resources: dict[str, float] = field(default_factory=dict)
+    """Of a Ray cluster's own, by name, what each task needs: tasks then run only where a machine offers them."""
     sharding: Sharding = "ddp"
     """How a model lies over the processes: whole on each, or in shards."""
     micro_batch_size: int | None = None
@@ -246,7 +248,11 @@ class Workspace:
             pace = time.monotonic() - started
             self.progress(len(parts), len(items), unit)
         for part in self.cluster.map(
-            work, todo, cpus=self.placement.cpus_per_task, gpus=self.placement.gpus_per_worker
+            work,
+            todo,
+            cpus=self.placement.cpus_per_task,
+            gpus=self.placement.gpus_per_worker,
+            resources=self.placement.resources,
         ):
             parts.append(part)
             self.progress(len(parts), len(items), unit)

@@ -20,6 +20,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("DO_NOT_TRACK", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Processes that share the tests have a terminal of 80 columns, whose tables break the words that tests look for.
+os.environ["COLUMNS"] = "200"
 if os.environ.get("INTERNVL_TEST_DEVICE", "cpu") == "cpu":
     # Recorded curves are those of a CPU, and two processes would want two GPUs; `make test-gpu` shows the GPU.
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
@@ -93,6 +95,7 @@ def ray_cluster() -> Iterator[RayCluster]:
             ray.init(
                 address="local",
                 num_cpus=2,
+                resources={"egress": 1},
                 include_dashboard=False,
                 object_store_memory=150_000_000,
                 configure_logging=False,

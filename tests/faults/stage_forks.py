@@ -27,9 +27,7 @@ class PoolCluster(InlineCluster):
     def __init__(self, workers: int) -> None:
         self._workers = workers
 
-    def map(
-        self, work: Callable[[Any], Any], items: Iterable[Any], *, cpus: float = 1, gpus: float = 0
-    ) -> Iterator[Any]:
+    def map(self, work: Callable[[Any], Any], items: Iterable[Any], **_: Any) -> Iterator[Any]:
         with ProcessPoolExecutor(self._workers, mp_context=multiprocessing.get_context("fork")) as pool:
             for done in as_completed([pool.submit(work, item) for item in items]):
                 yield done.result()

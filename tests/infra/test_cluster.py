@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.cluster import Cluster, RayCluster
+from infra.cluster import Cluster, RayCluster, ResourceError
 
 
 def square(value: int) -> int:
@@ -45,3 +45,13 @@ def test_an_exception_of_the_work_is_raised(any_cluster: Cluster) -> None:
 def test_a_killed_worker_is_replaced(ray_cluster: RayCluster, tmp_path: Path) -> None:
     assert list(ray_cluster.map(die_once, [str(tmp_path)])) == ["survived"]
     assert (tmp_path / "died").exists()
+
+
+def test_works_run_where_a_machine_offers_what_they_need(any_cluster: Cluster) -> None:
+    assert sorted(any_cluster.map(square, range(5), resources={"egress": 0.001})) == [0, 1, 4, 9, 16]
+
+
+@pytest.mark.ray
+def test_what_no_machine_offers_is_said_and_not_waited_for(ray_cluster: RayCluster) -> None:
+    with pytest.raises(ResourceError, match=r"no machine of the Ray cluster offers 'moon'.*INTERNVL_EGRESS_RESOURCE"):
+        list(ray_cluster.map(square, [1], resources={"moon": 1}))

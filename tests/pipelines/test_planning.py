@@ -181,3 +181,16 @@ def test_how_long_a_download_waits_is_the_installations_choice(monkeypatch: pyte
     monkeypatch.setenv("INTERNVL_DRIFT_PATIENCE_SECONDS", "soon")
     result = call("plan")
     assert result.exit_code == 2 and "drift_patience_seconds" in result.output
+
+
+def test_downloads_ask_for_a_way_out_only_where_an_installation_has_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def asked() -> dict[str, object]:
+        steps = pricing.steps_of(planning.FlowName.DATA, RecipeName.TINY)
+        return {s.spec.stage: s.spec.placement["resources"] for s in steps if s.spec.placement.get("resources")}
+
+    assert asked() == {}
+    monkeypatch.setenv("INTERNVL_EGRESS_RESOURCE", "egress")
+    assert asked() == {"download": {"egress": 0.001}}
+    monkeypatch.setenv("INTERNVL_EGRESS_RESOURCE", "no spaces!")
+    result = call("plan")
+    assert result.exit_code == 2 and "egress_resource" in result.output

@@ -136,9 +136,7 @@ class Workers(InlineCluster):
     def __init__(self, workers: int) -> None:
         self.workers = workers
 
-    def map(
-        self, work: Callable[[Any], Any], items: Iterable[Any], *, cpus: float = 1, gpus: float = 0
-    ) -> Iterator[Any]:
+    def map(self, work: Callable[[Any], Any], items: Iterable[Any], **_: Any) -> Iterator[Any]:
         ordered = sorted(
             items, key=lambda item: (hashlib.sha256(f"{item[0]} {self.workers}".encode()).digest(), item[0])
         )
