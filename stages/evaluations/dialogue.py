@@ -12,7 +12,7 @@ from stages.evaluations.answers import LETTERS
 from stages.evaluations.asking import Put, ask, picture_names, strangers
 from stages.evaluations.base import Examples, Outcome, Question, Subject
 from stages.evaluations.composed import Number
-from stages.evaluations.dialogue_kinds import KINDS, KindName
+from stages.evaluations.dialogue_kinds import KINDS, KindName, prompt_of
 from stages.evaluations.dialogue_numbers import numbers
 from stages.manifest import ManifestError
 
@@ -112,9 +112,11 @@ def _puts(asked: Sequence[Question], settings: Settings, benchmark: str) -> list
     """Return how the questions are put, each once or in all rotations of its options.
 
     Raises:
-        ManifestError: Options or contexts are missing.
+        ManifestError: Questions, options or contexts are missing.
     """
-    prompt = settings.prompt or KINDS[settings.kind].prompt
+    if not asked:
+        raise ManifestError(f"{benchmark} asks nothing; look at its data")
+    prompt = settings.prompt or prompt_of(settings.kind, settings.language)
     lacking = [number for number, question in enumerate(asked) if not question.options]
     if lacking and (settings.kind == "choice" or settings.circular):
         raise ManifestError(

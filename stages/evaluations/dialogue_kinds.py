@@ -9,6 +9,8 @@ from stages.evaluations.base import Question
 KindName = Literal["vqa", "exact", "relaxed", "anls", "contains", "choice", "box", "pope", "mme"]
 WORD = "{question}\nAnswer the question using a single word or phrase."
 LETTER = "{question}\nAnswer with the option's letter from the given choices directly."
+LETTER_ZH = "{question}\n请直接回答选项字母。"
+"""What the released code asks of MMBench-CN."""
 REGION = "Please provide the bounding box coordinate of the region this sentence describes: <ref>{question}</ref>"
 
 
@@ -45,3 +47,8 @@ KINDS: dict[KindName, Kind] = {
     "pope": Kind("f1", WORD, 10, _polar(lambda said: "no" if rules.denies(said) else "yes")),
     "mme": Kind("mme_score", WORD, 10, _polar(rules.yes_or_no)),
 }
+
+
+def prompt_of(kind: KindName, language: str) -> str:
+    """Return how a family is asked where nobody says otherwise."""
+    return LETTER_ZH if (kind, language) == ("choice", "zh") else KINDS[kind].prompt

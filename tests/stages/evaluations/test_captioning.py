@@ -90,6 +90,13 @@ def test_pictures_without_captions_are_refused() -> None:
         run(Talker(Scripted(lambda ask: "red")), one, Settings(), "set")  # type: ignore[arg-type]
 
 
+def test_a_picture_that_does_not_fit_has_an_empty_caption_and_a_note() -> None:
+    session = Scripted(lambda ask: "red")
+    found = run(Talker(session), described(), Settings(prompt="too long"), "set")  # type: ignore[arg-type]
+    assert found.measures[0].value == 0
+    assert found.notes[0].startswith("4 pictures do not fit into the model's context")
+
+
 def test_captions_need_room_to_end() -> None:
     with pytest.raises(ValueError, match="at least 8 and at most 8 tokens cannot end; raise max_new_tokens"):
         Settings(max_new_tokens=8)
