@@ -173,7 +173,8 @@ def _measures(
 ) -> list[Measure]:
     others: Sequence[float | None] = [None] * len(found) if blind is None else blind
     return [
-        number.measure(split, language, chance=guess, blind=other)
+        # How often a model says yes is neither good nor bad, so there is no best guess.
+        number.measure(split, language, chance=None if number.name.startswith("yes_share") else guess, blind=other)
         for number, guess, other in zip(found, chance, others, strict=True)
     ]
 

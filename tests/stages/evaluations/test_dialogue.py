@@ -97,6 +97,7 @@ def test_pope_and_mme_count_what_their_kinds_count() -> None:
     found, _, _ = measured(asked, colours, lambda ask: "Yes", kind="pope")
     rows = {row.name: row for row in found.measures}
     assert rows["f1"].value == pytest.approx(2 / 3) == rows["f1"].chance and rows["yes_share"].value == 1
+    assert rows["yes_share"].chance is None
     assert rows["accuracy"].value == 0.5
 
 
