@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -64,39 +65,32 @@ def run(subject: Subject, examples: Examples, settings: BaseModel, benchmark: st
     """
     assert isinstance(settings, Settings)
     session, count = subject.session, len(examples)
-    kind = KINDS[settings.kind]
     asked = [examples.question(number) for number in range(count)]
     puts = _puts(asked, settings, benchmark)
-    room = settings.max_new_tokens or kind.max_new_tokens
+    room = settings.max_new_tokens or KINDS[settings.kind].max_new_tokens
     with_blind = count <= BLIND_UP_TO if settings.blind is None else settings.blind
     names = picture_names(examples) if with_blind or settings.kind == "mme" else [""] * count
     others = strangers(names) if with_blind else None
     total = len(puts) * (1 if others is None else 2)
 
-    def told(done: int) -> None:
-        subject.progress(done, total, "questions")
+    def answers(shown: Sequence[Put], before: int) -> list[str | None]:
+        def told(done: int) -> None:
+            subject.progress(before + done, total, "questions")
 
-    said = ask(session, examples, puts, room, settings.batch_size, told)
+        return ask(session, examples, shown, room, settings.batch_size, told)
+
+    exam = _Exam(settings.kind, asked, puts, names)
+    said = answers(puts, 0)
     blind = None
     if others is not None:
-        elsewhere = [put._replace(shown=others[put.example]) for put in puts]
-        blind = ask(session, examples, elsewhere, room, settings.batch_size, lambda done: told(len(puts) + done))
-
-    def judged(answers: Sequence[str]) -> tuple[Floats, list[Number]]:
-        hits = _hits(puts, answers, settings.kind, count)
-        first = [answers[number] for number, put in enumerate(puts) if put.first]
-        return hits, numbers(settings.kind, asked, first, hits, names)
-
-    hits, found = judged([answer or "" for answer in said])
-    rivals = [judged([constant] * len(puts))[1] for constant in _constants(asked)]
-    chance = [max(each) for each in zip(*([number.value for number in rival] for rival in rivals), strict=True)]
-    other = None if blind is None else [number.value for number in judged([answer or "" for answer in blind])[1]]
-    first = [said[number] or "" for number, put in enumerate(puts) if put.first]
+        elsewhere = answers([put._replace(shown=others[put.example]) for put in puts], len(puts))
+        blind = [number.value for number in exam.numbers(elsewhere)]
+    found = exam.numbers(said)
     return Outcome(
-        measures=_measures(found, chance, other, benchmark, settings.language),
+        measures=_measures(found, exam.chance(), blind, benchmark, settings.language),
         scores={number.name: number.scores.tolist() for number in found if number.scores is not None},
         keys=[examples.key(number) for number in range(count)],
-        examples=_examples(examples, asked, first, hits),
+        examples=_examples(examples, asked, exam.first(said), exam.hits(said)),
         notes=_notes(puts, said, others is None and with_blind, with_blind),
         facts={
             "kind": settings.kind,
@@ -106,6 +100,37 @@ def run(subject: Subject, examples: Examples, settings: BaseModel, benchmark: st
             "unasked": sum(answer is None for answer in said),
         },
     )
+
+
+class _Exam(NamedTuple):
+    """What is asked, and what answers to it are worth."""
+
+    kind: KindName
+    asked: Sequence[Question]
+    puts: Sequence[Put]
+    names: Sequence[str]
+
+    def hits(self, said: Sequence[str | None]) -> Floats:
+        """Return how right each example is: as right as the worst of its rotations."""
+        hits = np.ones(len(self.asked))
+        for put, answer in zip(self.puts, said, strict=True):
+            hits[put.example] = min(hits[put.example], KINDS[self.kind].right(answer or "", put.question))
+        return hits
+
+    def first(self, said: Sequence[str | None]) -> list[str]:
+        """Return each example's answer, of several the first."""
+        return [answer or "" for put, answer in zip(self.puts, said, strict=True) if put.first]
+
+    def numbers(self, said: Sequence[str | None]) -> list[Number]:
+        """Return the benchmark's numbers."""
+        return numbers(self.kind, self.asked, self.first(said), self.hits(said), self.names)
+
+    def chance(self) -> list[float]:
+        """Return for each number the best that one constant answer would get, of the commonest right ones."""
+        every = Counter(answer for question in self.asked for answer in question.answers)
+        constants = [answer for answer, _ in every.most_common(CONSTANTS)]
+        rivals = [self.numbers([constant] * len(self.puts)) for constant in constants]
+        return [max(number.value for number in same) for same in zip(*rivals, strict=True)]
 
 
 def _puts(asked: Sequence[Question], settings: Settings, benchmark: str) -> list[Put]:
@@ -152,20 +177,6 @@ def _told(question: Question, context: bool) -> str:
         lines.append(f"Reference OCR tokens: {question.context}")
     lines += [f"{letter}. {option}" for letter, option in zip(LETTERS, question.options, strict=False)]
     return "\n".join(lines)
-
-
-def _hits(puts: Sequence[Put], said: Sequence[str], kind: KindName, count: int) -> Floats:
-    """Return how right each example is: as right as the worst of its rotations."""
-    hits = np.ones(count)
-    for put, answer in zip(puts, said, strict=True):
-        hits[put.example] = min(hits[put.example], KINDS[kind].right(answer, put.question))
-    return hits
-
-
-def _constants(asked: Sequence[Question]) -> list[str]:
-    """Return the commonest right answers, the most frequent first."""
-    every = Counter(answer for question in asked for answer in question.answers)
-    return [answer for answer, _ in every.most_common(CONSTANTS)]
 
 
 def _measures(
