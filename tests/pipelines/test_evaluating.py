@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "stages" / "evaluations"))
 from measured_worlds import colours, make_towers, paint
 
 from infra.storage import Store
-from pipelines import deploy
+from pipelines import deploy, pages
 from pipelines.cli import app
 from pipelines.graph import train_steps
 from pipelines.measuring import Wanted, choices, of_recipe
@@ -58,6 +58,9 @@ def test_a_checkpoint_on_own_data_prints_its_table_and_its_page(home: Store, tmp
     assert "83.2 %" in told.output and "colours: not checked: no shards" in told.output
     made = load(home, Ref.model_validate("benchmarks/contrastive@t"))
     page = made.key(made.reports["page"])
+    shown = pages.markdown("benchmark contrastive", made, "http://reports")
+    assert "| Zero-shot image classification | Plain colours | en | top1 |" in shown
+    assert f"[Open the full report](http://reports/{page})" in shown
     assert home.path(page) in told.output.replace("\n", "")
     for command in ("show", "verify"):
         assert internvl(command, made.ref).exit_code == 0

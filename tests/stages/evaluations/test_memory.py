@@ -1,19 +1,25 @@
 """What models said is given back as it was, to the same question alone; what is damaged counts for nothing."""
 
+import json
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from measured_worlds import make_towers
-from worlds import coloured
+from weight_shards import in_shards
+from worlds import coloured, tiny_towers
 
 from infra.storage import Store
+from stages.checkpoints import publish
 from stages.evaluations import memory
 from stages.evaluations.memory import Memory
 from stages.evaluations.subject import StoredSubject, kind_of
 from stages.manifest import ManifestError
+from stages.ref import Ref
 from stages.sweep import Kind, find_leftovers, remove_leftovers
+from stages.workspace import Output
 
 ARRAY = np.random.default_rng(0).normal(size=(5, 3))
 
@@ -92,3 +98,22 @@ def test_subjects_know_what_they_are(store: Store) -> None:
     assert StoredSubject(store, make_towers(store, "generative"), 4).judge.model.generative
     tuned = make_towers(store, version="tuned").model_copy(update={"stage": "finetune"})
     assert kind_of(tuned) == "contrastive"
+
+
+def test_an_encoder_alone_is_a_vision_tower_and_nothing_else(store: Store) -> None:
+    tower = tiny_towers().vision_model
+    output = Output(store, Ref(name="checkpoints/encoder", version="t"), "distill", {"inputs": {}})
+    config = json.dumps({"vision": tower.config.model_dump(mode="json")}).encode()
+    files = {"config": ("config.json", config)} | {
+        name.partition(".")[0]: (name, content) for name, content in in_shards(tower.state_dict()).items()
+    }
+    names = {"names": {role: name for role, (name, _) in files.items()}}
+    encoder = output.commit([publish(output, "d" * 64, files, 1, names)])
+    alone = StoredSubject(store, encoder, 4)
+    assert (alone.kind, alone.model) == ("vision", "InternViT-6B")
+    pixels = torch.zeros(1, 3, 16, 16)
+    with torch.no_grad():
+        seen, right = alone.vision(pixels).last_hidden_state, tower.eval()(pixels).last_hidden_state
+    assert torch.equal(seen, right) and not alone.vision.training
+    with pytest.raises(ManifestError, match="checkpoints/encoder@t is no InternVL-C or -G; evaluate a checkpoint of"):
+        _ = alone.judge
