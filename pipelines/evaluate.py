@@ -44,7 +44,8 @@ def evaluate(
         force: Replace what stands.
     """
     # They import torch, which serving the form can spare.
-    from pipelines.measuring import Wanted, of_checkpoint, of_recipe
+    from pipelines.measuring import of_checkpoint, of_recipe
+    from pipelines.wanted import Wanted
 
     wanted = Wanted.of(data, benchmarks, at, own, limit, changes)
     if not checkpoint:

@@ -66,7 +66,8 @@ def evaluate(
     with clear_errors():
         if (checkpoint is None) == (recipe is None):
             raise Refusal("name a checkpoint (internvl evaluate checkpoints/contrastive@tiny) or give --recipe tiny")
-        from pipelines.measuring import Wanted, of_checkpoint
+        from pipelines.measuring import of_checkpoint
+        from pipelines.wanted import Wanted
 
         here, given = settings(), [str(each) for each in own or ()]
         store = Store(here.store_root)
@@ -89,8 +90,9 @@ def _recipe(
     recipe: RecipeName | None, data: str, names: Sequence[str], at: Sequence[str], own: Sequence[str],
     limit: int | None, changes: Sequence[str], version: str,
 ) -> list[Manifest]:  # fmt: skip
-    from pipelines.measuring import Wanted, nothing_found, of_recipe
+    from pipelines.measuring import nothing_found, of_recipe
     from pipelines.summary import summary
+    from pipelines.wanted import Wanted
 
     here = settings()
     store = Store(here.store_root)

@@ -1,18 +1,16 @@
 """From what a user has on disk to the rows that are measured: which benchmarks, on which data, in which way."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pydantic import BaseModel, ConfigDict
-
 from infra.settings import settings
 from infra.storage import Store
-from pipelines.changes import parse
 from pipelines.graph import Step
 from pipelines.names import FlowName, RecipeName
 from pipelines.plan import steps_of
 from pipelines.recipes import make
+from pipelines.wanted import Wanted
 from stages.benchmark import Parameters
 from stages.evaluations.base import Examples, HasTraining
 from stages.evaluations.choice import TRAINS, Choice, Named, named_rows
@@ -28,62 +26,6 @@ Told = Callable[[float, float, str], None]
 KINDS: tuple[Kind, ...] = ("contrastive", "generative", "instruct")
 
 
-class Wanted(BaseModel):
-    """What a user asks for."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    data: Path | None = None
-    """Folder with a folder or file per benchmark."""
-    names: tuple[str, ...] = ()
-    """Only these benchmarks; all whose data are found when empty."""
-    at: dict[str, Path] = {}
-    """Where the data of a benchmark lie that are not below `data`."""
-    own: tuple[Path, ...] = ()
-    """Descriptions of the user's own datasets."""
-    limit: int | None = None
-    changes: dict[str, dict[str, Any]] = {}
-    """Settings by protocol."""
-
-    @classmethod
-    def of(
-        cls,
-        data: str = "",
-        names: Sequence[str] = (),
-        at: Sequence[str] = (),
-        own: Sequence[str] = (),
-        limit: int | None = None,
-        changes: Sequence[str] = (),
-    ) -> "Wanted":
-        """Read what stands on a command line or in a form: NAME=PATH and PROTOCOL.FIELD=VALUE.
-
-        Raises:
-            ManifestError: One of them is not written so, or names an unknown protocol.
-        """
-        places, settled = {}, dict[str, dict[str, Any]]()
-        for text in at:
-            name, separator, place = text.partition("=")
-            if not separator or not name or not place:
-                raise ManifestError(f"--at {text!r} names no place; write it as NAME=PATH")
-            places[name] = Path(place).expanduser().resolve()
-        for path, value in parse(changes).items():
-            protocol, separator, name = path.partition(".")
-            if protocol not in PROTOCOLS or not name:
-                raise ManifestError(
-                    f"--set {path} names no setting; write PROTOCOL.FIELD=VALUE, the protocols are "
-                    f"{', '.join(PROTOCOLS)}"
-                )
-            settled.setdefault(protocol, {})[name] = value
-        return cls(
-            data=Path(data).expanduser().resolve() if data else None,
-            names=tuple(names),
-            at=places,
-            own=tuple(Path(each).expanduser().resolve() for each in own),
-            limit=limit,
-            changes=settled,
-        )
-
-
 def silent(done: float, total: float, unit: str) -> None:
     """Tell nobody."""
 
@@ -91,6 +33,8 @@ def silent(done: float, total: float, unit: str) -> None:
 def _asked(wanted: Wanted) -> tuple[list[Benchmark], frozenset[str]]:
     """Return the benchmarks that are asked for, and the names of the user's own."""
     own = {spec.name: spec for spec in map(load_own, wanted.own)}
+    if taken := sorted(set(own) & set(benchmarks())):
+        raise ManifestError(f"--own describes {taken[0]}, which is a benchmark of the paper; give it another name")
     known = {**benchmarks(), **own}
     if lost := sorted(set(wanted.at) - set(known)):
         benchmark(lost[0])  # says what is near

@@ -18,9 +18,10 @@ from infra.storage import Store
 from pipelines import deploy, pages
 from pipelines.cli import app
 from pipelines.graph import train_steps
-from pipelines.measuring import Wanted, choices, of_recipe
+from pipelines.measuring import choices, of_recipe
 from pipelines.names import RecipeName
 from pipelines.recipes import make
+from pipelines.wanted import Wanted
 from stages import benchmark
 from stages.manifest import ManifestError, load
 from stages.ref import Ref
@@ -143,6 +144,11 @@ def test_settings_are_checked_before_anything_runs(home: Store, tmp_path: Path) 
         choices("contrastive", given)
     with pytest.raises(ManifestError, match=r"--set retrieval\.\* changes nothing: no row of colours\.zero_shot"):
         choices("contrastive", Wanted(at=at, own=own, changes={"retrieval": {"queries": True}}))
+
+
+def test_own_data_cannot_take_the_name_of_a_benchmark(home: Store, tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match="--own describes cifar10, which is a benchmark of the paper; give it"):
+        choices("contrastive", Wanted(own=(described(tmp_path, "cifar10"),)))
 
 
 def test_a_row_whose_training_data_lack_is_left_out_and_named(home: Store, tmp_path: Path) -> None:
