@@ -67,7 +67,7 @@ def beam_search(
 
         running, kept = values.masked_fill(ends, NEVER).topk(beams, dim=1)
         written, parents = texts[offsets, kept], parents[offsets, kept]
-        worst = scores.min(dim=1, keepdim=True).values.where(ended.any(dim=1, keepdim=True), torch.tensor(NEVER))
+        worst = torch.where(ended.any(dim=1, keepdim=True), scores.min(dim=1, keepdim=True).values, NEVER)
         open_ = open_ & (running[:, :1] / length > worst)
         if length == max_new_tokens or not bool(open_.any()):
             break

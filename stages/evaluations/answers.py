@@ -131,12 +131,14 @@ def chosen(answer: str, options: Sequence[str]) -> str:
     """
     letters = LETTERS[: len(options)]
     text = answer.strip()
-    front = re.match(rf"\(?([{letters}])(?:[).:,]|\s*$)", text) or re.match(rf"([{letters}])\s+(?![a-z])", text)
+    front = re.match(rf"\(?([{letters}])(?:[).:,。、：，]|\s*$)", text) or re.match(
+        rf"([{letters}])\s+(?![a-z])", text
+    )
     if front:
         return str(front.group(1))
     if told := re.findall(rf"(?i:answer(?:\s+is)?:?|option)\s*\(?([{letters}])\b(?!\s+[a-z])", text):
         return str(told[-1])
-    alone = set(re.findall(rf"(?<![\w'])(?!A\s+[a-z])([{letters}])(?![\w'])", text))
+    alone = set(re.findall(rf"(?<![\w'])(?!A\s+[a-z])([{letters}])(?![\w'])", text, re.ASCII))
     if len(alone) == 1:
         return str(alone.pop())
     said = f" {plain(text)} "

@@ -35,15 +35,15 @@ class Scored:
             right: Those of people, one or more per picture.
             language: Of all of them; see `words`.
         """
-        self.language = language
         self._written = {number: [" ".join(words(each, language))] for number, each in enumerate(written)}
         self._right = {
             number: [" ".join(words(caption, language)) for caption in each] for number, each in enumerate(right)
         }
 
-    def numbers(self) -> list[Number]:
-        """Return all numbers, CIDEr first."""
-        return [self.cider(), *self.bleu(), self.rouge(), *self.meteor()]
+    def numbers(self, program: Meteor | None) -> list[Number]:
+        """Return all numbers, CIDEr first, and METEOR's only where there is its program (`meteor_program`)."""
+        found = [self.cider(), *self.bleu(), self.rouge()]
+        return found if program is None else [*found, self.meteor(program)]
 
     def cider(self) -> Number:
         """Return CIDEr-D (arXiv:1411.5726), the mean of one value per picture.
@@ -85,19 +85,17 @@ class Scored:
             for order in range(ORDERS, 0, -1)
         ]
 
-    def meteor(self) -> list[Number]:
-        """Return METEOR 1.5 of English captions where there is Java, nothing elsewhere.
+    def meteor(self, program: Meteor) -> Number:
+        """Return METEOR 1.5.
 
         The number is of counts over all pictures; its interval is that of the mean over pictures, moved to it.
         """
-        if not has_java() or self.language != "en":
-            return []
-        whole, scores = Meteor().compute_score(self._right, self._written)
+        whole, scores = program.compute_score(self._right, self._written)
         values = np.asarray(scores, dtype=np.float64)
         moved = float(whole) - values.mean()
-        return [Number("meteor", values[:, None], lambda means: means[..., 0] + moved)]
+        return Number("meteor", values[:, None], lambda means: means[..., 0] + moved)
 
 
-def has_java() -> bool:
-    """Return whether METEOR can be run."""
-    return shutil.which("java") is not None
+def meteor_program(language: str) -> Meteor | None:
+    """Start METEOR, whose paraphrases take some seconds and 2 GB; None without Java, and for all but English."""
+    return Meteor() if language == "en" and shutil.which("java") else None

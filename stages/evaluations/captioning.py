@@ -13,7 +13,7 @@ from stages.evaluation_report import Example
 from stages.evaluation_retrieval import Judge
 from stages.evaluations.asking import Put, ask
 from stages.evaluations.base import Examples, Outcome, Question, Subject
-from stages.evaluations.caption_scores import Scored, has_java
+from stages.evaluations.caption_scores import Scored, meteor_program
 from stages.manifest import ManifestError
 from stages.prompts import caption_prompt
 
@@ -58,11 +58,12 @@ def run(subject: Subject, examples: Examples, settings: BaseModel, benchmark: st
     assert isinstance(settings, Settings)
     right = _captions(examples, benchmark)
     written, facts, notes = _writer(subject, settings)(examples)
-    found = Scored(written, right, settings.language).numbers()
-    blind = Scored([*written[1:], written[0]], right, settings.language).numbers()
+    program = meteor_program(settings.language)
+    found = Scored(written, right, settings.language).numbers(program)
+    blind = Scored([*written[1:], written[0]], right, settings.language).numbers(program)
     scores = {number.name: number.scores for number in found if number.scores is not None}
-    if not has_java():
-        notes.append("METEOR is left out: it needs Java, and there is none here.")
+    if program is None:
+        notes.append("METEOR is left out: it needs Java, and knows English alone here.")
     notes.append(
         "Tokens are made without Java; of captions like COCO's one in ten thousand is cut otherwise than by COCO's "
         "own tokenizer. SPICE is not measured."

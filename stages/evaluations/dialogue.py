@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -12,7 +13,8 @@ from stages.evaluations.answers import LETTERS
 from stages.evaluations.asking import Put, ask, picture_names, strangers
 from stages.evaluations.base import Examples, Outcome, Question, Subject
 from stages.evaluations.composed import Number
-from stages.evaluations.dialogue_kinds import KINDS, KindName, numbers
+from stages.evaluations.dialogue_kinds import KINDS, KindName, prompt_of
+from stages.evaluations.dialogue_numbers import numbers
 from stages.manifest import ManifestError
 
 BLIND_UP_TO = 500
@@ -63,39 +65,32 @@ def run(subject: Subject, examples: Examples, settings: BaseModel, benchmark: st
     """
     assert isinstance(settings, Settings)
     session, count = subject.session, len(examples)
-    kind = KINDS[settings.kind]
     asked = [examples.question(number) for number in range(count)]
     puts = _puts(asked, settings, benchmark)
-    room = settings.max_new_tokens or kind.max_new_tokens
+    room = settings.max_new_tokens or KINDS[settings.kind].max_new_tokens
     with_blind = count <= BLIND_UP_TO if settings.blind is None else settings.blind
     names = picture_names(examples) if with_blind or settings.kind == "mme" else [""] * count
     others = strangers(names) if with_blind else None
     total = len(puts) * (1 if others is None else 2)
 
-    def told(done: int) -> None:
-        subject.progress(done, total, "questions")
+    def answers(shown: Sequence[Put], before: int) -> list[str | None]:
+        def told(done: int) -> None:
+            subject.progress(before + done, total, "questions")
 
-    said = ask(session, examples, puts, room, settings.batch_size, told)
+        return ask(session, examples, shown, room, settings.batch_size, told)
+
+    exam = _Exam(settings.kind, asked, puts, names)
+    said = answers(puts, 0)
     blind = None
     if others is not None:
-        elsewhere = [put._replace(shown=others[put.example]) for put in puts]
-        blind = ask(session, examples, elsewhere, room, settings.batch_size, lambda done: told(len(puts) + done))
-
-    def judged(answers: Sequence[str]) -> tuple[Floats, list[Number]]:
-        hits = _hits(puts, answers, settings.kind, count)
-        first = [answers[number] for number, put in enumerate(puts) if put.first]
-        return hits, numbers(settings.kind, asked, first, hits, names)
-
-    hits, found = judged([answer or "" for answer in said])
-    rivals = [judged([constant] * len(puts))[1] for constant in _constants(asked)]
-    chance = [max(each) for each in zip(*([number.value for number in rival] for rival in rivals), strict=True)]
-    other = None if blind is None else [number.value for number in judged([answer or "" for answer in blind])[1]]
-    first = [said[number] or "" for number, put in enumerate(puts) if put.first]
+        elsewhere = answers([put._replace(shown=others[put.example]) for put in puts], len(puts))
+        blind = [number.value for number in exam.numbers(elsewhere)]
+    found = exam.numbers(said)
     return Outcome(
-        measures=_measures(found, chance, other, benchmark, settings.language),
+        measures=_measures(found, exam.chance(), blind, benchmark, settings.language),
         scores={number.name: number.scores.tolist() for number in found if number.scores is not None},
         keys=[examples.key(number) for number in range(count)],
-        examples=_examples(examples, asked, first, hits),
+        examples=_examples(examples, asked, exam.first(said), exam.hits(said)),
         notes=_notes(puts, said, others is None and with_blind, with_blind),
         facts={
             "kind": settings.kind,
@@ -107,13 +102,46 @@ def run(subject: Subject, examples: Examples, settings: BaseModel, benchmark: st
     )
 
 
+class _Exam(NamedTuple):
+    """What is asked, and what answers to it are worth."""
+
+    kind: KindName
+    asked: Sequence[Question]
+    puts: Sequence[Put]
+    names: Sequence[str]
+
+    def hits(self, said: Sequence[str | None]) -> Floats:
+        """Return how right each example is: as right as the worst of its rotations."""
+        hits = np.ones(len(self.asked))
+        for put, answer in zip(self.puts, said, strict=True):
+            hits[put.example] = min(hits[put.example], KINDS[self.kind].right(answer or "", put.question))
+        return hits
+
+    def first(self, said: Sequence[str | None]) -> list[str]:
+        """Return each example's answer, of several the first."""
+        return [answer or "" for put, answer in zip(self.puts, said, strict=True) if put.first]
+
+    def numbers(self, said: Sequence[str | None]) -> list[Number]:
+        """Return the benchmark's numbers."""
+        return numbers(self.kind, self.asked, self.first(said), self.hits(said), self.names)
+
+    def chance(self) -> list[float]:
+        """Return for each number the best that one constant answer would get, of the commonest right ones."""
+        every = Counter(answer for question in self.asked for answer in question.answers)
+        constants = [answer for answer, _ in every.most_common(CONSTANTS)]
+        rivals = [self.numbers([constant] * len(self.puts)) for constant in constants]
+        return [max(number.value for number in same) for same in zip(*rivals, strict=True)]
+
+
 def _puts(asked: Sequence[Question], settings: Settings, benchmark: str) -> list[Put]:
     """Return how the questions are put, each once or in all rotations of its options.
 
     Raises:
-        ManifestError: Options or contexts are missing.
+        ManifestError: Questions, options or contexts are missing.
     """
-    prompt = settings.prompt or KINDS[settings.kind].prompt
+    if not asked:
+        raise ManifestError(f"{benchmark} asks nothing; look at its data")
+    prompt = settings.prompt or prompt_of(settings.kind, settings.language)
     lacking = [number for number, question in enumerate(asked) if not question.options]
     if lacking and (settings.kind == "choice" or settings.circular):
         raise ManifestError(
@@ -151,26 +179,13 @@ def _told(question: Question, context: bool) -> str:
     return "\n".join(lines)
 
 
-def _hits(puts: Sequence[Put], said: Sequence[str], kind: KindName, count: int) -> Floats:
-    """Return how right each example is: as right as the worst of its rotations."""
-    hits = np.ones(count)
-    for put, answer in zip(puts, said, strict=True):
-        hits[put.example] = min(hits[put.example], KINDS[kind].right(answer, put.question))
-    return hits
-
-
-def _constants(asked: Sequence[Question]) -> list[str]:
-    """Return the commonest right answers, the most frequent first."""
-    every = Counter(answer for question in asked for answer in question.answers)
-    return [answer for answer, _ in every.most_common(CONSTANTS)]
-
-
 def _measures(
     found: Sequence[Number], chance: Sequence[float], blind: Sequence[float] | None, split: str, language: str
 ) -> list[Measure]:
     others: Sequence[float | None] = [None] * len(found) if blind is None else blind
     return [
-        number.measure(split, language, chance=guess, blind=other)
+        # How often a model says yes is neither good nor bad, so there is no best guess.
+        number.measure(split, language, chance=None if number.name.startswith("yes_share") else guess, blind=other)
         for number, guess, other in zip(found, chance, others, strict=True)
     ]
 

@@ -6,7 +6,10 @@ servers of VizWiz and TextVQA, every answer is normalised.
 """
 
 import re
+from functools import lru_cache
 
+REMEMBERED = 1 << 16
+"""Answers; ten people say the same few, and every set of answers is judged several times."""
 ARTICLES = frozenset(["a", "an", "the"])
 NUMBERS = {
     "none": "0", "zero": "0", "one": "1", "two": "2", "three": "3", "four": "4", "five": "5", "six": "6",
@@ -48,6 +51,7 @@ def _without_signs(text: str) -> str:
     return _FULL_STOP.sub("", found)
 
 
+@lru_cache(maxsize=REMEMBERED)
 def normalised(answer: str) -> str:
     """Return an answer in the form in which answers are compared."""
     words = _without_signs(" ".join(answer.split())).lower().split()

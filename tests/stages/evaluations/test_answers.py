@@ -124,6 +124,7 @@ OPTIONS = ("a cat", "a dog", "two dogs", "no animal")
         ("The answer is C.", "C"), ("answer: (D)", "D"), ("I think option B", "B"), ("It must be C", "C"),
         ("A dog", "B"), ("a cat is there", "A"), ("A", "A"), ("A man", ""), ("B or C", ""), ("two dogs.", "C"),
         ("E", ""), ("", ""), ("the dog", ""), ("a cat and a dog", ""),
+        ("答案是B。", "B"), ("C。两只狗", "C"), ("选项D", "D"),
     ],
 )  # fmt: skip
 def test_the_letter_of_an_option_is_found_or_nothing(said: str, letter: str) -> None:

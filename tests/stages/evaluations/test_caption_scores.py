@@ -13,7 +13,7 @@ from pycocoevalcap.rouge.rouge import Rouge
 from torchmetrics.functional.text import bleu_score
 
 from stages.evaluations import caption_scores
-from stages.evaluations.caption_scores import Scored
+from stages.evaluations.caption_scores import Scored, meteor_program
 from stages.evaluations.caption_tokens import words
 
 PHOTOS = Path(__file__).resolve().parents[4] / "shared/data/flickr8k-photos.tar"
@@ -37,9 +37,8 @@ def as_tokens(written: list[str], right: list[list[str]]) -> tuple[dict[int, lis
     )
 
 
-def test_numbers_are_those_of_the_reference_on_the_same_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(caption_scores, "has_java", lambda: False)
-    found = {each.name: each for each in Scored(WRITTEN, RIGHT, "en").numbers()}
+def test_numbers_are_those_of_the_reference_on_the_same_tokens() -> None:
+    found = {each.name: each for each in Scored(WRITTEN, RIGHT, "en").numbers(None)}
     assert list(found) == ["cider", "bleu_4", "bleu_3", "bleu_2", "bleu_1", "rouge_l"]
     tokens = as_tokens(WRITTEN, RIGHT)
     value, scores = Cider().compute_score(*tokens)
@@ -75,7 +74,7 @@ def test_a_persons_caption_scores_most_and_another_pictures_least() -> None:
 
 def test_chinese_captions_are_compared_sign_by_sign() -> None:
     written, right = ["一只狗在跑", "两个人"], [["一只狗在草地上跑。"], ["两个人在船上。"]]
-    found = {each.name: each for each in Scored(written, right, "zh").numbers()}
+    found = {each.name: each for each in Scored(written, right, "zh").numbers(meteor_program("zh"))}
     assert found["bleu_1"].value == pytest.approx(np.exp(1 - 14 / 8)) and "meteor" not in found
     assert {each.name: each for each in Scored(written, right, "en").bleu()}["bleu_1"].value < 1e-6
 
@@ -99,10 +98,20 @@ def test_real_captions_score_the_same_with_javas_tokens() -> None:
     assert found.bleu()[0].value == pytest.approx(Bleu(4).compute_score(*theirs, verbose=0)[0][3], abs=1e-6)
 
 
+def test_without_java_there_is_no_meteor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(caption_scores.shutil, "which", lambda name: None)
+    assert meteor_program("en") is None
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("java") is None, reason="needs Java")
 def test_meteor_is_measured_where_there_is_java() -> None:
-    (meteor,) = Scored(WRITTEN[:4], RIGHT[:4], "en").meteor()
+    program = meteor_program("en")
+    assert program is not None
+    meteor = Scored(WRITTEN[:4], RIGHT[:4], "en").numbers(program)[-1]
+    assert meteor.name == "meteor"
+    again = Scored([each[0] for each in RIGHT[:4]], RIGHT[:4], "en").meteor(program)
+    assert again.value > meteor.value
     assert meteor.value == pytest.approx(0.421034, abs=1e-6)  # what METEOR 1.5 gave
     row = meteor.measure("coco", "en")
     assert row.low < row.value < row.high and row.n == 4

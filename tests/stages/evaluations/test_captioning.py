@@ -7,7 +7,7 @@ from talking import Scripted, Talker, colour_of
 from worlds import FakeSubject, ListedExamples, coloured, plain, tiny_judge
 
 from stages.chat import Ask, Shown
-from stages.evaluations import caption_scores, captioning
+from stages.evaluations import captioning
 from stages.evaluations.captioning import PROMPT, Settings, run
 from stages.manifest import ManifestError
 
@@ -16,8 +16,7 @@ SAID = {"red": "a red picture on the wall", "green": "the green grass of home", 
 
 @pytest.fixture(autouse=True)
 def no_java(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (caption_scores, captioning):
-        monkeypatch.setattr(module, "has_java", lambda: False)
+    monkeypatch.setattr(captioning, "meteor_program", lambda language: None)
 
 
 def described() -> ListedExamples:
@@ -89,6 +88,13 @@ def test_pictures_without_captions_are_refused() -> None:
     one = ListedExamples([[plain("red")]], said=[["red"]])
     with pytest.raises(ManifestError, match="set has 1 pictures; CIDEr compares words between at least two"):
         run(Talker(Scripted(lambda ask: "red")), one, Settings(), "set")  # type: ignore[arg-type]
+
+
+def test_a_picture_that_does_not_fit_has_an_empty_caption_and_a_note() -> None:
+    session = Scripted(lambda ask: "red")
+    found = run(Talker(session), described(), Settings(prompt="too long"), "set")  # type: ignore[arg-type]
+    assert found.measures[0].value == 0
+    assert found.notes[0].startswith("4 pictures do not fit into the model's context")
 
 
 def test_captions_need_room_to_end() -> None:

@@ -80,6 +80,8 @@ def test_in_a_circle_every_rotation_has_to_be_right() -> None:
     assert session.asked[1].question.startswith("Which colour?\nA. blue\nB. red\nC. green\nAnswer with the option's")
     found, _, _ = measured([question] * 2, ["red", "red"], lambda ask: "C", kind="choice", circular=True)
     assert found.measures[0].value == 0
+    _, session, _ = measured([question], ["red"], kind="choice", language="zh")
+    assert session.asked[0].question.endswith("C. red\n请直接回答选项字母。")
     found, _, _ = measured([question] * 2, ["red", "red"], lambda ask: "C", kind="choice")
     assert found.measures[0].value == 1 and found.measures[0].chance == 1
 
@@ -95,6 +97,7 @@ def test_pope_and_mme_count_what_their_kinds_count() -> None:
     found, _, _ = measured(asked, colours, lambda ask: "Yes", kind="pope")
     rows = {row.name: row for row in found.measures}
     assert rows["f1"].value == pytest.approx(2 / 3) == rows["f1"].chance and rows["yes_share"].value == 1
+    assert rows["yes_share"].chance is None
     assert rows["accuracy"].value == 0.5
 
 
@@ -140,8 +143,13 @@ def test_data_that_lacks_what_is_asked_for_is_refused(settings: dict[str, Any], 
         measured(asked, ["red", "blue"], **settings)
 
 
+def test_a_benchmark_without_questions_is_refused() -> None:
+    with pytest.raises(ManifestError, match="set asks nothing; look at its data"):
+        measured([], [])
+
+
 def test_a_prompt_needs_a_place_for_the_question() -> None:
-    with pytest.raises(ValueError, match="the prompt has no place for .question."):
+    with pytest.raises(ValueError, match=r"the prompt has no place for \{question\}"):
         Settings(prompt="Answer!")
 
 
