@@ -25,7 +25,7 @@ from models.grad_cache import accumulate
 from models.native_config import native_chat_config, native_decoder
 from models.objective import Named, totals_of
 from models.weights import chat_to_native
-from stages.chat_data import Example, collate, collate_packed
+from stages.chat_batches import Example, collate, collate_packed
 from stages.training.balancing import Load, balanced
 
 CONTEXT, FILLER = 3, 2

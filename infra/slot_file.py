@@ -6,11 +6,12 @@ import fcntl
 import hashlib
 import os
 import random
-import stat
 import struct
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+
+from infra.private_folder import make_private
 
 BUCKETS = 65_536
 STRIDE = 4_096
@@ -36,7 +37,7 @@ class SlotFile:
         Raises:
             PermissionError: The folder is not ours alone.
         """
-        _make_private(Path(folder))
+        make_private(Path(folder), "the turns at hosts")
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         how = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         self._file = os.open(Path(folder) / f"turns-{boot}", how, 0o600)
@@ -116,19 +117,3 @@ class SlotFile:
                 return False
             raise
         return True
-
-
-def _make_private(folder: Path) -> None:
-    """Make a folder that nobody else can enter: its name can be guessed, so others may have been there first."""
-    with contextlib.suppress(FileExistsError):
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    found = folder.lstat()
-    ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
-    if not ours or found.st_mode & 0o022:
-        what = "others may write there" if ours else "it is no folder of this user"
-        raise PermissionError(
-            f"{folder} is to hold the turns at hosts, and {what}; look at it and remove it, or set TMPDIR to a "
-            "folder of your own"
-        )
-    # Earlier releases let others look into theirs.
-    folder.chmod(0o700)

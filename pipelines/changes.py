@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -70,7 +71,7 @@ def select(
         spec, used = change(step.spec, changes)
         unused -= used
         if used:
-            changed[step.artifact] = Step(step.label, spec)
+            changed[step.artifact] = replace(step, spec=spec)
     if unused:
         some = chosen[0].spec
         raise ValueError(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
@@ -27,11 +27,17 @@ class Step:
 
     label: str
     spec: StageSpec
+    system: str | None = None
+    """Published chat system that the user asked the recipe to follow."""
 
     @property
     def artifact(self) -> str:
         """Return the name of what it makes."""
         return self.spec.artifact.name
+
+    def changed(self, **specified: Any) -> Step:
+        """Return the step with something else in its spec."""
+        return replace(self, spec=self.spec.model_copy(update=specified))
 
 
 class _Builder:
@@ -47,7 +53,7 @@ class _Builder:
             placement=self.recipe.placement.get(stage, {}),
         )
         tail = artifact.partition("/")[2]
-        self.steps.append(Step(label=f"{stage} {tail}".strip(), spec=spec))
+        self.steps.append(Step(f"{stage} {tail}".strip(), spec, self.recipe.system))
 
 
 def data_steps(recipe: Recipe, version: str) -> list[Step]:
@@ -152,7 +158,5 @@ def with_version(steps: Sequence[Step], changed: Sequence[Step], version: str) -
             continue
         inputs = tuple(Ref(name=ref.name, version=version) if ref.name in names else ref for ref in step.spec.inputs)
         artifact = Ref(name=step.artifact, version=version)
-        result.append(
-            Step(label=step.label, spec=step.spec.model_copy(update={"artifact": artifact, "inputs": inputs}))
-        )
+        result.append(step.changed(artifact=artifact, inputs=inputs))
     return result

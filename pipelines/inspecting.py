@@ -132,8 +132,8 @@ def _rounded(number: int) -> str:
 
 
 def _memory(size: "Size", counted: "Shapes") -> Table:
-    from models.cost import PRECISIONS, checkpointed_bytes, memory
     from models.counting import STAGE_2, count, parts
+    from models.memory import PRECISIONS, checkpointed_bytes, memory
 
     whole, by_part = count(counted), parts(counted)
     rows = [(str(each), memory(whole, each)) for each in PRECISIONS]

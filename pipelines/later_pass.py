@@ -129,4 +129,4 @@ def _again(step: Step, earlier: Manifest | None, retry: Sequence[str]) -> Step:
         return step
     parameters = {**step.spec.parameters, "retry": list(retry)}
     inputs = (*step.spec.inputs, earlier.ref)
-    return Step(step.label, step.spec.model_copy(update={"parameters": parameters, "inputs": inputs}))
+    return step.changed(parameters=parameters, inputs=inputs)

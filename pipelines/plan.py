@@ -9,7 +9,7 @@ from pipelines.graph import Step, data_steps, train_steps
 from pipelines.missing import refuse_missing
 from pipelines.names import FlowName, RecipeName
 from pipelines.recipes import LISTED, NO_DATA, OwnData, make
-from pipelines.remembered import remembered, remembered_sources
+from pipelines.remembered import remembered, remembered_sources, remembered_system
 from pipelines.rooms import refuse_too_small
 from stages.manifest import find, load
 from stages.materialize import Drift, standing
@@ -18,13 +18,15 @@ from stages.materialize import Drift, standing
 def steps_of(flow: FlowName, recipe: RecipeName, version: str = "", own: OwnData = NO_DATA) -> list[Step]:
     """Return the steps of a flow, in an order that can be run.
 
-    Data and models of your own need to be named once: later runs read them from what the first left behind.
+    Data, models and a published system need to be named once: later runs read them from what the first left behind.
 
     Raises:
         ValueError: The photos recipe has no data, or another recipe is given some.
     """
     here = settings()
     name = version or str(recipe)
+    if recipe in (RecipeName.ONE_GPU, RecipeName.PAPER) and not own.system:
+        own = own.model_copy(update={"system": remembered_system(name, Store(here.store_root))})
     made = make(recipe, own, here.web_url)
     if recipe in (*LISTED, RecipeName.PAPER) and not own.conversations:
         made = remembered_sources(made, name, Store(here.store_root), own.mixing)
@@ -47,9 +49,7 @@ def _placed(steps: Sequence[Step], here: Settings) -> list[Step]:
         # As much as nothing, so that CPUs and not this number bound how many run on a machine.
         placement["resources"] = {here.egress_resource: 0.001}
     return [
-        Step(step.label, step.spec.model_copy(update={"placement": {**placement, **step.spec.placement}}))
-        if step.spec.stage == "download"
-        else step
+        step.changed(placement={**placement, **step.spec.placement}) if step.spec.stage == "download" else step
         for step in steps
     ]
 

@@ -24,22 +24,51 @@ def _key(version: str) -> str:
     return f"instruction_data/{version}.json"
 
 
-def _kept(store: Store, version: str) -> Sources:
-    """Return what was kept of a version, nothing where nothing was.
+def _system_key(version: str) -> str:
+    return f"systems/{version}.json"
+
+
+def _read(store: Store, key: str, field: str, again: str) -> Any:
+    """Return what a file keeps, None where there is none.
+
+    Args:
+        store: Where it is kept.
+        key: Of the file.
+        field: Its only one.
+        again: How a user names once more what it keeps.
 
     Raises:
         ManifestError: It is damaged.
     """
-    key = _key(version)
     if not store.exists(key):
-        return []
+        return None
     try:
-        found: Sources = unsealed(store.read(key))["sources"]
-        return found
+        return unsealed(store.read(key))[field]
     except (ValueError, KeyError) as error:
-        raise ManifestError(
-            f"{key} cannot be read: {error}; remove it and name all instruction data again with --conversations"
-        ) from error
+        raise ManifestError(f"{key} cannot be read: {error}; remove it and name {again}") from error
+
+
+def _kept(store: Store, version: str) -> Sources:
+    found: Sources | None = _read(store, _key(version), "sources", "all instruction data again with --conversations")
+    return found or []
+
+
+def remember_system(steps: Sequence[Step], store: Store) -> None:
+    """Keep which published system a version's chat model follows, before the first of its trainings starts."""
+    followed = {step.spec.artifact.version: step.system for step in steps if step.spec.stage == "instruct"}
+    for version, system in sorted(followed.items()):
+        if system and system != remembered_system(version, store):
+            store.write(_system_key(version), sealed({"system": system}))
+
+
+def remembered_system(version: str, store: Store) -> str | None:
+    """Return the published system that an earlier run of this version was told to follow, None where there is none.
+
+    Raises:
+        ManifestError: What was kept of it is damaged.
+    """
+    system: str | None = _read(store, _system_key(version), "system", "the system again with --system")
+    return system
 
 
 def remember_sources(steps: Sequence[Step], store: Store, force: bool = False) -> None:
@@ -117,6 +146,6 @@ def remembered(steps: Sequence[Step], store: Store) -> list[Step]:
         made, names = manifest.identity["parameters"], _NAMED[step.spec.stage]
         kept = {name: made[name] for name in names or made if name in made}
         parameters = {**step.spec.parameters, **kept} if names else kept
-        return Step(step.label, step.spec.model_copy(update={"parameters": parameters}))
+        return step.changed(parameters=parameters)
 
     return [again(step) for step in steps]

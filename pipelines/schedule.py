@@ -14,7 +14,7 @@ from infra.settings import settings
 from infra.storage import Store
 from pipelines.graph import Step
 from pipelines.plan import preflight
-from pipelines.remembered import remember_sources
+from pipelines.remembered import remember_sources, remember_system
 from pipelines.steps import leave, run_step, stop_jobs, tell
 
 TOGETHER = 3  # steps at once: two keep two cores busy while a third one starts
@@ -41,6 +41,7 @@ def run_steps(steps: Sequence[Step], force: bool = False) -> list[str]:
     store = Store(settings().store_root)
     preflight(steps, store, force)
     remember_sources(steps, store, force)
+    remember_system(steps, store)
     tell("", "planned", {"steps": len(steps)})
     waiting, live, futures = list(steps), dict[Any, Step](), dict[str, Any]()
     failed: BaseException | None = None

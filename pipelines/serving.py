@@ -39,6 +39,14 @@ def serve(
             "words of a command: better set INTERNVL_SERVE_TOKEN.",
         ),
     ] = None,
+    public_url: Annotated[
+        str | None,
+        typer.Option(
+            "--public-url",
+            show_default=False,
+            help="Where a proxy in front lets others in, such as https://host/prefix; the page works there alone.",
+        ),
+    ] = None,
     page: Annotated[bool, typer.Option("--page/--no-page", help="Serve the chat page too.")] = True,
     most_tokens: Annotated[
         int, typer.Option("--most-tokens", min=1, help="Most tokens of an answer that a client may ask for.")
@@ -69,9 +77,11 @@ def serve(
             raise Refusal(f"the token is to have {LEAST_TOKEN} printable ASCII characters at least")
         from stages.serving.exported import served, tidy
         from stages.serving.limits import Limits
+        from stages.serving.public_url import PublicUrl
         from stages.serving.server import Address, Server, ends_when_told
 
         ends_when_told()  # exporting, too, leaves nothing behind
+        public = PublicUrl.of(public_url) if public_url else None
         here = settings()
         limits = Limits(
             answer_tokens=most_tokens,
@@ -83,7 +93,7 @@ def serve(
         cache = here.home / "serving"
         model = served(checkpoint, Store(here.store_root), cache)
         try:
-            server = Server(model, limits, Address(host, port, token), engine, device, page=page)
+            server = Server(model, limits, Address(host, port, token, public), engine, device, page=page)
             server.run(start_seconds, lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True))
         finally:
             tidy(model, cache)

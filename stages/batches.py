@@ -109,6 +109,11 @@ class ShardedSamples:
         """Return the number of samples."""
         return len(self.keys)
 
+    def told_by(self, number: int) -> tuple[int, int]:
+        """Return the lowest and the highest fingerprint of a sample's pictures."""
+        lowest, highest = self.fingerprints[number].tolist()
+        return lowest, highest
+
     def read(self, number: int, suffix: str) -> bytes:
         """Return one member of a sample, such as `jpg`, `txt` or `json`.
 

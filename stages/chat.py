@@ -12,7 +12,8 @@ from torch import Tensor
 
 from models.chat import GREEDY, InternVLChat
 from models.sampling import Sampling
-from stages.chat_data import Encoder, Example, collate, tiles_of
+from stages.chat_batches import Example, collate, tiles_of
+from stages.chat_encoder import Encoder
 from stages.chat_loading import Told, load_chat, silent
 from stages.chat_template import TemplateError, encode_conversation, template_named, without_control_tokens
 from stages.streamed_text import TextStream

@@ -1,46 +1,28 @@
-"""Conversations as tensors: what the instruct stage trains on and a chat session asks with."""
+"""The conversations of shards: what the instruct stage trains on and evaluations ask about."""
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from itertools import chain
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 from PIL import Image
 from tokenizers import Tokenizer
 
+from infra.once import first_alone
 from models.config import ChatConfig
-from models.packing import Reduction, learned_places, loss_weights
-from models.preprocess import blank_values, encode_again, stack, tile
+from models.preprocess import encode_again
 from stages.batches import ShardedSamples, open_samples
+from stages.chat_batches import Example, tiles_of
+from stages.chat_encoder import Encoder
 from stages.chat_lengths import Lengths, key_of, recalled, write_down
 from stages.chat_rows import Said, said
-from stages.chat_template import IGNORE, IMG_CONTEXT, TemplateError, encode_conversation
+from stages.chat_template import IGNORE, TemplateError, encode_conversation
 from stages.held_out import Divided, by_shard, divide
 from stages.manifest import Manifest, ManifestError
 from stages.pictures import PictureError, picture_of
-from stages.tokenizer import steering_tokens
 from stages.training.task import SampleFacts
 from stages.workspace import Workspace
-
-REMEMBERED = 1 << 16
-"""Pieces of conversations whose tokens are remembered."""
-
-
-@dataclass(frozen=True)
-class Example:
-    """One conversation.
-
-    `input_ids` and `labels` of shape (tokens,), tiles of shape (tiles, 3, side, side), and, while training,
-    the random bits of each tile, int64 of shape (tiles,).
-    """
-
-    input_ids: list[int]
-    labels: list[int]
-    pixel_values: torch.Tensor | None
-    noise: torch.Tensor | None = None
 
 
 class ConversationSize(NamedTuple):
@@ -51,128 +33,6 @@ class ConversationSize(NamedTuple):
     learned: int
 
 
-def tiles_of(image: Image.Image, config: ChatConfig, most: int | None = None) -> torch.Tensor:
-    """Return the tiles of a picture as a chat model wants them, shape (tiles, 3, side, side).
-
-    Args:
-        image: The picture.
-        config: Of the model.
-        most: Tiles at most; the model's own limit when left out.
-    """
-    side, most = config.vision.image_size, most or config.max_dynamic_patch
-    return stack(tile(image, side, min(config.min_dynamic_patch, most), most, config.use_thumbnail), side)
-
-
-def no_picture(config: ChatConfig) -> dict[str, torch.Tensor]:
-    """Return what a batch without pictures carries: a white tile that nothing is read of.
-
-    The vision encoder then runs on every process, which sharding and data-parallel training wait for.
-    """
-    return {
-        "pixel_values": blank_values(config.vision.image_size),
-        "image_flags": torch.zeros(1, dtype=torch.long),
-        "noise": torch.zeros(1, dtype=torch.long),
-    }
-
-
-class Encoder:
-    """Text to tokens; the same few pieces return in every conversation, so they are remembered.
-
-    A picture is thousands of times the same token, which neither is looked for in a text nor remembered. Text around
-    it comes out the same alone: the picture's own marks, each a token in every text, stand between them.
-    """
-
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        """Remember nothing yet."""
-        self._tokenizer = tokenizer
-        self.steering = steering_tokens(tokenizer)
-        """Special tokens, which nobody may say."""
-        self._context = tokenizer.token_to_id(IMG_CONTEXT)
-        self._known: dict[str, list[int]] = {}
-
-    def __call__(self, text: str) -> list[int]:
-        """Return the tokens of a text, special ones in it whole and none added."""
-        if self._context is None:
-            return list(self._piece(text))
-        first, *others = text.split(IMG_CONTEXT)
-        found = list(self._piece(first))
-        for piece in others:
-            found.append(self._context)
-            found += self._piece(piece) if piece else ()
-        return found
-
-    def _piece(self, text: str) -> list[int]:
-        if text not in self._known:
-            if len(self._known) >= REMEMBERED:
-                self._known.clear()
-            self._known[text] = self._tokenizer.encode(text, add_special_tokens=False).ids
-        return self._known[text]
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave what is remembered out of a copy for a data worker."""
-        return {**self.__dict__, "_known": {}}
-
-
-def collate(examples: Sequence[Example], filler: int, left: bool = False) -> dict[str, torch.Tensor]:
-    """Return a batch padded to its longest row, on the right for training and on the left for asking.
-
-    Args:
-        examples: Conversations, in order.
-        filler: Token in places that nothing reads.
-        left: Pad on the left.
-
-    Returns:
-        `input_ids`, `attention_mask`, `labels` of shape (batch, longest), and `pixel_values` of
-        shape (tiles of all, 3, side, side) where there are pictures.
-    """
-    longest = max(len(example.input_ids) for example in examples)
-
-    def filled(values: list[int], value: int) -> list[int]:
-        padding = [value] * (longest - len(values))
-        return padding + values if left else values + padding
-
-    batch = {
-        "input_ids": torch.tensor([filled(each.input_ids, filler) for each in examples]),
-        "attention_mask": torch.tensor([filled([1] * len(each.input_ids), 0) for each in examples]),
-        "labels": torch.tensor([filled(each.labels, IGNORE) for each in examples]),
-    }
-    return {**batch, **_shown(examples)}
-
-
-def _shown(examples: Iterable[Example]) -> dict[str, torch.Tensor]:
-    """Return the tiles of conversations, and their noise where it was drawn, in reading order."""
-    given = list(examples)
-    found = {
-        "pixel_values": [each.pixel_values for each in given if each.pixel_values is not None],
-        "noise": [each.noise for each in given if each.noise is not None],
-    }
-    return {name: torch.cat(values) for name, values in found.items() if values}
-
-
-def collate_packed(examples: Sequence[Example], reduction: Reduction = "token") -> dict[str, torch.Tensor]:
-    """Return conversations end to end in one row, without a place that is not read.
-
-    Args:
-        examples: Conversations, in order.
-        reduction: How learned tokens weigh (`models.packing.loss_weights`).
-
-    Returns:
-        `input_ids`, `labels` and `sample_index` (the place in `examples`) of shape (1, tokens of all), `loss_weights`
-        of shape (1, tokens - 1) unless all weigh the same, and `pixel_values` and `noise` of the tiles in
-        reading order where there are pictures; `InternVLChat` reads it as it is.
-    """
-    lengths = torch.tensor([len(example.input_ids) for example in examples])
-    batch = {
-        "input_ids": torch.tensor([list(chain.from_iterable(example.input_ids for example in examples))]),
-        "labels": torch.tensor([list(chain.from_iterable(example.labels for example in examples))]),
-        "sample_index": torch.arange(len(examples)).repeat_interleave(lengths)[None],
-    }
-    if reduction != "token":
-        learned = learned_places(batch["labels"], batch["sample_index"], IGNORE)
-        batch["loss_weights"] = loss_weights(learned, batch["sample_index"], reduction)
-    return {**batch, **_shown(examples)}
-
-
 def open_conversations(here: Workspace, data: Manifest, tokenizer: Tokenizer, config: ChatConfig) -> "Conversations":
     """Return the conversations of an artifact, their lengths as written down or, the first time, found out and kept.
 
@@ -180,11 +40,15 @@ def open_conversations(here: Workspace, data: Manifest, tokenizer: Tokenizer, co
         ManifestError: As `open_samples`.
     """
     samples, key = open_samples(here, data), key_of(data, tokenizer, config)
-    # Where damaged samples are left out the others have other numbers: nothing is written down of that.
-    known = None if samples.left_out else recalled(here, key, len(samples))
-    found = Conversations(samples, tokenizer, config, known)
-    if known is None and not samples.left_out:
-        write_down(here, key, found.lengths)
+    if samples.left_out:  # then the others have other numbers: nothing is written down of that
+        return Conversations(samples, tokenizer, config)
+    if (known := recalled(here, key, len(samples))) is not None:
+        return Conversations(samples, tokenizer, config, known)
+    with first_alone(key):
+        known = recalled(here, key, len(samples))  # which the first has written down, unless it failed
+        found = Conversations(samples, tokenizer, config, known)
+        if known is None:
+            write_down(here, key, found.lengths)
     return found
 
 
@@ -271,8 +135,7 @@ class Conversations:
 
     def told_by(self, number: int) -> tuple[int, int]:
         """Return the lowest and the highest fingerprint of a conversation's pictures."""
-        lowest, highest = self._samples.fingerprints[self._numbers[number]].tolist()
-        return lowest, highest
+        return self._samples.told_by(self._numbers[number])
 
     def turns(self, number: int) -> list[str]:
         """Return what is said in a conversation, in turn."""

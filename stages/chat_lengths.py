@@ -1,8 +1,9 @@
 """How long conversations are in tokens and tiles, found once for each tokenizer and template, kept beside the data.
 
 The data stage knows no tokenizer, and one artifact serves several models; so the first training that asks renders
-every conversation once and writes down its size. A later start, and each further process, reads a column file instead
-and renders only what a batch needs. What cannot be rendered is written down too, with its reason.
+every conversation once, in one process of a machine, and writes down its size. The other processes, and later starts,
+read a column file instead and render only what a batch needs. What cannot be rendered is written down too, with its
+reason.
 """
 
 import hashlib

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from models.chat import InternVLChat
-from stages.chat_data import Example, collate_packed
+from stages.chat_batches import Example, collate_packed
 from stages.training.balancing import ENDLESS, Room
 
 ROOM = Room(tokens=4096, tiles=16)

@@ -1,6 +1,6 @@
 """Captions that a model writes, scored by what they say: never by shared words, which guessing has too."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from models.losses import caption_losses, labelled
 from stages.evaluation_metrics import Measure, majority, measure
 from stages.evaluation_retrieval import Judge
 from stages.evaluation_world import SLOTS, World, elsewhere, read_slots
+from stages.held_out import strangers
 from stages.sources.scenes import Scene
 
 SPARE_TOKENS = 2
@@ -74,26 +75,62 @@ def captions(judge: Judge, world: World, vision: Tensor, language: str) -> tuple
 
 @torch.no_grad()
 def losses(
-    judge: Judge, vision: Tensor, texts: Sequence[str], languages: Sequence[str | None]
-) -> tuple[list[float], list[float]]:
-    """Return each caption's loss per token after its own picture, and after the next one's."""
-    own: list[float] = []
-    blind: list[float] = []
-    other = torch.roll(vision, -1, dims=0)
-    for number in range(0, len(texts), judge.batch_size):
-        piece = slice(number, number + judge.batch_size)
-        ids, mask, labels = (part.to(judge.device) for part in judge.texts.prompted(texts[piece], languages[piece]))
-        for seen, found in ((vision, own), (other, blind)):
-            _, cache = judge.model.ask(seen[piece])
-            logits = judge.model.describe(cache, ids, mask)
-            # Each caption by itself, so that long ones do not weigh more than short ones.
-            found += (caption_losses(logits, labels) / labelled(labels).clamp(min=1)).tolist()
-    return own, blind
+    judge: Judge, vision: Tensor, texts: Sequence[str], languages: Sequence[str | None], shown: Mapping[int, int]
+) -> list[float]:
+    """Return the loss per token of captions after pictures.
+
+    Args:
+        judge: InternVL-G.
+        vision: What the vision tower says of pictures, shape (pictures, tokens, width).
+        texts: Captions.
+        languages: Of each caption.
+        shown: Places of captions in `texts`, and the place in `vision` of the picture that each is told after.
+
+    Returns:
+        One number for each of `shown`, in its order, in nats.
+    """
+    found: list[float] = []
+    asked = list(shown)
+    for number in range(0, len(asked), judge.batch_size):
+        places = asked[number : number + judge.batch_size]
+        told = [texts[place] for place in places], [languages[place] for place in places]
+        ids, mask, labels = (part.to(judge.device) for part in judge.texts.prompted(*told))
+        _, cache = judge.model.ask(vision[[shown[place] for place in places]])
+        logits = judge.model.describe(cache, ids, mask)
+        # Each caption by itself, so that long ones do not weigh more than short ones.
+        found += (caption_losses(logits, labels) / labelled(labels).clamp(min=1)).tolist()
+    return found
 
 
-def loss_measure(split: str, language: str, own: Sequence[float], blind: Sequence[float]) -> list[Measure]:
-    """Return the loss of captions as a row, and how often the own picture makes a caption likelier."""
-    helps = np.asarray(own) < np.asarray(blind)
+def loss_measures(
+    judge: Judge,
+    vision: Tensor,
+    texts: Sequence[str],
+    languages: Sequence[str | None],
+    told_by: Callable[[int], tuple[int, int]],
+    split: str,
+    language: str,
+) -> list[Measure]:
+    """Return the loss of captions, and how often the own picture makes a caption likelier than another picture does.
+
+    A caption that there is no other picture for is in no number that tells of another picture.
+
+    Args:
+        judge: InternVL-G.
+        vision: What the vision tower says of the captions' own pictures.
+        texts: Captions.
+        languages: Of each caption.
+        told_by: Returns what tells the picture in a place from others (`stages.held_out`).
+        split: Of the rows.
+        language: Of the rows.
+    """
+    places = range(len(texts))
+    own = losses(judge, vision, texts, languages, dict(zip(places, places, strict=True)))
+    shown = strangers(places, told_by)
+    if not shown:
+        return [measure(split, language, "caption_loss", own, unit="nats")]
+    blind = losses(judge, vision, texts, languages, shown)
+    helps = np.less([own[place] for place in shown], blind)
     return [
         measure(split, language, "caption_loss", own, blind=blind, unit="nats"),
         measure(split, language, "own_picture_helps_the_caption", helps, chance=0.5),

@@ -6,7 +6,7 @@ from stages.batches import ShardedSamples
 from stages.chat import ChatSession
 from stages.chat_data import open_conversations
 from stages.chat_template import IMAGE, TemplateError
-from stages.evaluation_captions import longest, loss_measure, losses, write
+from stages.evaluation_captions import longest, loss_measures, write
 from stages.evaluation_dialogue import held_out
 from stages.evaluation_metrics import auc_measure
 from stages.evaluation_report import Example, Findings
@@ -63,11 +63,13 @@ def towers_held_out(judge: Judge, here: Workspace, data: Manifest, share: float,
     if generative:
         both = judge.picture_vectors(vision, queries=True)
         found.measures += retrieval(judge, SPLIT, LANGUAGE, both, captions, "g_")
-        scores = judge.match(vision, captions), judge.match(vision, other_captions(captions))
+        wrong = other_captions(captions, [samples.told_by(row) for row in rows])
+        scores = judge.match(vision, captions), judge.match(vision, wrong)
         found.measures.append(auc_measure(SPLIT, LANGUAGE, "matching_auc_random", *scores))
         languages = [str(language) if language else None for language in spoken]
-        own, blind = losses(judge, vision, captions, languages)
-        found.measures += loss_measure(SPLIT, LANGUAGE, own, blind)
+        found.measures += loss_measures(
+            judge, vision, captions, languages, lambda place: samples.told_by(rows[place]), SPLIT, LANGUAGE
+        )
         room = min(longest(judge, captions), judge.texts.context_length)
         for lines, seen, language in zip(shown, vision[:PICTURED].split(1), languages, strict=False):
             lines.append(("written", write(judge, seen, language, room)[0]))

@@ -1,6 +1,6 @@
 """Pictures against texts: retrieval, which word fits, and whether a pair belongs together."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -152,7 +152,7 @@ def slots(judge: Judge, world: World, vectors: Floats, language: str) -> list[Me
 def matching(judge: Judge, world: World, vision: Tensor, language: str) -> list[Measure]:
     """Return how well the matching head tells own captions from other scenes' and from almost right ones."""
     own = world.captions(language)
-    other = other_captions(own)
+    other = other_captions(own, range(len(own)))
     almost = [swapped(scene, number, language)[1] for number, scene in enumerate(world.scenes)]
     scores = judge.match(vision, own)
     return [
@@ -161,12 +161,18 @@ def matching(judge: Judge, world: World, vision: Tensor, language: str) -> list[
     ]
 
 
-def other_captions(captions: Sequence[str]) -> list[str]:
-    """Return for each caption the next one in the list that says something else; itself where none does."""
+def other_captions(captions: Sequence[str], pictures: Sequence[Hashable]) -> list[str]:
+    """Return for each caption the next one that says something else of another picture; itself where none does.
+
+    Args:
+        captions: Of some pictures, perhaps several of one.
+        pictures: What tells each caption's picture from others.
+    """
+    told = list(zip(captions, pictures, strict=True))
     found = []
-    for number, own in enumerate(captions):
-        following = [*captions[number + 1 :], *captions[:number]]
-        found.append(next((caption for caption in following if caption != own), own))
+    for number, (own, picture) in enumerate(told):
+        following = [*told[number + 1 :], *told[:number]]
+        found.append(next((text for text, shown in following if text != own and shown != picture), own))
     return found
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from models.negatives import MINED, OTHER, OWN
 from stages.batches import ShardedSamples, generator_of
-from stages.held_out import Rows
+from stages.held_out import Rows, only_one_picture, stranger
 from stages.pairs import Captions, Pictures, Texts, caption_ids, number_of, random_box
 from stages.recent import Recent
 from stages.training.task import Batch, SampleFacts
@@ -84,8 +84,15 @@ class GenerativeBatches:
         }
 
     def _stranger(self, row: int) -> int:
-        """Return the sample whose picture a blind run shows with this row's texts, the same at every step."""
-        return int(self.rows[generator_of(self.seed, "blind", row).integers(len(self.rows))])
+        """Return the sample whose picture, another one, a blind run shows with this row's texts, at every step.
+
+        Raises:
+            ManifestError: All rows show the same picture.
+        """
+        start = int(generator_of(self.seed, "blind", row).integers(len(self.rows)))
+        if (found := stranger(row, self.rows, start, self.samples.told_by)) is None:
+            raise only_one_picture(self.samples.name)
+        return found
 
     def _draw(self, row: int, step: int) -> tuple[int, tuple[float, float], int]:
         """Return what a picture is judged with, numbers in [0, 1) that choose who is mined, and another sample."""

@@ -11,6 +11,7 @@ from models.internvl import InternVL
 from models.losses import caption_losses, labelled
 from stages.batches import generator_of
 from stages.generative_batches import GenerativeBatches
+from stages.held_out import strangers
 from stages.pair_measures import retrieval
 from stages.pairs import caption_ids
 from stages.training.task import Batch, Metrics
@@ -29,12 +30,12 @@ def measure(model: InternVL, batches: GenerativeBatches, held_out: Sequence[int]
     device = model.logit_scale.device
     towers = FrozenTowers(model, vision_bytes=0, text_bytes=0)
     found: dict[str, list[Tensor]] = {}
-    # Each caption is also told after the picture before its own, the first after the last of all.
-    before = towers(_on(device, batches.seen(held_out[-1:]))).vision
+    # Captions are also told after another picture; those that there is none for only after their own.
+    shown = strangers(held_out, batches.samples.told_by)
     for start in range(0, len(held_out), MEASURE_BATCH):
         rows = held_out[start : start + MEASURE_BATCH]
         seen = towers(_on(device, batches.seen(rows)))
-        elsewhere, before = torch.cat([before, seen.vision[:-1]]), seen.vision[-1:]
+        elsewhere = towers(_on(device, batches.seen([shown.get(row, row) for row in rows]))).vision
         # Among those kept aside: captions that training knows would be told apart by being familiar.
         wrong = [batches.another(row, generator_of("wrong caption", row), held_out) for row in rows]
         for name, value in _of_piece(model, batches, rows, wrong, seen, elsewhere).items():
@@ -48,8 +49,11 @@ def measure(model: InternVL, batches: GenerativeBatches, held_out: Sequence[int]
         "matching_auc": area_under_curve(whole["right"], whole["wrong"]),
         "matching_auc_chance": 0.5,
         "caption_loss": float(whole["caption"].sum() / whole["words"].sum()),
-        "caption_loss_of_another_picture": float(whole["caption_elsewhere"].sum() / whole["words"].sum()),
     }
+    if shown:
+        strange = torch.tensor([row in shown for row in held_out], device=device)
+        blind = whole["caption_elsewhere"][strange].sum() / whole["words"][strange].sum()
+        metrics["caption_loss_of_another_picture"] = float(blind)
     return {name: round(value, 4) for name, value in metrics.items()}
 
 

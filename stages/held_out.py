@@ -161,6 +161,13 @@ def strangers(rows: Sequence[int], told_by: Callable[[int], tuple[int, int]]) ->
     return {row: other for row, other in found.items() if other is not None}
 
 
+def only_one_picture(name: str) -> ManifestError:
+    """Return the error about samples that a blind run cannot learn from."""
+    return ManifestError(
+        f"{name}: a blind run needs a second picture, and all samples show the same; bring samples of other pictures"
+    )
+
+
 def nothing_aside(name: str, count: int, share: float) -> ManifestError:
     """Return the error about samples of which none is kept aside."""
     return ManifestError(

@@ -18,7 +18,7 @@ from models.cost import ConversationCost
 from models.lora import adapters, merged
 from models.renaming import State
 from stages.adapters import DESCRIBED, Adapted, adapt
-from stages.chat_assembly import assemble, check_view, grow_tokenizer
+from stages.chat_assembly import assemble
 from stages.chat_data import open_conversations
 from stages.chat_measuring import readings
 from stages.held_out import check_road, strangers
@@ -31,7 +31,7 @@ from stages.training.balancing import ENDLESS, Room
 from stages.training.task import Finished, Task, parameter_groups
 from stages.workspace import Output, Workspace, read_file
 
-__all__ = ["VERSION", "InstructTask", "Parameters", "assemble", "check_view", "freeze", "grow_tokenizer", "run"]
+__all__ = ["VERSION", "InstructTask", "Parameters", "freeze", "run"]
 
 VERSION = 4
 

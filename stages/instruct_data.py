@@ -13,8 +13,9 @@ from torch import Tensor
 from models.cost import ConversationCost
 from models.packing import Reduction
 from stages.batches import generator_of
-from stages.chat_data import Conversations, Example, collate_packed, no_picture
-from stages.held_out import Rows, nothing_aside, stranger
+from stages.chat_batches import Example, collate_packed, no_picture
+from stages.chat_data import Conversations
+from stages.held_out import Rows, nothing_aside, only_one_picture, stranger
 from stages.manifest import ManifestError
 from stages.noise import noise_of
 from stages.training.balancing import ENDLESS, Load, Room
@@ -131,7 +132,7 @@ class InstructBatches:
         """
         start = int(generator_of(self._seed, "blind", row).integers(len(self.rows)))
         if (found := stranger(row, self.rows, start, self.told_by)) is None:
-            raise ManifestError("a blind run needs a second picture, and all conversations show the same; give more")
+            raise only_one_picture(" and ".join(each.name for each in self.data))
         return found
 
     def example(self, row: int, picture: int | None = None) -> Example:

@@ -29,7 +29,8 @@ from stages.sources.pieces import Survey, unreadable
 from stages.sources.reading import located, resolve, survey
 from stages.sources.rows import SCHEMA, Rejection, Rules
 from stages.sources.spill import power_of_two, spills_for
-from stages.sources.web_site import SiteSpec, publish
+from stages.sources.web_lists import publish
+from stages.sources.web_site import SiteSpec
 from stages.workspace import Output, Workspace
 
 __all__ = ["SCHEMA", "VERSION", "ColumnNames", "Parameters", "pin", "run"]

@@ -7,7 +7,6 @@ numbers in all three. What decides the result is in `Schedule`; workers and GPUs
 """
 
 import gc
-import math
 import os
 import shutil
 import tempfile
@@ -22,24 +21,20 @@ import torch
 from infra.cluster import InlineCluster
 from infra.gang import GangSize
 from infra.storage import StorageError
-from models.grad_cache import accumulate
-from models.objective import SAMPLE_LOSS, totals_of
 from stages.checkpoints import FINAL
 from stages.manifest import Manifest, ManifestError, digest_of
 from stages.training.accumulating import check
-from stages.training.audit import rows_digest
 from stages.training.gang import Gang, Refused
-from stages.training.guard import Act, Verdict
 from stages.training.job import Job
-from stages.training.loading import Step, check_order, order_of, steps
-from stages.training.optimizer import set_rates
+from stages.training.loading import check_order, order_of
+from stages.training.lodging import lodge
 from stages.training.order import Order
-from stages.training.placing import Placed, place
-from stages.training.publishing import around, curve_table, gather, publish_checkpoint, roomy
+from stages.training.placing import place
+from stages.training.publishing import around, curve_table, gather, publish_checkpoint
 from stages.training.states import States
+from stages.training.stepping import take_steps
 from stages.training.stopping import stop_requests
 from stages.training.task import Metrics, Task
-from stages.training.watch import Watch
 from stages.workspace import Output, Placement, Progress, Workspace
 
 WHOLE = "whole"
@@ -149,110 +144,16 @@ def _loop(gang: Gang, here: Workspace) -> None:
 
 
 def _trained(gang: Gang, here: Workspace, task: Task, order: Order) -> tuple[Order, list[Metrics], bool]:
-    """Take all steps; return what `_steps` does, and whether the model lies in shards: then it is in a file as well.
+    """Take all steps; return what `take_steps` does, and whether the model lies in shards: then it is in a file too.
 
     Optimizer and gradients are gone when it returns.
     """
     placed = place(gang, task)
     with stop_requests() as stop, closing(States(gang, placed, here.scratch, order, stop)) as states:
-        order, history = _steps(gang, here, task, order, placed, states)
+        order, history = take_steps(gang, here, task, order, placed, states)
     if placed.sharded:
         gang.together(partial(gather, placed.bare, here.scratch / WHOLE, keep=gang.is_first), patient=True)
     return order, history, placed.sharded
-
-
-def _steps(
-    gang: Gang, here: Workspace, task: Task, order: Order, placed: Placed, states: States
-) -> tuple[Order, list[Metrics]]:
-    """Take the steps that are left; return the order in which samples were read, and what all steps measured.
-
-    Raises:
-        Stopped: A process was asked to stop; the state is saved.
-        ManifestError: A run in trouble cannot go back, or going back did not help.
-    """
-    restored = states.restore()
-    history: list[Metrics] = restored.history if restored else []
-    placed.module.train()
-    with closing(Watch(gang, placed, task.batches)) as watch:
-        watch.restore(len(history), restored.extras if restored else {})
-        while (trouble := _stretch(gang, here, task, order, placed, states, watch, history)) is not None:
-            restored = states.restore(trouble.first)
-            if restored is None:
-                raise watch.no_way_back(trouble)
-            history[:] = restored.history
-            watch.rolled_back(trouble, restored.step, restored.extras)
-            states.save(restored.step, history, watch.extras())
-        watch.publish(history)
-        if restored is None or restored.step < gang.job.schedule.steps:
-            # Where measuring or publishing fails, or is cut off, the same command begins there and not with training.
-            states.secure(len(history), history, watch.extras())
-        return order.around(watch.guard.detours), history
-
-
-def _stretch(
-    gang: Gang,
-    here: Workspace,
-    task: Task,
-    order: Order,
-    placed: Placed,
-    states: States,
-    watch: Watch,
-    history: list[Metrics],
-) -> Verdict | None:
-    """Take steps until the last, or until the run must go back: then return why."""
-    job, schedule = gang.job, gang.job.schedule
-    with closing(steps(gang, task, order.around(watch.guard.detours), len(history))) as stretch:
-        for step in stretch:
-            gang.begin(step.number)
-            last = history[-1]["rows_digest"] if history else 0.0
-            measured, verdict = _one(gang, placed, step, states, watch)
-            if verdict.act is Act.ROLL_BACK:
-                return verdict
-            history.append({**measured, "rows_digest": rows_digest(last, step.rows)})
-            states.check(history[-1])
-            done = step.number + 1
-            if gang.is_first:
-                note = f"skipped: {verdict.reason}" if verdict.reason else f"loss {measured['loss']:.3f}"
-                here.progress(done, schedule.steps, "steps", f"{note}{states.note}")
-            if done < schedule.steps and states.stopping:
-                states.secure(done, history, watch.extras())
-            if done < schedule.steps and done % job.placement.checkpoint_steps == 0:
-                states.save(done, history, watch.extras())
-                watch.publish(history)
-    return None
-
-
-def _one(gang: Gang, placed: Placed, step: Step, states: States, watch: Watch) -> tuple[Metrics, Verdict]:
-    """Take one optimizer step, unless the guard is against it: weights and optimizer then stay as they were.
-
-    Returns:
-        What it measured, as far as it is finite, and what the guard said.
-
-    Raises:
-        ManifestError: The guard stops the run.
-    """
-    schedule = gang.job.schedule
-    rate = schedule.factor(step.number) * schedule.learning_rate
-    set_rates(placed.optimizer, rate)
-    totals = totals_of(placed.objective, step.micro_batches)
-    losses = accumulate(placed.module, step.micro_batches, totals, placed.backward, placed.no_sync)
-    norm = placed.clip(schedule.max_grad_norm)
-    scalars = {name: value for name, value in losses.items() if name != SAMPLE_LOSS}
-    values = gang.mean({**scalars, "grad_norm": norm, **states.signals()})
-    states.heed(values)
-    verdict = watch.judge(step, rate, values, losses)
-    if verdict.act is Act.TAKE:
-        placed.step()
-    else:
-        placed.forgo()
-        values["skipped"] = 1.0
-    return recorded(step.number + 1, {"lr": rate, **values}), verdict
-
-
-def recorded(step: int, values: Metrics) -> Metrics:
-    """Return what the history holds of a step: its exact number, and six digits of all that is finite."""
-    rounded = {name: float(f"{value:.6g}") for name, value in values.items() if math.isfinite(value)}
-    return {"step": float(step), **rounded}
 
 
 def _finish(
@@ -268,7 +169,8 @@ def _finish(
         # is frozen and random is drawn again as it was when training began (`_loop`).
         torch.manual_seed(gang.job.schedule.seed)
         task = around(partial(gang.job.build, gang.job.parameters, here), here.scratch / WHOLE)
-        task.module.to(roomy(task.module, gang.device))
+        if said := lodge(task.module, gang.device):
+            here.progress(len(history), gang.job.schedule.steps, "steps", said)
     task.module.eval()
     with torch.no_grad():
         done = task.finish()

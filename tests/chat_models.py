@@ -10,7 +10,7 @@ from training_data import tiny_tokenizer
 from models.chat import InternVLChat
 from models.config import ChatConfig, TextConfig, VisionConfig
 from stages.chat import ChatSession
-from stages.instruct import grow_tokenizer
+from stages.chat_assembly import grow_tokenizer
 
 
 def chat_session(**changes: Any) -> ChatSession:

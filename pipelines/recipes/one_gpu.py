@@ -156,6 +156,7 @@ def one_gpu(own: OwnData) -> Recipe:
     aligned, tuned = chat_lessons(own.system)
     return Recipe(
         name=RecipeName.ONE_GPU,
+        system=own.system,
         sources=(source,),
         filtering_network=filtering_network.Parameters(
             image_size=64, patch_size=8, held_out=HELD_OUT, global_batch_size=256, steps=2000

@@ -7,7 +7,8 @@ from infra.storage import Store
 from pipelines.recipes import OwnData
 from pipelines.recipes.recipe import Recipe
 from stages import download, list_urls
-from stages.conversation_sources import named, pin
+from stages.conversation_naming import named
+from stages.conversation_sources import pin
 from stages.manifest import ManifestError
 
 

@@ -116,6 +116,7 @@ def paper(own: OwnData) -> Recipe:
     aligned, tuned = lessons_of(system)
     return Recipe(
         name=RecipeName.PAPER,
+        system=own.system,
         sources=tuple(_source(each, own, lists) for each in SOURCES),
         filtering_network=filtering_network.Parameters(),  # nobody asks it: there is a CLIP
         score=score.Parameters(clip_model=CLIP_MODEL, image_size=224, keep_embeddings=False, near_duplicates=True),

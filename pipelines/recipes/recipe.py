@@ -53,6 +53,7 @@ class Recipe(BaseModel):
     contrastive: contrastive.Parameters
     generative: generative.Parameters
     conversations: conversations.Parameters
+    system: str | None = Field(default=None, description="Published chat system that the user asked to follow.")
     align: instruct.Parameters | None = Field(
         default=None, description="A chat model's first training, before `instruct`; none when left out."
     )

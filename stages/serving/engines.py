@@ -11,6 +11,7 @@ from typing import Any
 from stages.manifest import ManifestError
 from stages.serving import bound_engine, transformers_engine
 from stages.serving.limits import Limits
+from stages.serving.messages import resized
 from stages.serving.names import EngineName
 from stages.serving.requests import ChatRequest
 from stages.serving.served_model import ServedModel
@@ -40,20 +41,23 @@ class Engine:
         name: Which program it is.
         command: Its words; the current folder is the engine's own, in which `model` is the folder with the weights.
         environment: What is added to ours.
+        shares_tiles: Whether it lets several pictures share the tiles of one, as in training.
     """
 
     name: EngineName
     command: tuple[str, ...]
     environment: dict[str, str] = field(default_factory=lambda: dict(QUIET))
+    shares_tiles: bool = False
 
     def body(self, request: ChatRequest, model: ServedModel) -> dict[str, Any]:
         """Return a checked request in this engine's words; answers are always streamed, so that they can be stopped.
 
         A request without a temperature gets the likeliest answer, as evaluation does.
         """
+        turns = request.turns if self.shares_tiles else resized(request.turns, model)
         body: dict[str, Any] = {
             "model": MODEL,
-            "messages": [turn.message() for turn in request.turns],
+            "messages": [turn.message() for turn in turns],
             "max_tokens": request.answer_tokens,
             "stream": True,
         }
@@ -85,7 +89,7 @@ def engine_for(name: EngineName, model: ServedModel, limits: Limits, device: str
     if name is EngineName.TRANSFORMERS:
         # -P: the program's own folder is no place to import from, its files would hide packages of the same names.
         program = (sys.executable, "-P", str(Path(transformers_engine.__file__).resolve()))
-        return Engine(name, (*program, MODEL, "--socket", SOCKET, "--device", device))
+        return Engine(name, (*program, MODEL, "--socket", SOCKET, "--device", device), shares_tiles=True)
     if not installed():
         raise ManifestError(
             "vLLM is not installed in this environment, and is not part of the lock; install it on a machine with a "

@@ -50,7 +50,7 @@ def headline(model: ServedModel) -> str:
     size, picture, tile, _ = (value for _, value in numbers(model))
     return (
         f"<h1>{html.escape(model.name)}</h1><p>{size} parameters; a picture is {picture}, {tile} each. "
-        '<br><a href="/facts" target="_blank" rel="noopener">Checkpoint facts</a></p>'
+        '<br><a href="facts" target="_blank" rel="noopener">Checkpoint facts</a></p>'
     )
 
 
@@ -60,10 +60,10 @@ def sight(model: ServedModel, pictures: Sequence[SeenPicture]) -> str:
     if not pictures:
         return head + "<p>No picture yet. The tiles that the model is given appear here.</p>"
     total, figures = 0, []
-    for number, image in enumerate(model.shared([picture.image for picture in pictures]), 1):
-        tiles = model.tiles(image)
+    for number, picture in enumerate(pictures, 1):
+        tiles = model.tiles(picture.image, len(pictures))
         total += len(tiles)
-        columns, rows = model.grid(image)
+        columns, rows = model.grid(picture.image, len(pictures))
         cut = "".join(_tile(each, f"tile {place}") for place, each in enumerate(tiles[: columns * rows], 1))
         small = f'<div class="small">{_tile(tiles[-1], "the whole picture, small")}</div>' if len(tiles) > 1 else ""
         said = [f"Picture {number}"] if len(pictures) > 1 else []
@@ -92,7 +92,7 @@ def facts_page(model: ServedModel) -> str:
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(model.name)}</title>'
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{_STYLE}</style></head><body>'
-        f'<p><a href="/">Back to the chat</a></p><h1>{html.escape(model.name)}</h1><table>{rows}</table>{card}'
+        f'<p><a href="./">Back to the chat</a></p><h1>{html.escape(model.name)}</h1><table>{rows}</table>{card}'
         "</body></html>"
     )
 

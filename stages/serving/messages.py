@@ -84,15 +84,15 @@ def conversation(messages: Any, model: ServedModel, limits: Limits) -> tuple[Tur
     for place, (role, raw) in enumerate(turns):
         found.append(_turn(role, raw, place, model, limits, limits.all_pixels - pixels))
         pixels += sum(prod(picture.image.size) for picture in found[-1].pictures)
-    return _sharing(found, model)
+    return tuple(found)
 
 
-def _sharing(turns: Sequence[Turn], model: ServedModel) -> tuple[Turn, ...]:
-    """Return turns with pictures that share the tiles of one where there are several."""
+def resized(turns: Sequence[Turn], model: ServedModel) -> tuple[Turn, ...]:
+    """Return turns whose pictures, where there are several, share the tiles of one whatever the engine does."""
     shown = [picture for turn in turns for picture in turn.pictures]
     if len(shown) < 2:
         return tuple(turns)
-    images = iter(model.shared([picture.image for picture in shown]))
+    images = iter(model.resized([picture.image for picture in shown]))
     return tuple(
         Turn(turn.role, tuple(part if isinstance(part, str) else SeenPicture(next(images)) for part in turn.parts))
         for turn in turns

@@ -16,6 +16,7 @@ from stages.serving.conversing import WAITING, Exchange, History, go_on, picture
 from stages.serving.facts_page import facts_page, headline, sight
 from stages.serving.page_style import CSS, theme
 from stages.serving.pictures import SeenPicture
+from stages.serving.public_url import PublicUrl
 from stages.serving.refusal import Refused
 from stages.serving.relay import Relay
 from stages.sources.captions import questions
@@ -29,13 +30,14 @@ EMPTY = "Show a picture and ask about it, or just ask."
 Changes = dict[Any, Any]
 
 
-def add_page(app: FastAPI, relay: Relay, folder: Path) -> None:
+def add_page(app: FastAPI, relay: Relay, folder: Path, public: PublicUrl | None = None) -> None:
     """Give an application the chat page at `/` and the model's facts at `/facts`.
 
     Args:
         app: Has its other routes already: the page takes all that is left.
         relay: The way to the engine.
         folder: A private one for uploads and what is shown; they are gone with it.
+        public: Where a proxy lets others in; the page then works at that address alone.
     """
     # Read when the toolkit is imported: it reports nothing, and keeps files in our folder.
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
@@ -57,6 +59,7 @@ def add_page(app: FastAPI, relay: Relay, folder: Path) -> None:
         app,
         page.blocks(),
         path="/",
+        root_path=public.root if public else None,
         theme=theme(),
         css=CSS,
         footer_links=[],

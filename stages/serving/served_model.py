@@ -99,28 +99,36 @@ class ServedModel:
                 total += sum(prod(weights.get_slice(name).get_shape()) for name in weights.keys())  # noqa: SIM118
         return total
 
-    def tiles(self, image: Image.Image) -> list[Image.Image]:
-        """Return a picture as the model sees it: tiles row by row, and after several the whole one, small."""
-        return tile(image, self.image_size, int(self._image["min_patches"]), self.max_tiles)
+    def tiles(self, image: Image.Image, pictures: int = 1) -> list[Image.Image]:
+        """Return a picture as the model sees it: tiles row by row, and after several the whole one, small.
 
-    def grid(self, image: Image.Image) -> tuple[int, int]:
-        """Return how many columns and rows of tiles a picture is cut into."""
-        return best_grid(*image.size, self.image_size, int(self._image["min_patches"]), self.max_tiles)
+        Args:
+            image: The picture.
+            pictures: How many the conversation has; they share the tiles of one, as in training.
+        """
+        return tile(image, self.image_size, *self._tiles_of(pictures))
 
-    def shared(self, images: Sequence[Image.Image]) -> list[Image.Image]:
-        """Return a conversation's pictures so that several share the tiles of one, as in training.
+    def grid(self, image: Image.Image, pictures: int = 1) -> tuple[int, int]:
+        """Return how many columns and rows of tiles a picture, one of several, is cut into."""
+        return best_grid(*image.size, self.image_size, *self._tiles_of(pictures))
 
-        Engines give each picture all tiles. One that has the size of its smaller grid already keeps that grid.
+    def resized(self, images: Sequence[Image.Image]) -> list[Image.Image]:
+        """Return a conversation's pictures so that several share the tiles of one in an engine that gives each all.
+
+        One that has the size of its smaller grid already keeps that grid. Its thumbnail is then made of that size.
         """
         if len(images) < 2:
             return list(images)
-        least = int(self._image["min_patches"])
-        most = max(least, tiles_for_each(self.max_tiles, len(images)))
-        grids = [best_grid(*image.size, self.image_size, least, most) for image in images]
+        grids = [self.grid(image, len(images)) for image in images]
         return [
             image.resize((columns * self.image_size, rows * self.image_size), Image.Resampling.BICUBIC)
             for image, (columns, rows) in zip(images, grids, strict=True)
         ]
+
+    def _tiles_of(self, pictures: int) -> tuple[int, int]:
+        """Return the fewest and the most tiles of each of so many pictures."""
+        least = int(self._image["min_patches"])
+        return least, max(least, tiles_for_each(self.max_tiles, max(1, pictures)))
 
     def prompt_tokens(self, texts: Sequence[str], sizes: Sequence[tuple[int, int]]) -> int:
         """Return about how many tokens a conversation has, rather too many than too few.
@@ -129,7 +137,7 @@ class ServedModel:
             texts: Of its turns.
             sizes: Width and height of its pictures.
         """
-        least, most = int(self._image["min_patches"]), self.max_tiles
+        least, most = self._tiles_of(len(sizes))
         tiles = sum(tile_count(width, height, self.image_size, least, most) for width, height in sizes)
         words = sum(len(each.ids) for each in self.tokenizer.encode_batch(list(texts), add_special_tokens=False))
         return words + TURN_TOKENS * (len(texts) + 2) + tiles * self.tokens_per_tile + 3 * len(sizes)

@@ -18,6 +18,7 @@ from stages.serving.engines import SOCKET, engine_for
 from stages.serving.gateway import gateway
 from stages.serving.limits import Limits
 from stages.serving.names import LOOPBACK, EngineName
+from stages.serving.public_url import PublicUrl
 from stages.serving.relay import Relay
 from stages.serving.served_model import ServedModel
 
@@ -31,6 +32,8 @@ class Address(NamedTuple):
     host: str
     port: int
     token: str | None = None
+    public: PublicUrl | None = None
+    """Where a proxy in front of it lets others in."""
 
 
 class Server:
@@ -84,7 +87,7 @@ class Server:
         return EngineProcess(self._engine, self.model.folder, place)
 
     def _listen(self) -> socket.socket:
-        host, port, _ = self._address
+        host, port, *_ = self._address
         try:
             family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
             return socket.create_server((host, port), family=family)
@@ -122,10 +125,10 @@ class Server:
             from stages.serving.page import add_page
 
             (uploads := folder / "page").mkdir()
-            add_page(app, relay, uploads)
-        loopback = self._address.host in LOOPBACK
-        names = frozenset(f"{name}:{port}" for name in ("127.0.0.1", "localhost", "[::1]")) if loopback else None
-        doors = Doors(app, self._token, names, self.limits.body_bytes, f"{COOKIE}-{port}")
+            add_page(app, relay, uploads, self._address.public)
+        doors = Doors(
+            app, self._token, self._names(port), self.limits.body_bytes, f"{COOKIE}-{port}", self._address.public
+        )
         server = uvicorn.Server(
             uvicorn.Config(
                 doors, log_level="warning", access_log=False, server_header=False, proxy_headers=False,
@@ -138,15 +141,23 @@ class Server:
         if process.state is EngineState.FAILED:
             raise ManifestError(f"the engine died {len(process.deaths)} times; its last words:\n{process.log_tail}")
 
+    def _names(self, port: int) -> frozenset[str] | None:
+        """Return the names by which the server may be asked, None where it may be any."""
+        if self._address.host not in LOOPBACK:
+            return None
+        public = {self._address.public.host} if self._address.public else set()
+        return frozenset(f"{name}:{port}" for name in ("127.0.0.1", "localhost", "[::1]")) | public
+
     def _tell(self, port: int, say: Callable[[str], None]) -> None:
         host = f"[{self._address.host}]" if ":" in self._address.host else self._address.host
+        root = f"http://{host}:{port}"
         shown = self._token if self._address.token is None else "YOUR_TOKEN"
+        if self._address.public:
+            say(f"listening  {root}, for the proxy")
+            root = self._address.public.root
         if self._page:
-            say(f"chat page  http://{host}:{port}/?token={shown}")
-        say(
-            f"endpoint   http://{host}:{port}/v1"
-            f"  (OpenAI's clients: base_url, api_key={shown}, model={self.model.name})"
-        )
+            say(f"chat page  {root}/?token={shown}")
+        say(f"endpoint   {root}/v1  (OpenAI's clients: base_url, api_key={shown}, model={self.model.name})")
         say("Ctrl-C ends it")
 
 

@@ -5,25 +5,20 @@ what was read before, so nothing has to be saved: the step is the position, for 
 processes and data workers.
 """
 
-from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from stages.batches import generator_of, permutation
+from stages.batches import generator_of
 from stages.manifest import ManifestError
 from stages.training.detours import Detour, position
+from stages.training.shuffles import Ints, Shuffle, Whole, Windows, held
 
-K = TypeVar("K")
-V = TypeVar("V")
 CYCLE = 1024
 """Places over which a mixture keeps its ratio exactly; a weight is rounded to this share of the whole."""
-
-Ints = npt.NDArray[np.int64]
 
 
 class Weight(BaseModel):
@@ -94,60 +89,6 @@ def check_weights(weights: Sequence[Weight], names: Sequence[str]) -> None:
         raise ManifestError(f"the mixture of {', '.join(told)} gives {measures}; give all the same one")
 
 
-class _Shuffle(Protocol):
-    """The order of one source: at any time each of its samples came equally often, or once more."""
-
-    def row(self, number: int) -> int:
-        """Return the sample that comes after `number` others of this source."""
-        ...
-
-
-class _Whole:
-    """Every epoch is a permutation of all samples."""
-
-    def __init__(self, seed: int | str, samples: int) -> None:
-        self._seed, self._samples = seed, samples
-
-    def row(self, number: int) -> int:
-        epoch, place = divmod(number, self._samples)
-        return int(permutation(self._seed, epoch, self._samples)[place])
-
-
-class _Windows:
-    """Every epoch permutes the shards, and then the samples of each few shards in a row: reads stay close together.
-
-    The order of all samples is never held: that of a window or two is, and one number per shard.
-    """
-
-    def __init__(self, seed: int | str, shards: Sequence[int], window: int) -> None:
-        self._seed, self._window = seed, window
-        self._sizes = np.array(shards, dtype=np.int64)
-        self._starts = np.cumsum(self._sizes) - self._sizes
-        self._samples = int(self._sizes.sum())
-        self._epochs: dict[int, tuple[Ints, list[int]]] = {}
-        self._windows: dict[tuple[int, int], Ints] = {}
-
-    def row(self, number: int) -> int:
-        epoch, place = divmod(number, self._samples)
-        shards, ends = _held(self._epochs, epoch, self._shards_of)
-        window = bisect_right(ends, place)
-        rows = _held(self._windows, (epoch, window), lambda _: self._rows_of(epoch, window, shards))
-        return int(rows[place - (ends[window - 1] if window else 0)])
-
-    def _shards_of(self, epoch: int) -> tuple[Ints, list[int]]:
-        """Return the order of the shards in an epoch, and where each of its windows ends."""
-        order = generator_of(self._seed, "shards", epoch).permutation(len(self._sizes))
-        ends = np.cumsum(self._sizes[order])
-        last = [*range(self._window - 1, len(order) - 1, self._window), len(order) - 1]
-        return order, ends[last].tolist()
-
-    def _rows_of(self, epoch: int, window: int, shards: Ints) -> Ints:
-        """Return the samples of a window in their order."""
-        chosen = shards[window * self._window : (window + 1) * self._window]
-        rows = np.concatenate([np.arange(self._sizes[shard]) + self._starts[shard] for shard in chosen])
-        return generator_of(self._seed, "window", epoch, window).permutation(rows)
-
-
 class Order:
     """Which sample stands at each place.
 
@@ -179,11 +120,11 @@ class Order:
         self._shuffles = [self._shuffle(source) for source in sources]
         self._cycles: dict[int, tuple[Ints, Ints]] = {}
 
-    def _shuffle(self, source: Source) -> _Shuffle:
+    def _shuffle(self, source: Source) -> Shuffle:
         seed = self.seed if len(self.sources) == 1 else f"{self.seed}/{source.name}"
         if self.window and self.window < len(source.shards):
-            return _Windows(seed, source.shards, self.window)
-        return _Whole(seed, source.samples)
+            return Windows(seed, source.shards, self.window)
+        return Whole(seed, source.samples)
 
     def rows(self, step: int, global_batch_size: int) -> list[int]:
         """Return the sample numbers of a step's global batch."""
@@ -204,7 +145,7 @@ class Order:
         if len(self.sources) == 1:
             return 0, place
         cycle, at = divmod(place, CYCLE)
-        turns, before = _held(self._cycles, cycle, self._turns_of)
+        turns, before = held(self._cycles, cycle, self._turns_of)
         source = int(turns[at])
         return source, cycle * int(self._quotas[source]) + int(before[at])
 
@@ -248,12 +189,3 @@ def _quotas(sources: Sequence[Source]) -> Ints:
                 "raise its weight or leave it out"
             )
     return quotas
-
-
-def _held(kept: dict[K, V], key: K, make: Callable[[K], V]) -> V:
-    """Return what is kept under a key, made where it is not; two are kept, for a step that lies across a border."""
-    if key not in kept:
-        while len(kept) > 1:
-            del kept[next(iter(kept))]
-        kept[key] = make(key)
-    return kept[key]

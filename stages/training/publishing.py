@@ -2,11 +2,9 @@
 
 import shutil
 from collections.abc import Callable
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from models.renaming import State, fill
@@ -19,9 +17,6 @@ from stages.training.order import Order
 from stages.training.sharding import Gathered
 from stages.training.task import Finished, Task, taken
 from stages.weight_files import SHARD_BYTES, on_meta, open_weights, write_weights, writing_order
-
-WHOLE_SHARE = 0.8
-"""Of a GPU's free memory, that a whole model may take; the rest is for what is computed."""
 
 
 def publish_checkpoint(
@@ -89,19 +84,6 @@ def around(build: Callable[[], Task], folder: Path) -> Task:
     fill(task.module, open_weights(folder), "the trained model", optional=frozen)
     shutil.rmtree(folder)
     return task
-
-
-def roomy(module: nn.Module, device: torch.device) -> torch.device:
-    """Return the device that a model is measured on: the CPU where it would take most of what a GPU has free.
-
-    One that learned in the shards of many GPUs need not fit on one; on the CPU it takes hours, and comes to an end.
-    """
-    if device.type != "cuda":
-        return device
-    torch.cuda.empty_cache()
-    free, _ = torch.cuda.mem_get_info(device)
-    needed = sum(each.nbytes for each in chain(module.parameters(), module.buffers()))
-    return device if needed < WHOLE_SHARE * free else torch.device("cpu")
 
 
 def _write(weights: State, described: State, folder: Path) -> list[Hashed]:

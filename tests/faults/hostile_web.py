@@ -19,10 +19,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from certificates import Authority
 from hostile_answers import Visit
 from hostile_pages import PAGES, link_page
 from hostile_pictures import PICTURES
-from hostile_tls import Authority
 
 TLS_KINDS = ("good", "self_signed", "wrong_host", "expired", "not_yet")
 

@@ -1,4 +1,4 @@
-"""The files under `infra/` and `prefect.yaml`: refused here where Docker, Kubernetes, Helm or Prefect would refuse them."""
+"""Files under `infra/` and `prefect.yaml`, refused here where Docker, Kubernetes, Helm or Prefect refuse them."""
 
 import importlib
 import ipaddress

@@ -145,8 +145,7 @@ def test_a_plan_moves_with_what_it_prices() -> None:
 
 
 def _with(step: Step, **changes: Any) -> Step:
-    parameters = {**step.spec.parameters, **changes}
-    return Step(step.label, step.spec.model_copy(update={"parameters": parameters}))
+    return step.changed(parameters={**step.spec.parameters, **changes})
 
 
 @pytest.mark.parametrize("name", REAL)

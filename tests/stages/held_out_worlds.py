@@ -23,6 +23,7 @@ from infra.storage import Store
 from stages import contrastive, conversations, evaluate, finetune, generative, instruct, language
 from stages.batches import ShardedSamples
 from stages.chat import ChatSession
+from stages.chat_assembly import assemble
 from stages.evaluation_held_out import dialogue_held_out, towers_held_out
 from stages.evaluation_report import Findings
 from stages.manifest import Ledger, Manifest, digest_of
@@ -126,7 +127,7 @@ class World:
             data, share = evaluate.kept_aside(given, checkpoint, here)
             with _looking() as seen:
                 if kind == "instruct":
-                    session = ChatSession(*instruct.assemble(instruct.Parameters(), here))
+                    session = ChatSession(*assemble(instruct.Parameters(), here))
                     session.ask = lambda *_: "nothing"  # type: ignore[method-assign, assignment]
                     dialogue_held_out(session, here, data, share, 1000, Findings())
                 else:

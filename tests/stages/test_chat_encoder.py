@@ -9,10 +9,11 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from training_data import tiny_tokenizer
 
 from infra.storage import Store
-from stages import chat_data, instruct
+from stages import chat_data
 from stages.chat import ChatSession
-from stages.chat_assembly import grow_tokenizer
-from stages.chat_data import Encoder, open_conversations
+from stages.chat_assembly import assemble, grow_tokenizer
+from stages.chat_data import open_conversations
+from stages.chat_encoder import Encoder
 from stages.chat_template import IMG_CONTEXT, place_images
 from stages.evaluation_held_out import dialogue_held_out
 from stages.evaluation_report import Findings
@@ -68,7 +69,7 @@ def test_an_evaluation_recalls_what_training_wrote_down(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = prepared(store, tmp_path)
-    chat, tokenizer = instruct.assemble(small(), here)
+    chat, tokenizer = assemble(small(), here)
     data = here.input("conversations")
     open_conversations(here, data, tokenizer, chat.config)
     monkeypatch.setattr(

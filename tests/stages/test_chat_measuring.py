@@ -12,7 +12,7 @@ from test_instruct import prepared, run, small
 from infra.storage import Store
 from models.chat import IGNORE, InternVLChat
 from models.objective import Named
-from stages.chat_data import Example, collate
+from stages.chat_batches import Example, collate
 from stages.chat_measuring import packs, readings
 from stages.training.balancing import Room
 from stages.workspace import Placement

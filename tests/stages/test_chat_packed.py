@@ -12,7 +12,7 @@ from models.chat import IGNORE, InternVLChat
 from models.config import ChatConfig
 from models.objective import added
 from models.packing import Reduction
-from stages.chat_data import Example, collate, collate_packed
+from stages.chat_batches import Example, collate, collate_packed
 
 CONTEXT = 39
 VISION = {"image_size": 16, "patch_size": 4, "hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}

@@ -1,6 +1,5 @@
 """What a chat model is shown of a row: no picture, one, several, a video; and lengths that are found once."""
 
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,11 @@ from infra.storage import Store
 from models.chat import InternVLChat
 from models.cost import ConversationCost
 from models.preprocess import encode_again
-from stages import chat_data, instruct
+from stages import instruct
 from stages.batches import ShardedSamples
-from stages.chat_data import Conversations, collate, open_conversations, tiles_of
+from stages.chat_assembly import assemble
+from stages.chat_batches import collate, tiles_of
+from stages.chat_data import Conversations
 from stages.chat_rows import most_tiles, said
 from stages.chat_template import IMG_CONTEXT
 from stages.conversation_rows import shaped
@@ -38,7 +39,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, InternVLChat
     store = Store(str(folder / "store"))
     inputs = {"checkpoints/language": make_language(store), "checkpoints/contrastive": make_contrastive(store)}
     here = Workspace(store=store, cluster=InlineCluster(), scratch=folder / "scratch", inputs=inputs)
-    return store, *instruct.assemble(PARAMETERS, here)
+    return store, *assemble(PARAMETERS, here)
 
 
 def workspace(store: Store, folder: Path) -> Workspace:
@@ -165,38 +166,6 @@ def test_a_damaged_picture_is_named(world: Any, tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(ShardedSamples, "pictures", lambda *_: [b"torn"])
     with pytest.raises(ManifestError, match=r"a picture of sample \w+ of .* cannot be decoded \(not_image\)"):
         data.pictures(0)
-
-
-def test_lengths_are_found_once_for_each_model_and_kept_beside_the_data(
-    world: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store, chat, tokenizer = world
-    rows = [*mixed(tmp_path), {"id": "long", "conversations": turns("why " * 2000, "A")}]
-    data = made(store, tmp_path, rows)
-    first = open_conversations(workspace(store, tmp_path), data, tokenizer, chat.config)
-    kept = [key for key in store.keys(data.ref.folder) if "/lengths/" in key]
-    assert len(kept) == 1 and len(first) == 4 and sum(first.left_out.values()) == 1
-    rendered: Counter[str] = Counter()
-    original = chat_data.encode_conversation
-
-    def counted(*given: Any, **more: Any) -> Any:
-        rendered["conversations"] += 1
-        return original(*given, **more)
-
-    monkeypatch.setattr(chat_data, "encode_conversation", counted)
-    again = open_conversations(workspace(store, tmp_path), data, tokenizer, chat.config)
-    assert not rendered, "nothing is rendered at a later start"
-    assert [again.size(number) for number in range(4)] == [first.size(number) for number in range(4)]
-    assert again.left_out == first.left_out and again.example(2).input_ids == first.example(2).input_ids
-    for changed in ({"max_dynamic_patch": 1}, {"system_message": "Be brief."}, {"context_length": 256}):
-        rendered.clear()
-        config = chat.config.model_copy(update=changed)
-        open_conversations(workspace(store, tmp_path), data, tokenizer, config)
-        assert rendered["conversations"] == 5, f"{changed} gives other lengths"
-    store.write(kept[0], b"damaged")
-    rendered.clear()
-    mended = open_conversations(workspace(store, tmp_path), data, tokenizer, chat.config)
-    assert rendered["conversations"] == 5 and mended.size(1) == first.size(1)
 
 
 def test_conversations_are_read_by_range_too(world: Any, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from models.chat import InternVLChat
 from models.config import ChatConfig, InternVLConfig, TextConfig, VisionConfig
 from models.internvl import InternVL
 from stages import conversations, evaluate
+from stages.chat_assembly import grow_tokenizer
 from stages.chat_template import IMG_CONTEXT
 from stages.checkpoints import publish
 from stages.evaluation_captions import score_slots
@@ -34,7 +35,6 @@ from stages.evaluation_metrics import (
 from stages.evaluation_report import Example, above_guessing, markdown, render
 from stages.evaluation_retrieval import RERANKED, Judge, other_captions, reranked, retrieval
 from stages.evaluation_world import SLOTS, elsewhere, read_slots, swapped, variants, worlds
-from stages.instruct import grow_tokenizer
 from stages.manifest import Manifest, ManifestError, digest_of, verify
 from stages.pairs import Texts
 from stages.ref import Ref
@@ -176,8 +176,9 @@ def test_perfect_captions_are_right_and_their_blind_twin_is_not() -> None:
 
 
 def test_other_captions_are_never_the_own_one_where_there_is_another() -> None:
-    assert other_captions(["a", "a", "b"]) == ["b", "b", "a"]
-    assert other_captions(["a", "a"]) == ["a", "a"]
+    assert other_captions(["a", "a", "b"], range(3)) == ["b", "b", "a"]
+    assert other_captions(["a", "a"], range(2)) == ["a", "a"]
+    assert other_captions(["a", "b", "c"], [(1, 1), (1, 1), (2, 2)]) == ["c", "c", "a"], "b is right for a's picture"
     assert elsewhere([1, 2, 3]) == [2, 3, 1]
 
 

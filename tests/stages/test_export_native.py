@@ -17,7 +17,7 @@ from infra.storage import Store
 from models.preprocess import pixel_values
 from models.rope import DynamicRope, LinearRope, LongRope
 from stages import export
-from stages.chat_data import tiles_of
+from stages.chat_batches import tiles_of
 from stages.chat_template import (
     IMG_CONTEXT,
     IMG_END,

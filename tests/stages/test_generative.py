@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +146,27 @@ def test_what_is_kept_aside_is_measured_among_itself(
         monkeypatch.setattr(generative_measures, "MEASURE_BATCH", 1)
         assert one["caption_loss"] != one["caption_loss_of_another_picture"]
         assert measure(task.model, task.batches, task.held_out[:2]) == pytest.approx(one, abs=2e-4)
+
+
+def test_another_picture_is_another_where_a_picture_has_several_captions(
+    made: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = task_of(made, tmp_path)
+    task.module.eval()
+    rows, shown = task.held_out[:4], []
+    real = GenerativeBatches.seen
+
+    def noted(batches: GenerativeBatches, asked: Sequence[int]) -> Any:
+        shown.append(list(asked))
+        return real(batches, asked)
+
+    monkeypatch.setattr(GenerativeBatches, "seen", noted)
+    monkeypatch.setattr(task.batches.samples, "told_by", lambda row: (rows.index(row) // 3,) * 2)
+    with torch.no_grad():
+        measure(task.model, task.batches, rows)
+        assert shown == [rows, [rows[3], rows[3], rows[3], rows[0]]]
+        monkeypatch.setattr(task.batches.samples, "told_by", lambda row: (0, 0))
+        assert "caption_loss_of_another_picture" not in measure(task.model, task.batches, rows)
 
 
 def test_steps_have_the_same_bits_kept_or_not_and_after_a_restart(

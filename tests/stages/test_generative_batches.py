@@ -14,6 +14,7 @@ from infra.storage import Store
 from models.negatives import MINED, OTHER, OWN
 from stages.batches import ShardedSamples
 from stages.generative_batches import GenerativeBatches
+from stages.manifest import ManifestError
 from stages.pairs import Texts
 from stages.recent import Recent
 
@@ -112,9 +113,22 @@ def test_a_blind_run_shows_the_pictures_of_others(batches: GenerativeBatches) ->
     blind, rows = replace(batches, blind=True), range(32)
     seen, other = batches(rows, 0), blind(rows, 0)
     strangers = (seen["image_id"] != other["image_id"]).sum()
-    assert strangers > 24 and torch.equal(blind(rows, 5)["pixel_values"], other["pixel_values"])
+    assert strangers == 32 and torch.equal(blind(rows, 5)["pixel_values"], other["pixel_values"])
     for name, value in seen.items():
         assert name in ("pixel_values", "image_id") or torch.equal(value, other[name]), name
+
+
+def test_the_stranger_of_a_blind_run_shows_another_picture(
+    batches: GenerativeBatches, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blind = replace(batches, blind=True)
+    monkeypatch.setattr(batches.samples, "told_by", lambda row: (row % 2,) * 2)
+    shown = [blind._stranger(row) for row in ROWS.tolist()]
+    assert all(row % 2 != other % 2 for row, other in zip(ROWS.tolist(), shown, strict=True))
+    assert set(shown) <= set(ROWS.tolist()) and len(set(shown)) > 10
+    monkeypatch.setattr(batches.samples, "told_by", lambda row: (0, 0))
+    with pytest.raises(ManifestError, match="shards/clean: a blind run needs a second picture"):
+        blind([0], 0)
 
 
 def test_crops_belong_to_step_and_row(batches: GenerativeBatches) -> None:

@@ -16,6 +16,7 @@ from models.lora import merged
 from stages import distill, instruct
 from stages.adapters import fetch_chat
 from stages.chat import ChatSession
+from stages.chat_assembly import assemble
 from stages.checkpoints import fetch
 from stages.manifest import Manifest, ManifestError
 from stages.weight_files import open_weights
@@ -88,7 +89,7 @@ def test_an_encoder_is_taken_of_adapters_alone(
     # Under a name of its own, for the stage takes the encoder of another checkpoint than it makes.
     inputs = {**here.inputs, "checkpoints/tuned": separate}
     taking = Workspace(store, here.cluster, tmp_path / "taking", inputs)
-    found, _ = instruct.assemble(small(encoder="checkpoints/tuned"), taking)
+    found, _ = assemble(small(encoder="checkpoints/tuned"), taking)
     teacher = distill._teacher(distill.Parameters(teacher="checkpoints/tuned"), taking)
     for vision in (found.vision_model, teacher):
         for name, value in vision.state_dict().items():
@@ -97,7 +98,7 @@ def test_an_encoder_is_taken_of_adapters_alone(
 
 def test_the_frozen_base_is_the_same_to_the_bit_while_adapters_learn(store: Store, here: Workspace) -> None:
     torch.manual_seed(0)
-    chat, _ = instruct.assemble(tuned(), here)
+    chat, _ = assemble(tuned(), here)
     before = {name: value.clone() for name, value in chat.state_dict().items()}
     instruct.freeze(chat, tuned(dropout=0.0))
     optimizer = torch.optim.AdamW([value for value in chat.parameters() if value.requires_grad], lr=0.1)

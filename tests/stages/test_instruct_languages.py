@@ -11,9 +11,9 @@ from training_data import make_contrastive
 from infra.cluster import InlineCluster
 from infra.storage import Store
 from models.config import ChatConfig
-from stages import instruct, language
+from stages import language
 from stages.batches import open_samples
-from stages.chat_assembly import vocabulary
+from stages.chat_assembly import assemble, vocabulary
 from stages.chat_data import Conversations
 from stages.chat_template import SPECIAL_TOKENS, TEMPLATES, marks_of
 from stages.checkpoints import fetch
@@ -58,7 +58,7 @@ def test_a_chat_model_learns_on_it(here: Workspace, tmp_path: Path, kind: str) -
     quick = parameters.schedule.model_copy(update={"steps": 2, "learning_rate": 1e-4})
     parameters = parameters.model_copy(update={"schedule": quick})
 
-    chat, tokenizer = instruct.assemble(parameters, here)
+    chat, tokenizer = assemble(parameters, here)
     added = [*marks_of(TEMPLATES[template]), *SPECIAL_TOKENS]
     new = [token for token in added if tokenizer.token_to_id(token) >= TOKENS]
     assert set(SPECIAL_TOKENS) <= set(new), "nine, and turn marks that the small tokenizer lacks"
@@ -88,6 +88,6 @@ def test_a_chat_model_learns_on_it(here: Workspace, tmp_path: Path, kind: str) -
 
 def test_a_tokenizer_of_real_text_gets_the_nine_and_no_role_names(here: Workspace, tmp_path: Path) -> None:
     here.inputs["checkpoints/language"] = taken(here, tmp_path / "again", "llama", "again")
-    _, tokenizer = instruct.assemble(small(template="vicuna_v1", context_length=128), here)
+    _, tokenizer = assemble(small(template="vicuna_v1", context_length=128), here)
     assert vocabulary(tokenizer) == TOKENS + len(SPECIAL_TOKENS), "its end of an answer is there already"
     assert tokenizer.token_to_id("assistant") is None

@@ -23,8 +23,9 @@ from stages.checkpoints import fetch
 from stages.manifest import Manifest, ManifestError
 from stages.manifest import load as load_manifest
 from stages.ref import Ref
-from stages.train_loop import recorded, train
+from stages.train_loop import train
 from stages.training.schedule import Schedule
+from stages.training.stepping import recorded
 from stages.training.task import Finished, Task, parameter_groups
 from stages.workspace import Output, Placement, Workspace
 

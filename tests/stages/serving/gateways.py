@@ -20,6 +20,7 @@ from stages.serving.engines import Engine
 from stages.serving.gateway import gateway
 from stages.serving.limits import Limits
 from stages.serving.names import EngineName
+from stages.serving.public_url import PublicUrl
 from stages.serving.relay import Relay
 from stages.serving.served_model import ServedModel
 
@@ -50,7 +51,9 @@ class Running:
 
 
 @contextmanager
-def running(model: ServedModel, folder: Path, limits: Limits = LIMITS, page: bool = False) -> Iterator[Running]:
+def running(
+    model: ServedModel, folder: Path, limits: Limits = LIMITS, page: bool = False, public: PublicUrl | None = None
+) -> Iterator[Running]:
     """Serve in a thread as `stages.serving.server` does in a process."""
     (folder / "engine").mkdir()
     process, port = EngineProcess(stub(), model.folder, folder / "engine"), free_port()
@@ -62,9 +65,9 @@ def running(model: ServedModel, folder: Path, limits: Limits = LIMITS, page: boo
         from stages.serving.page import add_page
 
         (folder / "page").mkdir()
-        add_page(app, relay, folder / "page")
-    names = frozenset({f"127.0.0.1:{port}", f"localhost:{port}"})
-    doors = Doors(app, TOKEN, names, limits.body_bytes, f"internvl-serve-{port}")
+        add_page(app, relay, folder / "page", public)
+    names = frozenset({f"127.0.0.1:{port}", f"localhost:{port}"} | ({public.host} if public else set()))
+    doors = Doors(app, TOKEN, names, limits.body_bytes, f"internvl-serve-{port}", public)
     config = uvicorn.Config(doors, port=port, log_level="warning", timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)

@@ -7,10 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from gateways import LIMITS, stub
 from installation import wait_for
+from small_web import drawn
 
 from infra.processes import start_time
+from models.preprocess import stack
 from stages.manifest import ManifestError
 from stages.serving import bound_engine, engines, transformers_engine
 from stages.serving.engine_process import EngineProcess, EngineState
@@ -66,6 +69,31 @@ def test_without_a_temperature_the_likeliest_answer_is_asked_for(model: ServedMo
     assert drawn["max_new_tokens"] == 9 and drawn["eos_token_id"] == model.generation["eos_token_id"]
     other = vllm(model, LIMITS).body(request(model, seed=5), model)
     assert other["temperature"] == 0.0 and other["seed"] == 5 and other["stream_options"] == {"include_usage": True}
+
+
+def test_several_pictures_share_tiles_in_our_engine_and_thumbnails_are_made_of_the_pictures(
+    model: ServedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import AutoProcessor, GotOcr2ImageProcessorPil, InternVLProcessor
+
+    monkeypatch.setattr(InternVLProcessor, "__call__", InternVLProcessor.__call__)  # to be put back
+    transformers_engine.share_tiles()
+    processor = AutoProcessor.from_pretrained(model.folder)
+    processor.image_processor = GotOcr2ImageProcessorPil.from_pretrained(model.folder)
+    images = [drawn(1, (480, 120)), drawn(2, (90, 300))]
+    for shown in ([], images[:1], images):
+        parts = [*({"type": "image", "image": each} for each in shown), {"type": "text", "text": "What?"}]
+        found = processor.apply_chat_template(
+            [{"role": "user", "content": parts}], tokenize=True, return_dict=True, return_tensors="pt"
+        )
+        wanted = [tile for each in shown for tile in model.tiles(each, len(shown))]
+        assert len(wanted) == (0, 5, 6)[len(shown)]
+        context = processor.image_token_id
+        assert int((found["input_ids"] == context).sum()) == len(wanted) * model.tokens_per_tile
+        if wanted:
+            ours = stack(wanted, model.image_size)
+            assert found["pixel_values"].shape == ours.shape
+            assert torch.allclose(found["pixel_values"], ours, atol=1e-5)
 
 
 def test_an_engine_that_does_not_start_says_its_last_words(model: ServedModel, place: Path) -> None:

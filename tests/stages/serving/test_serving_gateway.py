@@ -154,7 +154,7 @@ def test_a_body_that_is_too_large_is_cut_while_it_comes(served: Running) -> None
 
 
 def test_a_body_that_stops_coming_is_given_up(served: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stages.serving.doors.SILENCE_SECONDS", 0.2)
+    monkeypatch.setattr("stages.serving.bodies.SILENCE_SECONDS", 0.2)
     with socket.create_connection(("127.0.0.1", served.port), timeout=10) as sender:
         head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1:{served.port}\r\nAuthorization: Bearer {TOKEN}"
         sender.sendall(f"{head}\r\nContent-Length: 100\r\n\r\nslow".encode())

@@ -9,6 +9,9 @@ from gateways import LIMITS
 from small_web import drawn, jpeg
 
 from models.preprocess import tile
+from stages.serving.engines import engine_for, vllm
+from stages.serving.messages import resized
+from stages.serving.names import EngineName
 from stages.serving.pictures import SeenPicture
 from stages.serving.refusal import Refused
 from stages.serving.requests import ChatRequest, checked
@@ -65,15 +68,31 @@ def test_the_pixels_of_a_conversation_are_bounded_together(model: ServedModel) -
 def test_several_pictures_share_the_tiles_of_one(model: ServedModel) -> None:
     side, most = model.image_size, model.max_tiles
     wide = SeenPicture(drawn(1, (480, 120)))
-    alone = ask(model, says([wide])).turns[0].pictures
-    assert alone == [wide] and model.grid(wide.image) == (4, 1) and most == 4
+    alone = ask(model, says([wide])).turns
+    assert resized(alone, model) == alone and model.grid(wide.image) == (4, 1) and most == 4
     two = ask(model, says([wide]), says("A.", "assistant"), says([wide, {"type": "text", "text": "b"}])).turns
-    shown = [picture.image for turn in two for picture in turn.pictures]
+    assert [picture for turn in two for picture in turn.pictures] == [wide, wide]
+    theirs = [np.asarray(each) for each in tile(wide.image, side, 1, most // 2)]
+    assert all(
+        (np.asarray(ours) == other).all() for ours, other in zip(model.tiles(wide.image, 2), theirs, strict=True)
+    )
+    # An engine that would give each picture all tiles gets it in the size of the smaller grid.
+    shown = [picture.image for turn in resized(two, model) for picture in turn.pictures]
     assert [image.size for image in shown] == [(2 * side, side)] * 2
-    assert [model.grid(image) for image in shown] == [(2, 1)] * 2, "what an engine makes of it"
+    assert [model.grid(image) for image in shown] == [(2, 1)] * 2, "what it makes of it"
     cut = [np.asarray(each) for each in model.tiles(shown[0])[:-1]]
-    theirs = tile(wide.image, side, 1, most // 2)[:-1]
-    assert all((ours == np.asarray(other)).all() for ours, other in zip(cut, theirs, strict=True))
+    assert all((ours == other).all() for ours, other in zip(cut, theirs[:-1], strict=True))
+
+
+def test_what_is_sent_to_an_engine_is_the_picture_unless_it_shares_no_tiles(model: ServedModel) -> None:
+    wide = SeenPicture(drawn(1, (480, 120)))
+    asked = ask(model, says([wide, wide]))
+    for engine, picture in (
+        (engine_for(EngineName.TRANSFORMERS, model, LIMITS), wide),
+        (vllm(model, LIMITS), SeenPicture(model.resized([wide.image] * 2)[0])),
+    ):
+        content = engine.body(asked, model)["messages"][0]["content"]
+        assert [part["image_url"]["url"] for part in content] == [picture.data_url] * 2
 
 
 WRONG: dict[str, tuple[Any, str, str]] = {

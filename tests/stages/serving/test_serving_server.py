@@ -13,6 +13,7 @@ from stages.manifest import load
 from stages.ref import Ref
 from stages.serving.pictures import SeenPicture
 from stages.sources.scenes import Split, draw, sample_scene
+from stages.talk import Talk
 
 PICTURE = draw(sample_scene(0, 0, Split.IID), 48)
 
@@ -46,6 +47,23 @@ def test_the_endpoint_says_what_our_own_model_says(command: Command, tmp_path: P
     assert plain("".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)) == said
     assert chunks[-1].usage == whole.usage and whole.usage is not None and whole.usage.completion_tokens == 12
     assert len(drawn) == 2 and said not in drawn, "a seed decides what is drawn"
+
+
+def test_several_pictures_share_the_tiles_of_one_as_in_training(command: Command, tmp_path: Path) -> None:
+    checkpoint = load(command.store, Ref.model_validate("checkpoints/instruct@w"))
+    ours = ChatSession.from_folder(fetch(command.store, checkpoint, tmp_path / "ours"))
+    wide = PICTURE.resize((480, 120))
+    part = {"type": "image_url", "image_url": {"url": SeenPicture(wide).data_url}}
+    with command.client() as client:
+        for count, tiles in ((1, 4 + 1), (2, 2 * (2 + 1))):
+            talk = Talk(ours)
+            talk.show(*[wide] * count)
+            example = ours._example(talk.asked(QUESTION))
+            assert example.pixel_values is not None and len(example.pixel_values) == tiles
+            content = [*[part] * count, {"type": "text", "text": QUESTION}]
+            asked: Any = {"model": "checkpoints/instruct@w", "messages": [{"role": "user", "content": content}]}
+            usage = client.chat.completions.create(**asked, max_tokens=1).usage
+            assert usage is not None and usage.prompt_tokens == len(example.input_ids)
 
 
 def test_nobody_but_us_can_reach_the_engine(command: Command) -> None:

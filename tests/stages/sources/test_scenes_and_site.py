@@ -18,8 +18,9 @@ from stages.sources.captions import LANGUAGES, LOOKUP, absent_pairs, ask, captio
 from stages.sources.identity import canonical_url, uid_of, url_id_of
 from stages.sources.own_pictures import captions_of
 from stages.sources.scenes import UNSEEN_PAIRS, Split, draw, sample_scene
+from stages.sources.web_lists import publish
 from stages.sources.web_server import make_server, write_list
-from stages.sources.web_site import SOURCES, SiteSpec, plan_site, publish
+from stages.sources.web_site import SOURCES, SiteSpec, plan_site
 
 
 def test_a_scene_is_a_pure_function_and_splits_differ() -> None:

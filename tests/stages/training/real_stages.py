@@ -20,10 +20,11 @@ from training_data import make_internvl_c, make_language, make_shards
 from infra.cluster import InlineCluster
 from infra.storage import Store
 from models.grad_cache import accumulate
-from stages import contrastive, conversations, generative, instruct, language, train_loop
+from stages import contrastive, conversations, generative, instruct, language
 from stages.checkpoints import fetch
 from stages.manifest import Manifest, load
 from stages.ref import Ref
+from stages.training import stepping
 from stages.workspace import Output, Placement, Workspace
 
 SAMPLES, BATCH = 48, 8
@@ -148,7 +149,7 @@ def train_stage(
     """
     store, found = Store(str(root / "store")), STAGES[stage]
     mutate(mutation)
-    train_loop.accumulate = _traced(trace_of(root, stage, version, _rank()), killed)
+    stepping.accumulate = _traced(trace_of(root, stage, version, _rank()), killed)
     parameters = found.parameters(given)
     output = Output(store, ref_of(stage, version), stage, parameters.model_dump(mode="json"))
     here = workspace_of(store, stage, root / "scratch" / str(os.getpid()), versions, **placed)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from infra.storage import Store
 from models.grad_cache import accumulate, bare
 from stages import train_loop
+from stages.training import stepping
 from stages.training.placing import Placed, place
 from stages.training.task import Task
 from stages.workspace import Output
@@ -106,7 +107,7 @@ def test_frozen_means_frozen(world: Path, tmp_path: Path, monkeypatch: pytest.Mo
     stage, given, frozen, counts = CASES[case]
     watch = Watch()
     monkeypatch.setattr(train_loop, "place", watch.place)
-    monkeypatch.setattr(train_loop, "accumulate", watch.accumulate)
+    monkeypatch.setattr(stepping, "accumulate", watch.accumulate)
     parameters = STAGES[stage].parameters({**given, "schedule": {"steps": STEPS}})
     here = workspace_of(Store(str(world / "store")), stage, tmp_path, **HALVES)
     output = Output(here.store, ref_of(stage, f"frozen-{case.replace(' ', '-')}"), stage, parameters.model_dump())

@@ -1,4 +1,4 @@
-"""Certificates of the hostile web: one authority of our own, and every way a certificate can be wrong."""
+"""Certificates for servers of tests: one authority of our own, and every way a certificate can be wrong."""
 
 import datetime
 import ipaddress
