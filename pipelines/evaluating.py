@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -163,10 +164,9 @@ def _measured(store: Store, made: Manifest, name: str) -> Ref:
 def _table(title: str, board: "Board") -> Table:
     from stages.evaluations.views import interval, paper, said, signed
 
-    table = Table(
-        "task", "benchmark", "language", "measure", title=f"{title}: {board.measured} of {board.rows} rows measured",
-        title_justify="left",
-    )  # fmt: skip
+    table = Table(title=f"{title}: {board.measured} of {board.rows} rows measured", title_justify="left")
+    for column in ("task", "benchmark", "language", "measure"):
+        table.add_column(column, overflow="fold")
     for column in ("ours", "95 % interval", "chance", "paper", "difference"):
         table.add_column(column, justify="right")
     for line in board.lines:
@@ -217,16 +217,18 @@ def _evaluation(store: Store, text: str) -> Manifest:
 
 
 def _tell_difference(found: "Comparison") -> None:
-    table = Table(
-        "row", "measure", title=f"{found.second} less {found.first}", title_justify="left",
-        caption="p: how often random signs of the examples' differences lie as far from 0; n: examples that both saw",
-        caption_justify="left",
-    )  # fmt: skip
-    for column in (found.first, found.second, "difference", "95 % interval", "p", "n"):
-        table.add_column(column, justify="right")
-    for each in found.differences:
-        table.add_row(*_cells(each))
-    console.print(table)
+    console.print(f"first {found.first}, second {found.second}; the difference is second less first", highlight=False)
+    for row, differences in groupby(found.differences, key=lambda each: each.row):
+        table = Table("measure", title=row, title_justify="left")
+        for column in ("first", "second", "difference", "95 % interval", "p", "n"):
+            table.add_column(column, justify="right")
+        for each in differences:
+            table.add_row(*_cells(each))
+        console.print(table)
+    console.print(
+        "p: how often random signs of the examples' differences lie as far from 0; n: examples that both saw",
+        style="dim",
+    )
     for row, why in found.refused.items():
         console.print(f"not compared  {row}: {why}", highlight=False, markup=False, soft_wrap=True)
 
@@ -236,7 +238,6 @@ def _cells(each: "Difference") -> list[str]:
 
     low, high = each.low, each.high
     return [
-        each.row,
         each.measure.replace("_", " "),
         said(each.first, each.unit),
         said(each.second, each.unit),
