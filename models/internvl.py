@@ -196,17 +196,30 @@ class InternVL(nn.Module):
         input_ids: Int[Tensor, "batch tokens"],
         max_new_tokens: int,
         eos_token_id: int | None = None,
+        *,
+        min_new_tokens: int = 0,
+        beams: int = 1,
     ) -> Int[Tensor, "batch new"]:
-        """Return greedily written captions, shape (batch, up to max_new_tokens).
+        """Return written captions, shape (batch, up to max_new_tokens).
 
         Args:
             vision: What the tower has seen, shape (batch, 1 + patches, vision width).
             input_ids: The prompt with its beginning and without end or padding.
             max_new_tokens: Most tokens to write.
             eos_token_id: Ends a row, which is then filled with zeros.
+            min_new_tokens: No row ends before it has as many.
+            beams: One writes greedily; see `LlamaForCausalLM.generate`.
         """
         queries = self.query_tokens.expand(vision.shape[0], -1, -1)
-        return self.qllama.generate(input_ids, max_new_tokens, eos_token_id, prefix=queries, vision=vision)
+        return self.qllama.generate(
+            input_ids,
+            max_new_tokens,
+            eos_token_id,
+            prefix=queries,
+            vision=vision,
+            min_new_tokens=min_new_tokens,
+            beams=beams,
+        )
 
 
 def clamp_logit_scale(model: InternVL) -> None:

@@ -30,6 +30,8 @@ class Question(NamedTuple):
     """Of a multiple choice, in their order; `answers` then holds the right option's letter."""
     category: str = ""
     """What kind of question it is, where the benchmark tells (MME's subtask, POPE's split)."""
+    context: str = ""
+    """What is known besides the picture and may be told (TextVQA's OCR tokens)."""
 
 
 class Examples(Protocol):
