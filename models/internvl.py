@@ -83,7 +83,13 @@ class InternVL(nn.Module):
         self, vision: Float[Tensor, "batch vision_tokens vision_width"]
     ) -> Float[Tensor, "batch embed_dim"]:
         """Return unit vectors for what the tower has seen: all tokens, the class token among them."""
-        return F.normalize(wide(self.clip_projector(vision)), dim=-1)
+        return F.normalize(self.project_image(vision), dim=-1)
+
+    def project_image(
+        self, vision: Float[Tensor, "batch vision_tokens vision_width"]
+    ) -> Float[Tensor, "batch embed_dim"]:
+        """Return InternVL-C's picture vectors as the projection gives them, of any length."""
+        return wide(self.clip_projector(vision))
 
     def encode_text(
         self, input_ids: Int[Tensor, "batch tokens"], attention_mask: Int[Tensor, "batch tokens"]
@@ -146,7 +152,13 @@ class InternVL(nn.Module):
         self, vision: Float[Tensor, "batch vision_tokens vision_width"]
     ) -> Float[Tensor, "batch embed_dim"]:
         """Return InternVL-G's picture vectors for what the tower has seen."""
-        return F.normalize(self.pool_image(vision) + self.pool_queries(self.ask(vision)[0]), dim=-1)
+        return F.normalize(self.add_views(vision), dim=-1)
+
+    def add_views(
+        self, vision: Float[Tensor, "batch vision_tokens vision_width"]
+    ) -> Float[Tensor, "batch embed_dim"]:
+        """Return the sum of both views' unit vectors: the longer, the more the views agree."""
+        return self.pool_image(vision) + self.pool_queries(self.ask(vision)[0])
 
     def match(
         self,

@@ -15,6 +15,7 @@ from torch import Tensor
 from training_data import tiny_tokenizer
 
 from models.config import InternVLConfig, TextConfig, VisionConfig
+from models.intern_vit import InternVisionModel
 from models.internvl import InternVL
 from stages.evaluation_metrics import Floats
 from stages.evaluation_retrieval import Judge
@@ -31,6 +32,13 @@ def plain(colour: str, size: tuple[int, int] = (24, 16), noise: int | None = Non
     if noise is not None:
         pixels = pixels + np.random.default_rng(noise).integers(-20, 21, pixels.shape)
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+
+
+def torn(number: int) -> Image.Image:
+    """Return a picture in which every pixel is another, of one of three shapes."""
+    width, height = ((40, 24), (20, 33), (16, 16))[number % 3]
+    pixels = np.random.default_rng(number).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
 
 
 @dataclass
@@ -145,17 +153,36 @@ class ColourJudge(Judge):
         judge = tiny_judge(batch_size=batch_size)
         super().__init__(judge.model, judge.texts, batch_size)
 
-    def see(self, pictures: Sequence[Image.Image]) -> Tensor:
+    def see(self, pictures: Sequence[Image.Image], *, crop: bool = False) -> Tensor:
         means = np.array([np.asarray(picture.convert("RGB")).mean(axis=(0, 1)) for picture in pictures])
         return torch.from_numpy(means)
 
-    def picture_vectors(self, vision: Tensor, *, queries: bool = False) -> Floats:
+    def picture_vectors(self, vision: Tensor, *, queries: bool = False, unit: bool = True) -> Floats:
         apart = np.abs(vision.numpy()[:, None] - np.array(list(COLOURS.values()))[None]).sum(axis=2)
         return np.eye(len(COLOURS))[apart.argmin(axis=1)]
 
     def text_vectors(self, captions: Sequence[str]) -> Floats:
         named = np.array([[float(colour in text) for colour in COLOURS] for text in captions]) + 1e-3
         return np.asarray(named / np.linalg.norm(named, axis=1, keepdims=True))
+
+    passing_vectors = text_vectors
+
+
+class Published:
+    """A judge's model as CLIP_benchmark takes models: pixels and tokens in, vectors of any length out."""
+
+    def __init__(self, judge: Judge) -> None:
+        self.judge = judge
+
+    def tokens(self, texts: Sequence[str]) -> Tensor:
+        """Return ids of shape (texts, longest), padded with 0."""
+        return self.judge.texts.summaries(texts)[0]
+
+    def encode_image(self, pixels: Tensor) -> Tensor:
+        return 3 * self.judge.model.encode_image(pixels)
+
+    def encode_text(self, tokens: Tensor) -> Tensor:
+        return 2 * self.judge.model.encode_text(tokens, (tokens > 0).long())
 
 
 @dataclass
@@ -171,6 +198,10 @@ class FakeSubject:
     @property
     def towers(self) -> InternVL:
         return self.judge.model
+
+    @property
+    def vision(self) -> InternVisionModel:
+        return self.judge.model.vision_model
 
     @property
     def session(self) -> NoReturn:
