@@ -10,6 +10,7 @@ from infra.storage import Store
 from pipelines import (
     asking,
     auditing,
+    benchmark_list,
     cataloguing,
     chatting,
     checking,
@@ -64,6 +65,7 @@ __all__ = [
     "app",
     "asking",
     "auditing",
+    "benchmark_list",
     "cataloguing",
     "chatting",
     "checking",

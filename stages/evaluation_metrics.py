@@ -125,21 +125,24 @@ def ratio_measure(
         language: Theirs.
         name: Of the measure.
         parts: Shape (samples, columns) or (samples,).
-        wholes: Same shape; a column whose sum is 0 does not count, in a resample neither.
+        wholes: Same shape, at least one of them above 0; a column whose sum is 0 does not count, nor in a resample.
         chance: What guessing gives.
     """
     part, whole = (np.asarray(each, dtype=np.float64).reshape(len(np.asarray(each)), -1) for each in (parts, wholes))
-
-    def ratio(above: Floats, below: Floats) -> Floats:
-        with np.errstate(invalid="ignore"):
-            return np.asarray(np.nanmean(above / below, axis=-1))
-
-    value, drawn = float(ratio(part.sum(axis=0), whole.sum(axis=0))), _resampled(len(part))
+    (value,) = _mean_ratios(part.mean(axis=0, keepdims=True), whole.mean(axis=0, keepdims=True))
     if value in (0.0, 1.0):
         low, high = interval(np.full(len(part), value))
     else:
-        low, high = bounds(ratio(drawn @ part, drawn @ whole))
-    return Measure(split, language, name, value, len(part), low, high, chance=chance)
+        low, high = bounds(_mean_ratios(resampled_means(part), resampled_means(whole)))
+    return Measure(split, language, name, float(value), len(part), low, high, chance=chance)
+
+
+def _mean_ratios(parts: Floats, wholes: Floats) -> Floats:
+    """Return the mean over columns of their ratios, for each row that has one whose whole is not 0."""
+    counted = wholes > 0
+    ratios = np.divide(parts, wholes, out=np.zeros_like(parts), where=counted)
+    columns = counted.sum(axis=1)
+    return np.asarray(ratios.sum(axis=1)[columns > 0] / columns[columns > 0])
 
 
 def recall(scores: Floats, right: Bools, k: int) -> Bools:

@@ -216,3 +216,18 @@ class FakeSubject:
 
     def progress(self, done: float, total: float, unit: str) -> None:
         self.said.append((done, total, unit))
+
+
+@dataclass
+class TaughtExamples(ListedExamples):
+    """Examples that bring others along on which a head is trained."""
+
+    learned_from: ListedExamples = field(default_factory=lambda: ListedExamples([]))
+
+    def training(self) -> ListedExamples:
+        return self.learned_from
+
+
+def taught(measured: ListedExamples, learned_from: ListedExamples) -> TaughtExamples:
+    """Return examples to measure on, beside those to learn from."""
+    return TaughtExamples(**vars(measured), learned_from=learned_from)
