@@ -116,6 +116,8 @@ def train_steps(recipe: Recipe, version: str) -> list[Step]:
     for judge in recipe.evaluations:
         data = [trained_on[judge.kind]] if judge.held_out else []
         build.add("evaluate", f"evaluations/{judge.kind}", judge, [f"checkpoints/{judge.kind}", *data])
+    for kind, chosen in recipe.benchmarks.items():
+        build.add("benchmark", f"benchmarks/{kind}", chosen, [f"checkpoints/{kind}"])
     judged = {judge.kind for judge in recipe.evaluations}
     for each in recipe.exports:
         # The numbers of the evaluation go into the model card.

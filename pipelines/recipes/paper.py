@@ -60,6 +60,7 @@ SHARDED = {"gpus_per_worker": 1, "sharding": "fsdp2", "activation_checkpointing"
 PRETRAINING = {**SHARDED, "checkpoint_steps": 500, "collective_timeout_seconds": 1800.0}
 PLACEMENT: dict[str, dict[str, Any]] = {
     "score": {"gpus_per_worker": 1},
+    "benchmark": {"gpus_per_worker": 1},
     # 640 and 160 A100 of 80 GB (appendix, training settings): 256 and 128 pairs each, which fit at once when
     # blocks are computed again (20 GB of kept inputs of blocks at 224 px), so nothing is embedded twice.
     "contrastive": {**PRETRAINING, "workers": 640},

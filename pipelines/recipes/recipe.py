@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from filters.policies import Policy
 from pipelines.names import RecipeName
 from stages import (
+    benchmark,
     contrastive,
     conversations,
     download,
@@ -62,6 +63,11 @@ class Recipe(BaseModel):
     )
     instruct: instruct.Parameters
     evaluations: tuple[evaluate.Parameters, ...] = Field(description="Which checkpoints are measured, and on what.")
+    benchmarks: dict[str, benchmark.Parameters] = Field(
+        default_factory=dict,
+        description="Kind of checkpoint (contrastive, generative, instruct) to the benchmarks it is measured on; "
+        "`internvl evaluate` finds those whose data lie below a folder.",
+    )
     exports: tuple[export.Parameters, ...] = (
         export.Parameters(kind="contrastive"),
         export.Parameters(kind="instruct"),

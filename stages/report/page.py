@@ -28,7 +28,7 @@ from stages.report.row_views import (
     wrong_view,
 )
 from stages.report.rows import SourceRows
-from stages.report.text import language_name, marked, number, source_name, visible
+from stages.report.text import drawn, language_name, marked, number, source_name, visible
 from stages.report.text import rows as short
 from stages.report.verdict import SHOWN
 from stages.report.views import alarm_view, badge_of, ladder_of, lead_of, name_of, target_view, tiles_of
@@ -44,7 +44,7 @@ def environment() -> Environment:
     )  # fmt: skip
     made.filters.update(
         short=short, full=lambda count: f"{count:,}", marked=marked, visible=visible, language_name=language_name,
-        fraction=fraction, number=number,
+        fraction=fraction, number=number, drawn=drawn,
     )  # fmt: skip
     return made
 
@@ -57,9 +57,9 @@ def data_block(value: Any) -> Markup:
     return Markup(text)
 
 
-def _asset(name: str) -> tuple[Markup, str]:
-    """Return one of our own files, and its hash as a content security policy names it."""
-    text = (TEMPLATES / name).read_text(encoding="utf-8")
+def asset(*names: str) -> tuple[Markup, str]:
+    """Return one of our own files, or several as one, and its hash as a content security policy names it."""
+    text = "".join((TEMPLATES / name).read_text(encoding="utf-8") for name in names)
     digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
     return Markup(text), f"sha256-{digest}"
 
@@ -70,8 +70,8 @@ def html_of(page: Page) -> str:
     Raises:
         ManifestError: The counts of a source do not add up.
     """
-    style, style_hash = _asset("filter_report.css")
-    script, script_hash = _asset("filter_report.js")
+    style, style_hash = asset("filter_report.css")
+    script, script_hash = asset("filter_report.js")
     verdict = verdict_of(page)
     fit, large = what_if.tunable(page.judged)
     several = len(page.sources) > 1

@@ -40,11 +40,11 @@ _MAIL = re.compile(r"[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63})+")
 _NUMBER = re.compile(r"\+?\d(?:[\s().-]{0,2}\d){8,}")
 
 
-def _pieces(caption: str) -> list[tuple[str, bool]]:
+def _pieces(caption: str, most: int = MAX_CAPTION) -> list[tuple[str, bool]]:
     """Return (text, whether it is the name of a character that would not be seen)."""
     out: list[tuple[str, bool]] = []
     marks = 0
-    for character in caption[:MAX_CAPTION]:
+    for character in caption[:most]:
         category = unicodedata.category(character)
         marks = marks + 1 if category in ("Mn", "Me") else 0
         if marks > MAX_MARKS:
@@ -56,7 +56,7 @@ def _pieces(caption: str) -> list[tuple[str, bool]]:
             out[-1] = (out[-1][0] + character, False)
         else:
             out.append((character, False))
-    if len(caption) > MAX_CAPTION:
+    if len(caption) > most:
         out.append(("…", False))
     return out
 
@@ -79,10 +79,15 @@ def masked(caption: str) -> str:
 
 
 def marked(caption: str) -> Markup:
-    """Return a caption as markup: all escaped, invisible characters drawn as named marks, direction isolated."""
+    """Return a caption of somebody's as markup, without what may be personal; see `drawn`."""
+    return drawn(masked(caption))
+
+
+def drawn(text: str, most: int = MAX_CAPTION) -> Markup:
+    """Return a text as markup: all escaped, cut, invisible characters drawn as named marks, direction isolated."""
     inner = Markup("").join(
-        Markup('<b class="mark">{}</b>').format(text) if named else escape(text)
-        for text, named in _pieces(masked(caption))
+        Markup('<b class="mark">{}</b>').format(piece) if named else escape(piece)
+        for piece, named in _pieces(text, most)
     )
     return Markup('<bdi dir="auto">{}</bdi>').format(inner)
 
