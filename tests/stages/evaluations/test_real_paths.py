@@ -41,8 +41,7 @@ def test_a_row_is_measured(each: Benchmark, row: Row, tmp_path: Path, monkeypatc
     if place is None:
         pytest.skip(f"../shared/data/{each.place} is not here")
     # METEOR takes Java twenty seconds to begin; its own tests have it.
-    for module in ("captioning", "caption_scores"):
-        monkeypatch.setattr(f"stages.evaluations.{module}.has_java", lambda: False)
+    monkeypatch.setattr("stages.evaluations.caption_scores.shutil.which", lambda _: None)
     protocol = importlib.import_module(f"stages.evaluations.{row.protocol}")
     examples = open_examples(
         each, place, limit=4 if "video" in row.protocol else LIMIT, language=row.language, cache=tmp_path
