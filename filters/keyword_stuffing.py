@@ -25,10 +25,11 @@ def _without(captions: Captions, some: Ints) -> Captions:
 
 
 @remembered
-def _between_words(captions: Captions) -> Ints:
-    """Return the separators of each caption without those that separate nothing."""
+def _between_words(captions: Captions, most_units: float) -> Ints:
+    """Return the separators of each caption; without those that separate nothing, where fragments are short."""
     found = separators(captions).copy()
-    rows = np.flatnonzero(captions.matches(_SEPARATES_NOTHING, among=found > 0))
+    short = (found > 0) & (units(captions) / (found + 1) < most_units)
+    rows = np.flatnonzero(captions.matches(_SEPARATES_NOTHING, among=short))
     if len(rows):
         found[rows] = separators(_without(captions, rows))
     return found
@@ -76,7 +77,7 @@ class KeywordStuffing(CaptionFilter):
 
     def measured(self, captions: Captions) -> Measure:
         """Return how many separators there are between words, the number that decides at any threshold."""
-        return _between_words(captions).astype(np.float32)
+        return _between_words(captions, self.max_units_per_fragment).astype(np.float32)
 
     def passes(self, captions: Captions) -> Mask:
         """Keep what is not a list."""

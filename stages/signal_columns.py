@@ -33,15 +33,15 @@ def read_signals(
         ManifestError: A signal is not there, or two signals name other rows, or a wanted row is missing.
     """
     uids: pa.Array | None = None
-    spelled: list[memoryview] = []
+    spelled: list[pa.Buffer] = []
     places: pa.Array | None = None
     columns: dict[str, Any] = {}
     for name in names:
         data, file = opened_table(store, signals, part, name)
         spelling = _chunks(data, file, "uid")
-        known = uids is not None and spelling == spelled
+        known = spelling == spelled
         table = file.read(columns=["value"] if known else ["uid", "value"], use_threads=False)
-        found = uids if known else table["uid"].combine_chunks()
+        found = uids if uids is not None and known else table["uid"].combine_chunks()
         if uids is None:
             uids, spelled = found, spelling
             if wanted is not None and not found.equals(wanted):
@@ -60,13 +60,13 @@ def read_signals(
     return (uids if uids is not None else pa.array([], pa.binary(16))), columns
 
 
-def _chunks(data: bytes, file: pq.ParquetFile, name: str) -> list[memoryview]:
+def _chunks(data: bytes, file: pq.ParquetFile, name: str) -> list[pa.Buffer]:
     """Return the bytes of a column as they lie in a file, by row group."""
-    found, whole, column = [], memoryview(data), file.schema_arrow.get_field_index(name)
+    found, whole, column = [], pa.py_buffer(data), file.schema_arrow.get_field_index(name)
     for number in range(file.metadata.num_row_groups):
         chunk = file.metadata.row_group(number).column(column)
         first = chunk.dictionary_page_offset if chunk.has_dictionary_page else chunk.data_page_offset
-        found.append(whole[first : first + chunk.total_compressed_size])
+        found.append(whole.slice(first, chunk.total_compressed_size))
     return found
 
 

@@ -20,8 +20,8 @@ from filters.text.captions import Batch
 REAL = Path(__file__).parents[3] / "shared" / "data" / "web-alt-text.parquet"
 RULES = movable([each() for each in FILTERS.values() if issubclass(each, CaptionFilter)])
 PIECES = (
-    "LAW/BBA", " / ", "/", ", ", ",", " | ", "1,400", "2017", "http://a.example/b,c", "www.b.example/,", "and ", "red ",
-    "KIDS", "running", "the ", "#sale ", "老人", "、", "。", "-", ".", "...", "(", " ",
+    "LAW/BBA", " / ", "/", ", ", ",", " | ", "1,400", "2017", "http://a.example/b,c", "www.b.example/,", "and ",
+    "red ", "KIDS", "running", "the ", "#sale ", "老人", "、", "。", "-", ".", "...", "(", " ",
 )  # fmt: skip
 
 
@@ -51,12 +51,18 @@ def test_a_slash_inside_a_word_is_no_separator_at_any_stop() -> None:
     for least, kept in ((3, False), (4, True), (6, True)):
         rule = KeywordStuffing(min_separators=least)
         assert rule.keep({"caption": pa.array([caption])}).tolist() == [kept]
-    assert KeywordStuffing().measure({"caption": pa.array([caption, "a, b, c", "1,400 and/or, 2"])}).tolist() == [3, 2, 1]
+    assert KeywordStuffing().measure({"caption": pa.array([caption, "a, b, c", "1,400 and/or, 2"])}).tolist() == [
+        3,
+        2,
+        1,
+    ]
 
 
 def test_a_measure_that_contradicts_its_rule_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(KeywordStuffing, "measured", lambda rule, captions: captions.length.astype(np.float32))
-    assert {rule for rule, _, _ in contradicted(["LAW/BBA / CLASS 12 KIDS / CLAT/BBA / BTECH"])} == {"keyword_stuffing"}
+    assert {rule for rule, _, _ in contradicted(["LAW/BBA / CLASS 12 KIDS / CLAT/BBA / BTECH"])} == {
+        "keyword_stuffing"
+    }
 
 
 @pytest.mark.skipif(not REAL.exists(), reason=f"the real captions are not at {REAL}")
