@@ -61,6 +61,7 @@ def page_of_file(path: Path, profile: str, band: float) -> str:
         provenance={
             "artifact": path.name,
             "rules": f"caption_quality of {profile or 'laion_en'}",
+            **({"profile": profile} if profile else {}),
             "sha256": _digest(path),
         },
         cube=cube,
