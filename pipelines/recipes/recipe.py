@@ -17,9 +17,9 @@ from stages import (
     instruct,
     language,
     list_urls,
-    score,
 )
 from stages.conversation_sources import OwnConversations, mixture
+from stages.score import Parameters as Scoring
 from stages.sources.web_site import SiteSpec
 
 
@@ -51,7 +51,7 @@ class Recipe(BaseModel):
     name: RecipeName
     sources: tuple[SourceRecipe, ...]
     filtering_network: filtering_network.Parameters
-    score: score.Parameters
+    score: Scoring
     language: language.Parameters
     contrastive: contrastive.Parameters
     generative: generative.Parameters
@@ -73,7 +73,7 @@ class Recipe(BaseModel):
     seed: int = 0
     placement: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
-    def scoring(self, source: SourceRecipe) -> score.Parameters:
+    def scoring(self, source: SourceRecipe) -> Scoring:
         """Return how a source is scored: as all are, by its own CLIP where it names one."""
         return self.score.model_copy(update={"clip_model": source.clip_model or self.score.clip_model})
 
