@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from functools import reduce
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -17,6 +18,7 @@ from stages.report import languages, rules, what_if
 from stages.report.flow import flow, multiples
 from stages.report.model import Page, verdict_of
 from stages.report.outcomes import outcome_lines
+from stages.report.paper import BAND
 from stages.report.reviews import wrong_drops
 from stages.report.row_views import (
     SIDES,
@@ -160,4 +162,6 @@ def _stops(source: SourceRows) -> str:
 def _remake(page: Page) -> str:
     artifact = page.provenance.get("artifact", "")
     against = f" --against {page.changes[0].before.rpartition('@')[2]}" if page.changes else ""
-    return f"internvl report {artifact}{against}"
+    profile = f" --profile {page.provenance['profile']}" if "profile" in page.provenance else ""
+    band = f" --band {page.band:g}" if page.band != BAND else ""
+    return f"internvl report {quote(artifact)}{against}{profile}{band}"

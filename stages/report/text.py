@@ -34,6 +34,13 @@ _NAMED = {
     0x2069: "PDI",
     0xFEFF: "BOM",
 }
+_COUNTED = frozenset(
+    {
+        "bytes", "captions", "characters", "code points", "frames", "function words", "kinds", "listed words",
+        "pixels", "rows", "separators", "units",
+    }
+)  # fmt: skip
+"""Units that are plurals."""
 # Named here are categories that draw nothing of their own, and line ends that would change the layout.
 _UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 _MAIL = re.compile(r"[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63})+")
@@ -129,6 +136,11 @@ def lost(count: float) -> str:
 def number(value: float) -> str:
     """Return a threshold or a signal as shortly as it can be written, the minus a true one."""
     return f"{value:.4g}".replace("-", "−")
+
+
+def with_unit(value: float, unit: str) -> str:
+    """Return a number with its unit, which is no plural after 1."""
+    return f"{number(value)} {unit[:-1] if value == 1 and unit in _COUNTED else unit}".rstrip()
 
 
 def distance(value: float) -> str:
