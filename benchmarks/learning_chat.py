@@ -17,7 +17,7 @@ from pipelines.recipes import tiny
 from stages import evaluate
 from stages.materialize import StageSpec
 from stages.ref import Ref
-from stages.sources.captions import KINDS
+from stages.sources.questions import KINDS
 
 RESULT = Path(__file__).parent / "results" / "learning_chat.json"
 SHARED = ("shards/clean", "conversations")

@@ -2,12 +2,18 @@
 
 from typing import ClassVar
 
+import numpy as np
 from pydantic import Field
 
 from filters.base import CaptionFilter, Examples, Mask
-from filters.text.captions import Captions
+from filters.text.captions import Bools, Captions, remembered
 from filters.text.characters import has_run, same_as_next
 from filters.text.code_points import DIGIT, SPACE
+
+
+@remembered
+def _same(captions: Captions) -> Bools:
+    return np.asarray(same_as_next(captions) & (captions.kinds != DIGIT) & (captions.kinds != SPACE))
 
 
 class CharacterRuns(CaptionFilter):
@@ -27,5 +33,4 @@ class CharacterRuns(CaptionFilter):
 
     def passes(self, captions: Captions) -> Mask:
         """Keep what has no longer run."""
-        same = same_as_next(captions) & (captions.kinds != DIGIT) & (captions.kinds != SPACE)
-        return ~has_run(captions, same, self.max_run)
+        return ~has_run(captions, _same(captions), self.max_run)

@@ -6,8 +6,16 @@ import numpy as np
 from pydantic import Field
 
 from filters.base import CaptionFilter, Examples, Mask, Measure
-from filters.text.captions import Captions
+from filters.text.captions import Captions, remembered
 from filters.text.completeness import cut_off, finite_verbs, function_words, judged, led_on, participles, titles
+
+
+@remembered
+def _connecting(captions: Captions, most_participles: int, most_capitalised: float) -> Measure:
+    finite = finite_verbs(captions)
+    found = function_words(captions) + np.minimum(finite + participles(captions), most_participles)
+    titled = titles(captions, most_capitalised) & (found > 0) & (finite == 0) & ~led_on(captions)
+    return np.asarray(found - titled, dtype=np.float32)
 
 
 class Completeness(CaptionFilter):
@@ -68,12 +76,9 @@ class Completeness(CaptionFilter):
 
     def measured(self, captions: Captions) -> Measure:
         """Return how many function words, particles, verbs and participles there are; one less for titles."""
-        finite = finite_verbs(captions)
-        found = function_words(captions) + np.minimum(finite + participles(captions), self.max_participles)
-        titled = titles(captions, self.max_capitalised) & (found > 0) & (finite == 0) & ~led_on(captions)
-        return np.asarray(found - titled, dtype=np.float32)
+        return _connecting(captions, self.max_participles, self.max_capitalised)
 
     def passes(self, captions: Captions) -> Mask:
         """Keep whole sentences."""
         enough = self.measured(captions) >= self.min_function_words
-        return (enough | ~judged(captions)) & ~cut_off(captions)
+        return np.asarray((enough | ~judged(captions)) & ~cut_off(captions))

@@ -5,19 +5,13 @@ All others are counted by their digits, so cubes of disjoint rows add up, and wh
 the number of rows whose digits all exceed `t`: exact for every combination, not only for one rule at a time.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from functools import cached_property
-from itertools import islice
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from filters.cells import Cells, Ints, coarsenings, coarser, named, pooled
-
-CELLS = 30_000
-"""Most cells of a cube; beyond it stops are dropped, never rows."""
-ADDED_AT_ONCE = 16
-"""Cubes that are added in one go: equal cells are found once for all of them."""
+from filters.cells import CELLS, Cells, Counted, fitted, named, pooled, summed
 
 
 class Cube(BaseModel):
@@ -117,15 +111,18 @@ class Cube(BaseModel):
         )
 
     def __add__(self, other: "Cube") -> "Cube":
-        """Merge two cubes over disjoint rows.
-
-        Which stops are given up follows from the sum alone: it takes the shortest beginning of one fixed
-        order that suffices, and a part never needs a longer one than the whole. So order does not matter.
+        """Merge two cubes over disjoint rows; order does not matter.
 
         Raises:
             ValueError: The cubes are of other rules or thresholds.
         """
         return total((self, other))
+
+    @property
+    def counted(self) -> Counted:
+        """What the cube was made of."""
+        fixed = np.array([self.fixed_drops.get(name, 0) for name in self.groups], dtype=np.int64)
+        return Counted(self.declared, self.thresholds, self.stops, self.groups, self.arrays, fixed)
 
 
 def total(cubes: Iterable[Cube]) -> Cube:
@@ -134,64 +131,16 @@ def total(cubes: Iterable[Cube]) -> Cube:
     Raises:
         ValueError: The cubes are of other rules or thresholds.
     """
-    whole = Cube()
-    filled = (cube for cube in cubes if cube.stops or cube.groups)
-    while some := list(islice(filled, ADDED_AT_ONCE)):
-        whole = _sum([whole, *some] if whole.stops or whole.groups else some)
-    return whole
+    return cube_of(summed((cube.counted for cube in cubes), CELLS))
 
 
-def _sum(cubes: Sequence[Cube]) -> Cube:
-    one = cubes[0]
-    if any(each.declared != one.declared or each.thresholds != one.thresholds for each in cubes):
-        raise ValueError("cubes of different rules or thresholds cannot be added; judge both with one policy")
-    common = {rule: tuple(s for s in one.stops[rule] if all(s in c.stops[rule] for c in cubes)) for rule in one.rules}
-    names = sorted({name for cube in cubes for name in cube.groups})
-    fixed = np.array([sum(cube.fixed_drops.get(name, 0) for cube in cubes) for name in names], dtype=np.int64)
-    moved = []
-    for cube in cubes:
-        where = np.array([names.index(name) for name in cube.groups], dtype=np.int64)
-        cells = cube.arrays._replace(group=where[cube.arrays.group])
-        moved.append(coarser(cells, cube.stops, common))
-    joined = Cells(*(np.concatenate(all_of_them) for all_of_them in zip(*moved, strict=True)))
-    return cube_of(one.declared, one.thresholds, common, names, joined, fixed)
-
-
-def cube_of(
-    declared: Mapping[str, tuple[float, ...]],
-    thresholds: Mapping[str, float],
-    stops: Mapping[str, tuple[float, ...]],
-    names: list[str],
-    cells: Cells,
-    fixed: Ints,
-) -> Cube:
-    """Return a cube of these cells, with stops given up where there are too many; a group keeps at least one cell.
-
-    Args:
-        declared: All stops of each rule.
-        thresholds: Where each rule is now.
-        stops: The stops that the digits count.
-        names: Groups by number, in order.
-        cells: Cells; equal ones are added up, and those with a digit 0 are left out and counted.
-        fixed: Rows that no stop brings back, shape (groups,).
-    """
-    cells, lost = pooled(cells, len(names))
-    ladder = coarsenings(declared, thresholds)
-    first, last = 0, len(ladder) - 1
-    while len(cells.rows) > CELLS and first <= last:
-        middle = (first + last) // 2
-        some = {rule: tuple(s for s in ladder[middle][rule] if s in stops[rule]) for rule in ladder[middle]}
-        fewer, more = pooled(coarser(cells, stops, some), len(names))
-        if len(fewer.rows) <= CELLS and middle > first:
-            last = middle
-            continue
-        # The steps that follow lie within this one, so they need not begin at the whole again.
-        cells, stops, lost, first = fewer, some, lost + more, middle + 1
-    fixed = fixed + lost
+def cube_of(counted: Counted) -> Cube:
+    """Return counts as a cube, named for people; there are no more cells than a cube may have."""
+    found = fitted(counted, CELLS)
     return Cube(
-        stops=dict(stops),
-        current={rule: stops[rule].index(thresholds[rule]) for rule in sorted(stops)},
-        cells=named(names, cells),
-        fixed_drops={name: int(count) for name, count in zip(names, fixed, strict=True) if count},
-        declared=dict(declared),
+        stops=dict(found.stops),
+        current={rule: found.stops[rule].index(found.thresholds[rule]) for rule in sorted(found.stops)},
+        cells=named(found.names, found.cells),
+        fixed_drops={name: int(count) for name, count in zip(found.names, found.fixed, strict=True) if count},
+        declared=dict(found.declared),
     )

@@ -5,11 +5,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from filters.base import Columns, Filter
 from filters.bits import BITS
-from filters.cells import Cells
+from filters.cells import CELLS_OF_A_PART, Cells, Counted, fitted
 from filters.cube import Cube, cube_of
 from filters.funnel import Funnel, grouped, judge
 from filters.stops import current_of, movable, passed, stops_of
@@ -31,6 +30,14 @@ class _Taken:
 def judge_with_cube(
     filters: Sequence[Filter], columns: Columns, samples: int
 ) -> tuple[npt.NDArray[np.uint64], Funnel, Cube]:
+    """Do as `judge_with_counts` does, and return the counts as a cube."""
+    reasons, funnel, counted = judge_with_counts(filters, columns, samples)
+    return reasons, funnel, cube_of(counted)
+
+
+def judge_with_counts(
+    filters: Sequence[Filter], columns: Columns, samples: int
+) -> tuple[npt.NDArray[np.uint64], Funnel, Counted]:
     """Apply all filters to all rows, and count for every combination of stops; groups are languages.
 
     Args:
@@ -39,7 +46,7 @@ def judge_with_cube(
         samples: Rows.
 
     Returns:
-        The reason mask of each row, shape (samples,), the funnel, and the cube over them.
+        The reason mask of each row, shape (samples,), the funnel, and how many rows pass which stops.
 
     Raises:
         ValueError: What a rule declares of its stops does not agree with what it keeps.
@@ -63,24 +70,6 @@ def judge_with_cube(
             )
     good = np.flatnonzero(~fixed)
     lost = np.bincount(groups[fixed], minlength=len(names)).astype(np.int64)
-    cells = _counted(groups[good], taken.digits[:, good])
-    cube = cube_of(taken.stops, thresholds, taken.stops, names, cells, lost)
-    return reasons, funnel, cube
-
-
-def _counted(groups: npt.NDArray[np.int64], digits: npt.NDArray[np.uint8]) -> Cells:
-    """Return rows as cells; digits have shape (rules, rows)."""
-    codes = groups.astype(np.uint64)
-    for first in range(0, len(digits), 16):
-        packed = np.zeros(len(groups), dtype=np.uint64)
-        for row in digits[first : first + 16]:
-            packed = packed << np.uint64(4) | row
-        codes = _numbered(codes) << np.uint64(32) | _numbered(packed)
-    _, where, rows = np.unique(codes, return_index=True, return_counts=True)
-    return Cells(groups[where], np.ascontiguousarray(digits[:, where].T), rows.astype(np.int64))
-
-
-def _numbered(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """Return equal numbers for equal values, from 0; by hash, which for many rows is quicker than to sort."""
-    found = pa.array(values).dictionary_encode()
-    return np.asarray(found.indices.to_numpy(zero_copy_only=False), dtype=np.uint64)
+    cells = Cells(groups[good], taken.digits[:, good].T, np.ones(len(good), dtype=np.int64))
+    counted = Counted(taken.stops, thresholds, taken.stops, names, cells, lost)
+    return reasons, funnel, fitted(counted, CELLS_OF_A_PART)

@@ -6,7 +6,7 @@ import numpy as np
 from pydantic import Field
 
 from filters.base import CaptionFilter, Examples, Mask, Measure
-from filters.text.captions import Captions
+from filters.text.captions import Captions, remembered
 from filters.text.characters import digits, foreign, has_run, letters
 from filters.text.code_points import DIGIT
 from filters.text.letter_pairs import latin_letters, likelihood, unspeakable
@@ -74,12 +74,17 @@ class Gibberish(CaptionFilter):
             latin_letters(captions) >= self.min_letters
         )
         unlikely &= latin_letters(captions) * 2 >= letters(captions)
-        noise = unspeakable(captions, _CONSONANTS)
-        is_digit = captions.kinds == DIGIT
-        hexadecimal = is_digit | (captions.latin - np.uint8(1) < 6)
-        noise |= captions.matches(_HEX, has_run(captions, hexadecimal, 12) & (digits(captions) > 0))
-        noise |= captions.matches(_BASE64, has_run(captions, captions.points > ord(" "), 40) & (digits(captions) > 0))
-        return ~(unlikely | noise | _mojibake(captions))
+        return ~(unlikely | _noise(captions))
+
+
+@remembered
+def _noise(captions: Captions) -> Mask:
+    """Return which captions show noise at any threshold: no vowels, numbers in disguise, a wrong encoding."""
+    found = unspeakable(captions, _CONSONANTS) | _mojibake(captions)
+    hexadecimal = (captions.kinds == DIGIT) | (captions.latin - np.uint8(1) < 6)
+    found |= captions.matches(_HEX, has_run(captions, hexadecimal, 12) & (digits(captions) > 0))
+    found |= captions.matches(_BASE64, has_run(captions, captions.points > ord(" "), 40) & (digits(captions) > 0))
+    return found
 
 
 def _mojibake(captions: Captions) -> Mask:

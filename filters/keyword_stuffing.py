@@ -8,19 +8,31 @@ import pyarrow.compute as pc
 from pydantic import Field
 
 from filters.base import CaptionFilter, Examples, Mask, Measure
-from filters.text.captions import Bools, Captions, Ints
+from filters.text.captions import Bools, Captions, Ints, remembered
 from filters.text.characters import hashtags, separators, units
 from filters.text.completeness import function_words, participles
 
+_SEPARATES_NOTHING = r"://|www\.|\b/\b|\d,\d"
 _NO_SEPARATOR = r"\S*(?:://|www\.)\S*|\b/\b"
 _CONJUNCTIONS = "and|or|&|und|oder|et|ou|y|e|o|og|och|eller|en|of|i|a|oraz|и|или|та|і|ve|veya|dan|và|και"
 _CLOSED = rf"(?i)[,;，、]\s?(?:[^,;|/，、]+\s)?(?:{_CONJUNCTIONS})\s[^,;|/，、]+(?:$|[.!?])"
 
 
-def _between_words(captions: Captions, some: Ints) -> Captions:
+def _without(captions: Captions, some: Ints) -> Captions:
     """Return some captions without what separates nothing: addresses, "and/or", "1,400"."""
     texts = pc.replace_substring_regex(captions.text.take(pa.array(some)), _NO_SEPARATOR, " ")
     return Captions(pc.replace_substring_regex(texts, r"(\d),(\d)", r"\1 \2"))
+
+
+@remembered
+def _between_words(captions: Captions, most_units: float) -> Ints:
+    """Return the separators of each caption; without those that separate nothing, where fragments are short."""
+    found = separators(captions).copy()
+    short = (found > 0) & (units(captions) / (found + 1) < most_units)
+    rows = np.flatnonzero(captions.matches(_SEPARATES_NOTHING, among=short))
+    if len(rows):
+        found[rows] = separators(_without(captions, rows))
+    return found
 
 
 class KeywordStuffing(CaptionFilter):
@@ -64,15 +76,15 @@ class KeywordStuffing(CaptionFilter):
     max_hashtags: int = Field(default=2, ge=0, description="Most hashtags kept, inclusive.")
 
     def measured(self, captions: Captions) -> Measure:
-        """Return how many separators there are."""
-        return separators(captions).astype(np.float32)
+        """Return how many separators there are between words, the number that decides at any threshold."""
+        return _between_words(captions, self.max_units_per_fragment).astype(np.float32)
 
     def passes(self, captions: Captions) -> Mask:
         """Keep what is not a list."""
         rows = np.flatnonzero(self._listed(captions))
         listed = np.zeros(len(captions), dtype=bool)
         if len(rows):
-            listed[rows] = self._listed(_between_words(captions, rows))
+            listed[rows] = self._listed(_without(captions, rows))
             rows = np.flatnonzero(listed)
             connected = function_words(captions)[rows] + np.minimum(participles(captions)[rows], 1)
             unspaced = pc.count_substring(captions.text.take(pa.array(rows)), " ").to_numpy() == 0

@@ -6,9 +6,22 @@ import numpy as np
 from pydantic import Field
 
 from filters.base import CaptionFilter, Examples, Mask, Measure
-from filters.text.captions import Captions
+from filters.text.captions import Captions, remembered
 from filters.text.characters import digits, letters, share
 from filters.text.completeness import connected
+
+
+@remembered
+def _share(captions: Captions, enough: float) -> Measure:
+    """Return the share of letters; below `enough` digits count as letters where the caption is language."""
+    found = letters(captions)
+    numbers = digits(captions)
+    few = np.flatnonzero((numbers > 0) & (found < captions.length * np.float32(enough)))
+    if len(few):
+        spoken = few[connected(captions, few)]
+        found = found.copy()
+        found[spoken] += numbers[spoken]
+    return share(found, captions.length)
 
 
 class LetterShare(CaptionFilter):
@@ -40,15 +53,8 @@ class LetterShare(CaptionFilter):
 
     def measured(self, captions: Captions) -> Measure:
         """Return the share of letters."""
-        found = letters(captions)
-        numbers = digits(captions)
         # Not those below `min_share` alone: what is measured may not depend on where the threshold lies.
-        few = np.flatnonzero((numbers > 0) & (found < captions.length * np.float32(max(self.stops))))
-        if len(few):
-            spoken = few[connected(captions, few)]
-            found = found.copy()
-            found[spoken] += numbers[spoken]
-        return share(found, captions.length)
+        return _share(captions, max(self.stops))
 
     def passes(self, captions: Captions) -> Mask:
         """Keep what has enough letters, and what has nothing at all."""

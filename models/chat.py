@@ -174,10 +174,17 @@ class InternVLChat(Connected):
         max_new_tokens: int,
         stop: Sequence[int] = (),
         sampling: Sampling = GREEDY,
+        min_new_tokens: int = 0,
     ) -> Int[Tensor, "batch new"]:
         """Return chosen tokens of shape (batch, up to max_new_tokens), each row ended by a stop token (`stream`)."""
         chosen = self.stream(
-            input_ids, attention_mask, pixel_values, max_new_tokens=max_new_tokens, stop=stop, sampling=sampling
+            input_ids,
+            attention_mask,
+            pixel_values,
+            max_new_tokens=max_new_tokens,
+            stop=stop,
+            sampling=sampling,
+            min_new_tokens=min_new_tokens,
         )
         return torch.stack(list(chosen), dim=1)
 
@@ -191,6 +198,7 @@ class InternVLChat(Connected):
         max_new_tokens: int,
         stop: Sequence[int] = (),
         sampling: Sampling = GREEDY,
+        min_new_tokens: int = 0,
     ) -> Iterator[Int[Tensor, " batch"]]:
         """Yield the next token of each row, shape (batch,), until all have ended or there are enough.
 
@@ -204,15 +212,19 @@ class InternVLChat(Connected):
             max_new_tokens: Most tokens to add.
             stop: Tokens that end an answer; an ended row is filled with the first of them.
             sampling: How they are chosen; the likeliest when left out.
+            min_new_tokens: No answer ends before it has as many.
         """
         model, choose = self.language_model, sampling.chooser()
         pieces = [self.embed(input_ids, pixel_values)]
         hidden, cache = model.model(pieces[0], causal_mask(attention_mask))
         seen = attention_mask.bool()
-        stops = torch.tensor(list(stop), device=input_ids.device)
+        stops = torch.tensor(list(stop), dtype=torch.long, device=input_ids.device)
         ended = torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
         for number in range(max_new_tokens):
-            token = choose(model.lm_head(hidden[:, -1]))
+            logits = model.lm_head(hidden[:, -1])
+            if number < min_new_tokens:
+                logits[:, stops] = -torch.inf
+            token = choose(logits)
             if stop:
                 token = token.masked_fill(ended, stop[0])
                 ended = ended | torch.isin(token, stops)

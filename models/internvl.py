@@ -83,7 +83,13 @@ class InternVL(nn.Module):
         self, vision: Float[Tensor, "batch vision_tokens vision_width"]
     ) -> Float[Tensor, "batch embed_dim"]:
         """Return unit vectors for what the tower has seen: all tokens, the class token among them."""
-        return F.normalize(wide(self.clip_projector(vision)), dim=-1)
+        return F.normalize(self.project_image(vision), dim=-1)
+
+    def project_image(
+        self, vision: Float[Tensor, "batch vision_tokens vision_width"]
+    ) -> Float[Tensor, "batch embed_dim"]:
+        """Return InternVL-C's picture vectors as the projection gives them, of any length."""
+        return wide(self.clip_projector(vision))
 
     def encode_text(
         self, input_ids: Int[Tensor, "batch tokens"], attention_mask: Int[Tensor, "batch tokens"]
@@ -146,7 +152,13 @@ class InternVL(nn.Module):
         self, vision: Float[Tensor, "batch vision_tokens vision_width"]
     ) -> Float[Tensor, "batch embed_dim"]:
         """Return InternVL-G's picture vectors for what the tower has seen."""
-        return F.normalize(self.pool_image(vision) + self.pool_queries(self.ask(vision)[0]), dim=-1)
+        return F.normalize(self.add_views(vision), dim=-1)
+
+    def add_views(
+        self, vision: Float[Tensor, "batch vision_tokens vision_width"]
+    ) -> Float[Tensor, "batch embed_dim"]:
+        """Return the sum of both views' unit vectors: the longer, the more the views agree."""
+        return self.pool_image(vision) + self.pool_queries(self.ask(vision)[0])
 
     def match(
         self,
@@ -196,17 +208,30 @@ class InternVL(nn.Module):
         input_ids: Int[Tensor, "batch tokens"],
         max_new_tokens: int,
         eos_token_id: int | None = None,
+        *,
+        min_new_tokens: int = 0,
+        beams: int = 1,
     ) -> Int[Tensor, "batch new"]:
-        """Return greedily written captions, shape (batch, up to max_new_tokens).
+        """Return written captions, shape (batch, up to max_new_tokens).
 
         Args:
             vision: What the tower has seen, shape (batch, 1 + patches, vision width).
             input_ids: The prompt with its beginning and without end or padding.
             max_new_tokens: Most tokens to write.
             eos_token_id: Ends a row, which is then filled with zeros.
+            min_new_tokens: No row ends before it has as many.
+            beams: One writes greedily; see `LlamaForCausalLM.generate`.
         """
         queries = self.query_tokens.expand(vision.shape[0], -1, -1)
-        return self.qllama.generate(input_ids, max_new_tokens, eos_token_id, prefix=queries, vision=vision)
+        return self.qllama.generate(
+            input_ids,
+            max_new_tokens,
+            eos_token_id,
+            prefix=queries,
+            vision=vision,
+            min_new_tokens=min_new_tokens,
+            beams=beams,
+        )
 
 
 def clamp_logit_scale(model: InternVL) -> None:

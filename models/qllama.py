@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from models.attention import band
+from models.beams import beam_search
 from models.config import TextConfig
 from models.decoder_layer import KeysValues, LlamaDecoderLayer, Shown
 from models.layers import Linear, RMSNorm
@@ -183,8 +184,10 @@ class LlamaForCausalLM(nn.Module):
         *,
         prefix: Float[Tensor, "batch queries width"] | None = None,
         vision: Float[Tensor, "batch vision_tokens vision_width"] | None = None,
+        min_new_tokens: int = 0,
+        beams: int = 1,
     ) -> Int[Tensor, "batch new"]:
-        """Return greedily chosen tokens of shape (batch, up to max_new_tokens); ended rows are filled with zeros.
+        """Return chosen tokens of shape (batch, up to max_new_tokens); ended rows are filled with zeros.
 
         Args:
             input_ids: Prompt without padding.
@@ -192,32 +195,83 @@ class LlamaForCausalLM(nn.Module):
             eos_token_id: A row ends with it.
             prefix: Query embeddings in front of the prompt.
             vision: What the queries look at.
+            min_new_tokens: No row ends before it has as many.
+            beams: One takes the likeliest token each time; several search (`models.beams`), and need an end.
+
+        Raises:
+            ValueError: Beams are to search for texts that have no end.
         """
-        queries = prefix.shape[1] if prefix is not None else 0
-        pieces = [] if prefix is None else [prefix]
-        pieces.append(self.model.embed_tokens(input_ids))
+        embedded = self.model.embed_tokens(input_ids)
+        queries = 0 if prefix is None else prefix.shape[1]
+        front = embedded if prefix is None else torch.cat([prefix, embedded], dim=1)
+        writer = _Writer(self, front, queries, vision)
+        if beams == 1:
+            return _greedy(writer, max_new_tokens, eos_token_id, min_new_tokens)
+        if eos_token_id is None:
+            raise ValueError(f"{beams} beams compare texts that have ended; say which token ends one")
+        logits = writer.begin()
+        writer.widen(beams)
+        return beam_search(
+            logits,
+            writer.go_on,
+            beams=beams,
+            max_new_tokens=max_new_tokens,
+            eos_token_id=eos_token_id,
+            min_new_tokens=min_new_tokens,
+        )
 
-        def read(embedded: Tensor) -> tuple[Tensor, Cache]:
-            mask = _after_queries(queries, embedded) if queries else None
-            hidden, cache = self.model(embedded, mask, vision=vision, queries=queries)
-            return hidden, cache
 
-        hidden, cache = read(torch.cat(pieces, dim=1))
-        ended = torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
-        chosen: list[Tensor] = []
-        for _ in range(max_new_tokens):
-            token = self.lm_head(hidden[:, -1]).argmax(dim=-1).masked_fill(ended, 0)
-            chosen.append(token)
-            if eos_token_id is not None:
-                ended = ended | (token == eos_token_id)
-                if bool(ended.all()):
-                    break
-            pieces.append(self.model.embed_tokens(token[:, None]))
-            if outgrows(self.config, seen_by(cache), 1):
-                hidden, cache = read(torch.cat(pieces, dim=1))
-            else:
-                hidden, cache = self.model(pieces[-1], past=cache)
-        return torch.stack(chosen, dim=1)
+class _Writer:
+    """Reads a prompt and what is written after it; each reading gives the logits of the next token."""
+
+    def __init__(self, language_model: LlamaForCausalLM, front: Tensor, queries: int, vision: Tensor | None) -> None:
+        self._model, self._head = language_model.model, language_model.lm_head
+        self._front, self._queries, self._vision = front, queries, vision
+        self._cache: Cache = []
+
+    def begin(self) -> Tensor:
+        """Read the prompt, queries in front of it included."""
+        return self._read(self._front)
+
+    def widen(self, copies: int) -> None:
+        """Go on with several rows for each prompt."""
+        self._front = self._front.repeat_interleave(copies, dim=0)
+        self._cache = [
+            (keys.repeat_interleave(copies, 0), values.repeat_interleave(copies, 0)) for keys, values in self._cache
+        ]
+        if self._vision is not None:
+            self._vision = self._vision.repeat_interleave(copies, dim=0)
+
+    def go_on(self, written: Tensor, order: Tensor | None = None) -> Tensor:
+        """Read the newest token of each row, which goes on from the row that `order` names, or from itself."""
+        if order is not None:
+            self._cache = [(keys[order], values[order]) for keys, values in self._cache]
+        if outgrows(self._model.config, seen_by(self._cache), 1):
+            return self._read(torch.cat([self._front, self._model.embed_tokens(written)], dim=1))
+        hidden, self._cache = self._model(self._model.embed_tokens(written[:, -1:]), past=self._cache)
+        return torch.as_tensor(self._head(hidden[:, -1]))
+
+    def _read(self, embedded: Tensor) -> Tensor:
+        mask = _after_queries(self._queries, embedded) if self._queries else None
+        hidden, self._cache = self._model(embedded, mask, vision=self._vision, queries=self._queries)
+        return torch.as_tensor(self._head(hidden[:, -1]))
+
+
+def _greedy(writer: _Writer, max_new_tokens: int, eos_token_id: int | None, min_new_tokens: int) -> Tensor:
+    """Return the likeliest tokens, one after the other."""
+    logits = writer.begin()
+    ended = torch.zeros(len(logits), dtype=torch.bool, device=logits.device)
+    written = torch.zeros(len(logits), 0, dtype=torch.long, device=logits.device)
+    while True:
+        if eos_token_id is not None and written.shape[1] < min_new_tokens:
+            logits[:, eos_token_id] = -torch.inf
+        token = logits.argmax(dim=-1).masked_fill(ended, 0)
+        written = torch.cat([written, token[:, None]], dim=1)
+        if eos_token_id is not None:
+            ended = ended | (token == eos_token_id)
+        if bool(ended.all()) or written.shape[1] == max_new_tokens:
+            return written
+        logits = writer.go_on(written)
 
 
 def _after_queries(queries: int, embedded: Float[Tensor, "batch tokens width"]) -> Bool[Tensor, "1 1 tokens tokens"]:

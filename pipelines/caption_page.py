@@ -8,8 +8,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from filters.cube import Cube, total
-from filters.digits import judge_with_cube
+from filters.cells import CELLS, Counted, summed
+from filters.cube import cube_of
+from filters.digits import judge_with_counts
 from filters.funnel import Funnel
 from filters.policies import PROFILES, Policy, caption_quality
 from filters.text import Captions, language
@@ -39,16 +40,16 @@ def page_of_file(path: Path, profile: str, band: float) -> str:
     rules, _ = judged_by(file, caption_quality(profile or "laion_en").filters)
     policy = Policy(name="caption_quality", filters=tuple(rules))
     rows = file.rows if file.rows is not None else sum(len(batch["caption"]) for batch in file.batches(signals=False))
-    funnel, cubes, pieces = Funnel(), list[Cube](), []
+    funnel, counts, pieces = Funnel(), list[Counted](), []
     for uids, columns in _batches(file, policy):
-        reasons, some, cube = judge_with_cube(policy.filters, columns, len(uids))
+        reasons, some, counted = judge_with_counts(policy.filters, columns, len(uids))
         funnel += some
-        cubes.append(cube)
+        counts.append(counted)
         chosen = chosen_of(uids, rows)
         if len(chosen):
             shown = taken(columns, pa.array(chosen))
             pieces.append(sample_of(policy, [uids[at] for at in chosen.tolist()], reasons[chosen], shown))
-    cube = total(cubes)
+    cube = cube_of(summed(counts, CELLS))
     seen = Survey(funnel.masks_by_language, joined(pieces), funnel.samples)
     return render(
         source=profile or re.sub(r"[^a-z0-9_]+", "_", path.stem.lower())[:80] or "file",
@@ -60,6 +61,7 @@ def page_of_file(path: Path, profile: str, band: float) -> str:
         provenance={
             "artifact": path.name,
             "rules": f"caption_quality of {profile or 'laion_en'}",
+            **({"profile": profile} if profile else {}),
             "sha256": _digest(path),
         },
         cube=cube,

@@ -5,6 +5,7 @@ from typing import Any
 from prefect import serve
 
 from pipelines.data import build_data
+from pipelines.evaluate import evaluate
 from pipelines.internvl import build_everything
 from pipelines.pilot import run_pilot
 from pipelines.rerun import rerun
@@ -18,6 +19,7 @@ def deployments() -> list[Any]:
         build_data.to_deployment("data", description="From url lists to training shards."),
         train_models.to_deployment("train", description="From training shards to a chat model."),
         build_everything.to_deployment("internvl", description="The whole road: url lists in, chat model out."),
+        evaluate.to_deployment("evaluate", description="The paper's benchmarks on a checkpoint, or on a recipe's."),
         what_if.to_deployment("whatif", description="What other thresholds would keep, without running anything."),
         run_pilot.to_deployment("pilot", description="A few urls of each source, to price the whole lists."),
         rerun.to_deployment("rerun", description="One stage again, and if wanted everything after it."),

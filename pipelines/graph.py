@@ -68,13 +68,12 @@ def data_steps(recipe: Recipe, version: str) -> list[Step]:
         if each.trusted and each is [s for s in sorted(sources, key=lambda s: not s.trusted) if s.trusted][-1]:
             trusted = [s.name for s in sources if s.trusted]
             needs = [f"{kind}/{name}" for kind in ("pool", "listing") for name in trusted]
-            if recipe.score.clip_model is None:
+            if recipe.asks_the_network:
                 build.add("filtering_network", NETWORK, recipe.filtering_network, needs)
-    network = [NETWORK] if recipe.score.clip_model is None else []
     for each in sources:
-        build.add(
-            "score", f"signals/{each.name}", recipe.score, [f"listing/{each.name}", f"pool/{each.name}", *network]
-        )
+        scoring = recipe.scoring(each)
+        network = [NETWORK] if scoring.clip_model is None else []
+        build.add("score", f"signals/{each.name}", scoring, [f"listing/{each.name}", f"pool/{each.name}", *network])
     for policy in ("clean", "caption_quality"):
         for each in sources:
             parameters = filter_stage.Parameters(
@@ -116,6 +115,8 @@ def train_steps(recipe: Recipe, version: str) -> list[Step]:
     for judge in recipe.evaluations:
         data = [trained_on[judge.kind]] if judge.held_out else []
         build.add("evaluate", f"evaluations/{judge.kind}", judge, [f"checkpoints/{judge.kind}", *data])
+    for kind, chosen in recipe.benchmarks.items():
+        build.add("benchmark", f"benchmarks/{kind}", chosen, [f"checkpoints/{kind}"])
     judged = {judge.kind for judge in recipe.evaluations}
     for each in recipe.exports:
         # The numbers of the evaluation go into the model card.

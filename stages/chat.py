@@ -106,7 +106,9 @@ class ChatSession:
         shown = [] if image is None else [Shown(image)]
         return self.ask_many([Ask(question, shown, history)], max_new_tokens=max_new_tokens)[0]
 
-    def ask_many(self, asks: Sequence[Ask], batch_size: int = 64, max_new_tokens: int = 64) -> list[str]:
+    def ask_many(
+        self, asks: Sequence[Ask], batch_size: int = 64, max_new_tokens: int = 64, min_new_tokens: int = 0
+    ) -> list[str]:
         """Return the answers to many questions, in order; each is the model's likeliest, token by token.
 
         Raises:
@@ -119,7 +121,11 @@ class ChatSession:
             for example in examples:
                 self._room(example, max_new_tokens)
             chosen = self.model.generate(
-                *self._prompt(examples), max_new_tokens=max_new_tokens, stop=self._stop, sampling=GREEDY
+                *self._prompt(examples),
+                max_new_tokens=max_new_tokens,
+                stop=self._stop,
+                sampling=GREEDY,
+                min_new_tokens=min_new_tokens,
             )
             answers += [self._text(row) for row in chosen.tolist()]
         return answers

@@ -28,13 +28,14 @@ from stages.frame_policy import FramePolicy
 from stages.manifest import File, Manifest, ManifestError, Part, digest_of
 from stages.own_conversations import Showing, own_part
 from stages.prompts import DESCRIBE
-from stages.sources.captions import KINDS, LANGUAGES, Kind, ask, caption
+from stages.sources.captions import LANGUAGES, caption
 from stages.sources.identity import uid_of
+from stages.sources.questions import KINDS, Kind, ask
 from stages.sources.scenes import FIRST_OF_CONVERSATIONS, Split, draw, sample_scene
 from stages.tars import read_tar
 from stages.workspace import Output, Workspace, read_file
 
-VERSION = 3
+VERSION = 4
 CAPTION_FIRST = 0.25
 """Share of scenes that are described before they are asked about: most answers must be seen, not copied."""
 SHOWN = 5
@@ -54,6 +55,9 @@ class Parameters(BaseModel):
     shares: dict[Kind, PositiveFloat] = Field(
         default=dict.fromkeys(KINDS, 1.0),
         description="How often each kind of question is drawn before the others; one left out is never asked.",
+    )
+    mixed_languages: bool = Field(
+        default=False, description="Ask each question of a scene in a language of its own, not all in one."
     )
     described: float = Field(
         default=1.0,
@@ -102,20 +106,23 @@ def drawn_kinds(shares: Mapping[Kind, float], count: int, rng: random.Random) ->
 
 
 def scene_row(parameters: Parameters, index: int) -> tuple[str, dict[str, Any], bytes]:
-    """Return (uid, row, picture) of a training scene: questions and often a description, in one language."""
+    """Return (uid, row, picture) of a training scene: questions and often a description."""
     seed, number = parameters.seed, FIRST_OF_CONVERSATIONS + index
     scene = sample_scene(seed, number, Split.TRAIN)
     rng = random.Random(f"conversation/{seed}/{index}")
     language = LANGUAGES[index % len(LANGUAGES)]
     kinds = drawn_kinds(parameters.shares, parameters.questions_per_scene, rng)
     # Where things are is learned first as a distance between tokens, and only the first question's never changes.
-    asked = [ask(scene, language, kind, rng) for kind in sorted(kinds, key=lambda kind: kind != "relation")]
+    languages = rng.choices(LANGUAGES, k=len(kinds)) if parameters.mixed_languages else [language] * len(kinds)
+    kinds.sort(key=lambda kind: kind != "relation")
+    asked = [ask(scene, spoken, kind, rng) for spoken, kind in zip(languages, kinds, strict=True)]
     turns = [(each.question, each.answer) for each in asked]
     described = (DESCRIBE[language], caption(scene, language, 0))
     if rng.random() < parameters.described:
         turns.insert(0 if rng.random() < CAPTION_FIRST else len(turns), described)
+    told = None if parameters.mixed_languages else language
     uid = uid_of("scenes", f"scene:{seed}/{Split.TRAIN}/{number}", described[1]).hex()
-    row = {"id": uid, "source": "scenes", "language": language, "conversations": conversation(turns)}
+    row = {"id": uid, "source": "scenes", "language": told, "conversations": conversation(turns)}
     out = io.BytesIO()
     # Full colour resolution: at 48 pixels an object is as small as what a JPEG averages over.
     draw(scene, parameters.image_size).save(out, "JPEG", quality=95, subsampling=0)

@@ -15,7 +15,6 @@ from torch import nn
 from models.config import INTERN_VIT_300M_448, VisionConfig
 from models.distillation import DistillationObjective
 from models.intern_vit import InternVisionModel
-from models.renaming import below, fill
 from stages.adapters import fetch_chat
 from stages.batches import ShardedSamples, generator_of, open_samples
 from stages.held_out import SHARE, Rows, Share, by_shard, check_road, divide
@@ -27,7 +26,7 @@ from stages.train_loop import train
 from stages.training.order import Source
 from stages.training.schedule import Schedule
 from stages.training.task import Batch, Finished, SampleFacts, Task, parameter_groups
-from stages.weight_files import open_weights
+from stages.vision_tower import vision_tower
 from stages.workspace import Output, Workspace
 
 VERSION = 1
@@ -142,11 +141,7 @@ class DistillTask:
 def _teacher(parameters: Parameters, here: Workspace) -> InternVisionModel:
     """Return the encoder that is copied; it drops no block."""
     folder = fetch_chat(here.store, here.input(parameters.teacher), here.scratch / "teacher")
-    told = json.loads((folder / "config.json").read_text())["vision"]
-    teacher = InternVisionModel(VisionConfig.model_validate({**told, "drop_path_rate": 0.0}))
-    weights = open_weights(folder)
-    fill(teacher, below(weights, "vision_model.") or weights, "the teacher")
-    return teacher
+    return vision_tower(folder, "the teacher")
 
 
 def _build(parameters: Parameters, here: Workspace) -> Task:

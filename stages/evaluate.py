@@ -29,7 +29,7 @@ from stages.sources.captions import LANGUAGES
 from stages.weight_files import open_weights
 from stages.workspace import Output, Workspace
 
-VERSION = 4
+VERSION = 5
 DATA = {"contrastive": "shards/clean", "generative": "shards/caption_quality", "instruct": "conversations"}
 
 NOTES = {

@@ -18,12 +18,21 @@ SPARE_TOKENS = 2
 
 
 @torch.no_grad()
-def write(judge: Judge, vision: Tensor, language: str | None, max_new_tokens: int) -> list[str]:
-    """Return the caption that InternVL-G writes for each picture, its likeliest, token by token."""
+def write(
+    judge: Judge,
+    vision: Tensor,
+    language: str | None,
+    max_new_tokens: int,
+    *,
+    min_new_tokens: int = 0,
+    beams: int = 1,
+) -> list[str]:
+    """Return the caption that InternVL-G writes for each picture; arguments as of `InternVL.caption`."""
     prompt, ends = torch.tensor([judge.texts.prompt(language)], device=judge.device), judge.texts.eos_token_id
     found = []
     for piece in vision.split(judge.batch_size):
-        chosen = judge.model.caption(piece, prompt.expand(len(piece), -1), max_new_tokens, ends)
+        prompts = prompt.expand(len(piece), -1)
+        chosen = judge.model.caption(piece, prompts, max_new_tokens, ends, min_new_tokens=min_new_tokens, beams=beams)
         for row in chosen.tolist():
             end = row.index(ends) if ends in row else len(row)
             found.append(str(judge.texts.tokenizer.decode(row[:end])).strip())

@@ -14,7 +14,7 @@ from stages.evaluation_metrics import Measure, majority, measure
 from stages.evaluation_world import World
 from stages.held_out import strangers
 from stages.prompts import DESCRIBE
-from stages.sources.captions import Question, questions
+from stages.sources.questions import Question, questions
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,8 @@ import numpy.typing as npt
 from stages.batches import generator_of
 
 RESAMPLES = 1000
+REMEMBERED = 5_000
+"""Up to so many samples the draws of the bootstrap are kept (40 MB); beyond they are drawn again, block by block."""
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
@@ -51,7 +53,20 @@ def _resampled(n: int) -> Floats:
     return generator_of("bootstrap", n).multinomial(n, np.full(n, 1 / n), size=RESAMPLES).astype(np.float64)
 
 
-def _bounds(values: Floats) -> tuple[float, float]:
+def resampled_means(values: npt.ArrayLike) -> Floats:
+    """Return the mean of each of the bootstrap's samples of some values, shape (RESAMPLES,)."""
+    array = np.asarray(values, dtype=np.float64)
+    n = len(array)
+    if n <= REMEMBERED:
+        return np.asarray(_resampled(n) @ array / n)
+    generator, shares, rows = generator_of("bootstrap", n), np.full(n, 1 / n), max(1, 5_000_000 // n)
+    # Drawn block by block the counts are those of one large draw: all of them would be gigabytes.
+    sizes = [min(rows, RESAMPLES - start) for start in range(0, RESAMPLES, rows)]
+    return np.concatenate([generator.multinomial(n, shares, size=size) @ array / n for size in sizes])
+
+
+def bounds(values: Floats) -> tuple[float, float]:
+    """Return between what 95 % of the values lie."""
     low, high = np.percentile(values, [2.5, 97.5])
     return float(low), float(high)
 
@@ -68,7 +83,7 @@ def interval(values: npt.ArrayLike) -> tuple[float, float]:
         return bound, 1.0
     if (array == 0).all():
         return 0.0, 1 - bound
-    return _bounds(_resampled(len(array)) @ array / len(array))
+    return bounds(resampled_means(array))
 
 
 def measure(
@@ -98,6 +113,38 @@ def measure(
     )
 
 
+def ratio_measure(
+    split: str, language: str, name: str, parts: npt.ArrayLike, wholes: npt.ArrayLike, *, chance: float | None = None
+) -> Measure:
+    """Return the mean over columns of sum(parts) / sum(wholes) over samples as a row, which is no mean of samples.
+
+    So are mIoU (a column per class: intersections, unions), recall per class and accuracy per pixel.
+
+    Args:
+        split: Where the samples are from.
+        language: Theirs.
+        name: Of the measure.
+        parts: Shape (samples, columns) or (samples,).
+        wholes: Same shape, at least one of them above 0; a column whose sum is 0 does not count, nor in a resample.
+        chance: What guessing gives.
+    """
+    part, whole = (np.asarray(each, dtype=np.float64).reshape(len(np.asarray(each)), -1) for each in (parts, wholes))
+    (value,) = _mean_ratios(part.mean(axis=0, keepdims=True), whole.mean(axis=0, keepdims=True))
+    if value in (0.0, 1.0):
+        low, high = interval(np.full(len(part), value))
+    else:
+        low, high = bounds(_mean_ratios(resampled_means(part), resampled_means(whole)))
+    return Measure(split, language, name, float(value), len(part), low, high, chance=chance)
+
+
+def _mean_ratios(parts: Floats, wholes: Floats) -> Floats:
+    """Return the mean over columns of their ratios, for each row that has one whose whole is not 0."""
+    counted = wholes > 0
+    ratios = np.divide(parts, wholes, out=np.zeros_like(parts), where=counted)
+    columns = counted.sum(axis=1)
+    return np.asarray(ratios.sum(axis=1)[columns > 0] / columns[columns > 0])
+
+
 def recall(scores: Floats, right: Bools, k: int) -> Bools:
     """Return for each query whether a right candidate is among its k best.
 
@@ -119,9 +166,13 @@ def recall(scores: Floats, right: Bools, k: int) -> Bools:
 
 def recall_chance(right: Bools, k: int) -> float:
     """Return the recall that a random order of the candidates has on average."""
-    candidates = right.shape[1]
-    wrong = candidates - right.sum(axis=1)
-    missed = np.ones(len(right))
+    return chance_of_finding(right.sum(axis=1), right.shape[1], k)
+
+
+def chance_of_finding(right: npt.ArrayLike, candidates: int, k: int) -> float:
+    """Return how often k candidates drawn blindly hold a right one, where each query has this many right ones."""
+    wrong = candidates - np.asarray(right)
+    missed = np.ones(len(wrong))
     for drawn in range(min(k, candidates)):
         missed *= np.clip(wrong - drawn, 0, None) / (candidates - drawn)
     return float((1 - missed).mean())
@@ -155,7 +206,7 @@ def auc_measure(split: str, language: str, name: str, right: Floats, wrong: Floa
     """Return the area under the curve as a row; `right` and `wrong` hold one score per picture."""
     above = (right[:, None] > wrong[None]) + 0.5 * (right[:, None] == wrong[None])
     drawn = _resampled(len(right))
-    low, high = _bounds(((drawn @ above) * drawn).sum(axis=1) / len(right) ** 2)
+    low, high = bounds(((drawn @ above) * drawn).sum(axis=1) / len(right) ** 2)
     return Measure(split, language, name, float(above.mean()), len(right), low, high, chance=0.5, unit="AUC")
 
 

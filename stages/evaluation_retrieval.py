@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from models.internvl import InternVL
+from models.preprocess import classification_values
 from models.qllama import causal_mask
 from stages.evaluation_metrics import (
     Floats,
@@ -38,34 +39,55 @@ class Judge:
         self._prefix = torch.tensor(texts.ids(SUMMARIZE, end=False), device=self.device)
 
     @torch.no_grad()
-    def see(self, pictures: Sequence[Image.Image]) -> Tensor:
-        """Return what the vision tower sees, shape (pictures, 1 + patches, vision width)."""
+    def see(self, pictures: Sequence[Image.Image], *, crop: bool = False) -> Tensor:
+        """Return what the vision tower sees, shape (pictures, 1 + patches, vision width).
+
+        Pictures are squashed to its square or, with `crop`, resized by their short side and cut to their middle.
+        """
+        steps = range(0, len(pictures), self.batch_size)
+        pieces = (self._pixels(pictures[start : start + self.batch_size], crop) for start in steps)
+        return torch.cat([self.model.see(piece.to(self.device)) for piece in pieces])
+
+    def _pixels(self, pictures: Sequence[Image.Image], crop: bool) -> Tensor:
         side = self.model.config.vision.image_size
-        pixels = [resize(picture, side) for picture in pictures]
-        steps = range(0, len(pixels), self.batch_size)
-        found = [
-            self.model.see(normalise(pixels[start : start + self.batch_size]).to(self.device)) for start in steps
-        ]
-        return torch.cat(found)
+        if crop:
+            return torch.stack([classification_values(picture, side) for picture in pictures])
+        return normalise([resize(picture, side) for picture in pictures])
 
     @torch.no_grad()
-    def picture_vectors(self, vision: Tensor, *, queries: bool = False) -> Floats:
-        """Return unit vectors of what was seen, by InternVL-C's way or, with `queries`, by InternVL-G's."""
-        way = self.model.mix_views if queries else self.model.pool_image
+    def picture_vectors(self, vision: Tensor, *, queries: bool = False, unit: bool = True) -> Floats:
+        """Return vectors of what was seen, by InternVL-C's way or, with `queries`, by InternVL-G's.
+
+        They are of unit length, or with `unit` false as long as the model made them.
+        """
+        model = self.model
+        if queries:
+            way = model.mix_views if unit else model.add_views
+        else:
+            way = model.pool_image if unit else model.project_image
         return _numpy(torch.cat([way(piece) for piece in vision.split(self.batch_size)]))
 
-    @torch.no_grad()
     def text_vectors(self, captions: Sequence[str]) -> Floats:
-        """Return unit vectors of texts, shape (texts, embed_dim)."""
-        new = [caption for caption in dict.fromkeys(captions) if caption not in self._vectors]
-        # Texts of like length stand together, so that little work goes into padding.
-        new.sort(key=lambda caption: (len(self.texts.ids(caption)), caption))
-        for start in range(0, len(new), self.batch_size):
-            piece = new[start : start + self.batch_size]
+        """Return unit vectors of texts, shape (texts, embed_dim); they are kept for the next call."""
+        self._vectors.update(self._encoded([caption for caption in captions if caption not in self._vectors]))
+        return _numpy(torch.stack([self._vectors[caption] for caption in captions]))
+
+    def passing_vectors(self, captions: Sequence[str]) -> Floats:
+        """Return what `text_vectors` returns and keep nothing: for texts that are too many to keep."""
+        found = self._encoded(captions)
+        return _numpy(torch.stack([found[caption] for caption in captions]))
+
+    @torch.no_grad()
+    def _encoded(self, captions: Sequence[str]) -> dict[str, Tensor]:
+        """Return vectors by text; texts of like length stand together, so that little work goes into padding."""
+        ordered = sorted(set(captions), key=lambda caption: (len(self.texts.ids(caption)), caption))
+        found: dict[str, Tensor] = {}
+        for start in range(0, len(ordered), self.batch_size):
+            piece = ordered[start : start + self.batch_size]
             ids, mask = self.texts.summaries(piece)
             vectors = self._encode(ids.to(self.device), mask.to(self.device))
-            self._vectors.update(zip(piece, vectors.cpu(), strict=True))
-        return _numpy(torch.stack([self._vectors[caption] for caption in captions]))
+            found.update(zip(piece, vectors.cpu(), strict=True))
+        return found
 
     def _encode(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Return what `InternVL.encode_text` returns; the prefix of all texts passes the model once.

@@ -1,7 +1,6 @@
 """Judge every sample: signals in, a 64-bit reason mask per row out. No picture is decoded, no model runs."""
 
 import io
-import json
 from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any
@@ -12,12 +11,14 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field
 
 from filters.bits import reasons_of
-from filters.cube import Cube, total
-from filters.digits import judge_with_cube
+from filters.cells import CELLS, Counted, summed
+from filters.cube import Cube, cube_of
+from filters.digits import judge_with_counts
 from filters.funnel import Funnel
 from filters.policies import Policy
 from stages.filter_report import render, summary
-from stages.manifest import Ledger, Manifest, ManifestError, Part, canonical, digest_of
+from stages.judged_counts import counts_bytes, counts_of
+from stages.manifest import Ledger, Manifest, ManifestError, Part, digest_of
 from stages.planted import Counts, judge_rules, markdown, planted_dirt
 from stages.report.applying import applying_of
 from stages.report.gallery import gallery_of
@@ -26,7 +27,7 @@ from stages.signal_columns import read_signals
 from stages.sources.web_site import SiteSpec
 from stages.workspace import Output, Workspace, parquet_bytes, read_table
 
-VERSION = 2
+VERSION = 3
 
 
 class Parameters(BaseModel):
@@ -54,7 +55,7 @@ def filter_part(
         earlier = read_table(output.store, before, cleaned, "verdicts")
         passed = earlier.filter(pc.equal(earlier["reasons"], 0))["uid"].combine_chunks()
     uids, columns = read_signals(output.store, signals, scored, names, passed)
-    reasons, funnel, cube = judge_with_cube(policy.filters, columns, len(uids))
+    reasons, funnel, counted = judge_with_counts(policy.filters, columns, len(uids))
     table = pa.table({"uid": uids, "reasons": pa.array(reasons, pa.uint64())})
     ledger = Ledger(listed=len(uids), kept=funnel.kept, rejected=len(uids) - funnel.kept)
     return output.part(
@@ -64,7 +65,7 @@ def filter_part(
         {
             "verdicts": (f"{key}.parquet", parquet_bytes(table)),
             # Counts are a file, not facts: a manifest of thousands of parts would carry them all.
-            "counts": (f"{key}.json", canonical({"funnel": _plain(funnel), "cube": _plain(cube)})),
+            "counts": (f"{key}.counts.parquet", counts_bytes(funnel, counted)),
         },
     )
 
@@ -73,23 +74,18 @@ def _plain(counts: Funnel | Cube) -> Any:
     return counts.model_dump(mode="json")
 
 
-def _counts(part: Part, output: Output) -> tuple[Funnel, Cube]:
-    found = json.loads(output.store.read(output.ref.key(part.files["counts"].name)))
-    return Funnel.model_validate(found["funnel"]), Cube.model_validate(found["cube"])
-
-
 def _merged(parts: Iterable[Part], output: Output) -> tuple[Funnel, Cube]:
     """Return the counts of all parts, read one after the other and never held together."""
     funnel = Funnel()
 
-    def cubes() -> Iterator[Cube]:
+    def counts() -> Iterator[Counted]:
         nonlocal funnel
         for part in parts:
-            some, cube = _counts(part, output)
+            some, counted = counts_of(output.store.read(output.ref.key(part.files["counts"].name)))
             funnel += some
-            yield cube
+            yield counted
 
-    cube = total(cubes())
+    cube = cube_of(summed(counts(), CELLS))
     return funnel, cube
 
 

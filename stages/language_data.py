@@ -11,7 +11,7 @@ from models.losses import IGNORE
 from stages.batches import ShardedSamples
 from stages.held_out import Fingerprints, Rows, fingerprints_of_texts
 from stages.prompts import caption_prompt
-from stages.sources.captions import document
+from stages.sources.questions import document
 from stages.sources.scenes import FIRST_OF_TEXTS, Split, sample_scene
 from stages.tokenizer import BOS_ID, EOS_ID
 from stages.training.task import SampleFacts

@@ -157,6 +157,22 @@ def load(store: Store, ref: Ref) -> Manifest:
     raise ManifestError(f"{ref} is not in {store.root}; {known}; run the stage that makes it first")
 
 
+def find_digest(store: Store, name: str, digest: str, version: str) -> Manifest | None:
+    """Return the artifact that another one was made from; None where it is gone or was made anew since.
+
+    Args:
+        store: Where to look.
+        name: Its name.
+        digest: Of its manifest.
+        version: Which version to look at first.
+    """
+    for each in sorted(store.folders(name), key=lambda other: (other != version, other)):
+        manifest = find(store, Ref(name=name, version=each))
+        if manifest is not None and manifest.digest == digest:
+            return manifest
+    return None
+
+
 def _meant(store: Store, alias: Ref) -> Manifest | None:
     """Return what an alias means, None where there is no such alias."""
     promotion = promoted(store, alias)

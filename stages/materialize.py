@@ -32,7 +32,8 @@ STAGES = (
     "evaluate",
     "export",
 )
-ASIDE = ("pilot", "reshard", "takedown", "finetune", "distill")  # no recipe has these; each has a command
+ASIDE = ("pilot", "reshard", "takedown", "finetune", "distill", "benchmark")
+"""No recipe has these by itself; each has a command."""
 
 
 class StageSpec(BaseModel):

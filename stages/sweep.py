@@ -12,6 +12,7 @@ from pathlib import PurePosixPath
 
 from infra.disk_files import is_temporary
 from infra.storage import Entry, Store
+from stages.evaluations.memory import PREFIX, folder_of
 from stages.manifest import ManifestError, Part, digest_of, find, unsealed
 from stages.ref import Ref
 
@@ -31,6 +32,7 @@ class Kind(StrEnum):
     TORN = "marker that cannot be read"
     UNCOUNTED = "no manifest and no marker counts it"
     PRIVATE = "working state of a finished artifact"
+    REMEMBERED = "what a checkpoint said that is gone"
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,8 @@ def find_leftovers(store: Store, grace_seconds: float = DAY_SECONDS, name: str =
     Args:
         store: Where to look.
         grace_seconds: Younger things may belong to a running job and are left alone.
-        name: Only below this artifact name (`pool`, `pool/coyo`); everything when empty.
+        name: Only below this artifact name (`pool`, `pool/coyo`); everything when empty. Below `remembered` lies
+            what checkpoints have said, which can always be computed again: by that name all of it is listed.
         version: Only of this version; all when empty.
 
     Raises:
@@ -95,6 +98,7 @@ class _Counted:
         self._unread: set[str] = set()
         self._torn: set[str] = set()
         self._configurations: dict[str, str] = {}
+        self._remembering: set[str] = set()
         whole = [entry.key for entry in there if not entry.upload]
         for ref in _finished(whole):
             self._read_manifest(store, ref)
@@ -113,6 +117,8 @@ class _Counted:
         if manifest is not None:
             self.files.update(manifest.key(file) for file in manifest.files())
             self._configurations[ref.folder] = digest_of(manifest.identity)[:12]
+            if ref.name.startswith("checkpoints/"):
+                self._remembering.add(folder_of(manifest.digest))
 
     def _read_marker(self, store: Store, key: str, folder: str) -> None:
         try:
@@ -138,6 +144,8 @@ class _Counted:
                 return Kind.TORN
             standing = self._configurations.get(match["folder"])
             return Kind.MARKER if standing and standing != match["config"] else None
+        if key.startswith(f"{PREFIX}/"):
+            return None if key.rpartition("/")[0] in self._remembering else Kind.REMEMBERED
         if _CONTENT.fullmatch(key):
             return Kind.UNCOUNTED
         if (match := _PRIVATE.fullmatch(key)) and match["folder"] in self._configurations:

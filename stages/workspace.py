@@ -27,6 +27,7 @@ __all__ = [
     "Progress",
     "Workspace",
     "damaged",
+    "opened_table",
     "parquet_bytes",
     "read_file",
     "read_table",
@@ -73,14 +74,24 @@ def read_table(
     store: Store, manifest: Manifest, part: Part, role: str, columns: Sequence[str] | None = None
 ) -> pa.Table:
     """Return one parquet file of a part, its hash checked before it is parsed."""
+    _, file = opened_table(store, manifest, part, role)
+    # Workers are as many as cores already, and threads for columns this narrow cost more than they save.
+    return file.read(columns=list(columns) if columns else None, use_threads=False)
+
+
+def opened_table(store: Store, manifest: Manifest, part: Part, role: str) -> tuple[bytes, pq.ParquetFile]:
+    """Return the bytes of one parquet file of a part, their hash checked, and the file over them.
+
+    Raises:
+        ManifestError: The part has no such file, or its hash differs.
+    """
     if role not in part.files:
         raise ManifestError(
             f"part {part.key} of {manifest.ref} has no {role!r}, only {', '.join(sorted(part.files))}; "
             f"stage {manifest.stage} writes it"
         )
-    data = pa.BufferReader(read_file(store, manifest, part.files[role]))
-    # Workers are as many as cores already, and threads for columns this narrow cost more than they save.
-    return pq.ParquetFile(data).read(columns=list(columns) if columns else None, use_threads=False)
+    data = read_file(store, manifest, part.files[role])
+    return data, pq.ParquetFile(pa.BufferReader(data))
 
 
 class Progress:

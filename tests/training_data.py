@@ -21,7 +21,8 @@ from stages import contrastive_parameters
 from stages.checkpoints import beside, fetch, publish
 from stages.manifest import Ledger, Manifest, digest_of
 from stages.ref import Ref
-from stages.sources.captions import LANGUAGES, caption, document
+from stages.sources.captions import LANGUAGES, caption
+from stages.sources.questions import document
 from stages.sources.scenes import Split, draw, sample_scene
 from stages.tars import tar_bytes
 from stages.weight_files import open_weights

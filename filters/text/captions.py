@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from functools import cached_property, wraps
-from typing import Any, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ Floats = npt.NDArray[np.float32]
 Bits = npt.NDArray[np.uint64]
 """Marks of code points, 64 to a number, the first lowest."""
 Result = TypeVar("Result")
+Given = ParamSpec("Given")
 
 # Line feeds at the very end, which let four code points be read at once there.
 _PADDING = 8
@@ -37,7 +38,7 @@ class Captions:
         if isinstance(captions, pa.ChunkedArray):
             captions = captions.combine_chunks()
         self.given = captions
-        self.memory: dict[Callable[..., Any], Any] = {}
+        self.memory: dict[tuple[Any, ...], Any] = {}
 
     def __len__(self) -> int:
         """Return how many captions there are."""
@@ -199,14 +200,17 @@ def earlier(bits: Bits, step: int) -> Bits:
     return found
 
 
-def remembered(measure: Callable[[Captions], Result]) -> Callable[[Captions], Result]:
-    """Make a measure of captions be computed once per batch, whoever asks."""
+def remembered(
+    measure: Callable[Concatenate[Captions, Given], Result],
+) -> Callable[Concatenate[Captions, Given], Result]:
+    """Make a measure of captions be computed once per batch and setting, whoever asks; settings are positional."""
 
     @wraps(measure)
-    def once(captions: Captions) -> Result:
-        if measure not in captions.memory:
-            captions.memory[measure] = measure(captions)
-        found: Result = captions.memory[measure]
+    def once(captions: Captions, /, *given: Given.args, **named: Given.kwargs) -> Result:
+        key = (measure, *given)
+        if key not in captions.memory:
+            captions.memory[key] = measure(captions, *given, **named)
+        found: Result = captions.memory[key]
         return found
 
     return once

@@ -125,6 +125,7 @@ def _ended(captions: Captions) -> Ints:
     return np.asarray(maybe[((four >> np.uint64(16)) == packed("ing")) | ((four >> np.uint64(32)) == packed("ed"))])
 
 
+@remembered
 def led_on(captions: Captions) -> Bools:
     """Return which captions have a participle with a small word right behind it: "landing at", "painted by"."""
     rows = words_of(captions).rows
@@ -158,6 +159,7 @@ def capitalised(captions: Captions) -> Floats:
     return share(found, np.maximum(words.counts - 1, 0))
 
 
+@remembered
 def titles(captions: Captions, most: float) -> Bools:
     """Return which captions have more than a share of words in capitals, where capitals mean titles.
 

@@ -41,6 +41,7 @@ PLACEMENT: dict[str, dict[str, Any]] = {
     "contrastive": {**ONE, "micro_batch_size": 256, "checkpoint_steps": 200},
     "generative": {**ONE, "micro_batch_size": 64, "checkpoint_steps": 200},
     "instruct": {**ONE, "max_packed_tokens": 8_192, "max_packed_tiles": 48, "checkpoint_steps": 200},
+    "benchmark": {"gpus_per_worker": 1},
 }
 
 

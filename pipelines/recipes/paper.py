@@ -29,6 +29,8 @@ STORED_SIZE = 256
 """Ours: side of stored pictures, a little above the 224 pixels that are shown."""
 CLIP_MODEL = "open_clip:xlm-roberta-base-ViT-B-32/laion5b_s13b_b90k"
 """Ours: the paper filters by CLIP similarity (section 3.1) and names no model; this one reads all its languages."""
+ENGLISH_CLIP_MODEL = "open_clip:ViT-B-32/laion2b_s34b_b79k"
+"""Ours: of the same size, for sources whose captions are English."""
 
 SYSTEM = "InternVL-Chat-V1-0-7B"
 """The third stage without QLLaMA, as released at the paper's time (section 3.4). Ours: the conversations are made of
@@ -42,6 +44,8 @@ class Listed(NamedTuple):
     schema: str
     withdrawn_schema: str = ""
     language: str | None = None
+    english: bool = True
+    """Whether its captions are English, as the table says."""
 
 
 # LAION-2B was withdrawn by its publisher: Re-LAION-5B takes its place, so Table 2's counts cannot be met exactly.
@@ -52,14 +56,15 @@ SOURCES = (
     Listed("cc12m", "cc12m"),
     Listed("cc3m", "cc3m"),
     Listed("sbu", "sbu"),
-    Listed("wukong", "wukong"),
-    Listed("laion_multi", "re_laion", "laion2b_multi"),
+    Listed("wukong", "wukong", english=False),
+    Listed("laion_multi", "re_laion", "laion2b_multi", english=False),
 )
 
 SHARDED = {"gpus_per_worker": 1, "sharding": "fsdp2", "activation_checkpointing": True, "data_workers": 8}
 PRETRAINING = {**SHARDED, "checkpoint_steps": 500, "collective_timeout_seconds": 1800.0}
 PLACEMENT: dict[str, dict[str, Any]] = {
     "score": {"gpus_per_worker": 1},
+    "benchmark": {"gpus_per_worker": 1},
     # 640 and 160 A100 of 80 GB (appendix, training settings): 256 and 128 pairs each, which fit at once when
     # blocks are computed again (20 GB of kept inputs of blocks at 224 px), so nothing is embedded twice.
     "contrastive": {**PRETRAINING, "workers": 640},
@@ -97,6 +102,7 @@ def _source(listed: Listed, own: OwnData, lists: str) -> SourceRecipe:
         ),
         clean=clean(),
         caption_quality=caption_quality(listed.name),
+        clip_model=ENGLISH_CLIP_MODEL if listed.english else None,
     )
 
 

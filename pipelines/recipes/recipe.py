@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from filters.policies import Policy
 from pipelines.names import RecipeName
 from stages import (
+    benchmark,
     contrastive,
     conversations,
     download,
@@ -17,9 +18,9 @@ from stages import (
     instruct,
     language,
     list_urls,
-    score,
 )
 from stages.conversation_sources import OwnConversations, mixture
+from stages.score import Parameters as Scoring
 from stages.sources.web_site import SiteSpec
 
 
@@ -33,6 +34,9 @@ class SourceRecipe(BaseModel):
     clean: Policy
     caption_quality: Policy
     trusted: bool = Field(default=False, description="Whether the filtering network learns from it.")
+    clip_model: str | None = Field(
+        default=None, description="A CLIP of this source's own language; that of the recipe's `score` when left out."
+    )
 
     @property
     def name(self) -> str:
@@ -48,7 +52,7 @@ class Recipe(BaseModel):
     name: RecipeName
     sources: tuple[SourceRecipe, ...]
     filtering_network: filtering_network.Parameters
-    score: score.Parameters
+    score: Scoring
     language: language.Parameters
     contrastive: contrastive.Parameters
     generative: generative.Parameters
@@ -62,6 +66,11 @@ class Recipe(BaseModel):
     )
     instruct: instruct.Parameters
     evaluations: tuple[evaluate.Parameters, ...] = Field(description="Which checkpoints are measured, and on what.")
+    benchmarks: dict[str, benchmark.Parameters] = Field(
+        default_factory=dict,
+        description="Kind of checkpoint (contrastive, generative, instruct) to the benchmarks it is measured on; "
+        "`internvl evaluate` finds those whose data lie below a folder.",
+    )
     exports: tuple[export.Parameters, ...] = (
         export.Parameters(kind="contrastive"),
         export.Parameters(kind="instruct"),
@@ -70,6 +79,15 @@ class Recipe(BaseModel):
     rows_per_shard: int = 2000
     seed: int = 0
     placement: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+    def scoring(self, source: SourceRecipe) -> Scoring:
+        """Return how a source is scored: as all are, by its own CLIP where it names one."""
+        return self.score.model_copy(update={"clip_model": source.clip_model or self.score.clip_model})
+
+    @property
+    def asks_the_network(self) -> bool:
+        """Whether any source is scored by the filtering network."""
+        return any(self.scoring(source).clip_model is None for source in self.sources)
 
     def told(self, sources: tuple[OwnConversations, ...], mixing: Literal["repeat", "square_root"]) -> "Recipe":
         """Return a recipe whose chat model learns from these sources in all its trainings.

@@ -63,10 +63,21 @@ def tiny(web_url: str, rows: dict[str, int] | None = None, seed: int = 0) -> Rec
         generative=generative.Parameters(),
         conversations=conversations.Parameters(
             scenes=16000,
-            questions_per_scene=3,
-            # Hard kinds are asked often: colour and number are learned from a few thousand questions, whether
-            # something is there from many more, and not without look-ups beside them (docs/log.md).
-            shares={"color": 1.0, "shape": 1.5, "relation": 1.5, "count": 0.5, "exists": 4.0, "lookup": 4.0},
+            questions_per_scene=5,
+            # Colour and number are learned from a few thousand questions. Whether something is there takes many
+            # more, things that are asked for again and again, and look-ups beside them; and all three languages in
+            # one conversation, or it is learned in one and not in another (docs/log.md).
+            shares={
+                "color": 1.0,
+                "shape": 1.5,
+                "relation": 1.5,
+                "count": 0.5,
+                "exists": 4.0,
+                "lookup": 4.0,
+                "presence": 4.0,
+                "familiar": 4.0,
+            },
+            mixed_languages=True,
             described=0.3,
             image_size=IMAGE_SIZE,
         ),

@@ -7,13 +7,14 @@ store, no cluster and no page.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 from pydantic import BaseModel
 
+from models.intern_vit import InternVisionModel
 from models.internvl import InternVL
 from stages.chat import ChatSession
 from stages.evaluation_metrics import Floats, Measure
@@ -30,6 +31,8 @@ class Question(NamedTuple):
     """Of a multiple choice, in their order; `answers` then holds the right option's letter."""
     category: str = ""
     """What kind of question it is, where the benchmark tells (MME's subtask, POPE's split)."""
+    context: str = ""
+    """What is known besides the picture and may be told (TextVQA's OCR tokens)."""
 
 
 class Examples(Protocol):
@@ -77,6 +80,52 @@ class Examples(Protocol):
         ...
 
 
+@runtime_checkable
+class HasTraining(Protocol):
+    """Examples that know those which a head is trained on before it is measured on them.
+
+    Usually the dataset's own training split. For a set that has none, another's with the same classes: one head
+    trained on ImageNet-1K is measured on ImageNet-A, -R, -V2, -Sketch and ReaL.
+    """
+
+    def training(self) -> Examples:
+        """Return what a head is trained on.
+
+        Raises:
+            ManifestError: It is not there.
+        """
+        ...
+
+
+@runtime_checkable
+class HasClassIds(Protocol):
+    """Examples whose classes have names that are unique everywhere: ImageNet's WordNet ids."""
+
+    @property
+    def class_ids(self) -> Sequence[str]:
+        """Return them in the order of the labels; none where the dataset tells none."""
+        ...
+
+
+@runtime_checkable
+class HasTemplates(Protocol):
+    """What examples have besides where their dataset brings its own prompts."""
+
+    @property
+    def templates(self) -> Sequence[str]:
+        """Return sentences in which {c} stands for a class."""
+        ...
+
+
+@runtime_checkable
+class HasLabels(Protocol):
+    """What examples have besides where more than one class can be right (VOC2007, ImageNet-ReaL)."""
+
+    def right_labels(self, number: int) -> Sequence[int]:
+        """Return all right classes; an example without one counts nowhere."""
+        ...
+
+
 class Subject(Protocol):
     """The model that is measured, loaded when it is first used, and what it has said already."""
 
@@ -100,6 +149,11 @@ class Subject(Protocol):
         ...
 
     @property
+    def vision(self) -> InternVisionModel:
+        """Return its vision tower, which every kind of model has, out of training."""
+        ...
+
+    @property
     def session(self) -> ChatSession:
         """Return it as a chat model.
 
@@ -114,7 +168,7 @@ class Subject(Protocol):
         Args:
             what: Names the numbers, settings that change them included: `pictures squashed 1 frame`.
             examples: What they are about; its digest and the model's are part of the key.
-            make: Computes them, one row per example.
+            make: Computes them, one row per example; of what was learnt from all of them, a head, one row per class.
         """
         ...
 

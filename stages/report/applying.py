@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from infra.storage import Store
-from stages.manifest import Manifest, find
+from stages.manifest import Manifest, find, find_digest
 from stages.ref import Ref
 
 RECIPES = ("tiny", "smoke", "photos", "one_gpu", "paper")
@@ -52,7 +52,7 @@ def applying_of(store: Store, ref: Ref, identity: Mapping[str, Any]) -> Applying
     """
     source, inputs = identity["parameters"]["source"], identity["inputs"]
     found = {
-        name.rpartition("/")[0]: _input(store, name, digest, ref.version)
+        name.rpartition("/")[0]: find_digest(store, name, digest, ref.version)
         for name, digest in inputs.items()
         if name.endswith(f"/{source}")
     }
@@ -68,14 +68,6 @@ def applying_of(store: Store, ref: Ref, identity: Mapping[str, Any]) -> Applying
         for change in _differing(made, find(store, Ref(name=verdicts.name, version=base)))
     ]
     return Applying(_recipe(base, source), base, tuple(dict.fromkeys(standing)))
-
-
-def _input(store: Store, name: str, digest: str, version: str) -> Manifest | None:
-    for each in sorted(store.folders(name), key=lambda other: (other != version, other)):
-        manifest = find(store, Ref(name=name, version=each))
-        if manifest is not None and manifest.digest == digest:
-            return manifest
-    return None
 
 
 def _recipe(version: str, source: str) -> str:

@@ -1,6 +1,7 @@
 """Rows nearest each threshold, chosen by hash: the same page comes back tomorrow, and nobody picks the examples."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -83,46 +84,53 @@ def _edge(rule: Filter, sample: Sample, cube: Cube | None) -> Edge:
         return tuple(_shown(sample, int(row), measure) for row in rows)
 
     if measure is None or at is None:
-        ranked = _first(np.flatnonzero(hit), (~alone, order))
-        return Edge(rule.reason, dropped=shown(ranked[:NEAR]), languages=shown(_languages(sample, ranked)))
+        rows, keys = np.flatnonzero(hit), (~alone, order)
+        nearest = _languages(sample, rows, keys)
+        return Edge(rule.reason, dropped=shown(first_of(rows, keys, NEAR)), languages=shown(nearest))
     distance = np.abs(measure.astype(np.float64) - at)
     known = ~np.isnan(measure)
     # Rows that another rule drops anyway say little about this one.
-    below = _first(np.flatnonzero(hit & known), (~alone, distance, order))
-    above = _first(np.flatnonzero(kept & known), (distance, order))
-    either = _first(np.flatnonzero((alone | kept) & known), (distance, order))
+    below = first_of(np.flatnonzero(hit & known), (~alone, distance, order), NEAR)
+    above = first_of(np.flatnonzero(kept & known), (distance, order), NEAR)
+    either = _languages(sample, np.flatnonzero((alone | kept) & known), (distance, order))
     stricter, looser = _changing(rule, sample, cube, kept, alone, order)
     return Edge(
         rule.reason,
-        dropped=shown(below[:NEAR]),
-        kept=shown(above[:NEAR]),
+        dropped=shown(below),
+        kept=shown(above),
         deep=shown(_deepest(np.flatnonzero(hit & known), distance, order)),
-        languages=shown(_languages(sample, either)),
+        languages=shown(either),
         stricter=shown(stricter),
         looser=shown(looser),
     )
 
 
-def _first(rows: Rows, keys: Sequence[npt.NDArray[np.generic]]) -> Rows:
-    """Return rows ordered by the first key, ties by the next."""
-    return rows[np.lexsort([key[rows] for key in reversed(keys)])]
+def first_of(rows: Rows, keys: Sequence[npt.NDArray[Any]], most: int) -> Rows:
+    """Return the first rows by the first key, ties by the next, in this order; no more are sorted than must be."""
+    if not keys or most <= 0:
+        return rows[: max(most, 0)]
+    if len(rows) <= most:
+        return rows[np.lexsort([key[rows] for key in reversed(keys)])]
+    values = keys[0][rows]
+    bar = np.partition(values, most - 1)[most - 1]
+    sure = rows[values < bar]
+    tied = first_of(rows[values == bar], keys[1:], most - len(sure))
+    return np.concatenate([first_of(sure, keys, len(sure)), tied])
 
 
 def _deepest(rows: Rows, distance: npt.NDArray[np.float64], order: npt.NDArray[np.uint64]) -> Rows:
     """Return some of the most extreme percent, by hash."""
-    if not len(rows):
-        return rows
-    extreme = _first(rows, (-distance, order))[: max(len(rows) // 100, DEEP)]
-    return _first(extreme, (order,))[:DEEP]
+    extreme = first_of(rows, (-distance, order), max(len(rows) // 100, DEEP))
+    return first_of(extreme, (order,), DEEP)
 
 
-def _languages(sample: Sample, ranked: Rows) -> Rows:
-    """Return the nearest row of each language but the commonest."""
-    if not len(ranked):
-        return ranked
-    seen, first, rows = np.unique(sample.coded_languages[ranked], return_index=True, return_counts=True)
-    often = np.lexsort([seen, -rows])  # codes are in the order of names
-    return ranked[first[often[1 : IN_LANGUAGES + 1]]]
+def _languages(sample: Sample, rows: Rows, keys: Sequence[npt.NDArray[Any]]) -> Rows:
+    """Return the first row of each language but the commonest."""
+    codes = sample.coded_languages[rows]
+    counts = np.bincount(codes)
+    often = np.lexsort([np.arange(len(counts)), -counts])  # codes are in the order of names
+    chosen = [code for code in often[1 : IN_LANGUAGES + 1] if counts[code]]
+    return np.concatenate([np.zeros(0, np.int64), *(first_of(rows[codes == code], keys, 1) for code in chosen)])
 
 
 def _changing(
@@ -142,7 +150,8 @@ def _changing(
 
     def changed(stop: int, among: npt.NDArray[np.bool_], keeps: bool) -> Rows:
         found = nothing
-        rows = _first(np.flatnonzero(among), (order,)) if 0 <= stop < len(stops) else nothing
+        rows = np.flatnonzero(among) if 0 <= stop < len(stops) else nothing
+        rows = rows[np.argsort(order[rows])]
         for first in range(0, len(rows), JUDGED_AT_ONCE):
             some = rows[first : first + JUDGED_AT_ONCE]
             judged = moved(rule, stops[stop]).keep(taken(columns, pa.array(some)))

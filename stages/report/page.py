@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from functools import reduce
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -17,6 +18,7 @@ from stages.report import languages, rules, what_if
 from stages.report.flow import flow, multiples
 from stages.report.model import Page, verdict_of
 from stages.report.outcomes import outcome_lines
+from stages.report.paper import BAND
 from stages.report.reviews import wrong_drops
 from stages.report.row_views import (
     SIDES,
@@ -28,7 +30,7 @@ from stages.report.row_views import (
     wrong_view,
 )
 from stages.report.rows import SourceRows
-from stages.report.text import language_name, marked, number, source_name, visible
+from stages.report.text import drawn, language_name, marked, number, source_name, visible
 from stages.report.text import rows as short
 from stages.report.verdict import SHOWN
 from stages.report.views import alarm_view, badge_of, ladder_of, lead_of, name_of, target_view, tiles_of
@@ -44,7 +46,7 @@ def environment() -> Environment:
     )  # fmt: skip
     made.filters.update(
         short=short, full=lambda count: f"{count:,}", marked=marked, visible=visible, language_name=language_name,
-        fraction=fraction, number=number,
+        fraction=fraction, number=number, drawn=drawn,
     )  # fmt: skip
     return made
 
@@ -57,9 +59,9 @@ def data_block(value: Any) -> Markup:
     return Markup(text)
 
 
-def _asset(name: str) -> tuple[Markup, str]:
-    """Return one of our own files, and its hash as a content security policy names it."""
-    text = (TEMPLATES / name).read_text(encoding="utf-8")
+def asset(*names: str) -> tuple[Markup, str]:
+    """Return one of our own files, or several as one, and its hash as a content security policy names it."""
+    text = "".join((TEMPLATES / name).read_text(encoding="utf-8") for name in names)
     digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
     return Markup(text), f"sha256-{digest}"
 
@@ -70,8 +72,8 @@ def html_of(page: Page) -> str:
     Raises:
         ManifestError: The counts of a source do not add up.
     """
-    style, style_hash = _asset("filter_report.css")
-    script, script_hash = _asset("filter_report.js")
+    style, style_hash = asset("filter_report.css")
+    script, script_hash = asset("filter_report.js")
     verdict = verdict_of(page)
     fit, large = what_if.tunable(page.judged)
     several = len(page.sources) > 1
@@ -160,4 +162,6 @@ def _stops(source: SourceRows) -> str:
 def _remake(page: Page) -> str:
     artifact = page.provenance.get("artifact", "")
     against = f" --against {page.changes[0].before.rpartition('@')[2]}" if page.changes else ""
-    return f"internvl report {artifact}{against}"
+    profile = f" --profile {page.provenance['profile']}" if "profile" in page.provenance else ""
+    band = f" --band {page.band:g}" if page.band != BAND else ""
+    return f"internvl report {quote(artifact)}{against}{profile}{band}"

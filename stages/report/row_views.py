@@ -11,7 +11,7 @@ from stages.report.reviews import Wrong
 from stages.report.rows import SourceRows
 from stages.report.shown import Gallery, Shown
 from stages.report.svg import dumbbell
-from stages.report.text import distance, language_name, lost, marked, number, share, signed, source_name, visible
+from stages.report.text import distance, language_name, lost, marked, share, signed, source_name, visible, with_unit
 from stages.report.text import rows as short
 
 MOST_ROWS = 7
@@ -66,7 +66,7 @@ def _row(source: SourceRows, shown: Shown, unit: str) -> dict[str, Any]:
         "source": source_name(source.source),
         "source_id": source.source,
         "kept": shown.kept,
-        "measure": f"{number(shown.measure)} {unit}".rstrip() if shown.measure is not None else "",
+        "measure": with_unit(shown.measure, unit) if shown.measure is not None else "",
         "src": shown.picture.src if shown.picture else "",
         "pixelated": bool(shown.picture and shown.picture.pixelated),
     }
@@ -90,7 +90,7 @@ def edges_of(page: Page) -> list[dict[str, Any]]:
                 {
                     "reason": rule.reason,
                     "condition": rules.condition(rule),
-                    "threshold": number(rules.limit(rule) or 0) + f" {rule.unit}" if rule.threshold else "",
+                    "threshold": with_unit(rules.limit(rule) or 0, rule.unit) if rule.threshold else "",
                     "total": total,
                     "alone": alone,
                     **sides,

@@ -3,13 +3,16 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from markupsafe import Markup
+
 from filters.base import Filter
 from filters.bits import BITS, reasons_of
-from filters.funnel import Funnel
+from filters.funnel import Funnel, Histogram
 from filters.policies import Policy
+from filters.stops import stops_of
 from stages.report.rows import Masks, SourceRows
 from stages.report.svg import alone_bar, histogram
-from stages.report.text import fine, language_name, number, share, source_name
+from stages.report.text import fine, language_name, share, source_name, with_unit
 
 SHADES = 5
 MATRIX = 14
@@ -38,7 +41,12 @@ def sign(rule: Filter) -> str:
 def condition(rule: Filter) -> str:
     """Return a rule's threshold as a person reads it."""
     at = limit(rule)
-    return f"{sign(rule)} {number(at)} {rule.unit}".rstrip() if at is not None else "none allowed"
+    return f"{sign(rule)} {with_unit(at, rule.unit)}" if at is not None else "none allowed"
+
+
+def _drawn(graph: Histogram, rule: Filter) -> Markup:
+    whole = bool(rule.threshold) and all(stop.is_integer() for stop in stops_of(rule))
+    return histogram(graph, limit(rule), at_least(rule), rule.unit, whole, rule.on_threshold_is_kept)
 
 
 def counted(masks: Masks, order: Sequence[str]) -> dict[str, tuple[int, int, int]]:
@@ -105,7 +113,7 @@ def table(policy: Policy, funnel: Funnel, sources: Sequence[SourceRows]) -> list
                 "condition": condition(rule) + (" · differs by source" if len(limits) > 1 else ""),
                 "does": " ".join((type(rule).__doc__ or "").strip().split("\n")[0].split()),
                 "origin": rule.origin,
-                "histogram": histogram(graph, limit(rule), at_least(rule), rule.unit) if graph else None,
+                "histogram": _drawn(graph, rule) if graph else None,
                 "bar": alone_bar(
                     total / most if most else 0,
                     alone / most if most else 0,

@@ -4,6 +4,7 @@ Every text goes through `escape`; nothing here takes markup from elsewhere.
 """
 
 from collections.abc import Sequence
+from math import ceil
 
 from markupsafe import Markup, escape
 
@@ -51,16 +52,30 @@ def drawing(
     )
 
 
-def histogram(found: Histogram, threshold: float | None, at_least: bool, unit: str) -> Markup:
-    """Return all rows by signal, heights by square root; kept side in teal, threshold as a line."""
+def histogram(
+    found: Histogram, threshold: float | None, at_least: bool, unit: str, whole: bool = False, kept: bool = True
+) -> Markup:
+    """Return all rows by signal, heights by square root; kept side in teal, threshold as a line.
+
+    Args:
+        found: Rows by signal.
+        threshold: Where the rule is; None for a rule without one.
+        at_least: Whether more is kept.
+        unit: Of the signal.
+        whole: Whether the signal is a whole number: then a bin is kept where one in it is, not where its middle is.
+        kept: Whether a signal on the threshold is kept.
+    """
     width, height = 120.0, 30.0
     most = max(max(found.all), 1) ** 0.5
     step = width / len(found.all)
     wide = (found.high - found.low) / len(found.all)
     parts = []
     for number, count in enumerate(found.all):
-        middle = found.low + (number + 0.5) * wide
-        good = threshold is None or (middle >= threshold if at_least else middle <= threshold)
+        stands = found.low + (number + 0.5) * wide
+        if whole:
+            stands = ceil(stands + wide / 2) - 1 if at_least else ceil(stands - wide / 2)
+        good = threshold is None or (stands >= threshold if at_least else stands <= threshold)
+        good &= kept or stands != threshold
         if count:
             tall = max((height - 2) * count**0.5 / most, 1.0)
             parts.append(rect(number * step, height - tall, step - 0.5, tall, "kept" if good else "lost"))

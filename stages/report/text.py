@@ -34,17 +34,24 @@ _NAMED = {
     0x2069: "PDI",
     0xFEFF: "BOM",
 }
+_COUNTED = frozenset(
+    {
+        "bytes", "captions", "characters", "code points", "frames", "function words", "kinds", "listed words",
+        "pixels", "rows", "separators", "units",
+    }
+)  # fmt: skip
+"""Units that are plurals."""
 # Named here are categories that draw nothing of their own, and line ends that would change the layout.
 _UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 _MAIL = re.compile(r"[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63})+")
 _NUMBER = re.compile(r"\+?\d(?:[\s().-]{0,2}\d){8,}")
 
 
-def _pieces(caption: str) -> list[tuple[str, bool]]:
+def _pieces(caption: str, most: int = MAX_CAPTION) -> list[tuple[str, bool]]:
     """Return (text, whether it is the name of a character that would not be seen)."""
     out: list[tuple[str, bool]] = []
     marks = 0
-    for character in caption[:MAX_CAPTION]:
+    for character in caption[:most]:
         category = unicodedata.category(character)
         marks = marks + 1 if category in ("Mn", "Me") else 0
         if marks > MAX_MARKS:
@@ -56,7 +63,7 @@ def _pieces(caption: str) -> list[tuple[str, bool]]:
             out[-1] = (out[-1][0] + character, False)
         else:
             out.append((character, False))
-    if len(caption) > MAX_CAPTION:
+    if len(caption) > most:
         out.append(("…", False))
     return out
 
@@ -79,10 +86,15 @@ def masked(caption: str) -> str:
 
 
 def marked(caption: str) -> Markup:
-    """Return a caption as markup: all escaped, invisible characters drawn as named marks, direction isolated."""
+    """Return a caption of somebody's as markup, without what may be personal; see `drawn`."""
+    return drawn(masked(caption))
+
+
+def drawn(text: str, most: int = MAX_CAPTION) -> Markup:
+    """Return a text as markup: all escaped, cut, invisible characters drawn as named marks, direction isolated."""
     inner = Markup("").join(
-        Markup('<b class="mark">{}</b>').format(text) if named else escape(text)
-        for text, named in _pieces(masked(caption))
+        Markup('<b class="mark">{}</b>').format(piece) if named else escape(piece)
+        for piece, named in _pieces(text, most)
     )
     return Markup('<bdi dir="auto">{}</bdi>').format(inner)
 
@@ -124,6 +136,11 @@ def lost(count: float) -> str:
 def number(value: float) -> str:
     """Return a threshold or a signal as shortly as it can be written, the minus a true one."""
     return f"{value:.4g}".replace("-", "−")
+
+
+def with_unit(value: float, unit: str) -> str:
+    """Return a number with its unit, which is no plural after 1."""
+    return f"{number(value)} {unit[:-1] if value == 1 and unit in _COUNTED else unit}".rstrip()
 
 
 def distance(value: float) -> str:

@@ -19,7 +19,7 @@ from stages.serving.pictures import SeenPicture
 from stages.serving.public_url import PublicUrl
 from stages.serving.refusal import Refused
 from stages.serving.relay import Relay
-from stages.sources.captions import questions
+from stages.sources.questions import questions
 from stages.sources.scenes import Split, draw, sample_scene
 
 EXAMPLES = 6

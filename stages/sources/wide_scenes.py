@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
-from stages.sources.captions import Question
+from stages.sources.questions import Question
 from stages.sources.scenes import COLORS, SHAPES, Split, paint
 
 COLUMNS = 4

@@ -14,7 +14,7 @@ from stages.conversation_rows import check
 from stages.evaluation_metrics import measure
 from stages.manifest import Ledger, digest_of
 from stages.ref import Ref
-from stages.sources.captions import KINDS
+from stages.sources.questions import KINDS
 from stages.sources.scenes import Split
 from stages.sources.wide_scenes import COLUMNS, draw_wide, sample_wide
 from stages.workspace import Output

@@ -6,13 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from report_pages import HOSTILE, Judged, judged, judged_captions
 
 from filters.bits import BITS
-from filters.stops import moved
+from filters.policies import caption_quality
+from filters.stops import movable, moved, stops_of
+from filters.text import Captions
+from filters.text.language import names as names_of
 from filters.verdicts import give
 from infra.storage import Store
+from pipelines.caption_page import page_of_file
 from pipelines.report_server import make_server
 from stages.filter_report import page_of
 from stages.ref import Ref
@@ -24,6 +30,7 @@ from stages.workspace import Output
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 SETTINGS = 24
+REAL = Path(__file__).parents[3] / "shared" / "data" / "web-alt-text.parquet"
 
 
 class Opened:
@@ -254,3 +261,37 @@ def test_the_report_server_lets_the_script_run_and_nothing_else(browser: Any, tm
         assert [text for text in opened.trouble if "favicon" not in text and "404" not in text] == []
     finally:
         server.shutdown()
+
+
+@pytest.mark.skipif(not REAL.exists(), reason=f"the real captions are not at {REAL}")
+@pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (390, "dark")])
+def test_the_page_of_real_captions_counts_what_judging_them_anew_counts(
+    browser: Any, tmp_path: Path, width: int, scheme: str
+) -> None:
+    captions = pq.read_table(REAL, columns=["caption"])["caption"].combine_chunks()[::25]
+    columns = {
+        "caption": captions,
+        "language": names_of(Captions(captions)).cast(pa.string()),
+        "caption_frequency": np.ones(len(captions), dtype=np.float32),
+    }
+    pq.write_table(pa.table(columns), tmp_path / "real.parquet")
+    html = page_of_file(tmp_path / "real.parquet", "laion_en", 0.07)
+    opened = Opened(browser, tmp_path, html, viewport={"width": width, "height": 844}, color_scheme=scheme)
+    page, rules = opened.page, caption_quality("laion_en").filters
+    movable_rules, rng = movable(rules), np.random.default_rng(width)
+    counts = set()
+    for _ in range(6):
+        chosen = {int(at): int(rng.integers(len(stops_of(movable_rules[at])))) for at in rng.integers(0, 16, 3)}
+        page.locator("#reset").click()
+        settings = {}
+        for at, stop in chosen.items():
+            slider = page.locator(f'.slider[data-rule="{at}"] input')
+            slider.evaluate("(e, stop) => { e.value = stop; e.dispatchEvent(new Event('input')); }", stop)
+            settings[movable_rules[at].reason] = stops_of(movable_rules[at])[stop]
+        anew = [moved(rule, settings[rule.reason]) if rule.reason in settings else rule for rule in rules]
+        kept = int((give(anew, columns, len(captions)).reasons == 0).sum())
+        assert int(page.locator("#kept-rows").text_content()) == kept
+        counts.add(kept)
+    assert len(counts) > 2
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    opened.calm()

@@ -9,11 +9,12 @@ import pyarrow as pa
 import pytest
 from random_rows import ALL, rows, some
 
+from filters import cells as cells_of_cubes
 from filters import cube as cubes
 from filters.base import Filter
 from filters.bits import BITS
 from filters.catalogue import FILTERS
-from filters.cells import Cells, coarsenings
+from filters.cells import Cells, Counted, coarsenings
 from filters.cube import Cube, cube_of, total
 from filters.digits import judge_with_cube
 from filters.funnel import _EDGES, judge
@@ -62,7 +63,7 @@ def test_cubes_of_parts_add_up_to_that_of_the_whole_in_any_order(most: int, monk
     bounds = [0, 0, 40, 230, 231, ROWS]
     pieces = [judge_with_cube(LIGHT, some(columns, np.arange(a, b)), b - a)[2] for a, b in pairwise(bounds)]
     a, b, c, d, e = pieces
-    monkeypatch.setattr(cubes, "ADDED_AT_ONCE", 2)
+    monkeypatch.setattr(cells_of_cubes, "ADDED_AT_ONCE", 2)
     assert total(pieces) == total(reversed(pieces)) == whole == (e + (b + a)) + (d + c) + Cube()
     assert whole.samples() == ROWS
     assert sum(map(len, whole.cells.values())) <= most
@@ -175,7 +176,7 @@ def test_thirty_thousand_cells_answer_in_far_less_than_a_second() -> None:
     counts = rng.integers(1, 10**7, len(digits))
     cells = Cells(rng.integers(0, 12, len(digits)), digits, counts)
     names = [f"l{n:02}" for n in range(12)]
-    made = cube_of(stops, dict.fromkeys(rules, 7.0), stops, names, cells, np.zeros(12, dtype=np.int64))
+    made = cube_of(Counted(stops, dict.fromkeys(rules, 7.0), stops, names, cells, np.zeros(12, dtype=np.int64)))
     text = made.model_dump_json()
     started = time.perf_counter()
     cube = Cube.model_validate_json(text)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from filters import verdicts
 from filters.base import Filter
 from filters.bits import BITS, reasons_of
-from filters.funnel import Funnel, judge
+from filters.funnel import _EDGES, HISTOGRAM_BINS, Funnel, _histogram, judge
 from filters.policies import EXEMPT, FILTERS, Policy, caption_quality, clean
 from filters.verdicts import give
 
@@ -166,3 +166,18 @@ def test_a_missing_caption_is_taken_by_the_rules_on_length_and_by_no_other() -> 
     rules = [each() for each in FILTERS.values() if each.reads == ("caption",)]
     for mask in give(rules, {"caption": pa.array([None, "", "  \n"], pa.string())}, 3).reasons:
         assert reasons_of(int(mask)) == ["caption_length", "length_units"]
+
+
+@pytest.mark.parametrize("reason", sorted(_EDGES))
+def test_histograms_are_those_of_numpy_also_on_their_edges(reason: str) -> None:
+    low, high = _EDGES[reason]
+    edges = np.linspace(low, high, HISTOGRAM_BINS + 1)
+    beyond = np.random.default_rng(0).uniform(low - 1, high + 1, 500)
+    near = [edges, np.nextafter(edges, -np.inf), np.nextafter(edges, np.inf), beyond, [np.nan, np.inf, -np.inf]]
+    measured = np.concatenate(near).astype(np.float32)
+    reasons = np.where(np.arange(len(measured)) % 3, np.uint64(0), np.uint64(1 << 47))
+    found = _histogram(FILTERS[reason](), measured, reasons)
+    known, others = ~np.isnan(measured), reasons == 0
+    inside = np.clip(measured, low, np.nextafter(high, low))
+    for counts, rows in ((found.all, known), (found.others_keep, known & others)):
+        assert counts == tuple(np.histogram(inside[rows], bins=HISTOGRAM_BINS, range=(low, high))[0])

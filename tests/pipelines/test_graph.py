@@ -4,7 +4,7 @@ import pytest
 
 from infra.cluster import InlineCluster
 from infra.storage import Store
-from pipelines.graph import Step, everything_after, with_version
+from pipelines.graph import Step, data_steps, everything_after, with_version
 from pipelines.names import FlowName, RecipeName, SourceName
 from pipelines.plan import preflight, steps_of
 from pipelines.recipes import NO_DATA, OwnData, make
@@ -147,3 +147,18 @@ def test_what_would_be_refused_later_is_refused_before_anything_starts(tmp_path:
     with pytest.raises(Drift, match="content_digest"):
         preflight(changed, store)
     preflight(changed, store, force=True)
+
+
+def test_a_source_may_be_scored_by_a_tower_of_its_own(own: OwnData) -> None:
+    recipe = make(RecipeName.TINY)
+    english = recipe.sources[0].model_copy(update={"clip_model": "open_clip:ViT-B-32/laion2b_s34b_b79k"})
+    some = data_steps(recipe.model_copy(update={"sources": (english, *recipe.sources[1:])}), "v")
+    scored = {step.artifact: step for step in some if step.spec.stage == "score"}
+    first, *others = scored.values()
+    assert first.spec.parameters["clip_model"] == english.clip_model
+    assert not any(name.startswith("checkpoints/") for name in inputs_of(first))
+    assert others and all(step.spec.parameters["clip_model"] is None for step in others)
+    assert all("checkpoints/filtering_network" in inputs_of(step) for step in others)
+    every = tuple(each.model_copy(update={"clip_model": english.clip_model}) for each in recipe.sources)
+    alone = data_steps(recipe.model_copy(update={"sources": every}), "v")
+    assert "filtering_network" not in {step.spec.stage for step in alone}

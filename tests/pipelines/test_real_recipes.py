@@ -101,6 +101,14 @@ def test_the_paper_has_the_eight_sources_of_its_table_by_their_schemas(home: Pat
     assert again["sbu"].paths == ("s3://bucket/lists/sbu/*",)
     strict = {each.name: len(each.caption_quality.filters) for each in taken.sources}
     assert [name for name, rules in strict.items() if rules] == ["laion_en", "coyo", "laion_multi"]
+    scored = {
+        step.artifact: step.spec.parameters["clip_model"] for step in data_steps(taken, "v") if "score" in step.label
+    }
+    assert {name.partition("/")[2] for name, tower in scored.items() if "xlm-roberta" in tower} == {
+        "wukong",
+        "laion_multi",
+    }
+    assert len(set(scored.values())) == 2 and len(scored) == 8
 
 
 @pytest.fixture(scope="module")

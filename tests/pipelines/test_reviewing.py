@@ -221,3 +221,13 @@ def test_a_large_file_whose_batches_are_mostly_not_looked_into(monkeypatch: pyte
     captions = [f"An old man is sitting on bench {n} in the park." for n in range(60)]
     pq.write_table(pa.table({"caption": captions}), "big.parquet")
     assert "60 = 10 kept + 50 rejected" in page("big.parquet")
+
+
+def test_the_page_of_a_file_names_the_command_that_makes_it_again(tmp_path: Path) -> None:
+    captions = ["An old man is sitting on a bench in the park.", "cheap shoes, sale", None] * 5
+    pq.write_table(pa.table({"caption": captions}), tmp_path / "my captions.parquet")
+    first = page("my captions.parquet", "--profile", "coyo", "--band", "0.1")
+    command = "internvl report &#39;my captions.parquet&#39; --profile coyo --band 0.1"
+    assert command in first and "Nothing is known of a download" in first
+    assert page("my captions.parquet", "--profile", "coyo", "--band", "0.1") == first
+    assert "--profile" not in page("my captions.parquet").split("Provenance")[-1]

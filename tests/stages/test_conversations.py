@@ -20,7 +20,8 @@ from stages.conversations import Parameters
 from stages.manifest import Ledger, Manifest, ManifestError, digest_of
 from stages.prompts import DESCRIBE
 from stages.ref import Ref
-from stages.sources.captions import LANGUAGES, LOOKUP, ask, caption, questions
+from stages.sources.captions import LANGUAGES, caption
+from stages.sources.questions import LOOKUP, ask, questions
 from stages.sources.scenes import FIRST_OF_CONVERSATIONS, UNSEEN_PAIRS, Scene, Split, sample_scene
 from stages.tars import read_tar, tar_bytes
 from stages.workspace import Output, Workspace
@@ -103,6 +104,24 @@ def test_kinds_are_asked_as_often_as_their_shares_say(store: Store, tmp_path: Pa
             assert answer == color.answer
         kinds["color" if asked == color.question else asked_for(asked, answer, scene, language)] += 1
     assert set(kinds) == {"color", "exists", "lookup"} and 30 < kinds["color"] < 75 and kinds["lookup"] > 120
+
+
+def test_questions_of_one_scene_may_be_in_several_languages(store: Store, tmp_path: Path) -> None:
+    given = {"questions_per_scene": 3, "described": 0, "shares": {"color": 1, "shape": 1, "count": 1}}
+    made = run(store, tmp_path, scenes=40, mixed_languages=True, **given)
+    samples = samples_of(store, made, tmp_path)
+    together: Counter[int] = Counter()
+    for index in range(len(samples)):
+        row = json.loads(samples.read(index, "json"))
+        scene = sample_scene(0, FIRST_OF_CONVERSATIONS + index, Split.TRAIN)
+        right = {
+            each.question: (each.answer, language) for language in LANGUAGES for each in questions(scene, language)
+        }
+        turns = [turn["value"].removeprefix("<image>\n") for turn in row["conversations"]]
+        found = [right[question] for question in turns[::2]]
+        assert [answer for answer, _ in found] == turns[1::2] and row["language"] is None
+        together[len({language for _, language in found})] += 1
+    assert together[2] + together[3] > 25
 
 
 def test_more_kinds_than_there_are_cannot_be_asked() -> None:

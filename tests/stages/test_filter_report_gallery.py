@@ -5,6 +5,8 @@ import io
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from random_rows import some
 from report_pages import judged, judged_captions, picture, uid
@@ -13,7 +15,7 @@ from filters.bits import BITS
 from filters.stops import moved
 from stages.manifest import Ledger, Part
 from stages.report import survey as survey_module
-from stages.report.gallery import CHANGING, NEAR, edges_of
+from stages.report.gallery import CHANGING, NEAR, edges_of, first_of
 from stages.report.survey import chosen_of, hashes, parts_of
 from stages.report.thumbnails import BLOCKS, MOST_BYTES, SIDE, thumbnail
 
@@ -132,3 +134,13 @@ def test_a_picture_of_other_colours_and_shapes_is_taken() -> None:
         out = io.BytesIO()
         Image.new(mode, size).save(out, "PNG")
         assert thumbnail(out.getvalue(), 0.0) is not None
+
+
+@given(st.integers(0, 10**6), st.integers(0, 50), st.integers(0, 60))
+@settings(max_examples=80, deadline=None)
+def test_the_first_rows_are_those_of_a_whole_sort(seed: int, size: int, most: int) -> None:
+    rng = np.random.default_rng(seed)
+    keys = (rng.random(100) < 0.5, rng.integers(0, 4, 100).astype(np.float64), rng.permutation(100).astype(np.uint64))
+    rows = rng.choice(100, size, replace=False)
+    wanted = sorted(rows.tolist(), key=lambda row: tuple(key[row] for key in keys))
+    assert first_of(rows, keys, most).tolist() == wanted[:most]

@@ -11,7 +11,7 @@ from report_pages import judged
 
 from filters.bits import BITS
 from filters.cube import Cube
-from filters.funnel import PAPER, Funnel
+from filters.funnel import PAPER, Funnel, Histogram
 from filters.policies import Policy, caption_quality, clean
 from filters.stops import moved, stops_of
 from filters.verdicts import give
@@ -25,6 +25,8 @@ from stages.report.languages import table as language_table
 from stages.report.paper import State, is_pilot, rounding, target
 from stages.report.rows import SourceRows
 from stages.report.statistics import ratio_interval, wilson
+from stages.report.svg import histogram
+from stages.report.text import with_unit
 from stages.report.verdict import judge
 from stages.report.what_if import MOST_CELLS, best_step, payload, tunable
 
@@ -237,3 +239,38 @@ def test_a_drawn_source_is_never_titled_by_the_papers_share() -> None:
     rows = SourceRows("laion_en", caption_quality("laion_en"), funnel, 10_100, 10_100, languages=languages)
     assert judge([rows]).title == "LAION-en is off target"
     assert judge([rows], drawn=True).title == "digit_share hits some languages much harder than others"
+
+
+@pytest.mark.parametrize(
+    ("threshold", "at_least", "whole", "kept", "good"),
+    [
+        (0, False, True, True, [True, False, False, False]),  # "at most no listed word" keeps what has none
+        (2, False, True, True, [True, True, True, False]),
+        (2, False, True, False, [True, True, False, False]),
+        (2, True, True, True, [False, False, True, True]),
+        (2, True, True, False, [False, False, False, True]),
+        (1.4, False, False, True, [True, False, False, False]),
+        (1.6, True, False, True, [False, False, True, True]),
+    ],
+)
+def test_bars_have_the_colour_of_what_lies_in_them(
+    threshold: float, at_least: bool, whole: bool, kept: bool, good: list[bool]
+) -> None:
+    found = Histogram(low=0, high=4, all=(5, 6, 7, 8), others_keep=(0, 0, 0, 0))
+    drawn = str(histogram(found, threshold, at_least, "words", whole, kept))
+    classes = [part.split('"')[0] for part in drawn.split('<rect class="')[1:]]
+    assert classes == ["kept" if each else "lost" for each in good]
+
+
+def test_a_rule_that_allows_no_word_is_not_drawn_as_if_it_dropped_all() -> None:
+    found = judged(400)
+    row = next(row for row in rules.table(found.policy, found.funnel, []) if row["reason"] == "offensive")
+    assert '<rect class="kept" x="0.0"' in str(row["histogram"])
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "words"),
+    [(1, "units", "1 unit"), (2, "units", "2 units"), (1, "cosine", "1 cosine"), (0, "rows", "0 rows"), (1, "", "1")],
+)
+def test_one_is_no_plural(value: float, unit: str, words: str) -> None:
+    assert with_unit(value, unit) == words

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from infra.storage import Store
@@ -71,3 +72,34 @@ def test_whole_numbers_that_float32_has_to_round_are_read(store: Store) -> None:
     manifest = published(store, "large", number=(UIDS, pa.array([2**24 + 1, None, 2**40 + 1, 4], pa.int64())))
     _, columns = read_signals(store, manifest, manifest.parts[0], ["number"])
     assert np.array_equal(columns["number"], np.float32([2**24, np.nan, 2**40, 4]), equal_nan=True)
+
+
+def test_uids_are_decoded_once_and_every_file_is_still_held_against_them(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[list[str]] = []
+    whole = pq.ParquetFile.read
+
+    def counted(file: pq.ParquetFile, columns: list[str], **given: Any) -> pa.Table:
+        read.append(columns)
+        return whole(file, columns=columns, **given)
+
+    monkeypatch.setattr(pq.ParquetFile, "read", counted)
+    values = pa.array([1, 2, 3, 4], pa.int16())
+    manifest = published(store, "spelled", a=(UIDS, values), b=(UIDS, values), c=([*UIDS[:3], b"x" * 16], values))
+    read_signals(store, manifest, manifest.parts[0], ["a", "b"])
+    assert read == [["uid", "value"], ["value"]]
+    with pytest.raises(ManifestError, match="signal c of signals/spelled@v1 part 0 names other rows"):
+        read_signals(store, manifest, manifest.parts[0], ["a", "b", "c"])
+
+
+def test_the_same_uids_in_another_spelling_are_the_same_rows(store: Store) -> None:
+    values = pa.array([1, 2, 3, 4], pa.int16())
+    table = pa.table({"uid": pa.array(UIDS, pa.binary(16)), "value": values})
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="none", row_group_size=3, use_dictionary=False)
+    output = Output(store, Ref(name="signals/two", version="v1"), "score", {})
+    files = {"a": ("a/0.parquet", parquet_bytes(table)), "b": ("b/0.parquet", sink.getvalue().to_pybytes())}
+    manifest = output.commit([output.part("0", "d", Ledger(listed=4, kept=4), files)])
+    found, columns = read_signals(store, manifest, manifest.parts[0], ["a", "b"])
+    assert found.to_pylist() == UIDS and columns["a"].tolist() == columns["b"].tolist() == [1, 2, 3, 4]

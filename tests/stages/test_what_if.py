@@ -1,7 +1,6 @@
 """What-if is what a rerun at those thresholds counts, whether the cube or the signals answer."""
 
 import hashlib
-import json
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,12 +9,13 @@ from typing import Any
 import pytest
 from judged_store import judge, judged_store, policy_of, store_signals
 
-from filters.cube import Cube
+from filters.cube import Cube, cube_of
 from filters.funnel import Funnel
 from filters.policies import Policy, caption_quality
 from infra.cluster import InlineCluster
 from infra.storage import Store
 from stages import workspace
+from stages.judged_counts import counts_of
 from stages.manifest import Manifest, ManifestError, load
 from stages.ref import Ref
 from stages.what_if import Answer, answer, changes_of, judged_of, paper_share
@@ -165,10 +165,8 @@ def test_any_number_of_workers_gives_the_same_bytes(
 def test_one_part_or_many_give_the_same_counts(store: Store) -> None:
     judged_store(store, "laion_en")
     manifest = load(store, Ref(name="verdicts/caption_quality/laion_en", version="tiny"))
-    parts = [json.loads(store.read(manifest.key(part.files["counts"]))) for part in manifest.parts]
-    assert sum((Cube.model_validate(p["cube"]) for p in parts), Cube()) == Cube.model_validate(
-        manifest.totals["cube"]
-    )
-    funnel = sum((Funnel.model_validate(p["funnel"]) for p in parts), Funnel())
+    parts = [counts_of(store.read(manifest.key(part.files["counts"]))) for part in manifest.parts]
+    assert sum((cube_of(counted) for _, counted in parts), Cube()) == Cube.model_validate(manifest.totals["cube"])
+    funnel = sum((some for some, _ in parts), Funnel())
     assert funnel == Funnel.model_validate(manifest.totals["funnel"])
     assert not any(part.facts for part in manifest.parts)

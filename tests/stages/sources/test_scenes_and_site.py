@@ -1,5 +1,4 @@
 import json
-import random
 import tarfile
 import threading
 import tracemalloc
@@ -14,9 +13,10 @@ import pytest
 
 from stages import fetchers, list_urls
 from stages.outcome import Outcome
-from stages.sources.captions import LANGUAGES, LOOKUP, absent_pairs, ask, caption, document, questions, words
+from stages.sources.captions import LANGUAGES, caption
 from stages.sources.identity import canonical_url, uid_of, url_id_of
 from stages.sources.own_pictures import captions_of
+from stages.sources.questions import questions
 from stages.sources.scenes import UNSEEN_PAIRS, Split, draw, sample_scene
 from stages.sources.web_lists import publish
 from stages.sources.web_server import make_server, write_list
@@ -58,43 +58,6 @@ def test_captions_say_everything_once(language: str) -> None:
     found = questions(sample_scene(0, 1, Split.TRAIN), language)
     assert [q.kind for q in found] == ["color", "shape", "relation", "count", "exists"]
     assert all(q.answer and q.answer not in q.question for q in found if q.kind != "exists")
-
-
-def test_exists_is_balanced() -> None:
-    said = [questions(sample_scene(0, n, Split.TRAIN), "en")[4].answer for n in range(400)]
-    assert 0.4 < said.count("yes") / len(said) < 0.6
-
-
-def test_nobody_learns_that_unseen_pairs_are_absent() -> None:
-    for split in (Split.TRAIN, Split.UNSEEN):
-        scenes = [sample_scene(0, n, split) for n in range(40)]
-        for scene in scenes:
-            shown = {(scene.group_color, scene.group_shape), (scene.single_color, scene.single_shape)}
-            absent = set(absent_pairs(scene))
-            assert not absent & shown and (len(absent), bool(absent & UNSEEN_PAIRS)) == (
-                (23, False) if split is Split.TRAIN else (28, True)
-            )
-
-
-@pytest.mark.parametrize("language", LANGUAGES)
-def test_a_lookup_names_one_object_alone(language: str) -> None:
-    said = words(language)
-    for n in range(200):
-        scene = sample_scene(3, n, Split.TRAIN)
-        objects = [(scene.group_color, scene.group_shape), (scene.single_color, scene.single_shape)]
-        found = ask(scene, language, LOOKUP, random.Random(n))
-        spoken = [(said["color"][color], said["shape"][shape]) for color, shape in objects]
-        # One of the two is named by what it alone has, and the answer is its other side.
-        meant = [(name, other) for pair in spoken for name, other in (pair, pair[::-1]) if name in found.question]
-        assert [found.answer] == [other for name, other in meant if sum(name in pair for pair in spoken) == 1]
-
-
-def test_documents_hold_two_captions_and_two_questions() -> None:
-    scene = sample_scene(0, 3, Split.TRAIN)
-    told = document(scene, 3)
-    assert told.retold in [caption(scene, told.language, variant) for variant in (0, 1)]
-    assert told.described in [caption(scene, language, variant) for language in LANGUAGES for variant in (0, 1)]
-    assert len(told.asked) == 2
 
 
 def test_unknown_language_is_refused() -> None:

@@ -1,0 +1,231 @@
+"""Every benchmark as lines of one table: ours, the paper's, how far apart, or why it was not run."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from stages.evaluation_metrics import Measure
+from stages.evaluations.choice import Named, named_rows
+from stages.evaluations.leaks import Leak
+from stages.evaluations.protocols import PROTOCOLS, measurable, with_queries
+from stages.evaluations.registry import Benchmark, Reported, benchmarks
+from stages.evaluations.results import Result
+from stages.evaluations.subject import MODELS, Kind
+
+BEYOND = "Not measured by us"
+"""Where published numbers stand that none of our protocols gives."""
+WAYS = 2
+"""Settings that are named, of those by which rows of one benchmark differ."""
+SHARE_UP_TO = 3.0
+"""A published number up to here is a share (CIDEr goes beyond 1); larger ones are points, as MME's."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One measure of one row."""
+
+    name: str
+    """Of the row."""
+    task: str
+    benchmark: str
+    language: str
+    metric: str
+    ours: Measure | None = None
+    paper: Reported | None = None
+    way: str = ""
+    """Settings that tell it from other rows of the same benchmark, protocol and language."""
+    own_model: bool = True
+    """Whether the paper's number is about this kind of model."""
+    why: str = ""
+    """Why it was not run; empty where it was."""
+
+    @property
+    def titled(self) -> str:
+        """Return the benchmark's title, and what tells the row from others of it."""
+        return ", ".join(filter(None, (self.benchmark, self.way)))
+
+    @property
+    def difference(self) -> float | None:
+        """Return ours less the paper's; None where one is missing."""
+        return self.ours.value - self.paper.value if self.ours and self.paper else None
+
+
+@dataclass(frozen=True)
+class Board:
+    """All lines, and what is needed for those that were not run."""
+
+    lines: tuple[Line, ...]
+    """By task; in it what was measured first."""
+    missing: Mapping[str, Benchmark] = field(default_factory=dict)
+    """Benchmarks that could be measured if their data were given, by name."""
+    leaks: Sequence[Leak] = ()
+
+    def way(self, name: str) -> str:
+        """Return what tells a row from others of the same benchmark."""
+        return next((line.way for line in self.lines if line.name == name), "")
+
+    @property
+    def measured(self) -> int:
+        """Return how many rows were measured."""
+        return len({line.name for line in self.lines if not line.why})
+
+    @property
+    def rows(self) -> int:
+        """Return how many rows there are."""
+        return len({line.name for line in self.lines if line.task != BEYOND})
+
+
+def said(value: float | None, unit: str = "%") -> str:
+    """Return a number as people read it."""
+    if value is None:
+        return "–"
+    if unit == "%":
+        return f"{100 * value:.1f} %"
+    return f"{value:,.1f}" if abs(value) >= 100 else f"{value:.3f}"
+
+
+def signed(value: float | None, unit: str = "%") -> str:
+    """Return a difference with its sign, shares in points of percent."""
+    if value is None:
+        return "–"
+    text = f"{100 * abs(value):.1f}" if unit == "%" else said(abs(value), unit)
+    return f"{'−' if value < 0 else '+'}{text}"
+
+
+def paper_unit(reported: Reported) -> str:
+    """Return the unit of a published number."""
+    return "%" if abs(reported.value) <= SHARE_UP_TO else ""
+
+
+def board_of(kind: Kind, results: Mapping[str, Result], own: Sequence[Benchmark], leaks: Sequence[Leak]) -> Board:
+    """Return the table of a checkpoint: all benchmarks of the registry, then the user's own.
+
+    Args:
+        kind: What the checkpoint is.
+        results: What was measured, by row.
+        own: Benchmarks of the user's.
+        leaks: What is known of pictures that it was trained on.
+    """
+    named = [each for spec in (*benchmarks().values(), *own) for each in named_rows(spec)]
+    order = {protocol: number for number, protocol in enumerate(PROTOCOLS)}
+    named.sort(key=lambda each: (order[each.row.protocol], each.name not in results))
+    lines = [line for each in named for line in _lines(each, kind, results.get(each.name))]
+    lines += [line for spec in benchmarks().values() for line in _beyond(spec)]
+    without = {each.benchmark.name: each.benchmark for each in named}
+    done = {line.name for line in lines if not line.why}
+    missing = {
+        each.benchmark.name: without[each.benchmark.name]
+        for each in named
+        if each.name not in done and not measurable(each.row, kind)
+    }
+    return Board(tuple(lines), missing, tuple(leaks))
+
+
+def _lines(named: Named, kind: Kind, result: Result | None) -> list[Line]:
+    row, spec = named.row, named.benchmark
+    models = _models(named, kind)
+    why = "" if result else measurable(row, kind) or "its data was not given"
+    metrics = list(dict.fromkeys(each.metric for each in row.paper if each.model in models or not models))
+    metrics = metrics or list(dict.fromkeys(each.metric for each in row.paper))
+    if result is not None:
+        measured = [metric for metric in metrics if result.measure(metric)]
+        metrics = measured or [each.name for each in result.measures[:1]]
+    found = []
+    for metric in metrics or [""]:
+        reported = _reported(row.paper, metric, models)
+        found.append(
+            Line(
+                name=named.name,
+                task=PROTOCOLS[row.protocol].title,
+                benchmark=spec.title,
+                way=_way(named),
+                language=row.language,
+                metric=metric,
+                ours=result.measure(metric) if result else None,
+                paper=reported,
+                own_model=reported is None or reported.model in models or not models,
+                why=why,
+            )
+        )
+    return found if result else found[:1]
+
+
+def _way(named: Named) -> str:
+    """Return the settings that tell a row from others of its benchmark and protocol, words before numbers."""
+    row = named.row
+    rivals = [
+        each.settings
+        for each in named.benchmark.rows
+        if (each.protocol, each.language) == (row.protocol, row.language)
+    ]
+    names = {name: None for settings in rivals for name in settings}
+    telling = [name for name in names if any(each.get(name) != rivals[0].get(name) for each in rivals)]
+    telling.sort(key=lambda name: not isinstance(row.settings.get(name, ""), str | bool))
+    said = (f"{name.replace('_', ' ')} {row.settings[name]}" for name in telling[:WAYS] if name in row.settings)
+    return ", ".join(each.removesuffix(" True") for each in said)
+
+
+def _beyond(spec: Benchmark) -> list[Line]:
+    """Return the published numbers that none of our protocols gives."""
+    return [
+        Line(
+            name=f"{spec.name}.beyond.{number}", task=BEYOND, benchmark=spec.title, language="", metric=each.what,
+            paper=max(each.paper, key=lambda one: one.value, default=None), own_model=False, why=each.why,
+        )
+        for number, each in enumerate(spec.not_measured)
+    ]  # fmt: skip
+
+
+def _models(named: Named, kind: Kind) -> tuple[str, ...]:
+    """Return the published models that a row of this checkpoint is held against, the likest first."""
+    if kind == "generative" and not with_queries(named.row) and named.row.protocol != "captioning":
+        return (*MODELS["contrastive"], *MODELS["generative"])
+    return MODELS[kind]
+
+
+def _reported(paper: Sequence[Reported], metric: str, models: Sequence[str]) -> Reported | None:
+    """Return the number to hold ours against: of the likest model, of several chat systems the best."""
+    same = [each for each in paper if each.metric == metric]
+    for model in models:
+        if found := [each for each in same if each.model == model]:
+            return found[0]
+    return max(same, key=lambda each: each.value, default=None)
+
+
+def markdown(board: Board) -> str:
+    """Return the measured lines as one short table."""
+    head = [
+        "| task | benchmark | language | measure | ours | 95 % interval | paper | difference |",
+        "| :-- | :-- | :-- | :-- | --: | :-- | --: | --: |",
+    ]
+    rows = [
+        f"| {each.task} | {_plain(each.titled)} | {each.language} | {each.metric.replace('_', ' ')} | "
+        f"{said(each.ours.value, each.ours.unit)} | {interval(each.ours)} | {paper(each)} | "
+        f"{signed(each.difference, each.ours.unit)} |"
+        for each in board.lines
+        if each.ours is not None
+    ]
+    tail = f"{board.measured} of {board.rows} rows were measured; the page says of each other one why it was not."
+    leaked = [f"{each.benchmark}: {each.said}" for each in board.leaks if each.trained]
+    return "\n".join([*head, *rows, "", tail, *(f"Trained on it: {each}." for each in leaked)])
+
+
+def _plain(text: str) -> str:
+    """Return a title so that it is no markup."""
+    return "".join(f"&#{ord(character)};" if character in "<>&|*_`[]" else character for character in text)
+
+
+def interval(measure: Measure) -> str:
+    """Return the bounds of a measure."""
+    return f"{said(measure.low, measure.unit)} to {said(measure.high, measure.unit)}"
+
+
+def paper_number(line: Line) -> str:
+    """Return the paper's number."""
+    if line.paper is None:
+        return "–"
+    return said(line.paper.value, line.ours.unit if line.ours else paper_unit(line.paper))
+
+
+def paper(line: Line) -> str:
+    """Return the paper's number, and whose it is where that is another kind of model."""
+    return paper_number(line) + (f" ({line.paper.model})" if line.paper and not line.own_model else "")

@@ -1,0 +1,191 @@
+"""From the command line to a table and a page: what is found, what is asked for, what is refused and why."""
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "stages" / "evaluations"))
+
+from measured_worlds import colours, make_towers, paint
+
+from infra.storage import Store
+from pipelines import deploy, pages
+from pipelines.cli import app
+from pipelines.graph import train_steps
+from pipelines.measuring import choices, of_recipe
+from pipelines.names import RecipeName
+from pipelines.recipes import make
+from pipelines.wanted import Wanted
+from stages import benchmark
+from stages.manifest import ManifestError, load
+from stages.ref import Ref
+
+RUNNER = CliRunner()
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """Return the store of an installation of its own."""
+    monkeypatch.setenv("INTERNVL_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("INTERNVL_STORE", str(tmp_path / "store"))
+    monkeypatch.setenv("COLUMNS", "200")
+    return Store(str(tmp_path / "store"))
+
+
+def internvl(*words: object) -> Any:
+    return RUNNER.invoke(app, [str(word) for word in words])
+
+
+def described(folder: Path, name: str = "colours", **more: Any) -> Path:
+    """Write the description of a dataset of one's own."""
+    path = folder / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(colours(name, **more).model_dump(mode="json")))
+    return path
+
+
+def test_a_checkpoint_on_own_data_prints_its_table_and_its_page(home: Store, tmp_path: Path) -> None:
+    make_towers(home)
+    paint(tmp_path / "data" / "colours", 3)
+    words = ("evaluate", "checkpoints/contrastive@t", "--data", tmp_path / "data", "--own", described(tmp_path))
+    told = internvl(*words)
+    assert told.exit_code == 0, told.output
+    assert re.search(r"colours\s+│\s+en\s+│\s+top1\s+│\s+[\d.]+ %", told.output)
+    assert "83.2 %" in told.output and "colours: not checked: no shards" in told.output
+    made = load(home, Ref.model_validate("benchmarks/contrastive@t"))
+    page = made.key(made.reports["page"])
+    shown = pages.markdown("benchmark contrastive", made, "http://reports")
+    assert "| Zero-shot image classification | Plain colours | en | top1 |" in shown
+    assert f"[Open the full report](http://reports/{page})" in shown
+    assert home.path(page) in told.output.replace("\n", "")
+    for command in ("show", "verify"):
+        assert internvl(command, made.ref).exit_code == 0
+    again = internvl(*words)
+    assert again.exit_code == 0 and again.output == told.output
+
+
+def test_a_part_of_the_data_in_another_way_is_another_version(home: Store, tmp_path: Path) -> None:
+    make_towers(home)
+    own = described(tmp_path)
+    at = ("--at", f"colours={paint(tmp_path / 'data', 3)}", "--own", own)
+    assert internvl("evaluate", "checkpoints/contrastive@t", *at).exit_code == 0
+    less = (*at, "--limit", 5, "--set", "zero_shot_classification.shown=1")
+    refused = internvl("evaluate", "checkpoints/contrastive@t", *less)
+    assert refused.exit_code == 2 and "limit: null -> 5" in refused.output and "--new-version" in refused.output
+    assert internvl("evaluate", "checkpoints/contrastive@t", *less, "--new-version", "few").exit_code == 0
+    made = load(home, Ref.model_validate("benchmarks/contrastive@few"))
+    assert made.ledger.listed == 5
+    (row,) = made.identity["parameters"]["rows"].values()
+    assert row["settings"]["shown"] == 1 and row["limit"] == 5
+
+
+def test_two_checkpoints_are_compared_by_name(home: Store, tmp_path: Path) -> None:
+    at = ("--at", f"colours={paint(tmp_path / 'data', 3)}", "--own", described(tmp_path))
+    for seed, version in enumerate(("a", "b")):
+        make_towers(home, version=version, seed=seed)
+        assert internvl("evaluate", f"checkpoints/contrastive@{version}", *at).exit_code == 0
+    told = internvl("compare", "checkpoints/contrastive@a", "benchmarks/contrastive@b", "--json")
+    assert told.exit_code == 0, told.output
+    first = json.loads(told.output)["differences"][0]
+    assert first["measure"] == "top1" and first["n"] == 12 and first["low"] <= first["value"] <= first["high"]
+    table = internvl("compare", "checkpoints/contrastive@a", "checkpoints/contrastive@b")
+    assert table.exit_code == 0 and "top1" in table.output and f"{first['p']:.4f}" in table.output
+    make_towers(home, version="c", seed=3)
+    lost = internvl("compare", "checkpoints/contrastive@a", "checkpoints/contrastive@c")
+    assert lost.exit_code == 2 and "measure it first: internvl evaluate checkpoints/contrastive@c" in lost.output
+    less = internvl("evaluate", "checkpoints/contrastive@c", *at, "--limit", 5)
+    assert less.exit_code == 0
+    other = internvl("compare", "checkpoints/contrastive@a", "checkpoints/contrastive@c")
+    assert other.exit_code == 2 and "the data differ" in other.output
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "name a checkpoint"),
+        (("checkpoints/contrastive@t",), "no data were given. This checkpoint can be measured on"),
+        (("checkpoints/contrastive@t", "--data", "{empty}"), "holds no benchmark's data. This checkpoint can be"),
+        (("checkpoints/contrastive@t", "--benchmark", "cifar10"), "the data of cifar10 are not there: "),
+        (
+            ("checkpoints/contrastive@t", "--benchmark", "cifar"),
+            "no benchmark is named 'cifar'; did you mean",
+        ),
+        (("checkpoints/contrastive@t", "--at", "cifar10"), "--at 'cifar10' names no place; write it as NAME=PATH"),
+        (
+            ("checkpoints/contrastive@t", "--at", "vqav2={empty}"),
+            "vqav2 cannot be measured on this",
+        ),
+        (
+            ("checkpoints/contrastive@t", "--set", "shown=1"),
+            "--set shown names no setting; write",
+        ),
+        (("checkpoints/contrastive@nope", "--data", "{empty}"), "checkpoints/contrastive@nope is not in"),
+        (("checkpoints/language@t", "--data", "{empty}"), "was made by stage language; benchmarks measure what"),
+    ],
+)
+def test_refusals_say_what_to_do(home: Store, tmp_path: Path, words: tuple[str, ...], said: str) -> None:
+    make_towers(home)
+    make_towers(home, "language")
+    (tmp_path / "empty").mkdir()
+    told = internvl("evaluate", *(word.format(empty=tmp_path / "empty") for word in words))
+    assert told.exit_code == 2 and said in told.output, told.output
+
+
+def test_settings_are_checked_before_anything_runs(home: Store, tmp_path: Path) -> None:
+    at = {"colours": paint(tmp_path / "data", 1)}
+    own = (described(tmp_path),)
+    given = Wanted(at=at, own=own, changes={"zero_shot_classification": {"show": 1}})
+    with pytest.raises(ManifestError, match=r"zero_shot_classification\.show: .*its settings are .*shown"):
+        choices("contrastive", given)
+    with pytest.raises(ManifestError, match=r"--set retrieval\.\* changes nothing: no row of colours\.zero_shot"):
+        choices("contrastive", Wanted(at=at, own=own, changes={"retrieval": {"queries": True}}))
+
+
+def test_own_data_cannot_take_the_name_of_a_benchmark(home: Store, tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match="--own describes cifar10, which is a benchmark of the paper; give it"):
+        choices("contrastive", Wanted(own=(described(tmp_path, "cifar10"),)))
+
+
+def test_a_row_whose_training_data_lack_is_left_out_and_named(home: Store, tmp_path: Path) -> None:
+    asked = {"protocol": "zero_shot_classification", "settings": {"templates": ["{c}"]}}
+    rows = (asked, {"protocol": "linear_probe"})
+    own = described(tmp_path, rows=rows)
+    found = choices("contrastive", Wanted(at={"colours": paint(tmp_path / "data", 1)}, own=(own,)))
+    assert list(found.rows) == ["colours.zero_shot_classification.en"]
+    assert "has no train split" in found.left_out["colours.linear_probe.en"]
+
+
+def test_a_recipe_is_measured_by_its_own_steps_and_on_what_is_found(home: Store, tmp_path: Path) -> None:
+    alone = of_recipe(RecipeName.TINY, Wanted())
+    assert [step.artifact for step in alone.steps] == [
+        "evaluations/contrastive", "evaluations/generative", "evaluations/instruct",
+    ]  # fmt: skip
+    paint(tmp_path / "data" / "colours", 1)
+    wanted = Wanted(data=tmp_path / "data", own=(described(tmp_path),))
+    steps = of_recipe(RecipeName.TINY, wanted, "v9").steps
+    made = [str(step.spec.artifact) for step in steps[3:]]
+    assert made == ["benchmarks/contrastive@v9", "benchmarks/generative@v9"]
+    assert [str(ref) for ref in steps[3].spec.inputs] == ["checkpoints/contrastive@v9"]
+
+
+def test_a_recipe_may_name_benchmarks(home: Store, tmp_path: Path) -> None:
+    at = {"colours": paint(tmp_path / "data", 1)}
+    rows = choices("contrastive", Wanted(at=at, own=(described(tmp_path),))).rows
+    named = make(RecipeName.TINY).model_copy(update={"benchmarks": {"contrastive": benchmark.Parameters(rows=rows)}})
+    found = {step.artifact: step.spec for step in train_steps(named, "v1")}
+    spec = found["benchmarks/contrastive"]
+    assert spec.stage == "benchmark" and [str(ref) for ref in spec.inputs] == ["checkpoints/contrastive@v1"]
+    assert benchmark.Parameters.model_validate(spec.parameters).rows == rows
+    assert not any(step.spec.stage == "benchmark" for step in train_steps(make(RecipeName.TINY), "v1"))
+
+
+def test_the_flow_is_a_form(monkeypatch: pytest.MonkeyPatch) -> None:
+    served: list[str] = []
+    monkeypatch.setattr(deploy, "serve", lambda *deployments, **_: served.extend(each.name for each in deployments))
+    deploy.main()
+    assert "evaluate" in served

@@ -1,0 +1,135 @@
+"""Two evaluations on equal examples: differences, intervals and p by hand, and what cannot be compared."""
+
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+from measured_worlds import chosen, colours, make_towers, measured, paint
+
+from infra.storage import Store
+from stages.evaluation_metrics import REMEMBERED, RESAMPLES, measure, resampled_means
+from stages.evaluations.base import Outcome
+from stages.evaluations.choice import Choice
+from stages.evaluations.comparing import compare, paired_interval, sign_flips
+from stages.evaluations.results import publish
+from stages.manifest import Manifest, ManifestError
+from stages.ref import Ref
+from stages.workspace import Output
+
+ROW = "colours.zero_shot_classification.en"
+
+
+def evaluation(store: Store, version: str, hits: dict[str, float], data: str = "d" * 64, **more: object) -> Manifest:
+    """Return an evaluation of one row with these hits by key."""
+    choice = Choice(
+        benchmark="colours", own=colours(), protocol="zero_shot_classification", place="/data", data=data,
+        **more,  # type: ignore[arg-type]
+    )  # fmt: skip
+    identity = {"parameters": {"rows": {ROW: choice.model_dump(mode="json")}}, "version": version}
+    output = Output(store, Ref(name="benchmarks/contrastive", version=version), "benchmark", identity)
+    values = list(hits.values())
+    outcome = Outcome(
+        measures=[measure("colours", "en", "top1", values), measure("colours", "en", "mean_class_recall", values)],
+        scores={"top1": values},
+        keys=list(hits),
+    )
+    return output.commit([publish(output, ROW, choice, outcome, len(hits), {})])
+
+
+def test_a_comparison_by_hand(store: Store) -> None:
+    # d is better on three of five common examples and worse on none; f and g were seen by one alone.
+    one = evaluation(store, "one", {"a": 0, "b": 0, "c": 0, "d": 1, "e": 0, "f": 1})
+    two = evaluation(store, "two", {"g": 0, "e": 0, "d": 1, "c": 1, "b": 1, "a": 1})
+    found = compare(store, one, two)
+    first, other = found.differences
+    assert (first.measure, first.n, first.first, first.second) == ("top1", 5, 0.2, 0.8)
+    assert first.value == pytest.approx(0.6)
+    assert first.p == 2 / 8  # of the 8 ways to sign three differences two lie as far out
+    drawn = np.random.default_rng(0).choice([1, 1, 1, 0, 0], (20_000, 5)).mean(axis=1)
+    assert (first.low, first.high) == pytest.approx(np.percentile(drawn, [2.5, 97.5]), abs=1e-9)
+    assert (other.measure, other.low, other.p) == ("mean_class_recall", None, None)
+    assert other.value == pytest.approx(4 / 6 * 0 + 4 / 6 - 2 / 6)
+    assert found.refused == {}
+    back = compare(store, two, one).differences[0]
+    assert (back.value, back.p) == (pytest.approx(-0.6), 2 / 8)
+    assert (back.low, back.high) == (pytest.approx(-first.high), pytest.approx(-first.low))  # type: ignore[operator]
+
+
+def test_a_model_beside_itself_is_no_different(store: Store) -> None:
+    made = evaluation(store, "one", {"a": 0, "b": 1, "c": 1})
+    found = compare(store, made, made).differences[0]
+    assert (found.value, found.p) == (0, 1)
+    # Three equal answers can hide an example in so many that differs.
+    assert found.high == pytest.approx(1 - 0.025 ** (1 / 3)) and found.low == -found.high
+
+
+def test_signs_are_tried_all_or_drawn_alike() -> None:
+    rng = np.random.default_rng(3)
+    few = rng.normal(0.4, 1, 12)
+    every = [abs(float(np.dot(signs, few))) >= abs(few.sum()) - 1e-9 for signs in product((1, -1), repeat=12)]
+    assert sign_flips(few) == pytest.approx(np.mean(every))
+    assert sign_flips(np.concatenate([few, np.zeros(50)])) == sign_flips(few)
+    many = rng.normal(0.2, 1, 200)
+    normal = abs(many.sum()) / np.sqrt((many**2).sum())  # the flips' sum is nearly normal
+    from scipy.stats import norm
+
+    assert sign_flips(many) == pytest.approx(2 * norm.sf(normal), abs=0.015)
+    assert sign_flips(many) == sign_flips(many)
+
+
+def test_a_true_difference_of_nothing_is_inside_about_95_times_in_100() -> None:
+    rng = np.random.default_rng(5)
+    held, small = [], []
+    for _ in range(200):
+        differences = rng.integers(0, 2, 80) - rng.integers(0, 2, 80)
+        low, high = paired_interval(differences)
+        held.append(low <= 0 <= high)
+        small.append(sign_flips(differences) <= 0.05)
+    assert 0.90 <= np.mean(held) <= 0.99 and 0.01 <= np.mean(small) <= 0.1
+
+
+def test_many_samples_are_resampled_in_blocks_alike() -> None:
+    n = REMEMBERED + 1
+    values = (np.arange(n) % 3 == 0).astype(float)
+    means = resampled_means(values)
+    assert means.shape == (RESAMPLES,) and means.mean() == pytest.approx(1 / 3, abs=0.001)
+    assert means.std() == pytest.approx(np.sqrt(2 / 9 / n), rel=0.1)
+    assert (means == resampled_means(values)).all()
+
+
+def test_other_data_and_other_ways_are_refused_with_the_reason(store: Store) -> None:
+    one = evaluation(store, "one", {"a": 0, "b": 1})
+    for version, more, words in (
+        (
+            "data",
+            {"data": "e" * 64, "limit": 9},
+            "the data differ: /data (dddddddddddd) and /data (eeeeeeeeeeee), lim",
+        ),
+        ("ways", {"settings": {"queries": True}}, "it was measured in other ways: queries None and True"),
+    ):
+        other = evaluation(store, version, {"a": 0, "b": 1}, **more)  # type: ignore[arg-type]
+        with pytest.raises(ManifestError) as caught:
+            compare(store, one, other)
+        assert words in str(caught.value) and "measure both on the same data: internvl evaluate" in str(caught.value)
+
+
+def test_real_evaluations_are_compared_row_by_row(store: Store, tmp_path: Path) -> None:
+    place = paint(tmp_path / "data", 3)
+    first, second = (make_towers(store, version=name, seed=seed) for name, seed in (("a", 1), ("b", 2)))
+    one = measured(store, tmp_path, first, chosen(place, colours(), colours("paints")), "a")
+    two = measured(store, tmp_path, second, chosen(place, colours()), "b")
+    found = compare(store, one, two)
+    top = next(each for each in found.differences if each.measure == "top1")
+    assert top.n == 12 and top.low is not None and top.high is not None and top.low <= top.value <= top.high
+    key = "colours.zero_shot_classification.en.top1"
+    assert top.value == pytest.approx(two.totals[key] - one.totals[key], abs=2e-4)
+    assert found.refused == {"paints.zero_shot_classification.en": "only benchmarks/contrastive@a was measured on it"}
+
+
+def test_scores_that_do_not_fit_the_examples_are_a_fault(store: Store) -> None:
+    choice = Choice(benchmark="x", own=colours("x"), protocol="retrieval", place="/data", data="d" * 64)
+    output = Output(store, Ref(name="benchmarks/contrastive", version="t"), "benchmark", {})
+    outcome = Outcome(measures=[measure("x", "en", "top1", [1.0])], scores={"top1": [1.0, 0.0]}, keys=["a"])
+    with pytest.raises(ValueError, match="top1 has 2 scores for 1 examples"):
+        publish(output, "x.retrieval.en", choice, outcome, 1, {})
