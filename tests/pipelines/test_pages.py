@@ -4,7 +4,7 @@ import pytest
 from rich.console import Console
 
 from infra.storage import Store
-from pipelines.pages import markdown
+from pipelines.pages import markdown, progress_words
 from pipelines.summary import summary
 from pipelines.terminal import explain
 from stages.list_urls import Parameters
@@ -75,3 +75,9 @@ def test_what_pydantic_found_is_named_field_by_field() -> None:
     assert "source: String should match pattern" in text
     assert "rows_per_part: Input should be greater than or equal to 1" in text
     assert "https://" not in text
+
+
+def test_progress_leads_to_the_pages_that_show_it_beside_the_others() -> None:
+    told = progress_words("download coyo", "4 of 10 parts", Ref(name="pool/coyo", version="v1"), "http://r")
+    assert told.startswith("download coyo: 4 of 10 parts (")
+    assert "(http://r/grid?version=v1)" in told and "(http://r/lineage?of=pool/coyo@v1)" in told
