@@ -8,11 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.config import ChatConfig, InternVLConfig, TextConfig, VisionConfig
-from models.connectors import pixel_unshuffle, two_layers
+from models.config import InternVLConfig, TextConfig, VisionConfig
 from models.decoder_layer import LlamaDecoderLayer
-from models.frozen_towers import PICTURES
-from models.generative_objective import groups_of
 from models.intern_vit import InternVisionEncoderLayer
 from models.layers import Linear, RMSNorm, wide
 from models.memory_trace import Block, Numbers, trace
@@ -21,7 +18,6 @@ from models.pair_blocks import BLOCK
 from models.pooling import AttentionPooling
 from models.rotary import rotary
 from models.vision_embeddings import InternVisionEmbeddings
-from models.vocabulary_loss import PLACES
 
 FLOAT = 4
 """Bytes of a number in single precision, which similarities and losses are computed in."""
@@ -36,11 +32,13 @@ class How:
     """Activation checkpointing of all layers."""
 
 
-def _nothing(_: str) -> bool:
+def nothing(_: str) -> bool:
+    """No weight learns."""
     return False
 
 
-def _everything(_: str) -> bool:
+def everything(_: str) -> bool:
+    """All weights learn."""
     return True
 
 
@@ -56,7 +54,7 @@ def vision_blocks(
         kept: Patches that are seen where others are masked; all when left out.
         learns: Whether it does; nothing is kept for a backward pass otherwise.
     """
-    patches, chosen = kept or config.grid**2, _everything if learns else _nothing
+    patches, chosen = kept or config.grid**2, everything if learns else nothing
     size, width = config.patch_size, config.hidden_size
     # Masked pictures come as patches: a strip of as many holds the same.
     shape = (rows, config.num_channels, size, size * patches) if kept else (rows, config.num_channels, *_square(config))
@@ -104,7 +102,7 @@ def embedded(config: TextConfig, rows: int, tokens: int, how: How, *, learns: bo
         "embedding",
         lambda: nn.Embedding(config.vocab_size, config.hidden_size),
         lambda: [torch.zeros(rows, tokens, dtype=torch.int64)],
-        learns=_everything if learns else _nothing,
+        learns=everything if learns else nothing,
         numbers=how.numbers,
     )
 
@@ -115,10 +113,11 @@ def decoder_layer(
     tokens: int,
     how: How,
     *,
-    learns: Callable[[str], bool] = _everything,
+    learns: Callable[[str], bool] = everything,
     passes: bool = True,
     past: int = 0,
     masked: bool = False,
+    kept: bool = False,
 ) -> Block:
     """Return one layer of the decoder.
 
@@ -131,6 +130,7 @@ def decoder_layer(
         passes: Whether a gradient goes back through it.
         past: Tokens of the queries that each text reads first: their keys and values are picked for it.
         masked: Who sees whom is told by a mask, and not by the order alone.
+        kept: Its keys and values stay, for texts that read on.
     """
     heads = config.num_key_value_heads or config.num_attention_heads
 
@@ -143,15 +143,16 @@ def decoder_layer(
         mask = torch.zeros(rows, 1, tokens, past + tokens, dtype=torch.bool) if masked else None
         return [hidden, _turn(config, past, tokens), mask, cache]
 
-    def run(layer: nn.Module, hidden: Tensor, turn: Any, mask: Any, cache: Any) -> Tensor:
-        picked = None if cache is None else tuple(each.index_select(0, torch.arange(rows)) for each in cache)
-        return torch.as_tensor(layer(hidden, turn, mask, picked, None, 0)[0])
+    def run(layer: nn.Module, hidden: Tensor, turn: Any, mask: Any, cache: Any) -> Any:
+        found = layer(hidden, turn, mask, cache, None, 0)
+        return found if kept else found[0]
 
     return trace(
         "decoder layer",
         lambda: LlamaDecoderLayer(config, None),
         inputs,
         run,
+        before=_picked,
         learns=learns,
         numbers=how.numbers,
         recompute=how.recompute and passes,
@@ -160,6 +161,13 @@ def decoder_layer(
 
 def _turn(config: TextConfig, past: int, tokens: int) -> Any:
     return rotary(config, torch.arange(past, past + tokens)[None], torch.tensor([[past + tokens]]))
+
+
+def _picked(*given: Any) -> list[Any]:
+    """Pick keys and values of each row, which the last input holds; as `GenerativeObjective` does it."""
+    *others, kept = given
+    rows = torch.arange(len(others[0]))
+    return [*others, None if kept is None else tuple(each.index_select(0, rows) for each in kept)]
 
 
 def looking_layer(config: InternVLConfig, rows: int, seen: int, tokens: int, how: How, *, again: bool) -> Block:
@@ -183,25 +191,18 @@ def looking_layer(config: InternVLConfig, rows: int, seen: int, tokens: int, how
         return [hidden, _turn(text, 0, tokens), mask.expand(-1, 1, tokens, -1), torch.empty(rows, seen, width), looked]
 
     def run(layer: nn.Module, hidden: Tensor, turn: Any, mask: Any, vision: Tensor, looked: Any) -> Any:
-        picked = None if looked is None else tuple(each.index_select(0, torch.arange(rows)) for each in looked)
-        return layer(hidden, turn, mask, None, vision, config.num_query_token, None, picked)
+        return layer(hidden, turn, mask, None, vision, config.num_query_token, None, looked)
 
     return trace(
         "looking layer",
         lambda: LlamaDecoderLayer(text, width),
         inputs,
         run,
+        before=_picked,
         learns=lambda name: name.startswith("cross_attn."),
         numbers=how.numbers,
         recompute=how.recompute,
     )
-
-
-def _layers(config: InternVLConfig, looking: Block, plain: Block) -> list[Block]:
-    return [
-        plain if number % config.cross_attention_frequency else looking
-        for number in range(config.text.num_hidden_layers)
-    ]
 
 
 def contrastive_blocks(
@@ -226,7 +227,7 @@ def contrastive_blocks(
         everyone: Pairs of the global batch; as many as `rows` when left out.
     """
     text, width, seen = config.text, config.vision.hidden_size, (kept or config.vision.grid**2) + 1
-    learns = _everything if text_learns else _nothing
+    learns = everything if text_learns else nothing
     layer = decoder_layer(text, rows, tokens, how, learns=learns, passes=text_learns)
     read = (embedded(text, rows, tokens, how, learns=text_learns), *[layer] * text.num_hidden_layers)
     left = None if text_learns else rows * text.hidden_size * FLOAT

@@ -112,6 +112,7 @@ def trace(
     inputs: Callable[[], Sequence[Any]],
     run: Callable[..., Any] = lambda module, *given: module(*given),
     *,
+    before: Callable[..., Sequence[Any]] | None = None,
     learns: Callable[[str], bool] = lambda _: True,
     numbers: Numbers = Numbers(),
     recompute: bool = False,
@@ -123,6 +124,7 @@ def trace(
         make: Makes the module.
         inputs: Makes what it is called with: tensors with `requires_grad` where something before it learns.
         run: How it is called; returns a tensor, or several of which the first carries the gradient.
+        before: What is done with the inputs first, outside of what is computed again.
         learns: Whether the weight of this name does.
         numbers: Types that it computes in.
         recompute: Compute the inside again for the backward pass (activation checkpointing).
@@ -138,6 +140,7 @@ def trace(
             parameter.requires_grad_(learns(each))
         with Ledger([*module.parameters(), *module.buffers(), *given]) as ledger:
             with numbers.context():
+                given = given if before is None else list(before(*given))
                 found = checkpoint(run, module, *given, use_reentrant=False) if recompute else run(module, *given)
             first = found if isinstance(found, Tensor) else found[0]
             kept, forward = ledger.live, ledger.begin_backward()
