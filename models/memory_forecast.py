@@ -5,7 +5,7 @@ computes in bfloat16 are copies: made by autocast, where each process holds the 
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from models.memory_trace import Block
 from models.memory_walk import Moment, Section, Spread, worst
@@ -69,7 +69,7 @@ def forecast(
         framework: Bytes beside all tensors.
     """
     cut = spread.processes if spread.sharded else 1
-    moment = worst(sections, spread, root)
+    moment = worst(sections, replace(spread, most=MASTER * trained), root)
     in_loss = moment.activations if _is_loss(moment) else 0
     loss = min(in_loss, _largest_loss(sections))
     return Forecast(

@@ -102,6 +102,13 @@ def head_block(text: TextConfig, places: int, how: How, *, learns: bool, chunk: 
     return Block(one.name, 2 * width, 2 * width + one.forward, 3 * width + one.backward, one.gradients, one.weights)
 
 
+def language_blocks(text: TextConfig, rows: int, tokens: int, how: How) -> list[Section]:
+    """Return a step of the decoder alone, which predicts each next token."""
+    layer = decoder_layer(text, rows, tokens, how)
+    head = head_block(text, rows * (tokens - 1), how, learns=True)
+    return [Section((embedded(text, rows, tokens, how), *[layer] * text.num_hidden_layers, head))]
+
+
 @dataclass(frozen=True)
 class Conversations:
     """What a chat model computes at once."""

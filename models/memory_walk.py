@@ -24,6 +24,8 @@ class Spread:
     """In shards (FSDP2): a block's weights are gathered for it, its gradient let go of when it is spread."""
     waiting: bool = False
     """Gradients are there before the backward pass: of an earlier micro batch, or in DDP's buckets."""
+    most: int | None = None
+    """Bytes of all gradients in float32; blocks that share weights share gradients too. Their sum when None."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,10 @@ def moments(sections: Sequence[Section], spread: Spread, root: int = 0) -> list[
     found: list[Moment] = []
     running, held = list[Block](), 0
     whole = sum(each.gradients for section in sections for each in section.blocks)
-    still = whole // spread.processes if spread.sharded else whole
+    most = whole if spread.most is None else spread.most
+    # In shards, gradients are float32 whatever a block computes in.
+    share, cut = max(1, most // whole) if whole and spread.sharded else 1, spread.processes if spread.sharded else 1
+    still = most // cut
     early = still if spread.waiting else 0
     for section in sections:
         inside = 0
@@ -69,14 +74,14 @@ def moments(sections: Sequence[Section], spread: Spread, root: int = 0) -> list[
         held -= block.kept
         inside = max(block.backward - block.gradients, 0)
         if spread.sharded:
-            share = early or done // spread.processes
             on_the_way = _gathered(block, spread, root) + 2 * block.gradients
-            found.append(Moment(f"{block.name}, backward", held + inside, share, on_the_way))
+            spread_out = early or min(share * done, most) // cut
+            found.append(Moment(f"{block.name}, backward", held + inside, spread_out, on_the_way))
         elif spread.waiting:
             # Each gradient is made beside the sum that it is added to.
             found.append(Moment(f"{block.name}, backward", held + inside, early + block.gradients // 2))
         else:
-            found.append(Moment(f"{block.name}, backward", held + inside, done + block.gradients))
+            found.append(Moment(f"{block.name}, backward", held + inside, min(done + block.gradients, most)))
         done += block.gradients
     found.append(Moment("the optimizer", 0, still))
     return found

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from infra.settings import settings
 from infra.storage import Store
+from pipelines.clusters import gpus_of
 from pipelines.graph import Step
 from pipelines.names import FlowName, Mixing, RecipeName
 from pipelines.options import (
@@ -31,11 +32,11 @@ from pipelines.options import (
     Urls,
     Version,
     VisionModel,
-    What,
     allowed_hosts,
     app,
     own_data,
 )
+from pipelines.plan_tables import show_budgets
 from pipelines.pricing import Unknown, pilot_steps, prices
 from pipelines.recipes import OwnData
 from pipelines.terminal import Refusal, clear_errors, console, run_flow
@@ -46,12 +47,16 @@ from stages.materialize import Drift, standing
 from stages.quantities import duration, gigabytes
 
 if TYPE_CHECKING:
+    from pipelines.budget import Budget
     from pipelines.training_price import Training
+
+
+PlanOf = Annotated[str, typer.Argument(help="Which part of the road, or which recipe: data, train, internvl, paper.")]
 
 
 @app.command()
 def plan(
-    what: What = FlowName.INTERNVL,
+    what: PlanOf = "internvl",
     recipe: Recipe = RecipeName.TINY,
     version: Version = "",
     urls: Urls = None,
@@ -82,6 +87,16 @@ def plan(
             "--host-rate", min=0, help="Requests a second to one host; the recipe's when left out, 0 no limit."
         ),
     ] = None,
+    cluster: Annotated[
+        str | None, typer.Option("--cluster", help="GPUs to reckon with, such as 640xA100 or 8xH100-80GB.")
+    ] = None,
+    price: Annotated[
+        float | None, typer.Option("--price", min=0, help="Dollars of one GPU for an hour; with --cluster.")
+    ] = None,
+    mfu: Annotated[
+        float | None,
+        typer.Option("--mfu", min=0.001, max=1, help="Share of the cards' peak; what was measured when left out."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
 ) -> None:
     """Show the steps of a recipe and which of them stand; what its training costs; what downloads, by a pilot."""
@@ -91,6 +106,10 @@ def plan(
         from pipelines.rooms import too_small
         from pipelines.training_price import training_prices
 
+        what, recipe = _asked(what, recipe)
+        if (price is not None or mfu is not None) and cluster is None:
+            raise Refusal("--price and --mfu are about GPUs; name them with --cluster, such as --cluster 640xA100")
+        gpus = gpus_of(cluster) if cluster else None
         if pilot and what is FlowName.TRAIN:
             raise Refusal("training downloads nothing; a pilot prices data: internvl plan data --pilot 10000")
         own = own_data(
@@ -105,10 +124,19 @@ def plan(
         steps = steps_of(what, recipe, version, own)
         states = {str(step.spec.artifact): (step.label, _state(step, store)) for step in steps}
         priced, trained = prices(steps, store, workers, host_rate, pilot), training_prices(steps)
+        needed: list[Budget] = []
+        if gpus is not None:
+            from pipelines.budget import budgets
+
+            told = {name: state for name, (_, state) in states.items()}
+            needed = budgets(steps, trained, told, store, gpus, dollars_per_hour=price, given=mfu)
         if as_json:
             listed = [{"step": label, "artifact": name, "state": state} for name, (label, state) in states.items()]
             sources, training = ([each.as_json() for each in group] for group in (priced, trained))
-            print(json.dumps({"steps": listed, "sources": sources, "training": training}, indent=2))
+            found = {"steps": listed, "sources": sources, "training": training}
+            if gpus is not None:
+                found |= {"cluster": str(gpus), "budget": [each.as_json() for each in needed]}
+            print(json.dumps(found, indent=2))
             return
         table = Table("step", "artifact", "state")
         for name, (label, state) in states.items():
@@ -116,10 +144,27 @@ def plan(
         console.print(table)
         _show(priced)
         _show_training(trained)
+        if gpus is not None:
+            show_budgets(needed, gpus)
         for line in missing(steps, store):
             console.print(f"missing: {line}", style="dim", highlight=False, markup=False)
         for line in too_small(steps, store):
             console.print(f"too small: {line}", style="dim", highlight=False, markup=False)
+
+
+def _asked(what: str, recipe: RecipeName) -> tuple[FlowName, RecipeName]:
+    """Return the flow and the recipe that an argument names: a flow of `--recipe`, or a recipe as a whole.
+
+    Raises:
+        Refusal: It names neither, or another recipe than the option.
+    """
+    if what in list(FlowName):
+        return FlowName(what), recipe
+    if what not in list(RecipeName):
+        raise Refusal(f"there is no {what!r} to plan; name one of {', '.join([*FlowName, *RecipeName])}")
+    if recipe not in (RecipeName.TINY, what):
+        raise Refusal(f"{what} and --recipe {recipe} are two recipes; leave one of them out")
+    return FlowName.INTERNVL, RecipeName(what)
 
 
 def _state(step: Step, store: Store) -> str:
