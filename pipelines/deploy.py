@@ -7,6 +7,7 @@ from prefect import serve
 from pipelines.data import build_data
 from pipelines.internvl import build_everything
 from pipelines.pilot import run_pilot
+from pipelines.planned import plan
 from pipelines.rerun import rerun
 from pipelines.train import train_models
 from pipelines.what_if import what_if
@@ -20,6 +21,7 @@ def deployments() -> list[Any]:
         build_everything.to_deployment("internvl", description="The whole road: url lists in, chat model out."),
         what_if.to_deployment("whatif", description="What other thresholds would keep, without running anything."),
         run_pilot.to_deployment("pilot", description="A few urls of each source, to price the whole lists."),
+        plan.to_deployment("plan", description="Memory, time and money of a recipe's training on a cluster."),
         rerun.to_deployment("rerun", description="One stage again, and if wanted everything after it."),
     ]
 

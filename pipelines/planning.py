@@ -11,7 +11,6 @@ from rich.table import Table
 from infra.settings import settings
 from infra.storage import Store
 from pipelines.clusters import gpus_of
-from pipelines.graph import Step
 from pipelines.names import FlowName, Mixing, RecipeName
 from pipelines.options import (
     AcceptWithdrawn,
@@ -43,7 +42,6 @@ from pipelines.terminal import Refusal, clear_errors, console, run_flow
 from stages.download_price import Price, Tail
 from stages.filter_report import visible
 from stages.manifest import find
-from stages.materialize import Drift, standing
 from stages.quantities import duration, gigabytes
 
 if TYPE_CHECKING:
@@ -102,7 +100,7 @@ def plan(
     """Show the steps of a recipe and which of them stand; what its training costs; what downloads, by a pilot."""
     with clear_errors():
         from pipelines.missing import missing
-        from pipelines.plan import steps_of
+        from pipelines.plan import states_of, steps_of
         from pipelines.rooms import too_small
         from pipelines.training_price import training_prices
 
@@ -122,16 +120,15 @@ def plan(
             _pilot(recipe, pilot, version, own, quiet=as_json)
         store = Store(settings().store_root)
         steps = steps_of(what, recipe, version, own)
-        states = {str(step.spec.artifact): (step.label, _state(step, store)) for step in steps}
+        states, labels = states_of(steps, store), {str(step.spec.artifact): step.label for step in steps}
         priced, trained = prices(steps, store, workers, host_rate, pilot), training_prices(steps)
         needed: list[Budget] = []
         if gpus is not None:
             from pipelines.budget import budgets
 
-            told = {name: state for name, (_, state) in states.items()}
-            needed = budgets(steps, trained, told, store, gpus, dollars_per_hour=price, given=mfu)
+            needed = budgets(steps, trained, states, store, gpus, dollars_per_hour=price, given=mfu)
         if as_json:
-            listed = [{"step": label, "artifact": name, "state": state} for name, (label, state) in states.items()]
+            listed = [{"step": labels[name], "artifact": name, "state": state} for name, state in states.items()]
             sources, training = ([each.as_json() for each in group] for group in (priced, trained))
             found = {"steps": listed, "sources": sources, "training": training}
             if gpus is not None:
@@ -139,8 +136,8 @@ def plan(
             print(json.dumps(found, indent=2))
             return
         table = Table("step", "artifact", "state")
-        for name, (label, state) in states.items():
-            table.add_row(label, name, state)
+        for name, state in states.items():
+            table.add_row(labels[name], name, state)
         console.print(table)
         _show(priced)
         _show_training(trained)
@@ -165,15 +162,6 @@ def _asked(what: str, recipe: RecipeName) -> tuple[FlowName, RecipeName]:
     if recipe not in (RecipeName.TINY, what):
         raise Refusal(f"{what} and --recipe {recipe} are two recipes; leave one of them out")
     return FlowName.INTERNVL, RecipeName(what)
-
-
-def _state(step: Step, store: Store) -> str:
-    if not all(find(store, ref) for ref in step.spec.inputs):
-        return "waits for its inputs"
-    try:
-        return "stands" if standing(step.spec, store) else "missing"
-    except Drift:
-        return "stands with other parameters"
 
 
 def _pilot(recipe: RecipeName, urls: int, version: str, own: OwnData, quiet: bool) -> None:
