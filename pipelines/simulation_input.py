@@ -111,9 +111,8 @@ class Simulated:
 
 def simulated(given: Given) -> Simulated:
     """Return runs and curves of the data and of both trainings."""
-    runs, curves = [], []
+    runs, curves = list[Run](), list[Curve]()
     data = _data(given, given.cpu_machines)
-    rows = Pool(ROWS, ROWS_PER_PART, given.figures.seconds_per_row, given.tasks)
     calm = ROWS * given.figures.seconds_per_row / (given.tasks * given.cpu_machines)
     hourly = given.dollars_per_cpu_machine_hour * given.cpu_machines
     runs.append(
@@ -125,8 +124,8 @@ def simulated(given: Given) -> Simulated:
             data[1] / 3600 * hourly,
         )
     )
-    points = tuple((float(count), *(_days(each) for each in _data(given, count))) for count in MACHINES)
-    curves.append(Curve(f"Download and filter of {rows.rows:,} rows", "machines", "days", points))
+    points = tuple((float(count), *_lost(_data(given, count), 0.0)) for count in MACHINES)
+    curves.append(Curve(f"Download and filter of {ROWS:,} rows", "machines", "days", points))
     for (name, (steps, gpus)), seconds in zip(TRAININGS.items(), given.figures.step_seconds, strict=True):
         run, own = _training(given, name, Training(steps, seconds, given.checkpoint_seconds), gpus)
         runs.append(run)
@@ -141,6 +140,12 @@ def _data(given: Given, machines: int) -> tuple[float, float, float]:
 
 def _days(seconds: float) -> float:
     return seconds / 86400
+
+
+def _lost(three: tuple[float, float, float], work: float) -> tuple[float, float, float]:
+    """Return the days that quantiles of a run's seconds lie above its work."""
+    low, median, high = (_days(each - work) for each in three)
+    return low, median, high
 
 
 def _training(given: Given, name: str, run: Training, gpus: int) -> tuple[Run, list[Curve]]:
@@ -163,25 +168,25 @@ def _training(given: Given, name: str, run: Training, gpus: int) -> tuple[Run, l
         best,
     )
     by_interval = Curve(
-        f"{name}: time by interval between states",
+        f"{name}: lost to failures and states, by interval between states",
         "minutes of work between states",
         "days",
-        tuple((each / 60, *map(_days, three)) for each, three in spread),
+        tuple((each / 60, *_lost(three, work)) for each, three in spread),
         mark=young(state, cluster.between_failures) / 60,
         marked="Young",
-        formula=tuple((each / 60, _days(expected(work, each, state, cluster))) for each in tried),
+        formula=tuple((each / 60, _days(expected(work, each, state, cluster) - work)) for each in tried),
     )
     return found, [by_interval, _by_failures(given, name, run, cluster)]
 
 
 def _by_failures(given: Given, name: str, run: Training, cluster: Cluster) -> Curve:
-    points = []
+    points = list[tuple[float, float, float, float]]()
     for hours in HOURS:
         frail = replace(cluster, mtbf_hours=hours)
         interval = daly(run.checkpoint_seconds, frail.between_failures)
         three = quantiles(train(run.work(frail), interval, run.checkpoint_seconds, frail, given.seeds))
-        points.append((hours, *map(_days, three)))
-    title = f"{name}: time by how often machines fail, states at Daly's interval"
+        points.append((hours, *_lost(three, run.work(frail))))
+    title = f"{name}: lost, by how often machines fail, states at Daly's interval"
     return Curve(title, "hours between failures of one machine", "days", tuple(points), given.machine.mtbf_hours, "given")
 
 
