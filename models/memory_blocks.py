@@ -57,7 +57,9 @@ def vision_blocks(
     patches, chosen = kept or config.grid**2, everything if learns else nothing
     size, width = config.patch_size, config.hidden_size
     # Masked pictures come as patches: a strip of as many holds the same.
-    shape = (rows, config.num_channels, size, size * patches) if kept else (rows, config.num_channels, *_square(config))
+    shape = (
+        (rows, config.num_channels, size, size * patches) if kept else (rows, config.num_channels, *_square(config))
+    )
 
     def hidden() -> list[Any]:
         return [torch.empty(rows, patches + 1, width, requires_grad=learns)]
@@ -188,7 +190,13 @@ def looking_layer(config: InternVLConfig, rows: int, seen: int, tokens: int, how
         heads, size = text.num_attention_heads, text.hidden_size // text.num_attention_heads
         looked = [torch.empty(rows, heads, seen, size, requires_grad=True) for _ in range(2)] if again else None
         mask = torch.zeros(rows if again else 1, 1, 1 if again else tokens, tokens, dtype=torch.bool)
-        return [hidden, _turn(text, 0, tokens), mask.expand(-1, 1, tokens, -1), torch.empty(rows, seen, width), looked]
+        return [
+            hidden,
+            _turn(text, 0, tokens),
+            mask.expand(-1, 1, tokens, -1),
+            torch.empty(rows, seen, width),
+            looked,
+        ]
 
     def run(layer: nn.Module, hidden: Tensor, turn: Any, mask: Any, vision: Tensor, looked: Any) -> Any:
         return layer(hidden, turn, mask, None, vision, config.num_query_token, None, looked)

@@ -90,7 +90,10 @@ def head_block(text: TextConfig, places: int, how: How, *, learns: bool, chunk: 
         lambda: nn.Sequential(
             RMSNorm(text.hidden_size, text.rms_norm_eps), Linear(text.hidden_size, text.vocab_size, bias=False)
         ),
-        lambda: [torch.empty(together, text.hidden_size, requires_grad=True), torch.zeros(together, dtype=torch.int64)],
+        lambda: [
+            torch.empty(together, text.hidden_size, requires_grad=True),
+            torch.zeros(together, dtype=torch.int64),
+        ],
         run,
         learns=everything if learns else nothing,
         numbers=how.numbers,

@@ -12,6 +12,7 @@ from models.memory_trace import Block, Numbers
 from models.memory_walk import Section, Spread
 from stages.workspace import Placement, Sharding
 
+
 @dataclass(frozen=True)
 class Shape:
     """What one process computes at once, and of which model; hashable, so that equal ones are traced once."""
@@ -44,9 +45,7 @@ class Shape:
             return chat_blocks(self.chat, talk, how)
         assert self.towers is not None
         if self.stage == "generative":
-            return generative_blocks(
-                self.towers, rows, self.tokens, how, verdicts=self.verdicts, everyone=everyone
-            )
+            return generative_blocks(self.towers, rows, self.tokens, how, verdicts=self.verdicts, everyone=everyone)
         return contrastive_blocks(
             self.towers, rows, self.tokens, how, kept=self.kept, text_learns=self.text_learns, everyone=everyone
         )

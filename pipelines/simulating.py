@@ -50,9 +50,13 @@ def simulate(
         typer.Option("--step-seconds", min=0.001, help="Of the contrastive, then of the generative stage."),
     ] = None,
     price: Annotated[float, typer.Option("--price", min=0, help="Dollars of a GPU for an hour.")] = 2.0,
-    cpu_price: Annotated[float, typer.Option("--cpu-price", min=0, help="Dollars of a CPU machine for an hour.")] = 0.8,
+    cpu_price: Annotated[
+        float, typer.Option("--cpu-price", min=0, help="Dollars of a CPU machine for an hour.")
+    ] = 0.8,
     seeds: Annotated[int, typer.Option("--seeds", min=2, help="Runs of each kind.")] = 100,
-    page: Annotated[Path, typer.Option("--page", help="Where the page of curves is written.")] = Path("simulation.html"),
+    page: Annotated[Path, typer.Option("--page", help="Where the page of curves is written.")] = Path(
+        "simulation.html"
+    ),
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")] = False,
 ) -> None:
     """Show how long and how dear the paper's data and both its large trainings would be, failures included."""

@@ -187,7 +187,9 @@ def _by_failures(given: Given, name: str, run: Training, cluster: Cluster) -> Cu
         three = quantiles(train(run.work(frail), interval, run.checkpoint_seconds, frail, given.seeds))
         points.append((hours, *_lost(three, run.work(frail))))
     title = f"{name}: lost, by how often machines fail, states at Daly's interval"
-    return Curve(title, "hours between failures of one machine", "days", tuple(points), given.machine.mtbf_hours, "given")
+    return Curve(
+        title, "hours between failures of one machine", "days", tuple(points), given.machine.mtbf_hours, "given"
+    )
 
 
 def _notes(given: Given) -> tuple[str, ...]:

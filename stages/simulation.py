@@ -92,7 +92,9 @@ def expected(work: float, interval: float, checkpoint_seconds: float, cluster: C
     return mean * math.exp(cluster.restart_seconds / mean) * math.expm1(exponent) * work / interval
 
 
-def train(work: float, interval: float, checkpoint_seconds: float, cluster: Cluster, seeds: int, seed: int = 0) -> Seconds:
+def train(
+    work: float, interval: float, checkpoint_seconds: float, cluster: Cluster, seeds: int, seed: int = 0
+) -> Seconds:
     """Return how long a run took, once for each seed, shape (seeds,).
 
     Args:

@@ -153,4 +153,10 @@ def _labels(curve: Curve, x: Callable[[float], float], floor: float) -> list[Mar
 
 
 def _short(value: float) -> str:
-    return f"{value / 1000:.3g}k" if value >= 1000 else f"{value:.0f}" if value >= 10 else f"{value:.1f}".removesuffix(".0")
+    return (
+        f"{value / 1000:.3g}k"
+        if value >= 1000
+        else f"{value:.0f}"
+        if value >= 10
+        else f"{value:.1f}".removesuffix(".0")
+    )

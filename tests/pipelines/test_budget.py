@@ -36,7 +36,12 @@ def test_clusters_as_people_write_them() -> None:
     assert gpus_of("640xA100") == Gpus(640, CARDS["A100"]) and str(gpus_of("640xA100")) == "640xA100-80GB"
     assert gpus_of("8xh100-80GB").card.tflops == 989.0
     assert gpus_of("2xA100-40GB").card == Card("A100", 312.0, 40)
-    for wrong, said in {"A100": "is no cluster", "0xA100": "is no cluster", "8xK80": "'K80' is unknown", "1xA100-0GB": "without memory"}.items():
+    for wrong, said in {
+        "A100": "is no cluster",
+        "0xA100": "is no cluster",
+        "8xK80": "'K80' is unknown",
+        "1xA100-0GB": "without memory",
+    }.items():
         with pytest.raises(ValueError, match=said):
             gpus_of(wrong)
 
