@@ -19,6 +19,7 @@ from models.pooling import AttentionPooling
 from models.rotary import rotary
 from models.vision_embeddings import InternVisionEmbeddings
 
+SINGLE = Numbers()
 FLOAT = 4
 """Bytes of a number in single precision, which similarities and losses are computed in."""
 
@@ -27,7 +28,7 @@ FLOAT = 4
 class How:
     """How a step computes, whatever it computes."""
 
-    numbers: Numbers = Numbers()
+    numbers: Numbers = SINGLE
     recompute: bool = False
     """Activation checkpointing of all layers."""
 

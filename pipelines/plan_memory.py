@@ -1,7 +1,7 @@
 """How much memory each training stage of a recipe takes of a GPU, and how much it computes at once that fits."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 
 from models.config import ChatConfig, InternVLConfig, TextConfig
@@ -135,8 +135,29 @@ def _largest(at: Callable[[int], Forecast], share: int, room: int) -> int:
     return found
 
 
-def both(shape: Shape, *given: int, placement: Placement, **more: int | str) -> list[Fit]:
-    """Return the fits of both ways, the placement's own first."""
+def both(
+    shape: Shape,
+    parameters: int,
+    trained: int,
+    placement: Placement,
+    *,
+    global_batch: int,
+    precision: str,
+    room: int,
+) -> list[Fit]:
+    """Return the fits of both ways of lying over the processes, the placement's own first; arguments as of `fit`."""
     ways: list[Sharding] = ["ddp", "fsdp2"]
     ways.sort(key=lambda each: each != placement.sharding)
-    return [fit(shape, *given, replace(placement, sharding=each), sharding=each, **more) for each in ways]  # type: ignore[arg-type]
+    return [
+        fit(
+            shape,
+            parameters,
+            trained,
+            placement,
+            global_batch=global_batch,
+            precision=precision,
+            sharding=each,
+            room=room,
+        )
+        for each in ways
+    ]

@@ -23,7 +23,7 @@ Pool = Annotated[
 
 
 MTBF_HOURS = 6_300.0
-"""Of a machine of 8 GPUs: 419 unexpected interruptions in 54 days on 16,384 GPUs (arXiv:2407.21783, section 3.3.4)."""
+"""Of a machine of 8 GPUs: 419 unexpected interruptions in 54 days on 16,384 GPUs (arXiv:2407.21783, 3.3.4)."""
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""Long runs on paper: machines fail and lag, states are written, parts are done again; time with quantiles over seeds.
+"""Long runs on paper: machines fail and lag, states are written, parts are done again; time, by many seeds.
 
 Failures come independently, at exponential intervals, on each machine (Young 1974, doi:10.1145/361147.361115; Daly
 2006, doi:10.1016/j.future.2004.11.016); a training loses what it did since its last state, a pool of parts what the

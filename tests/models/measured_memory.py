@@ -1,4 +1,4 @@
-"""What a step takes of memory, as PyTorch's CPU allocator tells it: each block handed out and given back, in order."""
+"""What a step takes of memory, as PyTorch's CPU allocator tells it: each block handed out or given back, in turn."""
 
 import json
 import sys

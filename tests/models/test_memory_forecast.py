@@ -17,10 +17,11 @@ from models.memory_forecast import MASTER, MOMENTS, forecast
 from models.memory_trace import Block, Numbers
 from models.memory_walk import Moment, Section, Spread, moments, worst
 
+ALONE = Spread()
 GPU = Path(__file__).parents[2] / "benchmarks" / "results" / "gpu.json"
 
 
-def forecast_of(kind: str, recompute: bool, spread: Spread = Spread()) -> int:
+def forecast_of(kind: str, recompute: bool, spread: Spread = ALONE) -> int:
     objective, _ = world(kind)
     named = list(objective.named_parameters())
     whole = sum(each.numel() for _, each in named)
