@@ -1,13 +1,18 @@
 """Tables of a cluster's budget in the terminal, and the same as markdown for an artifact."""
 
+import json
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 
+from infra.storage import Store
 from pipelines.clusters import Gpus
+from pipelines.plan_compared import compare
 from pipelines.terminal import console
 from stages.quantities import duration
+from stages.ref import Ref
 
 if TYPE_CHECKING:  # counts models, and so imports torch
     from pipelines.budget import Budget
@@ -91,3 +96,15 @@ def _tables(found: "Sequence[Budget]", gpus: Gpus) -> list[tuple[str, list[str],
         (f"time on {gpus}", [name for name, _ in TIMES], time_rows(found)),
         ("memory of one GPU, GB", ["stage", *(name for name, _ in MEMORY)], memory_rows(found)),
     ]
+
+
+def show_compared(ref: Ref, store: Store, as_json: bool) -> None:
+    """Print what was forecast of a run beside what came."""
+    found = compare(ref, store)
+    if as_json:
+        print(json.dumps([{**asdict(each), "ratio": each.ratio} for each in found], indent=2))
+        return
+    table = Table(str(ref), "forecast", "fact", "forecast / fact")
+    for each in found:
+        table.add_row(each.what, f"{each.forecast:,.4g}", f"{each.fact:,.4g}", f"{each.ratio:.2f}")
+    console.print(table)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -35,7 +35,7 @@ from pipelines.options import (
     app,
     own_data,
 )
-from pipelines.plan_tables import show_budgets
+from pipelines.plan_tables import show_budgets, show_compared
 from pipelines.pricing import Unknown, pilot_steps, prices
 from pipelines.recipes import OwnData
 from pipelines.terminal import Refusal, clear_errors, console, run_flow
@@ -43,6 +43,7 @@ from stages.download_price import Price, Tail
 from stages.filter_report import visible
 from stages.manifest import find
 from stages.quantities import duration, gigabytes
+from stages.ref import Ref
 
 if TYPE_CHECKING:
     from pipelines.budget import Budget
@@ -95,6 +96,12 @@ def plan(
         float | None,
         typer.Option("--mfu", min=0.001, max=1, help="Share of the cards' peak; what was measured when left out."),
     ] = None,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Keep the forecast beside each training's checkpoint, to be compared.")
+    ] = False,
+    compare: Annotated[
+        str | None, typer.Option("--compare", help="Show a kept forecast against the run: name@version.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
 ) -> None:
     """Show the steps of a recipe and which of them stand; what its training costs; what downloads, by a pilot."""
@@ -104,9 +111,14 @@ def plan(
         from pipelines.rooms import too_small
         from pipelines.training_price import training_prices
 
+        if compare is not None:
+            show_compared(Ref.model_validate(compare), Store(settings().store_root), as_json)
+            return
         what, recipe = _asked(what, recipe)
-        if (price is not None or mfu is not None) and cluster is None:
-            raise Refusal("--price and --mfu are about GPUs; name them with --cluster, such as --cluster 640xA100")
+        if (price is not None or mfu is not None or keep) and cluster is None:
+            raise Refusal(
+                "--price, --mfu and --keep are about GPUs; name them with --cluster, such as --cluster 640xA100"
+            )
         gpus = gpus_of(cluster) if cluster else None
         if pilot and what is FlowName.TRAIN:
             raise Refusal("training downloads nothing; a pilot prices data: internvl plan data --pilot 10000")
@@ -127,10 +139,14 @@ def plan(
             from pipelines.budget import budgets
 
             needed = budgets(steps, trained, states, store, gpus, dollars_per_hour=price, given=mfu)
+            if keep:
+                from pipelines.plan_compared import keep as keep_forecasts
+
+                keep_forecasts(needed, steps, store)
         if as_json:
             listed = [{"step": labels[name], "artifact": name, "state": state} for name, state in states.items()]
             sources, training = ([each.as_json() for each in group] for group in (priced, trained))
-            found = {"steps": listed, "sources": sources, "training": training}
+            found: dict[str, Any] = {"steps": listed, "sources": sources, "training": training}
             if gpus is not None:
                 found |= {"cluster": str(gpus), "budget": [each.as_json() for each in needed]}
             print(json.dumps(found, indent=2))

@@ -198,7 +198,7 @@ def _notes(given: Given) -> tuple[str, ...]:
         f"A row takes a task {1000 * given.figures.seconds_per_row:,.1f} ms ({given.figures.row_source}); steps take "
         f"{' and '.join(f'{each:g} s' for each in given.figures.step_seconds)} ({given.figures.step_source}).",
         f"A machine fails every {machine.mtbf_hours:,g} hours on the mean and is back after "
-        f"{duration(machine.restart_seconds)}; a state takes {given.checkpoint_seconds:g} s; machines differ in speed "
+        f"{duration(machine.restart_seconds)}; a state takes {given.checkpoint_seconds:g} s; speeds differ "
         f"by a spread of {machine.straggler_sigma:g}, and a step waits for the slowest.",
         f"Shown are the 5th, 50th and 95th percentile of {given.seeds} runs. Nothing of it was run at this size.",
     )

@@ -9,16 +9,21 @@ from typer.testing import CliRunner, Result
 from infra.settings import settings
 from infra.storage import Store
 from models.cost import decoder_macs, pooling_macs, query_macs, vision_macs
-from models.memory_forecast import MASTER, MOMENTS
+from models.memory_forecast import MASTER, MOMENTS, Forecast
 from models.sizes import INTERNVL_14B
 from pipelines import utilisation as utilisations
-from pipelines.budget import DECODED_PER_CORE, SAMPLE_BYTES, budgets
+from pipelines.budget import DECODED_PER_CORE, SAMPLE_BYTES, Budget, budgets
 from pipelines.cli import app
 from pipelines.clusters import CARDS, Card, Gpus, gpus_of
 from pipelines.names import FlowName, RecipeName
 from pipelines.plan import states_of, steps_of
+from pipelines.plan_compared import keep
+from pipelines.plan_memory import Fit
 from pipelines.plan_tables import markdown
 from pipelines.training_price import Training, training_prices
+from pipelines.utilisation import Utilisation
+from stages.ref import Ref
+from stages.training.meters import meters_key
 
 
 @pytest.fixture(autouse=True)
@@ -115,7 +120,27 @@ def test_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
         ("plan", "paper", "--recipe", "one_gpu"): "are two recipes",
         ("plan", "nothing"): "there is no 'nothing' to plan",
         ("plan", "--price", "2"): "name them with --cluster",
+        ("plan", "--keep"): "name them with --cluster",
         ("plan", "paper", "--cluster", "many"): "is no cluster",
     }.items():
         refused = call(*words)
         assert refused.exit_code == 2 and said in refused.output
+
+
+def test_a_forecast_is_held_against_its_run() -> None:
+    store, steps = Store(settings().store_root), steps_of(FlowName.TRAIN, RecipeName.PAPER)
+    ref = Ref(name="checkpoints/contrastive", version="paper")
+    refused = call("plan", "--compare", str(ref))
+    assert refused.exit_code == 2 and "has no forecast; make one with internvl plan" in refused.output
+    training = Training("contrastive", 10, 10, 100, 1e15, 640)
+    memory = Forecast(1, 2, 3, 4, 5, 6, 7, 972, "somewhere")
+    fits = (Fit("fsdp2", 4, memory, 8),)
+    budget = Budget(training, 640, fits, Utilisation(0.4, "assumed"), 12.0, 1.0, 1.0, None, 1.0, 1.0, "missing")
+    assert keep([budget], steps, store) == [str(ref)]
+    assert "nothing measured" in call("plan", "--compare", str(ref)).output
+    lines = [{"seconds_per_step": s, "peak_memory_bytes": b} for s, b in ((9.0, 100), (10.0, 800), (30.0, 700))]
+    store.write(meters_key(ref), "\n".join(json.dumps(each) for each in lines).encode())
+    step, peak = json.loads(call("plan", "--compare", str(ref), "--json").output)
+    assert (step["forecast"], step["fact"], step["ratio"]) == (12.0, 10.0, 1.2), "the median of the looks"
+    assert peak["fact"] == 800 / 1e9 and peak["ratio"] == pytest.approx(1000 / 800)
+    assert "1.20" in call("plan", "--compare", str(ref)).output
