@@ -9,7 +9,6 @@ from rich.table import Table
 
 from infra.storage import Store
 from pipelines.clusters import Gpus
-from pipelines.plan_compared import compare
 from pipelines.terminal import console
 from stages.quantities import duration
 from stages.ref import Ref
@@ -100,6 +99,8 @@ def _tables(found: "Sequence[Budget]", gpus: Gpus) -> list[tuple[str, list[str],
 
 def show_compared(ref: Ref, store: Store, as_json: bool) -> None:
     """Print what was forecast of a run beside what came."""
+    from pipelines.plan_compared import compare  # imports torch with the meters
+
     found = compare(ref, store)
     if as_json:
         print(json.dumps([{**asdict(each), "ratio": each.ratio} for each in found], indent=2))
