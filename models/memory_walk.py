@@ -57,7 +57,8 @@ def moments(sections: Sequence[Section], spread: Spread, root: int = 0) -> list[
     whole = sum(each.gradients for section in sections for each in section.blocks)
     most = whole if spread.most is None else spread.most
     # In shards, gradients are float32 whatever a block computes in.
-    share, cut = max(1, most // whole) if whole and spread.sharded else 1, spread.processes if spread.sharded else 1
+    share = max(1, min(2, most // whole)) if whole and spread.sharded else 1
+    cut = spread.processes if spread.sharded else 1
     still = most // cut
     early = still if spread.waiting else 0
     for section in sections:
