@@ -106,5 +106,5 @@ def test_categories_add_up() -> None:
     assert (found.weights, found.optimizer, found.batch, found.framework) == (200, MOMENTS * 25, 7, 9)
     assert found.total == sum(value for value in vars(found).values() if isinstance(value, int))
     assert found.as_json()["total"] == found.total and found.where == "two, backward"
-    loss = forecast([Section((ONE, replace(TWO, name="head and loss")))], 100, 50, Spread())
+    loss = forecast([Section((ONE, replace(TWO, name="head and loss")))], 100, 6, Spread())
     assert (loss.loss, loss.activations) == (34, 10), "what the loss itself holds is told apart"
