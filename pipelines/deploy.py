@@ -8,6 +8,7 @@ from pipelines.data import build_data
 from pipelines.evaluate import evaluate
 from pipelines.internvl import build_everything
 from pipelines.pilot import run_pilot
+from pipelines.planned import plan
 from pipelines.rerun import rerun
 from pipelines.train import train_models
 from pipelines.what_if import what_if
@@ -22,6 +23,7 @@ def deployments() -> list[Any]:
         evaluate.to_deployment("evaluate", description="The paper's benchmarks on a checkpoint, or on a recipe's."),
         what_if.to_deployment("whatif", description="What other thresholds would keep, without running anything."),
         run_pilot.to_deployment("pilot", description="A few urls of each source, to price the whole lists."),
+        plan.to_deployment("plan", description="Memory, time and money of a recipe's training on a cluster."),
         rerun.to_deployment("rerun", description="One stage again, and if wanted everything after it."),
     ]
 

@@ -54,6 +54,20 @@ def _placed(steps: Sequence[Step], here: Settings) -> list[Step]:
     ]
 
 
+def states_of(steps: Sequence[Step], store: Store) -> dict[str, str]:
+    """Return by artifact whether a step's work stands, is missing, or waits for another's."""
+    return {str(step.spec.artifact): _state(step, store) for step in steps}
+
+
+def _state(step: Step, store: Store) -> str:
+    if not all(find(store, ref) for ref in step.spec.inputs):
+        return "waits for its inputs"
+    try:
+        return "stands" if standing(step.spec, store) else "missing"
+    except Drift:
+        return "stands with other parameters"
+
+
 def preflight(steps: Sequence[Step], store: Store, force: bool = False) -> None:
     """Find before anything starts what would be refused later.
 

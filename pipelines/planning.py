@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -10,7 +10,7 @@ from rich.table import Table
 
 from infra.settings import settings
 from infra.storage import Store
-from pipelines.graph import Step
+from pipelines.clusters import gpus_of
 from pipelines.names import FlowName, Mixing, RecipeName
 from pipelines.options import (
     AcceptWithdrawn,
@@ -31,27 +31,31 @@ from pipelines.options import (
     Urls,
     Version,
     VisionModel,
-    What,
     allowed_hosts,
     app,
     own_data,
 )
+from pipelines.plan_tables import show_budgets, show_compared
 from pipelines.pricing import Unknown, pilot_steps, prices
 from pipelines.recipes import OwnData
 from pipelines.terminal import Refusal, clear_errors, console, run_flow
 from stages.download_price import Price, Tail
 from stages.filter_report import visible
 from stages.manifest import find
-from stages.materialize import Drift, standing
 from stages.quantities import duration, gigabytes
+from stages.ref import Ref
 
 if TYPE_CHECKING:
+    from pipelines.budget import Budget
     from pipelines.training_price import Training
+
+
+PlanOf = Annotated[str, typer.Argument(help="Which part of the road, or which recipe: data, train, internvl, paper.")]
 
 
 @app.command()
 def plan(
-    what: What = FlowName.INTERNVL,
+    what: PlanOf = "internvl",
     recipe: Recipe = RecipeName.TINY,
     version: Version = "",
     urls: Urls = None,
@@ -82,15 +86,40 @@ def plan(
             "--host-rate", min=0, help="Requests a second to one host; the recipe's when left out, 0 no limit."
         ),
     ] = None,
+    cluster: Annotated[
+        str | None, typer.Option("--cluster", help="GPUs to reckon with, such as 640xA100 or 8xH100-80GB.")
+    ] = None,
+    price: Annotated[
+        float | None, typer.Option("--price", min=0, help="Dollars of one GPU for an hour; with --cluster.")
+    ] = None,
+    mfu: Annotated[
+        float | None,
+        typer.Option("--mfu", min=0.001, max=1, help="Share of the cards' peak; what was measured when left out."),
+    ] = None,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Keep the forecast beside each training's checkpoint, to be compared.")
+    ] = False,
+    compare: Annotated[
+        str | None, typer.Option("--compare", help="Show a kept forecast against the run: name@version.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
 ) -> None:
     """Show the steps of a recipe and which of them stand; what its training costs; what downloads, by a pilot."""
     with clear_errors():
         from pipelines.missing import missing
-        from pipelines.plan import steps_of
+        from pipelines.plan import states_of, steps_of
         from pipelines.rooms import too_small
         from pipelines.training_price import training_prices
 
+        if compare is not None:
+            show_compared(Ref.model_validate(compare), Store(settings().store_root), as_json)
+            return
+        what, recipe = _asked(what, recipe)
+        if (price is not None or mfu is not None or keep) and cluster is None:
+            raise Refusal(
+                "--price, --mfu and --keep are about GPUs; name them with --cluster, such as --cluster 640xA100"
+            )
+        gpus = gpus_of(cluster) if cluster else None
         if pilot and what is FlowName.TRAIN:
             raise Refusal("training downloads nothing; a pilot prices data: internvl plan data --pilot 10000")
         own = own_data(
@@ -103,32 +132,52 @@ def plan(
             _pilot(recipe, pilot, version, own, quiet=as_json)
         store = Store(settings().store_root)
         steps = steps_of(what, recipe, version, own)
-        states = {str(step.spec.artifact): (step.label, _state(step, store)) for step in steps}
+        states, labels = states_of(steps, store), {str(step.spec.artifact): step.label for step in steps}
         priced, trained = prices(steps, store, workers, host_rate, pilot), training_prices(steps)
+        needed: list[Budget] = []
+        if gpus is not None:
+            from pipelines.budget import budgets
+
+            needed = budgets(steps, trained, states, store, gpus, dollars_per_hour=price, given=mfu)
+            if keep:
+                from pipelines.plan_compared import keep as keep_forecasts
+
+                keep_forecasts(needed, steps, store)
         if as_json:
-            listed = [{"step": label, "artifact": name, "state": state} for name, (label, state) in states.items()]
+            listed = [{"step": labels[name], "artifact": name, "state": state} for name, state in states.items()]
             sources, training = ([each.as_json() for each in group] for group in (priced, trained))
-            print(json.dumps({"steps": listed, "sources": sources, "training": training}, indent=2))
+            found: dict[str, Any] = {"steps": listed, "sources": sources, "training": training}
+            if gpus is not None:
+                found |= {"cluster": str(gpus), "budget": [each.as_json() for each in needed]}
+            print(json.dumps(found, indent=2))
             return
         table = Table("step", "artifact", "state")
-        for name, (label, state) in states.items():
-            table.add_row(label, name, state)
+        for name, state in states.items():
+            table.add_row(labels[name], name, state)
         console.print(table)
         _show(priced)
         _show_training(trained)
+        if gpus is not None:
+            show_budgets(needed, gpus)
         for line in missing(steps, store):
             console.print(f"missing: {line}", style="dim", highlight=False, markup=False)
         for line in too_small(steps, store):
             console.print(f"too small: {line}", style="dim", highlight=False, markup=False)
 
 
-def _state(step: Step, store: Store) -> str:
-    if not all(find(store, ref) for ref in step.spec.inputs):
-        return "waits for its inputs"
-    try:
-        return "stands" if standing(step.spec, store) else "missing"
-    except Drift:
-        return "stands with other parameters"
+def _asked(what: str, recipe: RecipeName) -> tuple[FlowName, RecipeName]:
+    """Return the flow and the recipe that an argument names: a flow of `--recipe`, or a recipe as a whole.
+
+    Raises:
+        Refusal: It names neither, or another recipe than the option.
+    """
+    if what in list(FlowName):
+        return FlowName(what), recipe
+    if what not in list(RecipeName):
+        raise Refusal(f"there is no {what!r} to plan; name one of {', '.join([*FlowName, *RecipeName])}")
+    if recipe not in (RecipeName.TINY, what):
+        raise Refusal(f"{what} and --recipe {recipe} are two recipes; leave one of them out")
+    return FlowName.INTERNVL, RecipeName(what)
 
 
 def _pilot(recipe: RecipeName, urls: int, version: str, own: OwnData, quiet: bool) -> None:

@@ -1,0 +1,158 @@
+"""What a recipe's training needs of a cluster: memory, time, money, and how fast data has to come."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from infra.storage import Store
+from pipelines.clusters import Gpus
+from pipelines.graph import Step
+from pipelines.plan_memory import Fit, both
+from pipelines.plan_shapes import shapes_of
+from pipelines.training_price import Training
+from pipelines.utilisation import Utilisation, utilisation
+from stages.manifest import find
+from stages.materialize import StageSpec
+from stages.workspace import Placement
+
+SAMPLE_BYTES = 30_000
+"""Ours, where no shards stand yet: a picture of 256 pixels a side as JPEG, its caption and its facts."""
+DECODED_PER_CORE = 400.0
+"""Ours: pictures of 256 pixels a second that a core reads, decodes and crops; benchmarks/results/loader.json has
+1,394 of 64 pixels, and arXiv:2605.08731 537 to 857 of ImageNet's larger ones for decoding alone."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What one training stage needs."""
+
+    training: Training
+    gpus: int
+    fits: tuple[Fit, ...]
+    """Ways of lying over the processes, the placement's own first; none where nothing is trained."""
+    utilisation: Utilisation
+    step_seconds: float
+    gpu_hours: float
+    days: float
+    dollars: float | None
+    decode_cores: float
+    gigabytes_per_second: float
+    state: str
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as plain values."""
+        memory = [
+            {
+                "sharding": fit.sharding,
+                "micro_batch": fit.rows,
+                "largest_micro_batch": fit.largest,
+                **fit.memory.as_json(),
+            }
+            for fit in self.fits
+        ]
+        return {
+            **self.training.as_json(),
+            "gpus": self.gpus,
+            "memory": memory,
+            "utilisation": self.utilisation.share,
+            "utilisation_source": self.utilisation.source,
+            "step_seconds": self.step_seconds,
+            "gpu_hours_needed": self.gpu_hours,
+            "days": self.days,
+            "dollars": self.dollars,
+            "decode_cores": self.decode_cores,
+            "gigabytes_per_second": self.gigabytes_per_second,
+            "state": self.state,
+        }
+
+
+def budgets(
+    steps: Sequence[Step],
+    trainings: Sequence[Training],
+    states: Mapping[str, str],
+    store: Store,
+    gpus: Gpus,
+    *,
+    dollars_per_hour: float | None = None,
+    given: float | None = None,
+) -> list[Budget]:
+    """Return what each training stage needs of a cluster.
+
+    Args:
+        steps: Of the recipe.
+        trainings: What `training_price` counted of them.
+        states: By artifact, whether it stands.
+        store: Where earlier runs left their meters.
+        gpus: The cluster; a stage whose placement has fewer GPUs takes those alone.
+        dollars_per_hour: Of one GPU.
+        given: Share of the data sheet's peak to reckon with; the measured one, or else our assumption, when None.
+    """
+    specs = _specs(steps)
+    shapes = shapes_of(specs)
+    found = []
+    for each in trainings:
+        spec = specs[each.stage]
+        count = min(gpus.count, each.gpus) if each.gpus else 0
+        schedule = spec.parameters["schedule"]
+        fits: tuple[Fit, ...] = ()
+        if each.samples:
+            workers = count or spec.placement.get("workers", 1)
+            wide = Placement(**{**spec.placement, "workers": workers, "min_workers": None})
+            fits = tuple(
+                both(
+                    shapes[each.stage],
+                    each.parameters,
+                    each.trained,
+                    placement=wide,
+                    global_batch=schedule["global_batch_size"],
+                    precision=schedule["precision"],
+                    room=gpus.card.gigabytes * 10**9 if each.gpus else 0,
+                )
+            )
+        use = Utilisation(given, "given") if given is not None else utilisation(each.stage, spec, store)
+        found.append(_budget(each, spec, count, fits, use, gpus, dollars_per_hour, store, states))
+    return found
+
+
+def _budget(
+    each: Training,
+    spec: StageSpec,
+    count: int,
+    fits: tuple[Fit, ...],
+    use: Utilisation,
+    gpus: Gpus,
+    dollars_per_hour: float | None,
+    store: Store,
+    states: Mapping[str, str],
+) -> Budget:
+    steps = spec.parameters["schedule"]["steps"] if each.samples else 0
+    seconds = each.flops / (gpus.card.tflops * 1e12 * use.share * count) if count and each.flops else 0.0
+    hours, per_second = seconds * count / 3600, each.samples / seconds if seconds else 0.0
+    return Budget(
+        each,
+        count,
+        fits,
+        use,
+        seconds / steps if steps else 0.0,
+        hours,
+        seconds / 86400,
+        None if dollars_per_hour is None else hours * dollars_per_hour,
+        per_second / DECODED_PER_CORE,
+        per_second * _sample_bytes(spec, store) / 1e9,
+        states.get(str(spec.artifact), "missing"),
+    )
+
+
+def _specs(steps: Sequence[Step]) -> dict[str, StageSpec]:
+    """Return the specs of training stages by the names that prices have."""
+    return {step.artifact.removeprefix("checkpoints/"): step.spec for step in steps}
+
+
+def _sample_bytes(spec: StageSpec, store: Store) -> float:
+    """Return the bytes of a sample in the shards that a stage reads; our figure where none stand."""
+    for ref in spec.inputs:
+        made = find(store, ref) if ref.name.startswith("shards/") else None
+        if made is not None and made.ledger.kept:
+            size = sum(sum(file.bytes for file in part.files.values()) for part in made.parts)
+            return size / made.ledger.kept
+    return float(SAMPLE_BYTES)

@@ -1,0 +1,163 @@
+"""How much memory each training stage of a recipe takes of a GPU, and how much it computes at once that fits."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+from models.config import ChatConfig, InternVLConfig, TextConfig
+from models.memory_blocks import How, contrastive_blocks
+from models.memory_forecast import FRAMEWORK, Forecast, forecast
+from models.memory_stages import Conversations, chat_blocks, generative_blocks, language_blocks
+from models.memory_trace import Block, Numbers
+from models.memory_walk import Section, Spread
+from stages.workspace import Placement, Sharding
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What one process computes at once, and of which model; hashable, so that equal ones are traced once."""
+
+    stage: str
+    towers: InternVLConfig | None = None
+    text: TextConfig | None = None
+    chat: ChatConfig | None = None
+    tokens: int = 0
+    kept: int | None = None
+    tiles: int = 0
+    """Of one conversation."""
+    text_learns: bool = True
+    vision_learns: bool = True
+    verdicts: int = 1
+    packed: bool = False
+    """Rows are packs, each as full as the placement allows; a process computes them one after the other."""
+    stays: int = 0
+    """Bytes that stay from step to step."""
+
+    def sections(self, rows: int, how: How, everyone: int) -> list[Section]:
+        """Return the blocks of a step that computes so many rows at once."""
+        if self.stage == "language":
+            assert self.text is not None
+            return language_blocks(self.text, rows, self.tokens, how)
+        if self.chat is not None:
+            tiles = max(1, rows * self.tiles)
+            learned = rows * self.tokens
+            talk = Conversations(rows, self.tokens, tiles, learned, self.vision_learns, self.text_learns)
+            return chat_blocks(self.chat, talk, how)
+        assert self.towers is not None
+        if self.stage == "generative":
+            return generative_blocks(self.towers, rows, self.tokens, how, verdicts=self.verdicts, everyone=everyone)
+        return contrastive_blocks(
+            self.towers, rows, self.tokens, how, kept=self.kept, text_learns=self.text_learns, everyone=everyone
+        )
+
+    def picture_bytes(self) -> int:
+        """Return the bytes of one row's pictures on the device, in float32."""
+        vision = self.chat.vision if self.chat else self.towers.vision if self.towers else None
+        if vision is None:
+            return 0
+        patch = vision.num_channels * vision.patch_size**2 * 4
+        return patch * (self.kept or vision.grid**2) * max(1, self.tiles)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What a stage takes in one way of lying over the processes."""
+
+    sharding: Sharding
+    rows: int
+    """Computed at once."""
+    memory: Forecast
+    largest: int
+    """Most rows at once, of powers of two up to a process's share, that fit; 0 where not one does."""
+
+
+def fit(
+    shape: Shape,
+    parameters: int,
+    trained: int,
+    placement: Placement,
+    *,
+    global_batch: int,
+    precision: str,
+    sharding: Sharding,
+    room: int,
+) -> Fit:
+    """Return the memory of a stage at its placement, and the largest micro batch that its card holds.
+
+    Args:
+        shape: What it computes.
+        parameters: Of the whole model.
+        trained: Those that learn.
+        placement: Processes, and rows at once.
+        global_batch: Rows of a step, of all processes.
+        precision: `fp32` or `bf16`.
+        sharding: How the model lies over the processes.
+        room: Bytes of the card, 0 where there is none.
+    """
+    share = 1 if shape.packed else max(1, global_batch // placement.workers)
+    rows = min(share, placement.micro_batch_size or share)
+    sharded = sharding == "fsdp2" and placement.workers > 1
+    how = How(Numbers.of(precision, sharded), placement.activation_checkpointing)
+
+    @cache
+    def at(count: int) -> Forecast:
+        sections = shape.sections(count, how, global_batch)
+        ddp = placement.workers > 1 and not sharded
+        spread = Spread(placement.workers, sharded, waiting=ddp or shape.packed or count < share)
+        return forecast(
+            sections,
+            parameters,
+            trained,
+            spread,
+            root=_root(sections) if sharded else 0,
+            batch=share * shape.picture_bytes(),
+            kept=shape.stays,
+            framework=FRAMEWORK if placement.gpus_per_worker else 0,
+        )
+
+    return Fit(sharding, rows, at(rows), _largest(at, share, room) if room else 0)
+
+
+def _root(sections: Sequence[Section]) -> int:
+    """Return the bytes of what is in no layer: it stays gathered from the first use on."""
+    blocks: dict[Block, None] = {block: None for section in sections for block in section.blocks}
+    return sum(block.weights for block in blocks if not block.name.endswith("layer"))
+
+
+def _largest(at: Callable[[int], Forecast], share: int, room: int) -> int:
+    """Return the largest power of two up to a share, or the share, that fits."""
+    tried = [2**power for power in range(share.bit_length()) if 2**power < share] + [share]
+    found = 0
+    for count in tried:
+        if at(count).total > room:
+            return found
+        found = count
+    return found
+
+
+def both(
+    shape: Shape,
+    parameters: int,
+    trained: int,
+    placement: Placement,
+    *,
+    global_batch: int,
+    precision: str,
+    room: int,
+) -> list[Fit]:
+    """Return the fits of both ways of lying over the processes, the placement's own first; arguments as of `fit`."""
+    ways: list[Sharding] = ["ddp", "fsdp2"]
+    ways.sort(key=lambda each: each != placement.sharding)
+    return [
+        fit(
+            shape,
+            parameters,
+            trained,
+            placement,
+            global_batch=global_batch,
+            precision=precision,
+            sharding=each,
+            room=room,
+        )
+        for each in ways
+    ]

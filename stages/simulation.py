@@ -1,0 +1,195 @@
+"""Long runs on paper: machines fail and lag, states are written, parts are done again; time, by many seeds.
+
+Failures come independently, at exponential intervals, on each machine (Young 1974, doi:10.1145/361147.361115; Daly
+2006, doi:10.1016/j.future.2004.11.016); a training loses what it did since its last state, a pool of parts what the
+lost machine was doing. Nothing here reads or measures: figures are given.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Seconds = NDArray[np.float64]
+STRAGGLER_DRAWS = 2000
+"""Steps that are drawn to know how much the slowest machine holds up a step on the mean."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Machines that are equal, and how they fail."""
+
+    machines: int
+    mtbf_hours: float
+    """Mean time between failures of one machine."""
+    restart_seconds: float = 600.0
+    """From a failure until the run goes on: noticed, replaced, state read."""
+    straggler_sigma: float = 0.0
+    """Of the logarithm of how long a machine takes, around a median of 1."""
+
+    def __post_init__(self) -> None:
+        """Refuse what no cluster can be.
+
+        Raises:
+            ValueError: A number is out of its range.
+        """
+        if self.machines < 1 or self.mtbf_hours <= 0:
+            raise ValueError(
+                f"a cluster of {self.machines} machines that fail every {self.mtbf_hours:g} hours cannot be; give at "
+                "least one machine and a time above 0"
+            )
+        if self.restart_seconds < 0 or self.straggler_sigma < 0:
+            raise ValueError("restart seconds and the spread of stragglers cannot lie below 0")
+
+    @property
+    def between_failures(self) -> float:
+        """Seconds between two failures of any machine, on the mean."""
+        return self.mtbf_hours * 3600 / self.machines
+
+
+@dataclass(frozen=True)
+class Training:
+    """Steps that all machines take together."""
+
+    steps: int
+    step_seconds: float
+    """When no machine lags."""
+    checkpoint_seconds: float
+    """In which a state is written and nothing else is done."""
+
+    def work(self, cluster: Cluster, seed: int = 0) -> float:
+        """Return the seconds of all steps without a failure: each takes as long as its slowest machine."""
+        return self.steps * self.step_seconds * slowest(cluster, seed)
+
+
+def slowest(cluster: Cluster, seed: int = 0) -> float:
+    """Return how many times as long as its median a step takes on the mean, that waits for every machine."""
+    if not cluster.straggler_sigma:
+        return 1.0
+    drawn = np.random.default_rng(seed).normal(size=(STRAGGLER_DRAWS, cluster.machines)).max(axis=1)
+    return float(np.exp(cluster.straggler_sigma * drawn).mean())
+
+
+def young(checkpoint_seconds: float, between_failures: float) -> float:
+    """Return Young's interval between states in seconds of work: sqrt(2 d M)."""
+    return math.sqrt(2 * checkpoint_seconds * between_failures)
+
+
+def daly(checkpoint_seconds: float, between_failures: float) -> float:
+    """Return Daly's interval (2006, equation 37): Young's with two more terms, less the state's own time."""
+    if checkpoint_seconds >= 2 * between_failures:
+        return between_failures
+    share = checkpoint_seconds / (2 * between_failures)
+    return young(checkpoint_seconds, between_failures) * (1 + math.sqrt(share) / 3 + share / 9) - checkpoint_seconds
+
+
+def expected(work: float, interval: float, checkpoint_seconds: float, cluster: Cluster) -> float:
+    """Return the seconds that a run takes on the mean (Daly, equation 20): failures may come at any time."""
+    mean = cluster.between_failures
+    exponent = (interval + checkpoint_seconds) / mean
+    return mean * math.exp(cluster.restart_seconds / mean) * math.expm1(exponent) * work / interval
+
+
+def train(
+    work: float, interval: float, checkpoint_seconds: float, cluster: Cluster, seeds: int, seed: int = 0
+) -> Seconds:
+    """Return how long a run took, once for each seed, shape (seeds,).
+
+    Args:
+        work: Seconds of all steps without failures and states.
+        interval: Seconds of work between two states.
+        checkpoint_seconds: Of one state.
+        cluster: What fails.
+        seeds: How many runs.
+        seed: Of the draws.
+
+    Raises:
+        ValueError: The interval is not above 0.
+    """
+    if interval <= 0:
+        raise ValueError(f"states every {interval:g} seconds cannot be; give an interval above 0")
+    random = np.random.default_rng(seed)
+    left, took, restarting = np.full(seeds, float(work)), np.zeros(seeds), np.zeros(seeds)
+    going = np.arange(seeds)
+    while len(going):
+        until = random.exponential(cluster.between_failures, len(going))
+        free = until - restarting[going]
+        # The last stretch ends the run: no state is written behind it.
+        stretches = np.ceil(left[going] / interval - 1e-9)
+        needed = left[going] + (stretches - 1) * checkpoint_seconds
+        ends = free >= needed
+        took[going] += np.where(ends, restarting[going] + needed, until)
+        saved = np.floor(np.maximum(free, 0) / (interval + checkpoint_seconds)) * interval
+        left[going] -= np.where(ends, left[going], np.minimum(saved, (stretches - 1) * interval))
+        restarting[going] = cluster.restart_seconds
+        going = going[~ends]
+    return took
+
+
+def best_interval(
+    work: float, checkpoint_seconds: float, cluster: Cluster, tried: Sequence[float], seeds: int, seed: int = 0
+) -> float:
+    """Return the interval, of those tried, whose runs took the least time on the mean; all meet the same failures."""
+    means = [float(train(work, each, checkpoint_seconds, cluster, seeds, seed).mean()) for each in tried]
+    return tried[int(np.argmin(means))]
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Parts that are done independently, such as those of a download or a filter."""
+
+    rows: int
+    rows_per_part: int
+    seconds_per_row: float
+    """Of one task."""
+    tasks_per_machine: int
+    spread: float = 0.5
+    """Ours: of the logarithm of a part's time; slow hosts make some parts long."""
+    bytes_per_row: float = 0.0
+    bytes_per_second: float = math.inf
+    """What the way to the store lets through, for all machines together."""
+
+
+def pool(given: Pool, cluster: Cluster, seeds: int, seed: int = 0) -> Seconds:
+    """Return how long all parts took, once for each seed, shape (seeds,).
+
+    Tasks take one part after the other. Their sum is drawn as a normal (there are very many), the end as what the
+    last part of each task still takes; a failure costs each task of its machine a part begun, and the restart.
+    """
+    random = np.random.default_rng(seed)
+    parts, tasks = -(-given.rows // given.rows_per_part), given.tasks_per_machine * cluster.machines
+    mean, deviation = _part_seconds(given)
+    found = np.zeros(seeds)
+    for number in range(seeds):
+        whole = max(0.0, random.normal(parts * mean, math.sqrt(parts) * deviation))
+        busy = whole / tasks
+        lost = random.poisson(busy / cluster.between_failures)
+        again = given.tasks_per_machine * (lost * cluster.restart_seconds + _begun(random, lost, given).sum())
+        last = _parts(random, min(tasks, parts), given) * random.uniform(size=min(tasks, parts))
+        # While the longest of the last parts runs, the others are done: on the mean half of a part each.
+        found[number] = (whole + again) / tasks + max(0.0, float(last.max() - last.mean()))
+    return np.maximum(found, given.rows * given.bytes_per_row / given.bytes_per_second)
+
+
+def _part_seconds(given: Pool) -> tuple[float, float]:
+    """Return mean and deviation of a part's seconds; `seconds_per_row` is the mean."""
+    mean = given.rows_per_part * given.seconds_per_row
+    return mean, mean * math.sqrt(math.expm1(given.spread**2))
+
+
+def _parts(random: np.random.Generator, count: int, given: Pool) -> Seconds:
+    mean, _ = _part_seconds(given)
+    return mean * np.exp(random.normal(-(given.spread**2) / 2, given.spread, count))
+
+
+def _begun(random: np.random.Generator, lost: int, given: Pool) -> Seconds:
+    """Return how far parts had come that were lost with their machines."""
+    return _parts(random, lost, given) * random.uniform(size=lost)
+
+
+def quantiles(found: Seconds) -> tuple[float, float, float]:
+    """Return the 5th, 50th and 95th percentile."""
+    low, middle, high = np.percentile(found, (5, 50, 95))
+    return float(low), float(middle), float(high)

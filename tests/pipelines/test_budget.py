@@ -1,0 +1,146 @@
+"""`internvl plan paper --cluster ...`: time, memory and money by hand, and what is refused."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from infra.settings import settings
+from infra.storage import Store
+from models.cost import decoder_macs, pooling_macs, query_macs, vision_macs
+from models.memory_forecast import MASTER, MOMENTS, Forecast
+from models.sizes import INTERNVL_14B
+from pipelines import utilisation as utilisations
+from pipelines.budget import DECODED_PER_CORE, SAMPLE_BYTES, Budget, budgets
+from pipelines.cli import app
+from pipelines.clusters import CARDS, Card, Gpus, gpus_of
+from pipelines.names import FlowName, RecipeName
+from pipelines.plan import states_of, steps_of
+from pipelines.plan_compared import keep
+from pipelines.plan_memory import Fit
+from pipelines.plan_tables import markdown
+from pipelines.training_price import Training, training_prices
+from pipelines.utilisation import Utilisation
+from stages.ref import Ref
+from stages.training.meters import meters_key
+
+
+@pytest.fixture(autouse=True)
+def home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("INTERNVL_HOME", str(tmp_path))
+    monkeypatch.delenv("INTERNVL_STORE", raising=False)
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+def call(*given: str) -> Result:
+    return CliRunner().invoke(app, list(given))
+
+
+def test_clusters_as_people_write_them() -> None:
+    assert gpus_of("640xA100") == Gpus(640, CARDS["A100"]) and str(gpus_of("640xA100")) == "640xA100-80GB"
+    assert gpus_of("8xh100-80GB").card.tflops == 989.0
+    assert gpus_of("2xA100-40GB").card == Card("A100", 312.0, 40)
+    for wrong, said in {
+        "A100": "is no cluster",
+        "0xA100": "is no cluster",
+        "8xK80": "'K80' is unknown",
+        "1xA100-0GB": "without memory",
+    }.items():
+        with pytest.raises(ValueError, match=said):
+            gpus_of(wrong)
+
+
+def test_totals_are_those_of_the_reference() -> None:
+    """Stage 1 is 1.93e23 FLOPs; stage 2 about 4.0e22 when each of four passes looks anew, and less in ours."""
+    found = {each.stage: each for each in training_prices(steps_of(FlowName.TRAIN, RecipeName.PAPER))}
+    assert found["contrastive"].flops == pytest.approx(1.93e23, rel=0.02)
+    vision, text = INTERNVL_14B.vision, INTERNVL_14B.text
+    once = vision_macs(vision) + pooling_macs(3200, 257, 768)
+    passes = 4 * decoder_macs(text, 176)
+    look = query_macs(INTERNVL_14B, 257) - decoder_macs(text, 96)
+    apart = 2 * found["generative"].samples * (once + 2 * passes + 3 * 4 * look)
+    assert apart == pytest.approx(4.0e22, rel=0.04), "the reference says about"
+    assert 0.8 < found["generative"].flops / apart < 0.86, "queries are asked once, and texts without them"
+
+
+def test_a_budget_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(settings().store_root)
+    steps = [step for step in steps_of(FlowName.TRAIN, RecipeName.PAPER)]
+    training = next(each for each in training_prices(steps) if each.stage == "contrastive")
+    (found,) = budgets(
+        steps, [training], states_of(steps, store), store, gpus_of("640xA100"), dollars_per_hour=2.0, given=0.5
+    )
+    seconds = training.flops / (312e12 * 0.5 * 640)
+    assert found.step_seconds == pytest.approx(seconds / 175_000) and found.days == pytest.approx(seconds / 86400)
+    assert found.gpu_hours == pytest.approx(seconds * 640 / 3600)
+    assert found.dollars == pytest.approx(2 * found.gpu_hours)
+    rate = training.samples / seconds
+    assert found.decode_cores == pytest.approx(rate / DECODED_PER_CORE)
+    assert found.gigabytes_per_second == pytest.approx(rate * SAMPLE_BYTES / 1e9)
+    assert found.state == "waits for its inputs" and found.utilisation.source == "given"
+    shards, whole = found.fits
+    assert (shards.sharding, shards.rows, whole.sharding) == ("fsdp2", 256, "ddp")
+    assert whole.memory.weights == MASTER * 12_620_029_697 and whole.memory.optimizer == MOMENTS * 12_620_029_697
+    assert shards.memory.weights == whole.memory.weights // 640
+    assert shards.largest == 256 and shards.memory.total < 80e9, "256 pairs fit into an A100 where all is sharded"
+    assert whole.largest == 0, "13 billion parameters with their states fit onto no card"
+    text = markdown([found], gpus_of("640xA100"))
+    assert "| contrastive | waits for its inputs | 640 | 50% |" in text and "of peak, given" in text
+
+
+def test_a_measured_share_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    steps = steps_of(FlowName.TRAIN, RecipeName.PAPER)
+    spec = next(step.spec for step in steps if step.artifact == "checkpoints/contrastive")
+    file, store = tmp_path / "gpu.json", Store(settings().store_root)
+    told = {"device": "NVIDIA H100 80GB", "stages": {"S1-true": {"recomputed": {"useful_tflops": 494.5}}}}
+    file.write_text(json.dumps(told))
+    monkeypatch.setattr(utilisations, "MEASURED", file)
+    found = utilisations.utilisation("contrastive", spec, store)
+    assert found.share == pytest.approx(0.5) and found.source == "S1-true, recomputed, measured on an H100"
+    monkeypatch.setattr(utilisations, "MEASURED", tmp_path / "none.json")
+    assert utilisations.utilisation("contrastive", spec, store) == utilisations.Utilisation(0.4, "assumed")
+
+
+def test_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Training] = []
+
+    def few(steps: object, trained: list[Training], *given: object, **more: object) -> list[object]:
+        seen.extend(trained)
+        return []
+
+    monkeypatch.setattr("pipelines.budget.budgets", few)
+    result = call("plan", "paper", "--cluster", "640xA100", "--json")
+    found = json.loads(result.output)
+    assert found["cluster"] == "640xA100-80GB" and found["budget"] == []
+    assert [each.gpus for each in seen] == [0, 640, 160, 8, 8]
+    same = json.loads(call("plan", "--recipe", "paper", "--json").output)
+    assert same["training"] == found["training"] and "budget" not in same
+    for words, said in {
+        ("plan", "paper", "--recipe", "one_gpu"): "are two recipes",
+        ("plan", "nothing"): "there is no 'nothing' to plan",
+        ("plan", "--price", "2"): "name them with --cluster",
+        ("plan", "--keep"): "name them with --cluster",
+        ("plan", "paper", "--cluster", "many"): "is no cluster",
+    }.items():
+        refused = call(*words)
+        assert refused.exit_code == 2 and said in refused.output
+
+
+def test_a_forecast_is_held_against_its_run() -> None:
+    store, steps = Store(settings().store_root), steps_of(FlowName.TRAIN, RecipeName.PAPER)
+    ref = Ref(name="checkpoints/contrastive", version="paper")
+    refused = call("plan", "--compare", str(ref))
+    assert refused.exit_code == 2 and "has no forecast; make one with internvl plan" in refused.output
+    training = Training("contrastive", 10, 10, 100, 1e15, 640)
+    memory = Forecast(1, 2, 3, 4, 5, 6, 7, 972, "somewhere")
+    fits = (Fit("fsdp2", 4, memory, 8),)
+    budget = Budget(training, 640, fits, Utilisation(0.4, "assumed"), 12.0, 1.0, 1.0, None, 1.0, 1.0, "missing")
+    assert keep([budget], steps, store) == [str(ref)]
+    assert "nothing measured" in call("plan", "--compare", str(ref)).output
+    lines = [{"seconds_per_step": s, "peak_memory_bytes": b} for s, b in ((9.0, 100), (10.0, 800), (30.0, 700))]
+    store.write(meters_key(ref), "\n".join(json.dumps(each) for each in lines).encode())
+    step, peak = json.loads(call("plan", "--compare", str(ref), "--json").output)
+    assert (step["forecast"], step["fact"], step["ratio"]) == (12.0, 10.0, 1.2), "the median of the looks"
+    assert peak["fact"] == 800 / 1e9 and peak["ratio"] == pytest.approx(1000 / 800)
+    assert "1.20" in call("plan", "--compare", str(ref)).output
