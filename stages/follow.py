@@ -243,4 +243,3 @@ def run(parameters: Parameters, output: Output, here: Workspace) -> Manifest:
 def follow_ref(training: Ref, version: str = "") -> Ref:
     """Return what the points of a training are called: `curves/contrastive@tiny`."""
     return Ref(name=f"curves/{training.name.rpartition('/')[2]}", version=version or training.version)
-

@@ -95,11 +95,14 @@ class Source:
         since, sign = time.monotonic(), b""
         while True:
             finished = self._finished(job)  # before the states: when it stands they are removed
-            if (found := self._begun(job, last) or self._state(job, last)) is not None:
-                return found
+            newest = self._state(job, last)
+            if (begun := self._begun(job, last)) is not None:
+                return begun
             if finished is not None:
                 step = int(finished.parts[0].facts["metrics"]["steps"])
                 return Candidate(step, self._highest + 1, None) if step > last.step else None
+            if newest is not None:
+                return newest
             self._check_refusal(job)
             if (now := self._sign(job)) != sign:
                 since, sign = time.monotonic(), now

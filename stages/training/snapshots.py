@@ -147,10 +147,7 @@ def _link(path: Path, target: Path) -> None:
 def _fill(module: nn.Module, shards: list[Shard], held: Path, folder: Folder) -> None:
     targets = weights(module)
     stored = {
-        name: piece.whole
-        for shard in shards
-        for name, piece in shard.pieces.items()
-        if name.startswith(f"{MODULE}/")
+        name: piece.whole for shard in shards for name, piece in shard.pieces.items() if name.startswith(f"{MODULE}/")
     }
     if stored != {name: tuple(each.shape) for name, each in targets.items() if each.numel()}:
         raise ManifestError(
