@@ -15,7 +15,7 @@ from stages.training import curves
 OF_TRAINING = "training."
 """Before what a training stage itself measures of a finished model on what it keeps aside."""
 SHOWN = 4
-_NO_MEASURES = ("judged", "leaked", "steps")
+_NO_MEASURES = ("judged", "leaked", "steps", "held_out")
 _BESIDE = ("_chance", "_blind")
 
 

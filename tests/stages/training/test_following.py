@@ -78,7 +78,7 @@ def test_a_training_ends_alike_with_and_without(
     assert points[-1].step == STEPS
     assert made.ledger.rejected == sum(point.passed_over for point in points) == made.totals["passed_over"]
     assert read_curve(store, ref_of("contrastive", "watched")) == points
-    assert "iid_en_image_to_text_recall_at_1" in points[-1].metrics
+    assert "unseen_en_choose_relation" in points[-1].metrics
 
 
 def test_a_snapshot_is_what_the_training_would_publish(
