@@ -96,6 +96,8 @@ def _measured(store: Store, ref: Ref, metrics: list[str]) -> Table:
         raise Refusal(f"{ref} has no metric {unknown[0]!r}; measured are {', '.join(known)}")
     names = metrics or shown(points, None)
     table = Table("step", "passed over", *names, "checkpoint", title=str(ref), title_justify="left")
+    for column in table.columns:
+        column.overflow = "fold"
     for column in table.columns[:-1]:
         column.justify = "right"
     there = {each: find(store, each) is not None for each in {point.checkpoint for point in points}}

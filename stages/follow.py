@@ -212,7 +212,7 @@ class _Following:
     def _committed(self) -> Manifest:
         points, best, given = self._points(), self._best(), self._given
         passed = sum(point.passed_over for point in points)
-        said = [f"{len(points)} states of {given.training} were measured and {passed} passed over."]
+        said = [f"States of {given.training}: {len(points)} measured, {passed} passed over."]
         if given.best is not None:
             said.append(
                 f"The best {given.best} ({best.metrics[given.best]:.4g}) is that of {best.checkpoint}; to go on with "
