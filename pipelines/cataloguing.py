@@ -14,6 +14,7 @@ from pipelines.options import app
 from pipelines.terminal import Refusal, clear_errors, console
 from stages.aliases import PROMOTED, promotions
 from stages.catalogue import Checkpoint
+from stages.manifest import find
 from stages.ref import Ref
 
 MOST_METRICS = 5
@@ -64,17 +65,47 @@ def promote(
 
 @checkpoints_app.command()
 def history(
-    ref: Annotated[str, typer.Argument(help="A promoted name, as checkpoints/contrastive@promoted.")],
+    ref: Annotated[str, typer.Argument(help="A promoted name, as checkpoints/contrastive@promoted, or a version.")],
+    metric: Annotated[
+        list[str] | None, typer.Option("--metric", help="Of a version: show this one; may be given again.")
+    ] = None,
 ) -> None:
-    """Print what a promoted name has meant, the newest first."""
+    """Print what a promoted name has meant, or what was measured of a version while it was trained."""
     with clear_errors():
-        alias = Ref.model_validate(ref)
-        found = promotions(Store(settings().store_root), alias)
-        if not found:
-            raise Refusal(f"{alias} was never promoted; do it: internvl checkpoints promote {alias.name}@VERSION")
+        alias, store = Ref.model_validate(ref), Store(settings().store_root)
+        found = promotions(store, alias)
         for each in reversed(found):
             when = datetime.fromtimestamp(each.at, UTC).strftime("%Y-%m-%d %H:%M UTC")
             console.print(f"{when}  {each.version}  {each.digest[:16]}", highlight=False)
+        if not found:
+            console.print(_measured(store, alias, metric or []))
+
+
+def _measured(store: Store, ref: Ref, metrics: list[str]) -> Table:
+    """Return what was measured while a checkpoint was trained, a row for each state."""
+    from stages.follow_points import read_curve, shown
+
+    points = read_curve(store, ref)
+    if not points:
+        raise Refusal(
+            f"{ref} was never promoted, and nothing was measured while it was trained; do it: internvl checkpoints "
+            f"promote {ref.name}@VERSION, or internvl evaluate --follow {ref}"
+        )
+    known = sorted({name for point in points for name in point.metrics})
+    if unknown := [each for each in metrics if each not in known]:
+        raise Refusal(f"{ref} has no metric {unknown[0]!r}; measured are {', '.join(known)}")
+    names = metrics or shown(points, None)
+    table = Table("step", "passed over", *names, "checkpoint", title=str(ref), title_justify="left")
+    for column in table.columns:
+        column.overflow = "fold"
+    for column in table.columns[:-1]:
+        column.justify = "right"
+    there = {each: find(store, each) is not None for each in {point.checkpoint for point in points}}
+    for point in points:
+        cells = [f"{point.metrics[name]:.4g}" if name in point.metrics else "–" for name in names]
+        kept = str(point.checkpoint) if there[point.checkpoint] else "not kept"
+        table.add_row(f"{point.step:,}", f"{point.passed_over:,}", *cells, escape(kept))
+    return table
 
 
 def _parameters(recipe: RecipeName) -> dict[str, dict[str, Any]]:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -21,6 +21,7 @@ from stages.manifest import Manifest, find, load
 from stages.ref import Ref
 
 if TYPE_CHECKING:
+    from pipelines.wanted import Wanted
     from stages.evaluations.comparing import Comparison, Difference
     from stages.evaluations.views import Board
 
@@ -54,6 +55,19 @@ def evaluate(
         list[str] | None,
         typer.Option("--set", help="PROTOCOL.FIELD=VALUE, as retrieval.queries=true; may be given again."),
     ] = None,
+    follow: Annotated[
+        str | None,
+        typer.Option(
+            "--follow", help="A checkpoint that is being trained: measure its states until the training ends."
+        ),
+    ] = None,
+    every: Annotated[int, typer.Option("--every", min=0, help="With --follow: fewest steps between two states.")] = 0,
+    best: Annotated[
+        str | None, typer.Option("--best", help="With --follow: metric by which the best state is kept.")
+    ] = None,
+    lower: Annotated[
+        bool, typer.Option("--lower-is-better", help="With --best: the lowest is the best, as of a loss.")
+    ] = False,
     version: Annotated[
         str, typer.Option("--version", help="Of a recipe: the version that is measured; its name when left out.")
     ] = "",
@@ -65,13 +79,23 @@ def evaluate(
 ) -> None:
     """Measure a checkpoint on the paper's benchmarks and your own data; print the table and where its page is."""
     with clear_errors():
-        if (checkpoint is None) == (recipe is None):
-            raise Refusal("name a checkpoint (internvl evaluate checkpoints/contrastive@tiny) or give --recipe tiny")
+        if (checkpoint is None) == (recipe is None and follow is None) or (checkpoint is not None and follow):
+            raise Refusal(
+                "name a checkpoint (internvl evaluate checkpoints/contrastive@tiny), or give --recipe tiny, or "
+                "--follow checkpoints/contrastive@tiny"
+            )
+        if follow is None and (every or best or lower):
+            raise Refusal("--every, --best and --lower-is-better belong to --follow: a finished checkpoint is one")
         from pipelines.measuring import of_checkpoint
         from pipelines.wanted import Wanted
 
         here, given = settings(), [str(each) for each in own or ()]
         store = Store(here.store_root)
+        if follow is not None:
+            wanted = Wanted.of(str(data or ""), benchmark or (), at or (), given, limit, change or ())
+            chosen = {"every": every, "best": best, "best_is": "lower" if lower else "higher"}
+            _follow(store, follow, recipe, wanted, new_version, placed(placement, workers), chosen)
+            return
         if checkpoint is None:
             found = _recipe(recipe, str(data or ""), benchmark or (), at or (), given, limit, change or (), version)
             for each in found:
@@ -85,6 +109,20 @@ def evaluate(
         with followed(store, step.spec.artifact):
             made = made_aside(step.spec, store)
         tell(store, made)
+
+
+def _follow(
+    store: Store, training: str, recipe: RecipeName | None, wanted: "Wanted", version: str,
+    placement: Mapping[str, Any], chosen: Mapping[str, Any],
+) -> None:  # fmt: skip
+    from pipelines.during import followed as following
+
+    spec, left_out = following(training, recipe, wanted, version, placement, **chosen)
+    _left_out(left_out)
+    with followed(store, spec.artifact):
+        made = made_aside(spec, store)
+    console.print(made.totals["markdown"].partition("\n")[0], highlight=False, markup=False, soft_wrap=True)
+    tell(store, made)
 
 
 def _recipe(

@@ -15,7 +15,7 @@ from infra.storage import Store
 from pipelines.graph import Step
 from pipelines.plan import preflight
 from pipelines.remembered import remember_sources, remember_system
-from pipelines.steps import leave, run_step, stop_jobs, tell
+from pipelines.steps import leave, run_step, stop_jobs, stop_steps, tell
 
 TOGETHER = 3  # steps at once: two keep two cores busy while a third one starts
 RUNNER: Any = ThreadPoolTaskRunner(max_workers=TOGETHER)
@@ -62,6 +62,9 @@ def run_steps(steps: Sequence[Step], force: bool = False) -> list[str]:
                     future.result()
                 except Exception as error:
                     failed = failed or error
+            if failed is not None:
+                # What follows a training that failed would wait for it.
+                stop_steps([step for step in live.values() if step.spec.stage == "follow"])
     except KeyboardInterrupt:
         _stop(list(live))
         raise

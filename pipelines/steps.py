@@ -6,7 +6,7 @@ import shlex
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from prefect import get_run_logger, task
@@ -179,3 +179,13 @@ def stop_jobs(flow: Any, flow_run: Any, state: Any) -> None:
         ours = job.metadata.get("flow_run_id") == str(flow_run.id) or job.submission_id in attached
         if ours and not job.over:
             jobs.stop(job.submission_id)
+
+
+def stop_steps(steps: Sequence[Step]) -> None:
+    """Stop the jobs that make these steps' artifacts, where they run; what they did is kept."""
+    here = settings()
+    for step in steps:
+        jobs = jobs_of(here.ray_jobs_address)
+        for job in jobs.find(submission_prefix(step.spec, Store(here.store_root))):
+            if not job.over:
+                jobs.stop(job.submission_id)

@@ -1,7 +1,5 @@
 """Computes one step of a training run again, on this machine alone: who lost how much, and where it broke."""
 
-import importlib
-import json
 import logging
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
@@ -17,11 +15,11 @@ from models.objective import SAMPLE_LOSS
 from models.renaming import State, above, fill
 from stages.batches import ShardedSamples
 from stages.checkpoints import fetch
-from stages.manifest import ManifestError, find, load
+from stages.manifest import ManifestError, find
 from stages.ref import Ref
 from stages.training.accumulating import Cutting
 from stages.training.detours import Detour, position
-from stages.training.flight_records import flight_records, run_key, run_of
+from stages.training.flight_records import flight_records, job_of, run_of
 from stages.training.gang import Gang
 from stages.training.job import Job
 from stages.training.layer_norms import gradient_norms, parts_of
@@ -34,11 +32,9 @@ from stages.training.stopping import StopRequest
 from stages.training.task import SampleFacts, Task
 from stages.training.workers import Maker
 from stages.weight_files import open_weights
-from stages.workspace import Output, Placement, Workspace
+from stages.workspace import Placement, Workspace
 
 log = logging.getLogger(__name__)
-STAGES = "stages."
-"""Where a task's builder must come from: a file in the store names it, and code is not taken from files."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +82,7 @@ def explain(
     Raises:
         ManifestError: No such run or step, or no weights to compute it with.
     """
-    job = _job(store, ref, micro_batch_size)
+    job = job_of(store, ref, Placement(micro_batch_size=micro_batch_size))
     if not 1 <= step <= job.schedule.steps:
         raise ManifestError(f"{ref} has steps 1 to {job.schedule.steps}; there is no step {step}")
     here = Workspace(
@@ -105,32 +101,6 @@ def explain(
     weights, detours = _restore(gang, task, order, placed, scratch, step - 1)
     batch = _batch_of(job, step, detours)
     return _computed(gang, task, order, placed, step - 1, batch, weights, shown)
-
-
-def _job(store: Store, ref: Ref, micro_batch_size: int | None) -> Job:
-    """Return a run as its watch told of it.
-
-    Raises:
-        ManifestError: There is no such run, or what it was made from is gone.
-    """
-    try:
-        told = json.loads(store.read(run_key(ref)))
-    except FileNotFoundError as error:
-        trained = sorted(
-            {key.split("/")[1] for key in store.keys("checkpoints") if key.endswith("training/run.json")}
-        )
-        known = (
-            f"there is something to explain below checkpoints/ for {', '.join(trained)}" if trained else "none has"
-        )
-        raise ManifestError(f"{ref} has no {run_key(ref)}: no training of this name ran here; {known}") from error
-    module, name = told["build"]
-    if not module.startswith(STAGES):
-        raise ManifestError(f"{run_key(ref)} names {module}, which is no stage; it was changed after the run")
-    parameters = importlib.import_module(module).Parameters.model_validate(told["identity"]["parameters"])
-    inputs = {each.name: load(store, each) for each in map(Ref.model_validate, told["inputs"])}
-    output = Output(store, ref, told["stage"], told["identity"])
-    build = getattr(importlib.import_module(module), name)
-    return Job(build, parameters, inputs, output, Placement(micro_batch_size=micro_batch_size), told["digest"])
 
 
 def _restore(

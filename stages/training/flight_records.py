@@ -1,13 +1,19 @@
 """Where flight records lie, how they are read, and what it takes to compute one of a run's steps again."""
 
+import importlib
 import json
 from functools import partial
 from typing import Any
 
 from infra.storage import Store
+from stages.manifest import ManifestError, load
 from stages.output import Output
 from stages.ref import Ref
 from stages.training.job import Job
+from stages.workspace import Placement
+
+STAGES = "stages."
+"""Where a task's builder must come from: a file in the store names it, and code is not taken from files."""
 
 
 def run_key(ref: Ref) -> str:
@@ -27,6 +33,30 @@ def told(job: Job) -> bytes:
         "digest": job.digest,
     }
     return json.dumps(said, sort_keys=True, indent=1, default=str).encode()
+
+
+def job_of(store: Store, ref: Ref, placement: Placement) -> Job:
+    """Return a run as its watch told of it, placed as this process wants it.
+
+    Raises:
+        ManifestError: There is no such run, or what it was made from is gone.
+    """
+    try:
+        said = json.loads(store.read(run_key(ref)))
+    except FileNotFoundError as error:
+        trained = sorted(
+            {key.split("/")[1] for key in store.keys("checkpoints") if key.endswith("training/run.json")}
+        )
+        known = f"below checkpoints/ it is told for {', '.join(trained)}" if trained else "it is told for none"
+        raise ManifestError(f"{ref} has no {run_key(ref)}: no training of this name ran here; {known}") from error
+    module, name = said["build"]
+    if not module.startswith(STAGES):
+        raise ManifestError(f"{run_key(ref)} names {module}, which is no stage; it was changed after the run")
+    parameters = importlib.import_module(module).Parameters.model_validate(said["identity"]["parameters"])
+    inputs = {each.name: load(store, each) for each in map(Ref.model_validate, said["inputs"])}
+    output = Output(store, ref, said["stage"], said["identity"])
+    build = getattr(importlib.import_module(module), name)
+    return Job(build, parameters, inputs, output, placement, said["digest"])
 
 
 def flight_key(ref: Ref) -> str:

@@ -1,6 +1,5 @@
 """Finds the state that a run goes on from: the newest whole one, the same for all processes."""
 
-import json
 import logging
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,8 +12,8 @@ from stages.training.gang import Gang
 from stages.training.order import Order
 from stages.training.placing import Placed
 from stages.training.rng import set_rng_states
-from stages.training.state_files import HISTORY, Damaged, Folder, State, find_states
-from stages.training.state_reader import Reading, opened
+from stages.training.state_files import Damaged, Folder, State, find_states
+from stages.training.state_reader import Reading, history_of, opened
 
 log = logging.getLogger(__name__)
 
@@ -117,8 +116,8 @@ class Restorer:
             # Under another number of processes no generator has a successor: a step draws by its number instead.
             set_rng_states(generators[self._gang.rank])
         log.info("%s goes on from step %d", self._ref, reading.state.step)
-        lines = reading.folder.checked(HISTORY, reading.state).splitlines()
-        return Restored(reading.state.step, [json.loads(line) for line in lines], reading.shards[0].extras)
+        history = history_of(reading.folder, reading.state)
+        return Restored(reading.state.step, history, reading.shards[0].extras)
 
     def _check(self, state: State) -> None:
         if (state.schedule, state.data) != (self._identity.schedule, self._identity.data):

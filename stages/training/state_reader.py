@@ -1,5 +1,6 @@
 """Reads a state into a placed model: all hashes first, then each process what its own pieces need."""
 
+import json
 from collections import defaultdict
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -49,7 +50,7 @@ class Reading:
                 local = local_of(target)
                 for file, piece in _pieces(self.shards)[name]:
                     if file in files:
-                        _copy(files[file], name, piece, local)
+                        copy_piece(files[file], name, piece, local)
         _remember(placed, self._targets)
 
 
@@ -73,6 +74,15 @@ def opened(folder: Folder, placed: Placed) -> Reading:
     with ExitStack() as stack:
         paths = {name: stack.enter_context(folder.local(name, state)) for name in sorted(needed)}
         return Reading(folder, state, shards, paths, targets, stack.pop_all())
+
+
+def history_of(folder: Folder, state: State) -> list[dict[str, float]]:
+    """Return what each step measured, up to a state.
+
+    Raises:
+        Damaged: The file is missing, or its hash differs.
+    """
+    return [json.loads(line) for line in folder.checked(HISTORY, state).splitlines()]
 
 
 def _pieces(shards: list[Shard]) -> dict[str, list[tuple[str, Piece]]]:
@@ -109,8 +119,8 @@ def _like(parameter: Tensor, shape: tuple[int, ...]) -> Tensor:
     return torch.zeros(shape)
 
 
-def _copy(file: Any, name: str, piece: Piece, local: Local) -> None:
-    """Copy what one stored piece has of a local one."""
+def copy_piece(file: Any, name: str, piece: Piece, local: Local) -> None:
+    """Copy what one stored piece, in an opened safetensors file, has of a local one."""
     stored = Box(piece.offset, piece.shape)
     if not piece.shape:
         local.tensor.copy_(file.get_tensor(name))

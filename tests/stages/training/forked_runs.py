@@ -13,6 +13,7 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
 
+import followed_runs
 import lost_runs
 import placed_runs
 import published_runs
@@ -24,7 +25,7 @@ from installation import free_port
 from infra.storage import Store
 from stages.run import exit_code
 
-IMPORTED = (lost_runs, placed_runs, published_runs, real_stages, toy_run, training_jobs)
+IMPORTED = (followed_runs, lost_runs, placed_runs, published_runs, real_stages, toy_run, training_jobs)
 """Modules whose functions may be asked for: a fork has them already."""
 
 

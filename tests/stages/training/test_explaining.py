@@ -16,7 +16,6 @@ from pipelines.cli import app
 from stages.checkpoints import jsonl
 from stages.manifest import ManifestError
 from stages.ref import Ref
-from stages.training import explaining
 from stages.training.explaining import _load, explain
 from stages.training.flight_records import flight_key, flight_records
 from stages.training.task import Finished
@@ -29,7 +28,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     monkeypatch.setenv("INTERNVL_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("INTERNVL_STORE", str(tmp_path / "store"))
     monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setattr(explaining, "STAGES", "watched_runs")
+    monkeypatch.setattr("stages.training.flight_records.STAGES", "watched_runs")
     return Store(str(tmp_path / "store"))
 
 
@@ -38,7 +37,7 @@ def test_code_that_a_file_names_is_taken_from_stages_alone(
 ) -> None:
     with pytest.raises(SystemExit):
         make(store, tmp_path, stop_at=1)
-    monkeypatch.setattr(explaining, "STAGES", "stages.")
+    monkeypatch.setattr("stages.training.flight_records.STAGES", "stages.")
     with pytest.raises(ManifestError, match="names watched_runs, which is no stage"):
         explain(store, REF, 1, tmp_path)
 
