@@ -32,7 +32,7 @@ STAGES = (
     "evaluate",
     "export",
 )
-ASIDE = ("pilot", "reshard", "takedown", "finetune", "distill")  # no recipe has these; each has a command
+ASIDE = ("pilot", "reshard", "takedown", "finetune", "distill", "variants")  # no recipe has these; each has a command
 
 
 class StageSpec(BaseModel):

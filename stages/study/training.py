@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from itertools import batched
 
 from infra.cluster import Cluster, InlineCluster
 from infra.storage import Store
@@ -81,8 +80,8 @@ def _made(specs: Sequence[StageSpec], here: Workspace) -> Iterator[Manifest]:
         return
     # Of several, a work that needs no CPU asks for the gang and waits for it.
     work = partial(_make, store=here.store, cluster=here.cluster)
-    for some in batched(specs, GANGS):
-        yield from here.cluster.map(work, some, cpus=0)
+    for start in range(0, len(specs), GANGS):
+        yield from here.cluster.map(work, specs[start : start + GANGS], cpus=0)
 
 
 def train_all(
