@@ -1,4 +1,4 @@
-"""How large the numbers grow that attention's softmax takes: where they run away, training does (arXiv:2302.05442)."""
+"""How large the numbers grow that attention's softmax takes: a training fails where they do (arXiv:2302.05442)."""
 
 from functools import partial
 
@@ -15,19 +15,15 @@ def _watch(attention: nn.Module, given: tuple[Tensor], found: list[float]) -> No
     query, key, _ = attention.qkv(hidden).chunk(3, dim=-1)
     if attention.qk_normalization:
         query, key = attention.q_norm(query), attention.k_norm(key)
-    query, key = (
-        each.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2).float() for each in (query, key)
-    )
+    query, key = (each.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2).float() for each in (query, key))
     found.append(float((query @ key.transpose(-2, -1)).abs().max() * query.shape[-1] ** -0.5))
 
 
 @torch.no_grad()
-def attention_logits(
-    model: InternVisionModel, pixels: Float[Tensor, "batch channels height width"]
-) -> list[float]:
+def attention_logits(model: InternVisionModel, pixels: Float[Tensor, "batch channels height width"]) -> list[float]:
     """Return the largest magnitude of query times key, scaled as attention does it, block by block."""
     found: list[float] = []
-    blocks = [layer.attn for layer in model.encoder.layers]
+    blocks = [block for block in model.modules() if isinstance(block, InternAttention)]
     hooks = [block.register_forward_pre_hook(partial(_watch, found=found)) for block in blocks]
     training = model.training
     try:

@@ -85,7 +85,9 @@ def grid(
         if abs(miss) <= tolerance:
             found.append(each)
         else:
-            left_out.append(f"{each.name}: whole heads make it {miss:+.0%} of the budget, the limit is {tolerance:.0%}")
+            left_out.append(
+                f"{each.name}: whole heads make it {miss:+.0%} of the budget, the limit is {tolerance:.0%}"
+            )
     return found, left_out
 
 

@@ -28,6 +28,7 @@ from pipelines import (
     sources_listing,
     sweeping,
     tuning,
+    varying,
 )
 from pipelines.names import FlowName, Mixing, RecipeName, RetryName, SourceName, StageName
 from pipelines.options import (
@@ -82,6 +83,7 @@ __all__ = [
     "sources_listing",
     "sweeping",
     "tuning",
+    "varying",
 ]
 
 

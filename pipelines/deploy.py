@@ -9,6 +9,7 @@ from pipelines.internvl import build_everything
 from pipelines.pilot import run_pilot
 from pipelines.rerun import rerun
 from pipelines.train import train_models
+from pipelines.variants import compare_variants
 from pipelines.what_if import what_if
 
 
@@ -20,6 +21,7 @@ def deployments() -> list[Any]:
         build_everything.to_deployment("internvl", description="The whole road: url lists in, chat model out."),
         what_if.to_deployment("whatif", description="What other thresholds would keep, without running anything."),
         run_pilot.to_deployment("pilot", description="A few urls of each source, to price the whole lists."),
+        compare_variants.to_deployment("variants", description="Encoders of one size, trained alike and compared."),
         rerun.to_deployment("rerun", description="One stage again, and if wanted everything after it."),
     ]
 

@@ -36,7 +36,7 @@ SPEED = "speed"
 def _screened(
     variants: Sequence[Variant], parameters: Parameters, output: Output, here: Workspace
 ) -> tuple[list[Variant], list[str]]:
-    """Return the variants that go on after a short training, in their order, and a sentence for each that does not."""
+    """Return the variants that go on after a short training, and a sentence for each that does not."""
     if not parameters.screen_steps:
         return list(variants), []
     short = [Training(variant, parameters.seeds[0], screening=True) for variant in variants]
@@ -64,7 +64,7 @@ def _measured(
 
 def _publish_speed(variants: Sequence[Variant], parameters: Parameters, output: Output) -> Part:
     """Time all variants in one process, alone on its core or GPU."""
-    # The one place of a manifest that a clock has a say in: speed is a finding here, and nothing is made from a study.
+    # The one place of a manifest that a clock has a say in: speed is a finding, and nothing is made of a study.
     found = measure_speed(variants, parameters)
     return output.part(SPEED, _digest(variants), Ledger(listed=0, kept=0), {}, found)
 

@@ -57,7 +57,9 @@ def accuracy_by_speed(rows: Sequence[Row], chosen: Row) -> Markup:
         kind = "chosen" if each is chosen else "other"
         at, (bottom, top) = x(timed["value"]), _ends(each.accuracy)
         parts.append(line(at, y(bottom), at, y(top), f"error {kind}"))
-        parts.append(line(x(timed["low"]), y(each.accuracy.value), x(timed["high"]), y(each.accuracy.value), f"error {kind}"))
+        parts.append(
+            line(x(timed["low"]), y(each.accuracy.value), x(timed["high"]), y(each.accuracy.value), f"error {kind}")
+        )
         middle = y(each.accuracy.value)
         parts.append(path(f"M{at - 4:.1f} {middle - 4:.1f}h8v8h-8z", kind))
         parts.append(text(at + 7, middle - 6, str(number), "number"))

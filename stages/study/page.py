@@ -18,9 +18,10 @@ from stages.study.summary import RULE, Row, Trial, Verdict
 
 NONE = "–"
 ACCURACIES = {
-    "choose": "Accuracy is choosing, without training for it, the word that fits a picture where the rest of the caption "
-    "is right: a mean over six slots, all languages and both splits of drawn scenes that no training shows.",
-    "retrieval": "Retrieval is recall at one, a mean over both directions and, on drawn scenes, over languages and splits.",
+    "choose": "Accuracy is choosing, without training for it, the word that fits a picture where the rest of the "
+    "caption is right: a mean over six slots, all languages and both splits of drawn scenes that no training shows.",
+    "retrieval": "Retrieval is recall at one, a mean over both directions and, on drawn scenes, over languages and "
+    "splits.",
 }
 
 
@@ -99,15 +100,16 @@ def _notes(rows: Sequence[Row], parameters: Parameters) -> list[str]:
     kinds = " ".join(ACCURACIES[kind] for kind in rows[0].chances)
     return [
         f"{len(rows)} variants, {seeds} seed{'s' * (seeds > 1)} each, {given.steps:,} steps of "
-        f"{given.global_batch_size:,} pairs at learning rate {given.learning_rate:g}; all variants of a seed read the "
-        "same samples in the same order, which is checked.",
-        f"{kinds} ({chances}.) ± is half of Student's 95 % interval over seeds; the evaluation's pictures are the same "
-        "for all, so their choice is not in it.",
-        f"Speed is that of the encoder on {device}: pictures per second at batch {speed['unsaturated']['batch']} / at "
-        f"the fastest batch ({', '.join(map(str, across))}), medians of {parameters.rounds} rounds in which all variants "
-        "take turns; bars show all rounds. Operations are multiply-accumulates of one picture, as the paper's FLOPs are.",
-        "Memory is weights, gradients and AdamW's state + what one more picture keeps for the backward pass, counted, "
-        "in MB.",
+        f"{given.global_batch_size:,} pairs at learning rate {given.learning_rate:g}; all variants of a seed read "
+        "the same samples in the same order, which is checked.",
+        f"{kinds} ({chances}.) ± is half of Student's 95 % interval over seeds; the evaluation's pictures are the "
+        "same for all, so their choice is not in it.",
+        f"Speed is that of the encoder on {device}: pictures per second at batch {speed['unsaturated']['batch']} / "
+        f"at the fastest batch ({', '.join(map(str, across))}), medians of {parameters.rounds} rounds in which "
+        "all variants take turns; bars show all rounds. Operations are multiply-accumulates of one picture, as the "
+        "paper's FLOPs are.",
+        "Memory is weights, gradients and AdamW's state + what one more picture keeps for the backward pass, "
+        "counted, in MB.",
     ]
 
 

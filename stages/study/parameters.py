@@ -30,7 +30,7 @@ class Parameters(BaseModel):
     head_dims: tuple[int, ...] = Field(default=(8, 16), min_length=1, description="Paper: 64, 128.")
     mlp_ratios: tuple[int, ...] = Field(default=(4, 8), min_length=1, description="Paper: 4, 8.")
     tolerance: float = Field(
-        default=0.15, gt=0, description="Farthest from the budget that rounding to whole heads may lead; ours."
+        default=0.15, gt=0, description="Farthest that rounding to whole heads may lead off; ours."
     )
     seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1, description="Of weights and data order.")
     training: contrastive_parameters.Parameters = Field(
@@ -44,11 +44,13 @@ class Parameters(BaseModel):
     screen_steps: int = Field(
         default=0,
         ge=0,
-        description="Early stopping, off at 0: first train each variant for so many steps on the first seed, and go on "
-        "with the best. It saves time and can lose a variant that learns slowly at first.",
+        description="Early stopping, off at 0: first train each variant for so many steps on the first seed, and go "
+        "on with the best. It saves time and can lose a variant that learns slowly at first.",
     )
     screen_keep: float = Field(default=0.5, gt=0, le=1, description="Share of the variants that go on, two at least.")
-    scenes: int = Field(default=128, ge=0, description="Drawn scenes of each split; 0 measures on pictures kept aside.")
+    scenes: int = Field(
+        default=128, ge=0, description="Drawn scenes of each split; 0 measures on pictures kept aside."
+    )
     languages: tuple[str, ...] = Field(default=LANGUAGES, min_length=1, description="Of the drawn scenes' captions.")
     world_seed: int = Field(default=0, description="Seed of the drawn world.")
     batches: tuple[int, ...] = Field(
@@ -61,7 +63,9 @@ class Parameters(BaseModel):
         for name in ("depths", "head_dims", "mlp_ratios", "seeds", "raised", "batches"):
             values = getattr(self, name)
             if len(set(values)) != len(values) or any(value < (name != "seeds") for value in values):
-                raise ValueError(f"{name} {list(values)} must be different numbers, {int(name != 'seeds')} or more each")
+                raise ValueError(
+                    f"{name} {list(values)} must be different numbers, {int(name != 'seeds')} or more each"
+                )
         warmup = self.training.schedule.warmup_steps
         if self.raised and self.raised_steps <= warmup:
             raise ValueError(f"raised_steps {self.raised_steps} end before the warm-up of {warmup} steps; raise them")
@@ -81,7 +85,8 @@ class Parameters(BaseModel):
         if len(found) < 2:
             raise ManifestError(
                 f"only {len(found)} of {len(found) + len(left_out)} variants come near {self.budget:g} parameters: "
-                f"{'; '.join(left_out) or 'the grid has no more'}; widen the grid, take smaller heads or raise tolerance"
+                f"{'; '.join(left_out) or 'the grid has no more'}; "
+                "widen the grid, take smaller heads or raise tolerance"
             )
         return found, left_out
 

@@ -22,8 +22,8 @@ DEFINITIONS = (
     "The gradient's tail is the 99th percentile of its norm before clipping over the median, after the warm-up.",
     "Attention logits are the largest magnitude, over all blocks and heads, of query times key over the root of the "
     "head dimension, on the same pictures before and after training.",
-    f"A training diverges at the first step whose loss is not finite, or from which the median of {SETTLED} losses lies "
-    "above the loss of the first step.",
+    f"A training diverges at the first step whose loss is not finite, or from which the median of {SETTLED} losses "
+    "lies above the loss of the first step.",
 )
 
 History = Sequence[Mapping[str, float]]

@@ -12,9 +12,9 @@ from stages.study.stability import History, losses
 from stages.study.training import Training
 
 RULE = (
-    "The rule: all variants whose accuracy's interval overlaps that of the most accurate one could be as good; of these, "
-    "those that diverged in the fewest trials at a raised learning rate and had the fewest steps that were not finite; "
-    "of these, the fastest once saturated."
+    "The rule: all variants whose accuracy's interval overlaps that of the most accurate one could be as good; of "
+    "these, those whose trainings diverged least often, at the study's learning rate and at raised ones, and then "
+    "those with the fewest steps that were not finite; of these, the fastest once saturated."
 )
 
 
@@ -161,13 +161,13 @@ def _noise(rows: Sequence[Row], near: Sequence[Row]) -> tuple[str, ...]:
     seeds = len(rows[0].curves)
     if seeds < 2:
         return (
-            "With one seed there is no interval: every difference in accuracy may be noise. Give at least three seeds.",
+            "With one seed there is no interval: any difference may be noise. Give three seeds or more.",
         )
     told, pairs = apart(rows), len(rows) * (len(rows) - 1) // 2
     best = near[0].variant.name
     lines = [
-        f"Of {pairs} pairs of variants the intervals over {seeds} seeds tell {len(told)} apart; what differs within the "
-        "other pairs is within noise."
+        f"Of {pairs} pairs of variants the intervals over {seeds} seeds tell {len(told)} apart; what differs within "
+        "the other pairs is within noise."
     ]
     if told:
         lines.append("Told apart: " + "; ".join(f"{a.variant.name} above {b.variant.name}" for a, b in told) + ".")

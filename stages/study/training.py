@@ -1,4 +1,4 @@
-"""The trainings of a study: ordinary contrastive artifacts, each found when it stands, on the same data in one order."""
+"""The trainings of a study: ordinary contrastive artifacts, each found where it stands, all on one order of data."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
