@@ -44,7 +44,7 @@ def variants(
 ) -> None:
     """Compare encoders of one size in accuracy, speed and stability, as the paper chose InternViT-6B."""
     with clear_errors():
-        from pipelines.variants import study_steps
+        from pipelines.study import study_steps
 
         numbers = {
             "depths": depths,

@@ -83,27 +83,32 @@ def _untrained(model: InternVL, seed: int) -> InternVisionModel:
         return InternVL(model.config, generative=False).vision_model
 
 
-def findings(item: Trained, parameters: Parameters, output: Output) -> dict[str, Any]:
-    """Return all numbers of one trained variant, as JSON."""
-    if not torch.cuda.is_available():
-        torch.set_num_threads(1)  # sums over one thread come in one order
+def _seen(item: Trained, parameters: Parameters, output: Output) -> dict[str, Any]:
+    """Return what the trained weights tell: accuracy, and attention logits before and after."""
     folder = Path(tempfile.mkdtemp(prefix="internvl-variant-"))
     try:
         judge = load_judge(fetch(output.store, item.checkpoint, folder), 192, item.checkpoint)
-        accuracy = drawn_accuracy(judge, parameters) if parameters.scenes else held_out_accuracy(item.checkpoint)
-        start = _untrained(judge.model, item.training.seed).to(judge.device)
-        logits = {"start": _logits(start, parameters), "end": _logits(judge.model.vision_model, parameters)}
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+    start = _untrained(judge.model, item.training.seed).to(judge.device)
+    return {
+        "accuracy": drawn_accuracy(judge, parameters) if parameters.scenes else held_out_accuracy(item.checkpoint),
+        "logits": {"start": _logits(start, parameters), "end": _logits(judge.model.vision_model, parameters)},
+    }
+
+
+def findings(item: Trained, parameters: Parameters, output: Output) -> dict[str, Any]:
+    """Return all numbers of one trained variant, as JSON; of a trial at a raised learning rate only how calm it was."""
+    if not torch.cuda.is_available():
+        torch.set_num_threads(1)  # sums over one thread come in one order
     history = history_of(output.store, item.checkpoint)
     return {
         "variant": item.training.variant.name,
         "seed": item.training.seed,
         "checkpoint": str(item.checkpoint.ref),
-        "accuracy": accuracy,
-        "logits": logits,
         "stability": asdict(stability(history, parameters.training.schedule.warmup_steps)),
         "last_loss": item.checkpoint.totals["last_loss"],
+        **(_seen(item, parameters, output) if item.training.factor == 1 else {}),
     }
 
 

@@ -50,7 +50,7 @@ def trial_words(trial: Trial) -> str:
 def _shape(variant: Variant) -> dict[str, Any]:
     return {
         "width": variant.width, "depth": variant.depth, "mlp": variant.fields["intermediate_size"],
-        "heads": variant.heads, "head_dim": variant.head_dim, "ratio": variant.mlp_ratio,
+        "heads": f"{variant.heads} × {variant.head_dim}",
     }  # fmt: skip
 
 
@@ -59,7 +59,7 @@ def _ours(number: int, each: Row, verdict: Verdict) -> dict[str, Any]:
     memory = each.cost["training_bytes"], each.cost["activation_bytes"]
     chosen = each is verdict.chosen
     return _shape(each.variant) | {
-        "name": f"{number} {each.variant.name}{' (recommended)' if chosen else ''}",
+        "name": f"{number} {each.variant.name}{' ★' if chosen else ''}",
         "chosen": chosen,
         "parameters": quantity(each.cost["parameters"]),
         "macs": quantity(each.cost["macs"]),

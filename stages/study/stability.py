@@ -12,6 +12,8 @@ from stages.training.guard import Guard, GuardPolicy
 
 SETTLED = 5
 """Steps whose median is held against the start: one noisy step is no divergence."""
+MARGIN = 0.1
+"""Nats that the median must lie above the start, whose batch has noise of its own."""
 WATCHING = GuardPolicy(skip_sigma=None, skips=10**9, high_steps=10**9)
 """All trainings of a study run under this: only a step that is not finite is not taken, so none hides its spikes."""
 
@@ -23,7 +25,7 @@ DEFINITIONS = (
     "Attention logits are the largest magnitude, over all blocks and heads, of query times key over the root of the "
     "head dimension, on the same pictures before and after training.",
     f"A training diverges at the first step whose loss is not finite, or from which the median of {SETTLED} losses "
-    "lies above the loss of the first step.",
+    f"lies {MARGIN:g} nats above the loss of the first step.",
 )
 
 History = Sequence[Mapping[str, float]]
@@ -79,7 +81,7 @@ def diverged_at(history: History) -> int | None:
             return number + 1
         following = found[number : number + SETTLED]
         # The end of the series is too short to be judged by its median.
-        if number and len(following) == SETTLED and median(following) > found[0]:
+        if number and len(following) == SETTLED and median(following) > found[0] + MARGIN:
             return number + 1
     return None
 

@@ -160,9 +160,7 @@ def _divergences(calmest: tuple[int, int], rows: Sequence[Row]) -> str:
 def _noise(rows: Sequence[Row], near: Sequence[Row]) -> tuple[str, ...]:
     seeds = len(rows[0].curves)
     if seeds < 2:
-        return (
-            "With one seed there is no interval: any difference may be noise. Give three seeds or more.",
-        )
+        return ("With one seed there is no interval: any difference may be noise. Give three seeds or more.",)
     told, pairs = apart(rows), len(rows) * (len(rows) - 1) // 2
     best = near[0].variant.name
     lines = [
