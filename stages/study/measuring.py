@@ -98,7 +98,7 @@ def _seen(item: Trained, parameters: Parameters, output: Output) -> dict[str, An
 
 
 def findings(item: Trained, parameters: Parameters, output: Output) -> dict[str, Any]:
-    """Return all numbers of one trained variant, as JSON; of a trial at a raised learning rate only how calm it was."""
+    """Return all numbers of one trained variant, as JSON; of a trial at a raised rate only how calm it was."""
     if not torch.cuda.is_available():
         torch.set_num_threads(1)  # sums over one thread come in one order
     history = history_of(output.store, item.checkpoint)
