@@ -1,5 +1,6 @@
 """The steps of a hyper-parameter study: itself, and what it reads where that can be made."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from infra.settings import settings
@@ -16,6 +17,15 @@ OWN_DATA = (RecipeName.TINY, RecipeName.SMOKE)
 """Recipes that draw their own data: what a study reads of them is made where it does not stand."""
 
 
+def merged(base: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return fields with others in their place; of a group of fields that is given in part the rest stays."""
+    found = dict(base)
+    for name, value in given.items():
+        both = isinstance(value, Mapping) and isinstance(found.get(name), Mapping)
+        found[name] = merged(found[name], value) if both else value
+    return found
+
+
 def study_steps(
     shards: str, language: str, version: str, parameters: dict[str, Any], placement: dict[str, Any]
 ) -> list[Step]:
@@ -25,7 +35,7 @@ def study_steps(
         shards: What all variants are trained on, name@version.
         language: What the text tower starts from, name@version; of the shards' version when left empty.
         version: Of the study and its trainings; the shards' when left empty.
-        parameters: Fields of the study that differ from its defaults.
+        parameters: Fields of the study that differ from its defaults, at any depth.
         placement: Where each training runs.
 
     Raises:
@@ -36,7 +46,7 @@ def study_steps(
 
     data = Ref.model_validate(shards)
     spoken = Ref.model_validate(language or f"checkpoints/language@{data.version}")
-    given = Parameters.model_validate(parameters)
+    given = Parameters.model_validate(merged(Parameters().model_dump(mode="json"), parameters))
     given = given.model_copy(update={"training": given.training.model_copy(update={"shards": data.name})})
     given.variants()
     spec = StageSpec(

@@ -1,6 +1,6 @@
 """The command that compares encoders of one size."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -35,6 +35,9 @@ def variants(
     screen_steps: Annotated[
         int | None, typer.Option("--screen-steps", min=0, help="Early stopping: go on with the best after so many.")
     ] = None,
+    paper: Annotated[
+        bool, typer.Option("--paper", help="Start from the paper's own study instead of the tiny one.")
+    ] = False,
     parameters: ParametersFile = None,
     placement: PlacementFile = None,
     workers: Workers = None,
@@ -44,7 +47,8 @@ def variants(
 ) -> None:
     """Compare encoders of one size in accuracy, speed and stability, as the paper chose InternViT-6B."""
     with clear_errors():
-        from pipelines.study import study_steps
+        from pipelines.study import merged, study_steps
+        from stages.study.parameters import paper_study
 
         numbers = {
             "depths": depths,
@@ -53,13 +57,12 @@ def variants(
             "seeds": seeds,
             "raised": raised,
         }
-        given = {
-            **given_in(parameters),
-            **{name: _numbers(name, text) for name, text in numbers.items() if text is not None},
-        }
+        given = paper_study().model_dump(mode="json") if paper else {}
+        given = merged(given, given_in(parameters))
+        given |= {name: _numbers(name, text) for name, text in numbers.items() if text is not None}
         given |= {"budget": read_budget(budget)} if budget else {}
         given |= {"screen_steps": screen_steps} if screen_steps is not None else {}
-        given = _with_steps(given, steps)
+        given = merged(given, {"training": {"schedule": {"steps": steps}}} if steps else {})
         placement_given = placed(placement, workers)
         specs = [step.spec for step in study_steps(data, language, version, given, placement_given)]
         if inline:
@@ -91,16 +94,6 @@ def _numbers(name: str, text: str) -> list[float]:
         return [float(each) for each in text.split(",") if text.strip()]
     except ValueError:
         raise Refusal(f"--{name.replace('_', '-')} {text!r} holds no numbers; write them as 2,6") from None
-
-
-def _with_steps(given: dict[str, Any], steps: int | None) -> dict[str, Any]:
-    """Return the fields of a study with other steps: the tiny study's training where none is given."""
-    if steps is None:
-        return given
-    from stages.study.parameters import TRAINING
-
-    training = {**TRAINING.model_dump(mode="json"), **given.get("training", {})}
-    return {**given, "training": {**training, "schedule": {**training["schedule"], "steps": steps}}}
 
 
 def _show(study: Manifest) -> None:

@@ -20,7 +20,7 @@ from stages import materialize
 from stages.manifest import Manifest, ManifestError, load
 from stages.materialize import StageSpec
 from stages.ref import Ref
-from stages.study.parameters import Parameters
+from stages.study.parameters import Parameters, paper_study
 from stages.study.training import Training, check_order, history_of
 from stages.workspace import Progress
 
@@ -174,6 +174,17 @@ def test_what_cannot_be_is_refused_before_anything_is_trained(changes: dict[str,
 def test_a_budget_that_no_two_variants_come_near_is_refused_with_the_misses() -> None:
     with pytest.raises(ManifestError, match=r"only 0 of 2 variants .* whole heads make it .* raise tolerance"):
         Parameters.model_validate({**SMALL, "tolerance": 1e-6}).variants()
+
+
+def test_the_papers_study_has_its_whole_grid_at_its_size() -> None:
+    study = paper_study()
+    found, left_out = study.variants()
+    assert len(found) == 16 and not left_out
+    # In the paper's own words: 10,000 steps, a subset of 100 million pairs.
+    schedule = study.training.schedule
+    assert schedule.steps == 10_000 and schedule.steps * schedule.global_batch_size == pytest.approx(1e8, rel=0.03)
+    chosen = next(each for each in found if each.name == "d48_h128_r4")
+    assert study.trained(chosen, seed=0).vision().hidden_size == 3200
 
 
 def test_missing_data_is_named_and_a_bad_list_too(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
