@@ -1,5 +1,6 @@
 """What one trained variant is measured on: accuracy without training, calm, and how its attention's numbers grew."""
 
+import math
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -30,6 +31,9 @@ from stages.workspace import Output
 
 PROBED = 32
 """Drawn pictures on which attention logits are taken; the same for all variants."""
+
+CEILING = 1e9
+"""Largest logit that is told: weights that ran away may give more, or none that is a number."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,8 @@ def _logits(model: InternVisionModel, parameters: Parameters) -> float:
     size = parameters.training.image_size
     pictures = evaluation_pictures(Split.IID, PROBED, parameters.world_seed, size)
     pixels = normalise([resize(picture, size) for picture, _ in pictures])
-    return max(attention_logits(model, pixels.to(model.embeddings.position_embedding.device)))
+    found = max(attention_logits(model, pixels.to(model.embeddings.position_embedding.device)))
+    return min(found, CEILING) if math.isfinite(found) else CEILING
 
 
 def _untrained(model: InternVL, seed: int) -> InternVisionModel:

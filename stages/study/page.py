@@ -16,7 +16,6 @@ from stages.study.parameters import Parameters
 from stages.study.stability import DEFINITIONS
 from stages.study.summary import RULE, Row, Trial, Verdict
 
-NONE = "–"
 ACCURACIES = {
     "choose": "Accuracy is choosing, without training for it, the word that fits a picture where the rest of the "
     "caption is right: a mean over six slots, all languages and both splits of drawn scenes that no training shows.",
@@ -44,7 +43,8 @@ def trial_words(trial: Trial) -> str:
     """Return how a trial at a raised learning rate went."""
     if trial.diverged_at is not None:
         return f"diverged at step {trial.diverged_at}"
-    return f"held, loss {trial.last_loss:.2f} against {trial.plain_loss:.2f}"
+    against = "" if trial.plain_loss is None else f" against {trial.plain_loss:.2f}"
+    return f"held, loss {trial.last_loss:.2f}{against}"
 
 
 def _shape(variant: Variant) -> dict[str, Any]:
@@ -68,7 +68,7 @@ def _ours(number: int, each: Row, verdict: Verdict) -> dict[str, Any]:
         "memory": f"{memory[0] / 1e6:,.1f} + {memory[1] / 1e6:,.2f}",
         "spikes": f"{each.spikes}, {each.largest_spike:.2f}" if each.spikes else "0",
         "tail": f"{each.norm_tail:.2f}",
-        "logits": f"{each.logits_start:.1f} → {each.logits_end:.1f}",
+        "logits": f"{each.logits_start:,.1f} → {each.logits_end:,.1f}",
         "diverged": f"{each.diverged} of {len(each.curves)}",
         "trials": [trial_words(trial) for trial in each.trials],
     }

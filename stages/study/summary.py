@@ -1,5 +1,6 @@
 """What a study found: a row for each variant, what is within noise, and which variant to take, by rules."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
@@ -25,8 +26,8 @@ class Trial:
     factor: float
     diverged_at: int | None
     last_loss: float
-    plain_loss: float
-    """Of the same seed at the learning rate of the study, after as many steps."""
+    plain_loss: float | None
+    """Of the same seed at the learning rate of the study, after as many steps; None where no step was finite."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,8 @@ class Row:
 
 
 def _trial(found: Mapping[str, Any], factor: float, steps: int, plain: Sequence[float]) -> Trial:
-    return Trial(factor, found["stability"]["diverged_at"], found["last_loss"], plain[min(steps, len(plain)) - 1])
+    finite = [loss for loss in plain[:steps] if math.isfinite(loss)]
+    return Trial(factor, found["stability"]["diverged_at"], found["last_loss"], finite[-1] if finite else None)
 
 
 def row(

@@ -12,7 +12,7 @@ import pytest
 from training_data import make_language, make_shards
 from typer.testing import CliRunner
 
-from infra.cluster import InlineCluster
+from infra.cluster import InlineCluster, RayCluster
 from infra.storage import Store
 from models.variants import derive
 from pipelines.cli import app
@@ -121,6 +121,20 @@ def _check(store: Store, study: Manifest, checkpoints: dict[str, Manifest]) -> N
     assert digests["d1_h4_r2_s0_x16"] == digests["d1_h4_r2_s0"][:4]
     rates = {name: max(step["lr"] for step in history) for name, history in histories.items()}
     assert rates["d1_h4_r2_s0_x16"] == pytest.approx(16 * 0.003) and rates["d1_h4_r2_s0"] == pytest.approx(0.003)
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+def test_on_ray_trainings_of_one_process_and_of_several_give_the_same_study(
+    data: Store, ray_cluster: RayCluster, workers: int
+) -> None:
+    few = {"raised": [], "seeds": [0]}
+    alone = made(data, spec("inline", **few))
+    wanted = spec("ray", **few).model_copy(update={"placement": {"workers": workers}})
+    together = materialize.materialize(wanted, data, ray_cluster, progress=False)
+    losses = [[part.facts.get("last_loss") for part in study.parts] for study in (alone, together)]
+    assert losses[0][:2] == pytest.approx(losses[1][:2], rel=1e-4) and losses[0][2] is None
 
 
 def test_two_trainings_that_read_other_samples_are_refused() -> None:

@@ -7,9 +7,9 @@ from html.parser import HTMLParser
 from study_rows import row
 
 from stages.study.drawing import POINTS, accuracy_by_speed, curves, thinned, ticks
-from stages.study.page import quantity, render
+from stages.study.page import quantity, render, trial_words
 from stages.study.parameters import Parameters
-from stages.study.summary import judge
+from stages.study.summary import Trial, judge
 
 
 def page(title: str = "Variants: variants@t", **provenance: str) -> str:
@@ -72,3 +72,9 @@ def test_curves_are_thinned_and_leave_out_what_is_not_finite() -> None:
 def test_numbers_are_round() -> None:
     assert ticks(0, 10) == [0, 2, 4, 6, 8, 10] and ticks(0.21, 0.44) == [0.25, 0.3, 0.35, 0.4]
     assert [quantity(value) for value in (5.903e9, 312_345, 1.571e12, 12)] == ["5.9 G", "312 k", "1,571 G", "12"]
+
+
+def test_a_trial_says_whether_it_held_and_against_what() -> None:
+    assert trial_words(Trial(4.0, None, 3.5, 4.25)) == "held, loss 3.50 against 4.25"
+    assert trial_words(Trial(4.0, None, 3.5, None)) == "held, loss 3.50"
+    assert trial_words(Trial(16.0, 12, 3.5, 4.25)) == "diverged at step 12"
