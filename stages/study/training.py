@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 
-from infra.cluster import Cluster, InlineCluster
+from infra.cluster import InlineCluster
 from infra.storage import Store
 from models.variants import Variant
 from stages.manifest import Manifest, ManifestError
@@ -17,8 +17,6 @@ from stages.workspace import Workspace, read_file
 
 FOLDER = "checkpoints/contrastive"
 """The artifacts lie below it, `checkpoints/contrastive/<variant>_s<seed>`: every command takes them by that name."""
-GANGS = 4
-"""Trainings of several processes that run at once; each waits for its whole gang."""
 
 
 @dataclass(frozen=True)
@@ -65,23 +63,24 @@ def spec_of(training: Training, parameters: Parameters, version: str, here: Work
     )
 
 
-def _make(spec: StageSpec, store: Store, cluster: Cluster) -> Manifest:
-    return materialize(spec, store, cluster)
+def _alone(spec: StageSpec, store: Store) -> Manifest:
+    return materialize(spec, store, InlineCluster())
 
 
 def _made(specs: Sequence[StageSpec], here: Workspace) -> Iterator[Manifest]:
-    """Make artifacts side by side, in the order of completion."""
-    one = here.placement.workers == 1
-    if one or isinstance(here.cluster, InlineCluster):
-        # A training of one process is one work of the cluster: its worker goes on with the next.
-        work = partial(_make, store=here.store, cluster=InlineCluster())
+    """Make artifacts, in the order of completion.
+
+    Trainings of one process are works of the cluster, side by side on as many CPUs or GPUs as there are, and a
+    worker goes on with the next. One of several processes takes a gang, and gangs come one after the other, each on
+    as many processes as the placement names.
+    """
+    if here.placement.workers == 1:
         cpus, gpus = here.placement.cpus_per_task, here.placement.gpus_per_worker
+        work = partial(_alone, store=here.store)
         yield from here.cluster.map(work, specs, cpus=cpus, gpus=gpus, resources=here.placement.resources)
         return
-    # Of several, a work that needs no CPU asks for the gang and waits for it.
-    work = partial(_make, store=here.store, cluster=here.cluster)
-    for start in range(0, len(specs), GANGS):
-        yield from here.cluster.map(work, specs[start : start + GANGS], cpus=0)
+    for spec in specs:
+        yield materialize(spec, here.store, here.cluster)
 
 
 def train_all(
