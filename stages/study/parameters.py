@@ -16,7 +16,7 @@ TRAINING = contrastive_parameters.Parameters(
     # The study is of the vision tower: a text tower that stays as it is costs a third and moves with nothing.
     text_learning_rate_scale=0.0,
     held_out=64,
-    schedule=Schedule(global_batch_size=96, steps=200, learning_rate=3e-3, warmup_steps=20),
+    schedule=Schedule(global_batch_size=96, steps=160, learning_rate=3e-3, warmup_steps=20),
 )
 
 
@@ -40,7 +40,7 @@ class Parameters(BaseModel):
     raised: tuple[float, ...] = Field(
         default=(4.0, 16.0), description="Factors of the learning rate at which each variant is tried once more."
     )
-    raised_steps: int = Field(default=60, ge=1, description="Steps of such a trial, with the same warm-up.")
+    raised_steps: int = Field(default=48, ge=1, description="Steps of such a trial, with the same warm-up.")
     screen_steps: int = Field(
         default=0,
         ge=0,
