@@ -11,7 +11,7 @@ export DO_NOT_TRACK = 1
 export HF_HUB_OFFLINE = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo down ui test test-faults test-slow test-gpu golden check bench seeds gpu lock clean
+.PHONY: help setup demo down ui test test-faults test-slow test-gpu golden check bench seeds variants gpu lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -68,6 +68,10 @@ seeds: setup ## What the tiny recipe learns on three seeds, beside blind twins (
 	@$(BIN)/python -m benchmarks.learning
 	@$(BIN)/python -m benchmarks.learning_chat
 	@$(BIN)/python -m benchmarks.learning_tiles
+
+# What its trainings read is made first where it does not stand: the data part of the tiny recipe, and its language model.
+variants: setup ## The paper's hyper-parameter study at 0.3 million parameters (twelve minutes; the tiny data first)
+	@$(BIN)/internvl variants --budget 0.3M
 
 bench: setup ## Run the benchmarks; results are JSON in benchmarks/results
 	@$(BIN)/python -m benchmarks

@@ -16,6 +16,7 @@ from models.config import (
     TextConfig,
     VisionConfig,
 )
+from models.variants import derive
 
 
 def _vision(size: int, layers: int = 48) -> VisionConfig:
@@ -91,9 +92,7 @@ INTERNLM2_20B = _language(
 def variant(name: str, depth: int, ratio: int, head_dim: int, target: float = 6.0e9) -> Size:
     """Return one encoder of the hyper-parameter study (arXiv:2312.14238, table 11).
 
-    The paper says only that width and heads follow from the scale. The rule that gives all six published rows
-    takes a block's leading term, width^2 (4 + 2 ratio), solves for the width at `target` parameters, and rounds
-    it to whole heads.
+    Width and heads follow from the scale by the rule of `models.variants`.
 
     Args:
         name: How it is called.
@@ -102,15 +101,7 @@ def variant(name: str, depth: int, ratio: int, head_dim: int, target: float = 6.
         head_dim: Width of one head.
         target: Wanted parameters.
     """
-    heads = round((target / (depth * (4 + 2 * ratio))) ** 0.5 / head_dim)
-    width = heads * head_dim
-    shape = {
-        "hidden_size": width,
-        "num_hidden_layers": depth,
-        "num_attention_heads": heads,
-        "intermediate_size": ratio * width,
-    }
-    return Size(name=name, kind="vision", vision=INTERN_VIT_6B_224.model_copy(update=shape))
+    return Size(name=name, kind="vision", vision=derive(depth, ratio, head_dim, target).config(INTERN_VIT_6B_224))
 
 
 VARIANTS = (

@@ -33,6 +33,7 @@ from pipelines import (
     sources_listing,
     sweeping,
     tuning,
+    varying,
 )
 from pipelines.names import FlowName, Mixing, RecipeName, RetryName, SourceName, StageName
 from pipelines.options import (
@@ -92,6 +93,7 @@ __all__ = [
     "sources_listing",
     "sweeping",
     "tuning",
+    "varying",
 ]
 
 

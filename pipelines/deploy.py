@@ -11,6 +11,7 @@ from pipelines.pilot import run_pilot
 from pipelines.planned import plan
 from pipelines.rerun import rerun
 from pipelines.train import train_models
+from pipelines.variants import compare_variants
 from pipelines.what_if import what_if
 
 
@@ -24,6 +25,7 @@ def deployments() -> list[Any]:
         what_if.to_deployment("whatif", description="What other thresholds would keep, without running anything."),
         run_pilot.to_deployment("pilot", description="A few urls of each source, to price the whole lists."),
         plan.to_deployment("plan", description="Memory, time and money of a recipe's training on a cluster."),
+        compare_variants.to_deployment("variants", description="Encoders of one size, trained alike and compared."),
         rerun.to_deployment("rerun", description="One stage again, and if wanted everything after it."),
     ]
 

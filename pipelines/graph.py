@@ -150,6 +150,16 @@ def everything_after(steps: Sequence[Step], chosen: Sequence[Step]) -> list[Step
     return result
 
 
+def everything_before(steps: Sequence[Step], wanted: Sequence[Ref]) -> list[Step]:
+    """Return the steps that make some artifacts and all that these are made from, in order."""
+    needed, result = set(wanted), list[Step]()
+    for step in reversed(steps):
+        if step.spec.artifact in needed:
+            needed.update(step.spec.inputs)
+            result.insert(0, step)
+    return result
+
+
 def with_version(steps: Sequence[Step], changed: Sequence[Step], version: str) -> list[Step]:
     """Return the changed steps under a new version; inputs that are not changed keep theirs."""
     names = {step.artifact for step in changed}

@@ -32,7 +32,7 @@ STAGES = (
     "evaluate",
     "export",
 )
-ASIDE = ("pilot", "reshard", "takedown", "finetune", "distill", "benchmark", "follow")
+ASIDE = ("pilot", "reshard", "takedown", "finetune", "distill", "benchmark", "follow", "variants")
 """No recipe has these by itself; each has a command."""
 
 

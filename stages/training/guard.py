@@ -89,6 +89,10 @@ class Guard:
         """Return which global batch a step trains on."""
         return position(self.detours, step)
 
+    def usual_loss(self) -> tuple[float, float] | None:
+        """Return level and robust deviation of the losses that the next is held against; None where too few were."""
+        return self._spread(self._losses, self.policy.loss_floor)
+
     def look(self, step: int, loss: float, norm: float) -> Verdict:
         """Judge a step before its update.
 
@@ -99,7 +103,7 @@ class Guard:
         """
         policy = self.policy
         finite = math.isfinite(loss) and math.isfinite(norm)
-        spread = self._spread(self._losses, policy.loss_floor)
+        spread = self.usual_loss()
         high = not finite or (spread is not None and loss > spread[0] + policy.high_sigma * spread[1])
         reason = self._reason(loss, norm)
         self._high = self._high + 1 if high else 0

@@ -4,13 +4,15 @@ import pytest
 
 from infra.cluster import InlineCluster
 from infra.storage import Store
-from pipelines.graph import Step, data_steps, everything_after, with_version
+from pipelines.graph import Step, data_steps, everything_after, everything_before, with_version
 from pipelines.names import FlowName, RecipeName, SourceName
 from pipelines.plan import preflight, steps_of
 from pipelines.recipes import NO_DATA, OwnData, make
 from pipelines.schedule import ready
+from pipelines.study import study_steps
 from stages.manifest import ManifestError
 from stages.materialize import STAGES, Drift, materialize, module_of
+from stages.ref import Ref
 from stages.sources.web_site import SOURCES
 
 RECIPES = [RecipeName.TINY, RecipeName.SMOKE, RecipeName.PHOTOS]
@@ -162,3 +164,25 @@ def test_a_source_may_be_scored_by_a_tower_of_its_own(own: OwnData) -> None:
     every = tuple(each.model_copy(update={"clip_model": english.clip_model}) for each in recipe.sources)
     alone = data_steps(recipe.model_copy(update={"sources": every}), "v")
     assert "filtering_network" not in {step.spec.stage for step in alone}
+
+
+def test_everything_before_is_what_an_artifact_needs_and_no_more(own: OwnData) -> None:
+    found = steps(RecipeName.TINY, own)
+    assert [
+        step.artifact for step in everything_before(found, [Ref.model_validate("checkpoints/language@tiny")])
+    ] == ["checkpoints/language"]
+    before = everything_before(found, [Ref.model_validate("shards/clean@tiny")])
+    assert before[-1].artifact == "shards/clean" and before == [step for step in found if step in before]
+    assert not any(step.artifact.startswith(("verdicts/caption_quality", "checkpoints/contr")) for step in before)
+
+
+def test_a_study_of_the_tiny_recipe_makes_its_data_first_and_of_other_data_refuses() -> None:
+    found = study_steps("shards/clean@tiny", "", "", {}, {})
+    assert found[-1].artifact == "variants" and str(found[-1].spec.artifact) == "variants@tiny"
+    assert {"shards/clean", "checkpoints/language"} <= {step.artifact for step in found}
+    assert not any(step.artifact == "checkpoints/contrastive" for step in found)
+    shorter = study_steps("shards/clean@tiny", "", "", {"training": {"schedule": {"steps": 9}}}, {})[-1]
+    before, after = (each.spec.parameters["training"]["schedule"] for each in (found[-1], shorter))
+    assert after == {**before, "steps": 9}, "a group of fields may be given in part"
+    with pytest.raises(ManifestError, match="shards/clean@mine"):
+        study_steps("shards/clean@mine", "", "", {}, {})

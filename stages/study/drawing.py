@@ -1,0 +1,114 @@
+"""The drawings of a study's page: accuracy against speed, and the loss of each variant."""
+
+import math
+from collections.abc import Callable, Sequence
+
+from markupsafe import Markup
+
+from stages.report.svg import drawing, line, path, text
+from stages.study.intervals import Mean
+from stages.study.summary import Row
+
+WIDTH, HEIGHT = 640.0, 340.0
+LEFT, RIGHT, TOP, BOTTOM = 62.0, 18.0, 16.0, 46.0
+POINTS = 150
+"""Most points of a curve; of a longer one, means of equal stretches."""
+
+Scale = Callable[[float], float]
+
+
+def _scale(low: float, high: float, start: float, end: float) -> Scale:
+    wide = (high - low) or 1.0
+    return lambda value: start + (value - low) / wide * (end - start)
+
+
+def ticks(low: float, high: float, most: int = 5) -> list[float]:
+    """Return round numbers inside a range, at most `most` and one more."""
+    step = 10 ** math.floor(math.log10((high - low) or 1.0))
+    step = next(step * f for f in (0.1, 0.2, 0.5, 1, 2, 5, 10) if (high - low) / (step * f) <= most)
+    first = math.ceil(low / step - 1e-9)
+    return [round(number * step, 10) for number in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+def _ends(value: Mean) -> tuple[float, float]:
+    return (
+        value.value if value.low is None else value.low,
+        value.value if value.high is None else value.high,
+    )
+
+
+def _padded(values: Sequence[float]) -> tuple[float, float]:
+    low, high = min(values), max(values)
+    room = 0.06 * ((high - low) or abs(high) or 1.0)
+    return low - room, high + room
+
+
+def accuracy_by_speed(rows: Sequence[Row], chosen: Row) -> Markup:
+    """Return each variant as a numbered cross: the mean over seeds with its interval, by speed with its range."""
+    chance = next(iter(chosen.chances.values()))
+    low, high = _padded([end for each in rows for end in _ends(each.accuracy)] + [chance])
+    speed = [each.cost["speed"]["saturated"] for each in rows]
+    left, right = _padded([end for each in speed for end in (each["low"], each["high"])])
+    x, y = _scale(left, right, LEFT, WIDTH - RIGHT), _scale(low, high, HEIGHT - BOTTOM, TOP)
+    parts = _axes(x, y, ticks(left, right), ticks(low, high))
+    parts.append(line(LEFT, y(chance), WIDTH - RIGHT, y(chance), "guess"))
+    parts.append(text(LEFT + 4, y(chance) - 4, "guessing", "small"))
+    for number, (each, timed) in enumerate(zip(rows, speed, strict=True), start=1):
+        kind = "chosen" if each is chosen else "other"
+        at, (bottom, top) = x(timed["value"]), _ends(each.accuracy)
+        parts.append(line(at, y(bottom), at, y(top), f"error {kind}"))
+        parts.append(
+            line(x(timed["low"]), y(each.accuracy.value), x(timed["high"]), y(each.accuracy.value), f"error {kind}")
+        )
+        middle = y(each.accuracy.value)
+        parts.append(path(f"M{at - 4:.1f} {middle - 4:.1f}h8v8h-8z", kind))
+        parts.append(text(at + 7, middle - 6, str(number), "number"))
+    label = "accuracy by pictures per second; " + "; ".join(
+        f"{number} {each.variant.name} {100 * each.accuracy.value:.1f} % at {each.saturated:,.0f}"
+        for number, each in enumerate(rows, start=1)
+    )
+    return drawing(WIDTH, HEIGHT, label, parts, "plot")
+
+
+def _axes(x: Scale, y: Scale, across: Sequence[float], up: Sequence[float]) -> list[Markup]:
+    parts = [line(LEFT, HEIGHT - BOTTOM, WIDTH - RIGHT, HEIGHT - BOTTOM, "axis")]
+    for value in across:
+        parts.append(text(x(value), HEIGHT - BOTTOM + 18, f"{value:,g}", "tick middle"))
+    for value in up:
+        parts.append(line(LEFT, y(value), WIDTH - RIGHT, y(value), "grid"))
+        parts.append(text(LEFT - 8, y(value) + 4, f"{100 * value:g} %", "tick end"))
+    parts.append(text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 8, "pictures per second, saturated", "tick middle"))
+    return parts
+
+
+def thinned(values: Sequence[float]) -> list[tuple[float, float]]:
+    """Return (step, loss) of a curve, stretches of it as their mean; what is not finite is left out."""
+    size = max(1, math.ceil(len(values) / POINTS))
+    found = []
+    for start in range(0, len(values), size):
+        some = [value for value in values[start : start + size] if math.isfinite(value)]
+        if some:
+            found.append((start + (size + 1) / 2, sum(some) / len(some)))
+    return found
+
+
+def curves(row: Row, low: float, high: float, chosen: bool) -> Markup:
+    """Return one variant's loss, a line for each seed, on a scale that all variants share."""
+    width, height = 220.0, 110.0
+    steps = max(len(curve) for curve in row.curves)
+    x, y = _scale(1, max(2, steps), 30, width - 4), _scale(low, high, height - 16, 6)
+    parts = [line(30, height - 16, width - 4, height - 16, "axis")]
+    for value in ticks(low, high, 3):
+        parts += [line(30, y(value), width - 4, y(value), "grid"), text(26, y(value) + 3, f"{value:g}", "small end")]
+    parts += [text(30, height - 4, "1", "small"), text(width - 4, height - 4, f"{steps:,}", "small end")]
+    for curve in row.curves:
+        dots = [f"{x(step):.1f} {min(max(y(loss), 2.0), height):.1f}" for step, loss in thinned(curve)]
+        if dots:
+            parts.append(path("M" + "L".join(dots), "curve chosen" if chosen else "curve other"))
+    return drawing(width, height, f"loss of {row.variant.name} over {steps:,} steps", parts, "loss")
+
+
+def loss_range(rows: Sequence[Row]) -> tuple[float, float]:
+    """Return the scale of all curves."""
+    values = [loss for each in rows for curve in each.curves for _, loss in thinned(curve)]
+    return _padded(values) if values else (0.0, 1.0)

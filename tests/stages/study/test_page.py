@@ -1,0 +1,80 @@
+"""A study's page: self-contained, the paper's rows beside ours, drawings that say what they show."""
+
+import math
+import re
+from html.parser import HTMLParser
+
+from study_rows import row
+
+from stages.study.drawing import POINTS, accuracy_by_speed, curves, thinned, ticks
+from stages.study.page import quantity, render, trial_words
+from stages.study.parameters import Parameters
+from stages.study.summary import Trial, judge
+
+
+def page(title: str = "Variants: variants@t", **provenance: str) -> str:
+    rows = [row(2), row(4, diverged=(None, None), speed=700), row(6, (0.24, 0.25, 0.27), spikes=0)]
+    left_out = ["d9_h32_r8: whole heads make it +64% of the budget, the limit is 15%"]
+    return render(
+        title=title, rows=rows, verdict=judge(rows), left_out=left_out, parameters=Parameters(), provenance=provenance
+    )
+
+
+class Reader(HTMLParser):
+    """Collects what could fetch or run something."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.attributes: set[str] = set()
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.attributes.update(name for name, _ in attrs)
+
+
+def test_it_fetches_and_runs_nothing_and_escapes_what_it_is_given() -> None:
+    text = page(title="<script>alert(1)</script>", parameters='"><img src=x onerror=alert(1)>')
+    found = Reader(text)
+    assert not found.tags & {"script", "img", "link", "iframe", "form"}
+    assert not {name for name in found.attributes if name.startswith("on") or name in ("style", "src", "href")}
+    assert "default-src 'none'" in text and "&lt;script&gt;" in text
+
+
+def test_the_papers_rows_stand_beside_ours() -> None:
+    text = page()
+    for words in ("variant 3 (chosen)", "66.2 %", "28.0 / 64.6", "1,536 G", "2 d4_h8_r4 ★", "41.0 ± 2.5 %"):
+        assert words in text, words
+    assert "Left out, d9_h32_r8: whole heads make it +64% of the budget" in text
+    assert "held, loss 4.10 against 4.20" in text and "diverged at step 9" in text
+    assert text.count('class="chosen"><th scope="row">2 d4_h8_r4 ★') == 2, "in both tables"
+
+
+def test_the_plot_has_a_mark_with_error_bars_for_each_variant() -> None:
+    rows = [row(2), row(4, speed=500)]
+    drawn = str(accuracy_by_speed(rows, rows[1]))
+    assert drawn.count('class="error other"') == drawn.count('class="error chosen"') == 2, "two bars each"
+    assert "1 d2_h8_r4 41.0 % at 1,000; 2 d4_h8_r4 41.0 % at 500" in drawn
+    upright = re.findall(r'class="error other" x1="([\d.]+)" y1="([\d.]+)" x2="([\d.]+)" y2="([\d.]+)"', drawn)[0]
+    assert upright[0] == upright[2] and upright[1] != upright[3]
+
+
+def test_curves_are_thinned_and_leave_out_what_is_not_finite() -> None:
+    long = [float(step) for step in range(1000)]
+    found = thinned(long)
+    assert len(found) <= POINTS and found[0] == (4.0, 3.0) and found[-1][1] > 990
+    assert thinned([1.0, math.nan, 3.0]) == [(1.0, 1.0), (3.0, 3.0)]
+    assert "loss of d2_h8_r4 over 200 steps" in str(curves(row(2), 3.0, 5.0, chosen=False))
+    assert "nan" not in str(curves(row(2), 3.0, 5.0, chosen=True))
+
+
+def test_numbers_are_round() -> None:
+    assert ticks(0, 10) == [0, 2, 4, 6, 8, 10] and ticks(0.21, 0.44) == [0.25, 0.3, 0.35, 0.4]
+    assert [quantity(value) for value in (5.903e9, 312_345, 1.571e12, 12)] == ["5.9 G", "312 k", "1,571 G", "12"]
+
+
+def test_a_trial_says_whether_it_held_and_against_what() -> None:
+    assert trial_words(Trial(4.0, None, 3.5, 4.25)) == "held, loss 3.50 against 4.25"
+    assert trial_words(Trial(4.0, None, 3.5, None)) == "held, loss 3.50"
+    assert trial_words(Trial(16.0, 12, 3.5, 4.25)) == "diverged at step 12"
