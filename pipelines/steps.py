@@ -129,7 +129,7 @@ def _attach_or_submit(step: Step, store: Store, jobs: Jobs, force: bool, log: An
     name = f"{prefix}-{len(earlier)}"
     command = f"{shlex.quote(sys.executable)} -m stages.run {shlex.quote(spec_key)}" + (" --force" if force else "")
     metadata = {"artifact": str(step.spec.artifact), "flow_run_id": flow_run_id}
-    jobs.submit(name, command, quiet_environment(settings()), metadata)
+    jobs.submit(name, command, {**quiet_environment(settings()), "INTERNVL_JOB": name}, metadata)
     log.info("submitted %s", name)
     return jobs.status(name)
 

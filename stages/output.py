@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from infra import lease
 from infra.failpoints import failpoint
 from infra.storage import Store, sha256_file
 from stages.manifest import File, Ledger, LedgerError, Manifest, ManifestError, Part, digest_of, sealed, unsealed
@@ -28,6 +29,11 @@ Data = bytes | Path | Hashed
 """What a file is published from."""
 
 
+def lease_of(ref: Ref) -> str:
+    """Return where the lease on an artifact lies: beside no artifact, so that a removal of one leaves it."""
+    return f"leases/{ref.folder}"
+
+
 def held(data: Data) -> bytes | Path:
     """Return the bytes, or the file that holds them."""
     return data.path if isinstance(data, Hashed) else data
@@ -41,6 +47,8 @@ class Output:
     ref: Ref
     stage: str
     identity: dict[str, Any]
+    fence: int = 0
+    """Number of the lease under which it is made; 0 where none is needed."""
 
     @property
     def config_digest(self) -> str:
@@ -168,7 +176,7 @@ class Output:
 
         Raises:
             LedgerError: The ledger does not close; nothing was committed.
-            ManifestError: Another run finished this artifact meanwhile, and differently.
+            ManifestError: Another run finished this artifact meanwhile, and differently, or took it over.
         """
         ordered = tuple(sorted(parts, key=lambda part: part.key))
         whole = ledger if ledger is not None else sum((p.ledger for p in ordered), Ledger(listed=0, kept=0))
@@ -186,6 +194,7 @@ class Output:
         )
         self.store.write(self.ref.key("recipe.json"), json.dumps(self.identity, indent=2, sort_keys=True).encode())
         failpoint("before_manifest")
+        self._refuse_late()
         if not self.store.create(self.ref.key("manifest.json"), sealed(manifest.model_dump(mode="json"))):
             raise ManifestError(
                 f"{self.ref} was finished by another run meanwhile, with another result; keep that one, give this "
@@ -193,3 +202,12 @@ class Output:
             )
         failpoint("after_manifest")
         return manifest
+
+    def _refuse_late(self) -> None:
+        """Refuse to finish what another run took over while this one stood still."""
+        if not self.fence:
+            return
+        try:
+            lease.check(self.store, lease_of(self.ref), self.fence)
+        except lease.LeaseLost as lost:
+            raise ManifestError(f"{lost}; the run that holds it goes on, and finds all parts of this one") from lost
