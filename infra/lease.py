@@ -65,7 +65,7 @@ def dead(facts: dict[str, Any]) -> bool:
     """Say whether a holder certainly lives no more: it was a process of this machine, and is gone."""
     if facts.get("machine") != here()["machine"]:
         return False
-    return start_time(int(facts["pid"])) != facts["started"]
+    return bool(start_time(int(facts["pid"])) != facts["started"])
 
 
 def newest(store: Store, folder: str) -> Tenure | None:

@@ -2,14 +2,14 @@
 
 from prefect import flow
 
+from pipelines.hooks import HOOKS
 from pipelines.names import FlowName, RecipeName
 from pipelines.plan import steps_of
 from pipelines.recipes import NO_DATA, OwnData
 from pipelines.schedule import RUNNER, run_steps
-from pipelines.steps import stop_jobs
 
 
-@flow(name="data", flow_run_name="data-{recipe}", task_runner=RUNNER, on_cancellation=[stop_jobs])
+@flow(name="data", flow_run_name="data-{recipe}", task_runner=RUNNER, **HOOKS)
 def build_data(
     recipe: RecipeName = RecipeName.TINY,
     version: str = "",

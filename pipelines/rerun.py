@@ -3,12 +3,12 @@
 from prefect import flow
 
 from pipelines.changes import rerun_steps
+from pipelines.hooks import HOOKS
 from pipelines.names import RecipeName, RetryName, SourceName, StageName
 from pipelines.schedule import RUNNER, run_steps
-from pipelines.steps import stop_jobs
 
 
-@flow(name="rerun", flow_run_name="rerun-{stage}", task_runner=RUNNER, on_cancellation=[stop_jobs])
+@flow(name="rerun", flow_run_name="rerun-{stage}", task_runner=RUNNER, **HOOKS)
 def rerun(
     stage: StageName,
     recipe: RecipeName = RecipeName.TINY,

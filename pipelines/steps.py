@@ -14,7 +14,7 @@ from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.runtime import flow_run as current_flow
 
 from infra.jobs import Job, Jobs
-from infra.settings import quiet_environment, settings
+from infra.settings import Settings, quiet_environment, settings
 from infra.storage import Store
 from pipelines.graph import Step
 from pipelines.pages import publish
@@ -55,6 +55,11 @@ def tell(artifact: str, state: str, facts: dict[str, Any] | None = None) -> None
 def jobs_of(address: str) -> Jobs:
     """Return this process's one client of a cluster."""
     return Jobs(address)
+
+
+def installation(here: Settings) -> str:
+    """Return the mark of this installation's jobs: a Ray cluster may be shared with others."""
+    return digest_of([here.store_root, here.prefect_api_url])[:16]
 
 
 def submission_prefix(spec: StageSpec, store: Store) -> str:
@@ -128,8 +133,10 @@ def _attach_or_submit(step: Step, store: Store, jobs: Jobs, force: bool, log: An
     store.write(spec_key, step.spec.model_dump_json().encode())
     name = f"{prefix}-{len(earlier)}"
     command = f"{shlex.quote(sys.executable)} -m stages.run {shlex.quote(spec_key)}" + (" --force" if force else "")
-    metadata = {"artifact": str(step.spec.artifact), "flow_run_id": flow_run_id}
-    jobs.submit(name, command, {**quiet_environment(settings()), "INTERNVL_JOB": name}, metadata)
+    here = settings()
+    artifact = str(step.spec.artifact)
+    metadata = {"artifact": artifact, "flow_run_id": flow_run_id, "installation": installation(here)}
+    jobs.submit(name, command, {**quiet_environment(here), "INTERNVL_JOB": name}, metadata)
     log.info("submitted %s", name)
     return jobs.status(name)
 

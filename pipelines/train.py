@@ -2,14 +2,14 @@
 
 from prefect import flow
 
+from pipelines.hooks import HOOKS
 from pipelines.names import FlowName, RecipeName
 from pipelines.plan import steps_of
 from pipelines.recipes import NO_DATA, OwnData
 from pipelines.schedule import RUNNER, run_steps
-from pipelines.steps import stop_jobs
 
 
-@flow(name="train", flow_run_name="train-{recipe}", task_runner=RUNNER, on_cancellation=[stop_jobs])
+@flow(name="train", flow_run_name="train-{recipe}", task_runner=RUNNER, **HOOKS)
 def train_models(
     recipe: RecipeName = RecipeName.TINY, version: str = "", own: OwnData = NO_DATA, force: bool = False
 ) -> list[str]:

@@ -47,7 +47,7 @@ def test_a_second_run_is_refused_while_the_first_one_works(tmp_path: Path, monke
     store, told = Store(str(tmp_path)), []
 
     def rival() -> None:
-        with pytest.raises(ManifestError, match="pool/x/v1 is being written by a command .* stop it, or give") as held:
+        with pytest.raises(ManifestError, match=r"pool/x/v1 is being written by a command .* stop it, or") as held:
             materialize(SPEC, store, InlineCluster())
         told.append(held)
 
