@@ -2,23 +2,39 @@
 
 from prefect import flow
 
+from infra.settings import settings
+from infra.storage import Store
+from pipelines.dry_run import show
 from pipelines.hooks import HOOKS
 from pipelines.names import FlowName, RecipeName
 from pipelines.plan import steps_of
 from pipelines.recipes import NO_DATA, OwnData
 from pipelines.schedule import RUNNER, run_steps
+from pipelines.upstream import reading
 
 
 @flow(name="train", flow_run_name="train-{recipe}", task_runner=RUNNER, **HOOKS)
 def train_models(
-    recipe: RecipeName = RecipeName.TINY, version: str = "", own: OwnData = NO_DATA, force: bool = False
+    recipe: RecipeName = RecipeName.TINY,
+    version: str = "",
+    own: OwnData = NO_DATA,
+    force: bool = False,
+    upstream: str = "",
+    dry_run: bool = False,
 ) -> list[str]:
     """Train, evaluate and export a recipe's models on the shards that its data run left.
 
     Args:
         recipe: Which recipe to follow.
-        version: Name of the shards to train on and of the result; the recipe's name when left empty.
+        version: Name of the result, and of the shards to train on where upstream names no others; the recipe's name
+            when left empty.
         own: Trained models of yours to start from, for one_gpu and paper; instruction data, for photos too.
         force: Make everything again, also what stands.
+        upstream: Which shards to train on: `latest`, a version, or a digest of shards (its first eight letters or
+            more); those of the result's own name when left empty.
+        dry_run: Only show which steps would run and what they would cost; nothing is done.
     """
-    return run_steps(steps_of(FlowName.TRAIN, recipe, version, own), force)
+    steps = steps_of(FlowName.TRAIN, recipe, version, own)
+    if upstream:
+        steps = reading(steps, Store(settings().store_root), upstream)
+    return show(steps, force) if dry_run else run_steps(steps, force)
