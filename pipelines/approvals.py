@@ -99,12 +99,17 @@ def approved(store: Store, shards: Ref, digests: Mapping[str, str]) -> Decision 
 
 
 def funnel(verdicts: Sequence[Manifest]) -> str:
-    """Return how many rows each filter kept, and what dropped the most, as markdown."""
-    lines = ["| verdicts | judged | kept | share | dropped most by |", "| :-- | --: | --: | --: | :-- |"]
+    """Return how many rows each filter kept, as a markdown table narrow enough for the form of a run."""
+    lines = ["| verdicts | judged | kept | share |", "| :-- | --: | --: | --: |"]
     for each in verdicts:
         judged, kept = int(each.totals["judged"]), int(each.totals["kept"])
-        reasons = sorted(each.totals["reasons"].items(), key=lambda pair: (-pair[1], pair[0]))[:3]
-        said = ", ".join(f"{name.replace('_', ' ')} {number:,}" for name, number in reasons if number)
         share = f"{kept / judged:.1%}" if judged else "–"
-        lines.append(f"| {each.ref} | {judged:,} | {kept:,} | {share} | {said or '–'} |")
+        name = each.ref.name.removeprefix("verdicts/").replace("/", " ").replace("_", " ")
+        lines.append(f"| {name} | {judged:,} | {kept:,} | {share} |")
     return "\n".join(lines)
+
+
+def dropped_by(verdicts: Manifest, most: int = 3) -> str:
+    """Return the rules of a policy that dropped the most rows, with how many."""
+    reasons = sorted(verdicts.totals["reasons"].items(), key=lambda pair: (-pair[1], pair[0]))[:most]
+    return ", ".join(f"{name.replace('_', ' ')} {number:,}" for name, number in reasons if number) or "nothing"

@@ -12,7 +12,7 @@ from pydantic import Field
 from infra.settings import settings
 from infra.storage import Store
 from pipelines import notices
-from pipelines.approvals import Decision, Rejected, approved, digests_of, funnel, keep, split, verdicts_of
+from pipelines.approvals import Decision, Rejected, approved, digests_of, dropped_by, funnel, keep, split, verdicts_of
 from pipelines.graph import Step
 from pipelines.plan import preflight
 from pipelines.presence import present
@@ -72,7 +72,9 @@ def _ask(verdicts: Sequence[Manifest]) -> Decision:
     """Show the funnel in a form and return what a person answers."""
     here, digests = settings(), digests_of(verdicts)
     run = f"{current_flow.name}"
-    links = "\n".join(f"- [{each.ref}]({here.report_url}/{each.ref.folder}/)" for each in verdicts)
+    links = "\n".join(
+        f"- [{each.ref}]({here.report_url}/{each.ref.folder}/): dropped by {dropped_by(each)}" for each in verdicts
+    )
     text = (
         f"### What the filters kept\n\n{funnel(verdicts)}\n\nThe reports show samples and thresholds:\n\n{links}\n\n"
         f"Approve to train on it. From a terminal: `internvl approve {run}` or "

@@ -10,6 +10,7 @@ from pipelines.approvals import decisions
 from pipelines.options import app
 from pipelines.terminal import Refusal, clear_errors, console
 from stages.manifest import load, verify
+from stages.quarantine import QUARANTINED
 from stages.ref import Ref
 
 
@@ -28,7 +29,10 @@ def show(ref: Annotated[str, typer.Argument(help="name@version")]) -> None:
             f"+ failed {ledger.failed:,}"
         )
         for name, value in manifest.totals.items():
-            if name not in ("funnel", "cube", "markdown"):
+            if name == QUARANTINED:
+                for part in value:
+                    console.print(f"quarantined part {part['part']}: {part['rows']:,} rows, {part['reason']}")
+            elif name not in ("funnel", "cube", "markdown"):
                 console.print(f"{name}: {value}", highlight=False, markup=False)
         for name, digest in manifest.identity["inputs"].items():
             console.print(f"from {name} {digest[:16]}", highlight=False)

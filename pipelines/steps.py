@@ -19,7 +19,7 @@ from infra.storage import Store
 from pipelines.graph import Step
 from pipelines.pages import publish
 from stages.manifest import Manifest, ManifestError, digest_of, find
-from stages.materialize import StageSpec, identity_of, standing
+from stages.materialize import StageSpec, identity_of, lacks_parts, standing
 
 POLL_SECONDS = 1.0
 TRIES = 2  # a job that was killed is started once more by itself; a refusal or an exception is not
@@ -87,11 +87,12 @@ def run_step(step: Step, force: bool = False) -> str:
         return str(manifest.ref)
     started = time.monotonic()
     tell(step.artifact, "starting")
+    anew = force and not lacks_parts(step.spec, store)
     if force:
         # From here on an old manifest no longer counts as the result of this run.
         store.remove(step.spec.artifact.key("manifest.json"))
     try:
-        manifest = _make(step, store, jobs_of(here.ray_jobs_address), force, log)
+        manifest = _make(step, store, jobs_of(here.ray_jobs_address), anew, log)
     except Exception:
         tell(step.artifact, "failed")
         raise

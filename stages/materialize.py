@@ -18,6 +18,7 @@ from infra.storage import Store
 from stages.aliases import promoted
 from stages.manifest import Manifest, ManifestError, find, load
 from stages.output import lease_of
+from stages.quarantine import keys_in
 from stages.ref import Ref
 from stages.workspace import Output, Placement, Progress, Workspace
 
@@ -121,6 +122,20 @@ def standing(spec: StageSpec, store: Store) -> Manifest | None:
     )
 
 
+def lacks_parts(spec: StageSpec, store: Store) -> bool:
+    """Say whether a version stands with just this identity, but without parts that could not be made.
+
+    Made again by force, these alone are tried again.
+    """
+    try:
+        manifest = find(store, spec.artifact)
+        return (
+            manifest is not None and bool(keys_in(manifest.totals)) and manifest.identity == identity_of(spec, store)
+        )
+    except ManifestError:
+        return False
+
+
 def materialize(
     spec: StageSpec, store: Store, cluster: Cluster, *, force: bool = False, progress: bool = True
 ) -> Manifest:
@@ -165,8 +180,10 @@ def _materialize(
     spec: StageSpec, store: Store, cluster: Cluster, force: bool, progress: bool, fence: int
 ) -> Manifest:
     if force:
+        whole = not lacks_parts(spec, store)
         store.remove(spec.artifact.key("manifest.json"))
-        store.remove(spec.artifact.key("markers"))
+        if whole:
+            store.remove(spec.artifact.key("markers"))
     elif manifest := standing(spec, store):
         return manifest
     module = module_of(spec.stage)

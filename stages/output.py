@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ from infra import lease
 from infra.failpoints import failpoint
 from infra.storage import Store, sha256_file
 from stages.manifest import File, Ledger, LedgerError, Manifest, ManifestError, Part, digest_of, sealed, unsealed
+from stages.quarantine import QUARANTINED, listed
 from stages.ref import Ref
 
 READERS = 16
@@ -165,6 +166,7 @@ class Output:
         ledger: Ledger | None = None,
         totals: Mapping[str, Any] | None = None,
         reports: Mapping[str, tuple[str, bytes]] | None = None,
+        quarantined: Sequence[Part] = (),
     ) -> Manifest:
         """Write the manifest, last: from here on the artifact is whole.
 
@@ -173,6 +175,7 @@ class Output:
             ledger: Of the whole artifact; the sum of the parts' when left out.
             totals: JSON numbers for people and for the next stage (counts, metrics, funnel).
             reports: Role to (file name, bytes) of pages for people.
+            quarantined: Empty parts for those that could not be made: listed in the totals, their rows as failed.
 
         Raises:
             LedgerError: The ledger does not close; nothing was committed.
@@ -180,6 +183,8 @@ class Output:
         """
         ordered = tuple(sorted(parts, key=lambda part: part.key))
         whole = ledger if ledger is not None else sum((p.ledger for p in ordered), Ledger(listed=0, kept=0))
+        whole = sum((part.ledger for part in quarantined), whole)
+        lacking = {QUARANTINED: listed(quarantined)} if quarantined else {}
         whole.check(str(self.ref))
         manifest = Manifest(
             ref=self.ref,
@@ -187,7 +192,7 @@ class Output:
             identity=self.identity,
             ledger=whole,
             parts=ordered,
-            totals=dict(totals or {}),
+            totals={**(totals or {}), **lacking},
             reports={
                 role: self.file(f"reports/{name}", data) for role, (name, data) in sorted((reports or {}).items())
             },

@@ -10,7 +10,7 @@ import pytest
 
 from infra.storage import Store
 from pipelines import gate
-from pipelines.approvals import Decision, Rejected, approved, decisions, digests_of, funnel, keep, split
+from pipelines.approvals import Decision, Rejected, approved, decisions, digests_of, dropped_by, funnel, keep, split
 from pipelines.graph import Step
 from stages.manifest import Ledger, Manifest, ManifestError
 from stages.materialize import StageSpec
@@ -78,7 +78,11 @@ def test_a_person_sees_the_funnel_and_training_follows_the_approval(world: Gate)
     refs = gate.run_with_approval(road())
     assert world.ran == [["signals/own", "verdicts/clean/own"], ["shards/clean", "checkpoints/contrastive"]]
     assert refs == [f"{name}@v1" for _, name in ROAD]
-    assert "| verdicts/clean/own@v1 | 9 | 3 | 33.3% | too small 6 |" in world.asked[0]
+    assert "| clean own | 9 | 3 | 33.3% |" in world.asked[0]
+    assert (
+        "[verdicts/clean/own@v1](http://127.0.0.1:18090/verdicts/clean/own/v1/): dropped by too small 6"
+        in (world.asked[0])
+    )
     (kept,) = decisions(world.store, SHARDS)
     assert (kept.approved, kept.note, kept.who, kept.verdicts) == (True, "looks right", "Ada", digests_of([made]))
 
@@ -154,4 +158,5 @@ def test_a_damaged_approval_approves_nothing(tmp_path: Path, damage: Callable[[b
 def test_a_filter_that_judged_nothing_is_shown_too(tmp_path: Path) -> None:
     made = verdicts(Store(str(tmp_path)))
     none = made.model_copy(update={"totals": {"judged": 0, "kept": 0, "reasons": {}}})
-    assert "| verdicts/clean/own@v1 | 0 | 0 | – | – |" in funnel([none])
+    assert "| clean own | 0 | 0 | – |" in funnel([none])
+    assert dropped_by(none) == "nothing"
