@@ -2,8 +2,10 @@
 
 import time
 from collections.abc import Sequence
+from uuid import UUID
 
 from prefect import get_run_logger, pause_flow_run, suspend_flow_run
+from prefect.client.orchestration import get_client
 from prefect.input import RunInput
 from prefect.runtime import deployment
 from prefect.runtime import flow_run as current_flow
@@ -23,6 +25,8 @@ from stages.manifest import Manifest, digest_of
 PATIENCE_SECONDS = 90 * 86_400
 """How long an answer may take; then the run fails, and what it made is kept."""
 POLL_SECONDS = 2
+KEY = "approval-"
+"""How Prefect's names of our questions begin."""
 
 
 class Approval(RunInput):
@@ -65,7 +69,11 @@ def run_with_approval(steps: Sequence[Step], force: bool = False) -> list[str]:
 
 def _asked() -> bool:
     """Say whether this very run was suspended before, so that it now goes on."""
-    return int(current_flow.run_count or 1) > 1
+    if not current_flow.id:
+        return False
+    with get_client(sync_client=True) as client:
+        policy = client.read_flow_run(UUID(current_flow.id)).empirical_policy
+    return any(str(key).startswith(KEY) for key in policy.pause_keys or ())
 
 
 def _ask(verdicts: Sequence[Manifest]) -> Decision:
@@ -82,10 +90,11 @@ def _ask(verdicts: Sequence[Manifest]) -> Decision:
     )
     form = Approval.with_initial_data(description=text)
     # Another result of the filters is another question.
-    key = f"approval-{digest_of(digests)[:16]}"
+    key = f"{KEY}{digest_of(digests)[:16]}"
     tell("", "waiting", {"run": run})
     if not _asked():
-        notices.send("approval needed", run, "the filters have ended; a person is asked before anything trains")
+        told = "the filters have ended; a person is asked before anything trains"
+        notices.send("approval needed", run, told, str(current_flow.id))
     if deployment.id:
         answer = suspend_flow_run(wait_for_input=form, timeout=PATIENCE_SECONDS, key=key)
     else:
