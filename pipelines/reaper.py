@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from infra.jobs import Jobs
 from infra.lease import Tenure
-from infra.settings import quiet_environment, settings
+from infra.settings import settings
 from infra.storage import Store
 from pipelines.presence import forget, tenures
 from pipelines.steps import installation
@@ -184,11 +184,3 @@ def watch() -> None:
             # Prefect or Ray may be away for a while; what is to be reaped is there when they come back.
             log.warning("nothing could be reaped: %s: %s", type(error).__name__, error)
         time.sleep(EVERY_SECONDS)
-
-
-if __name__ == "__main__":
-    import os
-
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s")
-    os.environ.update(quiet_environment(settings()))
-    watch()

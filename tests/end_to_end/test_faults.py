@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import sys
 import urllib.error
 from typing import Any
 
@@ -80,7 +79,7 @@ def test_a_run_whose_process_was_killed_is_marked_and_its_job_stopped_after_the_
     assert "is gone; what it made is kept" in state()["message"]
     assert smoke.job(artifact), "the job goes on for the grace time: a retry finds it again"
     impatient = {**smoke.environment, "INTERNVL_ORPHAN_GRACE_SECONDS": "0"}
-    reaper = subprocess.Popen([sys.executable, "-m", "pipelines.reaper"], env=impatient)
+    reaper = subprocess.Popen(smoke.command("reap"), env=impatient)
     try:
         wait_for("the job to stop", lambda: smoke.job(artifact, "STOPPED"))
     finally:
