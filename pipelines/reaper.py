@@ -22,7 +22,8 @@ DEAD_SECONDS = 30.0
 """Prefect's own Runner has so long to notice that a process of this machine died."""
 SILENT_SECONDS = 300.0
 """A lease that was not renewed for so long belongs to a process that is gone with its machine."""
-STOPPING = ("CANCELLING", "CANCELLED")
+CANCELLING_SECONDS = 45.0
+"""The Runner that cancels a run stops its jobs itself, after it has ended the process that would start them again."""
 ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 
 log = logging.getLogger(__name__)
@@ -115,7 +116,9 @@ class Reaper:
             run = runs.get(owner)
             since = run.since if run else self._missed.setdefault(owner, self.now())
             state = run.state if run else "GONE"
-            if state not in STOPPING and ((run and not run.over) or self.now() - since < self.grace_seconds):
+            grace = {"CANCELLED": 0.0, "CANCELLING": CANCELLING_SECONDS}.get(state, self.grace_seconds)
+            waits = run is not None and not run.over and state != "CANCELLING"
+            if waits or self.now() - since < grace:
                 return ""
             states.append(f"run {owner} is {state.lower()}")
         return ", ".join(states)

@@ -10,7 +10,7 @@ from pipelines.terminal import clear_errors
 
 @app.command()
 def reap() -> None:
-    """Stop jobs that no run waits for and mark runs without a process, until stopped; `internvl up` does so itself."""
+    """Stop jobs that no run waits for, until stopped; `internvl up` does so itself."""
     with clear_errors():
         # Before Prefect is imported, which reads its settings then.
         os.environ.update(quiet_environment(settings()))

@@ -15,7 +15,7 @@ from infra.lease import Lease
 from infra.storage import Store
 from pipelines import reaper as module
 from pipelines.presence import FOLDER
-from pipelines.reaper import Reaper, Run
+from pipelines.reaper import CANCELLING_SECONDS, Reaper, Run
 
 GRACE = 1800.0
 
@@ -64,7 +64,8 @@ def world(tmp_path: Path) -> World:
     ("state", "ago", "goes"),
     [
         ("CANCELLED", 0, True),
-        ("CANCELLING", 0, True),
+        ("CANCELLING", 0, False),
+        ("CANCELLING", CANCELLING_SECONDS, True),
         ("CRASHED", GRACE - 1, False),
         ("CRASHED", GRACE, True),
         ("FAILED", GRACE + 1, True),
