@@ -108,7 +108,7 @@ class Asker:
                 wire.close()
                 if wire.reused and not wire.answering and not isinstance(error, TimeoutError):
                     continue
-                raise _named(error) from None
+                raise named(error) from None
             except BaseException:
                 wire.close()
                 raise
@@ -141,7 +141,7 @@ def _drained(wire: Wire, head: Head, clock: Clock) -> bool:
     return True
 
 
-def _named(error: OSError) -> EgressError:
+def named(error: OSError) -> EgressError:
     """Map what broke a connection onto the closed list."""
     if isinstance(error, EgressError):
         return error

@@ -36,6 +36,8 @@ class Cluster(Protocol):
         cpus: float = 1,
         gpus: float = 0,
         resources: Mapping[str, float] | None = None,
+        lost: Callable[[T, Exception], R] | None = None,
+        tries: int = 4,
     ) -> Iterator[R]:
         """Yield one result per item, in the order of completion.
 
@@ -47,6 +49,8 @@ class Cluster(Protocol):
             cpus: For one work.
             gpus: For one work.
             resources: Of a cluster's own, by name, for one work: it runs only on machines that offer them.
+            lost: Gives the result of an item whose work ended its process at every try; without it that is raised.
+            tries: How often a work is begun whose process ends.
         """
         ...
 
@@ -72,6 +76,8 @@ class InlineCluster:
         cpus: float = 1,
         gpus: float = 0,
         resources: Mapping[str, float] | None = None,
+        lost: Callable[[T, Exception], R] | None = None,
+        tries: int = 4,
     ) -> Iterator[R]:
         """Run each item in turn."""
         for item in items:
@@ -113,8 +119,10 @@ class RayCluster:
         cpus: float = 1,
         gpus: float = 0,
         resources: Mapping[str, float] | None = None,
+        lost: Callable[[T, Exception], R] | None = None,
+        tries: int = 4,
     ) -> Iterator[R]:
-        """Run works as Ray tasks in a bounded window; a killed worker's task is run again, up to three times.
+        """Run works as Ray tasks in a bounded window; a killed worker's task is run again, `tries` times in all.
 
         An exception of the work itself is raised here at once: a work that can fail on bad
         data turns that into a recorded outcome, not into an exception.
@@ -134,23 +142,32 @@ class RayCluster:
                     f"with `ray start --resources '{{\"{name}\": 1}}'`, or unset INTERNVL_EGRESS_RESOURCE"
                 )
         # The work is stored once and fetched by reference: it may be a partial that holds a policy.
-        task = ray.remote(num_cpus=cpus, num_gpus=gpus, resources=dict(resources or {}), max_retries=3)(_call)
+        task = ray.remote(num_cpus=cpus, num_gpus=gpus, resources=dict(resources or {}), max_retries=tries - 1)(_call)
         shared = ray.put(work)
-        live: set[Any] = set()
+        live: dict[Any, T] = {}
         exhausted = False
         while True:
             window = max(2, int(self._window_per_cpu * ray.cluster_resources().get("CPU", 1)))
             while not exhausted and len(live) < window:
                 try:
-                    live.add(task.remote(shared, next(todo)))
+                    item = next(todo)
+                    live[task.remote(shared, item)] = item
                 except StopIteration:
                     exhausted = True
             if not live:
                 return
             ready, _ = ray.wait(list(live), num_returns=1, timeout=10)
             for reference in ready:
-                live.discard(reference)
-                yield ray.get(reference)
+                item = live.pop(reference)
+                try:
+                    result: R = ray.get(reference)
+                except ray.exceptions.RayTaskError:
+                    raise  # the work's own error
+                except ray.exceptions.RayError as error:
+                    if lost is None:
+                        raise
+                    result = lost(item, error)
+                yield result
 
     def train(
         self, loop: TrainLoop, config: dict[str, Any], *, size: GangSize, name: str, waiting: Waiting | None = None

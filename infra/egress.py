@@ -9,13 +9,13 @@ import pickle
 import random
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, ClassVar, NamedTuple
 
 from infra.addresses import Target, follow, parse
-from infra.asking import Asker, Clock
+from infra.asking import Asker, Clock, named
 from infra.connections import Connections, reserve_descriptors
-from infra.egress_error import REASONS, EgressError, reason_in
+from infra.egress_error import REASONS, EgressError, reason_in, reason_of_status
 from infra.hosts import Turns
 from infra.http_head import Head, Headers
 from infra.opt_out import OPT_OUTS
@@ -169,6 +169,28 @@ class Guard:
                 if pause is None or pause >= clock.left:
                     raise EgressError(error.reason, error.status, error.retry_after, tries, clock.latency) from None
                 time.sleep(pause)
+
+    def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> int:
+        """Hand a body to an address, once, and follow no redirect; return the status, one of 2xx.
+
+        Raises:
+            EgressError: Always with a reason of `REASONS`.
+        """
+        target, clock = parse(url), Clock(self.deadline)
+        answer = self._permitted(target, clock)
+        fields = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        head_line = f"POST {target.path} HTTP/1.1\r\nHost: {target.authority}\r\nConnection: close\r\n"
+        request = f"{head_line}Content-Length: {len(body)}\r\n{fields}\r\n"
+        wire = self._connections.take(target, answer.addresses, clock.stop, True)
+        try:
+            head = wire.ask(request.encode("ascii") + body, clock.stop)
+        except OSError as error:
+            raise named(error) from None
+        finally:
+            self._connections.leave(target, wire)
+        if not 200 <= head.status < 300:
+            raise EgressError(reason_of_status(head.status), head.status)
+        return head.status
 
     def _pause(self, error: EgressError, tries: int) -> float | None:
         """Return how long to wait before another try, None where none is worth it."""

@@ -25,6 +25,9 @@ class Settings(BaseModel):
     report_port: int = Field(default=18090, ge=1, le=65535)
     web_port: int = Field(default=18080, ge=1, le=65535, description="The tiny recipe's loopback web.")
     drift_patience_seconds: float = Field(default=1800, ge=0, description="How long a download waits in an outage.")
+    orphan_grace_seconds: float = Field(
+        default=1800, ge=0, description="How long a job goes on whose flow run failed, crashed or is gone."
+    )
     egress_resource: str = Field(
         default="",
         pattern=r"^[a-z0-9_]*$",
@@ -117,6 +120,7 @@ def quiet_environment(here: Settings) -> dict[str, str]:
         "INTERNVL_REPORT_PORT": str(here.report_port),
         "INTERNVL_WEB_PORT": str(here.web_port),
         "INTERNVL_DRIFT_PATIENCE_SECONDS": str(here.drift_patience_seconds),
+        "INTERNVL_ORPHAN_GRACE_SECONDS": str(here.orphan_grace_seconds),
         "INTERNVL_CONTACT": here.contact,
         "INTERNVL_EGRESS_RESOURCE": here.egress_resource,
         "PREFECT_HOME": str(here.home / "prefect"),

@@ -13,6 +13,7 @@ from pipelines.graph import Step, everything_after, with_version
 from pipelines.later_pass import chain_of, later_pass
 from pipelines.names import FlowName, RecipeName
 from pipelines.plan import steps_of
+from pipelines.upstream import names_read, version_of
 from stages.materialize import StageSpec, module_of
 
 
@@ -30,7 +31,10 @@ def rerun_steps(
 
     Raises:
         ValueError: The recipe has no such stage or source, a change fits nothing, or there is nothing to retry.
+        ManifestError: There is no such version.
     """
+    if version:
+        version = version_of(Store(settings().store_root), names_read(recipe, stage, sources), version)
     steps = steps_of(FlowName.INTERNVL, recipe, version)
     steps, wanted = select(steps, stage, sources, parse(changes))
     if retry:

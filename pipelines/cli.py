@@ -1,13 +1,11 @@
 """The `internvl` command; here is what starts work, in `planning.py` what looks ahead, in `reading.py` what looks."""
 
 import os
-from typing import Annotated
-
-import typer
 
 from infra.settings import settings
 from infra.storage import Store
 from pipelines import (
+    approving,
     asking,
     auditing,
     benchmark_list,
@@ -26,6 +24,8 @@ from pipelines import (
     looking,
     planning,
     reading,
+    reaping,
+    rerunning,
     reviewing,
     serving,
     sharding,
@@ -35,10 +35,11 @@ from pipelines import (
     tuning,
     varying,
 )
-from pipelines.names import FlowName, Mixing, RecipeName, RetryName, SourceName, StageName
+from pipelines.names import FlowName, Mixing, RecipeName
 from pipelines.options import (
     AcceptWithdrawn,
     AllowHost,
+    Approve,
     BlockDomains,
     BlockUrls,
     CaptionColumn,
@@ -62,11 +63,11 @@ from pipelines.options import (
     own_data,
 )
 from pipelines.recipes import NO_DATA, OwnData
-from pipelines.terminal import clear_errors, console, links, run_flow
-from stages.ref import Ref
+from pipelines.terminal import Refusal, clear_errors, console, links, run_flow
 
 __all__ = [
     "app",
+    "approving",
     "asking",
     "auditing",
     "benchmark_list",
@@ -86,6 +87,8 @@ __all__ = [
     "main",
     "planning",
     "reading",
+    "reaping",
+    "rerunning",
     "reviewing",
     "serving",
     "sharding",
@@ -140,6 +143,7 @@ def run(
     mixing: MixingOption = Mixing.REPEAT,
     allow_host: AllowHost = None,
     force: Force = False,
+    approve: Approve = False,
 ) -> None:
     """Run a recipe: data (url lists to shards), train (shards to chat model), or internvl (both)."""
     with clear_errors():
@@ -149,7 +153,7 @@ def run(
             vision_model=vision_model, system=system, conversations=conversations, mixing=mixing,
             conversation_root=conversation_root,
         )  # fmt: skip
-        _run(what, recipe, version, own, force)
+        _run(what, recipe, version, own, force, approve)
 
 
 @app.command()
@@ -167,10 +171,12 @@ def demo() -> None:
         console.print("the services stay up so that the links work; stop them with: make down (or internvl down)")
 
 
-def _run(what: FlowName, recipe: RecipeName, version: str, own: OwnData, force: bool) -> None:
+def _run(what: FlowName, recipe: RecipeName, version: str, own: OwnData, force: bool, approve: bool = False) -> None:
     from pipelines.plan import preflight, steps_of
     from pipelines.summary import summary
 
+    if approve and what is not FlowName.INTERNVL:
+        raise Refusal("an approval lies between filters and training: internvl run internvl --approve")
     here = settings()
     steps = steps_of(what, recipe, version, own)
     preflight(steps, Store(here.store_root), force)
@@ -188,65 +194,12 @@ def _run(what: FlowName, recipe: RecipeName, version: str, own: OwnData, force: 
             return train_models(recipe=recipe, version=version, own=own, force=force)
         from pipelines.internvl import build_everything
 
-        return build_everything(recipe=recipe, version=version, own=own, force=force)
+        return build_everything(recipe=recipe, version=version, own=own, force=force, approve_before_training=approve)
 
     made, seconds, total = run_flow(here, begin)
     summary(console, Store(here.store_root), made, seconds)
     console.print(f"{total / 60:.1f} minutes in all" if total >= 60 else f"{total:.0f} seconds in all")
     links(here)
-
-
-@app.command()
-def rerun(
-    stage: Annotated[StageName, typer.Argument(help="Which stage.")],
-    recipe: Recipe = RecipeName.TINY,
-    source: Annotated[
-        list[SourceName] | None, typer.Option("--source", help="Only this source; may be given again.")
-    ] = None,
-    change: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="path=value, as policy.clip_similarity.min_similarity=0.6; may be given again."),
-    ] = None,
-    after: Annotated[bool, typer.Option("--after", help="Also run everything that depends on it.")] = False,
-    version: Annotated[str, typer.Option("--version", help="The version to start from.")] = "",
-    new_version: Annotated[str, typer.Option("--new-version", help="Name of the result, beside the old one.")] = "",
-    force: Annotated[bool, typer.Option("--force", help="Replace what stands with other parameters.")] = False,
-    retry: Annotated[
-        list[RetryName] | None,
-        typer.Option("--retry", help="For download: ask again for what may come back; may be given again."),
-    ] = None,
-) -> None:
-    """Run one stage again, with other parameters if wanted; without, what stands is made again."""
-    with clear_errors():
-        from pipelines.changes import rerun_steps
-        from pipelines.plan import preflight
-        from pipelines.summary import summary
-
-        here = settings()
-        steps = rerun_steps(
-            stage,
-            recipe,
-            [str(each) for each in source or ()],
-            change or (),
-            version,
-            new_version,
-            after,
-            retry or (),
-        )
-        preflight(steps, Store(here.store_root), force or not (change or new_version or retry))
-
-        def begin() -> list[str]:
-            from pipelines.rerun import rerun as flow
-
-            return flow(
-                stage=stage, recipe=recipe, sources=tuple(source or ()), changes=tuple(change or ()), version=version,
-                new_version=new_version, and_everything_after=after, force=force, retry=tuple(retry or ()),
-            )  # fmt: skip
-
-        made, seconds, _ = run_flow(here, begin)
-        for ref in made:
-            console.print(f"{ref}  {here.report_url}/{Ref.model_validate(ref).folder}/", highlight=False)
-        summary(console, Store(here.store_root), made, seconds)
 
 
 def main() -> None:

@@ -65,6 +65,10 @@ ConversationRoot = Annotated[
 MixingOption = Annotated[
     Mixing, typer.Option("--mixing", help="How often each source of instruction data comes: by rows, or their root.")
 ]
+Approve = Annotated[
+    bool, typer.Option("--approve", help="Stop after the filters until a person approves what they kept.")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the steps and what they would cost; do nothing.")]
 Force = Annotated[bool, typer.Option("--force", help="Make everything again, also what stands.")]
 What = Annotated[FlowName, typer.Argument(help="Which part of the road.")]
 

@@ -2,14 +2,14 @@
 
 from prefect import flow
 
+from pipelines.hooks import HOOKS
 from pipelines.names import RecipeName
 from pipelines.pricing import pilot_steps
 from pipelines.recipes import NO_DATA, OwnData
 from pipelines.schedule import RUNNER, run_steps
-from pipelines.steps import stop_jobs
 
 
-@flow(name="pilot", flow_run_name="pilot-{recipe}", task_runner=RUNNER, on_cancellation=[stop_jobs])
+@flow(name="pilot", flow_run_name="pilot-{recipe}", task_runner=RUNNER, **HOOKS)
 def run_pilot(
     recipe: RecipeName = RecipeName.TINY,
     urls: int = 10_000,

@@ -56,16 +56,7 @@ def _placed(steps: Sequence[Step], here: Settings) -> list[Step]:
 
 def states_of(steps: Sequence[Step], store: Store) -> dict[str, str]:
     """Return by artifact whether a step's work stands, is missing, or waits for another's."""
-    return {str(step.spec.artifact): _state(step, store) for step in steps}
-
-
-def _state(step: Step, store: Store) -> str:
-    if not all(find(store, ref) for ref in step.spec.inputs):
-        return "waits for its inputs"
-    try:
-        return "stands" if standing(step.spec, store) else "missing"
-    except Drift:
-        return "stands with other parameters"
+    return {str(step.spec.artifact): state_of(step, store) for step in steps}
 
 
 def preflight(steps: Sequence[Step], store: Store, force: bool = False) -> None:
@@ -91,3 +82,13 @@ def preflight(steps: Sequence[Step], store: Store, force: bool = False) -> None:
             # A rerun reads one version and writes another; a run has one name for both.
             option = "--new-version" if any(ref not in ours for ref in step.spec.inputs) else "--version"
             raise Drift(str(drift).replace("--version NAME", f"{option} NAME")) from None
+
+
+def state_of(step: Step, store: Store) -> str:
+    """Say whether a step stands, and if not, why."""
+    if not all(find(store, ref) for ref in step.spec.inputs):
+        return "waits for its inputs"
+    try:
+        return "stands" if standing(step.spec, store) else "missing"
+    except Drift:
+        return "stands with other parameters"

@@ -10,7 +10,7 @@ from models.memory_forecast import FRAMEWORK, Forecast, forecast
 from models.memory_stages import Conversations, chat_blocks, generative_blocks, language_blocks
 from models.memory_trace import Block, Numbers
 from models.memory_walk import Section, Spread
-from stages.workspace import Placement, Sharding
+from stages.placement import Placement, Sharding
 
 
 @dataclass(frozen=True)

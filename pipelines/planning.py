@@ -1,11 +1,10 @@
 """`internvl plan`: what a recipe would do, and what its downloads would cost."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
 from infra.settings import settings
@@ -36,13 +35,12 @@ from pipelines.options import (
     own_data,
 )
 from pipelines.plan_tables import show_budgets, show_compared
+from pipelines.price_rows import PRICE_ROWS
 from pipelines.pricing import Unknown, pilot_steps, prices
 from pipelines.recipes import OwnData
 from pipelines.terminal import Refusal, clear_errors, console, run_flow
-from stages.download_price import Price, Tail
-from stages.filter_report import visible
+from stages.download_price import Price
 from stages.manifest import find
-from stages.quantities import duration, gigabytes
 from stages.ref import Ref
 
 if TYPE_CHECKING:
@@ -205,43 +203,12 @@ def _pilot(recipe: RecipeName, urls: int, version: str, own: OwnData, quiet: boo
         console.quiet = was
 
 
-_ROWS: Sequence[tuple[str, Callable[[Price], str]]] = (
-    ("listed rows", lambda each: f"{each.whole.listed:,}"),
-    ("distinct urls", lambda each: f"{each.whole.urls:,}"),
-    ("urls seen", lambda each: f"{each.sample_urls:,}"),
-    ("fetched", lambda each: _percent(each.fetched)),
-    ("  95 % interval", lambda each: f"{_percent(each.fetched_low)} to {_percent(each.fetched_high)}"),
-    ("opted out", lambda each: _percent(each.opted_out)),
-    ("may come back later", lambda each: _percent(each.may_come_back)),
-    ("requests", lambda each: f"{each.requests:,}"),
-    ("from the web", lambda each: gigabytes(1e9 * each.gigabytes_in)),
-    ("stored", lambda each: gigabytes(1e9 * each.gigabytes_out)),
-    ("CPU time", lambda each: _hours(each.cpu_hours)),
-    ("time of work", lambda each: _hours(each.worker_hours)),
-    ("ends after", lambda each: _hours(each.hours)),
-    ("largest hosts", lambda each: "\n".join(_tail(host) for host in each.tail) or "–"),
-)
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
-
-
-def _hours(hours: float | None) -> str:
-    return "–" if hours is None else duration(3600 * hours)
-
-
-def _tail(tail: Tail) -> str:
-    took = "" if tail.hours is None else f", {duration(3600 * tail.hours)}"
-    return escape(f"{visible(tail.host)}: {tail.urls:,} urls{took}")
-
-
 def _show(priced: Sequence[Price | Unknown]) -> None:
     """Print what is known of the lists, a column per source."""
     known = [each for each in priced if isinstance(each, Price)]
     if known:
         table = Table("whole list", *(each.source for each in known))
-        for name, cell in _ROWS:
+        for name, cell in PRICE_ROWS:
             table.add_row(name, *(cell(each) for each in known))
         console.print(table)
         rates = sorted({each.host_rate for each in known})

@@ -6,9 +6,11 @@ import typer
 
 from infra.settings import settings
 from infra.storage import Store
+from pipelines.approvals import decisions
 from pipelines.options import app
 from pipelines.terminal import Refusal, clear_errors, console
 from stages.manifest import load, verify
+from stages.quarantine import QUARANTINED
 from stages.ref import Ref
 
 
@@ -16,7 +18,8 @@ from stages.ref import Ref
 def show(ref: Annotated[str, typer.Argument(help="name@version")]) -> None:
     """Print what a finished artifact holds."""
     with clear_errors():
-        manifest = load(Store(settings().store_root), Ref.model_validate(ref))
+        store = Store(settings().store_root)
+        manifest = load(store, Ref.model_validate(ref))
         ledger = manifest.ledger
         console.print(
             f"{manifest.ref}  digest {manifest.digest[:16]}  stage {manifest.stage}  {len(manifest.parts)} parts"
@@ -26,10 +29,15 @@ def show(ref: Annotated[str, typer.Argument(help="name@version")]) -> None:
             f"+ failed {ledger.failed:,}"
         )
         for name, value in manifest.totals.items():
-            if name not in ("funnel", "cube", "markdown"):
+            if name == QUARANTINED:
+                for part in value:
+                    console.print(f"quarantined part {part['part']}: {part['rows']:,} rows, {part['reason']}")
+            elif name not in ("funnel", "cube", "markdown"):
                 console.print(f"{name}: {value}", highlight=False, markup=False)
         for name, digest in manifest.identity["inputs"].items():
             console.print(f"from {name} {digest[:16]}", highlight=False)
+        for decision in decisions(store, manifest.ref):
+            console.print(decision.sentence, highlight=False, markup=False)
 
 
 @app.command(name="verify")

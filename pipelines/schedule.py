@@ -14,6 +14,7 @@ from infra.settings import settings
 from infra.storage import Store
 from pipelines.graph import Step
 from pipelines.plan import preflight
+from pipelines.presence import present
 from pipelines.remembered import remember_sources, remember_system
 from pipelines.steps import leave, run_step, stop_jobs, stop_steps, tell
 
@@ -43,6 +44,11 @@ def run_steps(steps: Sequence[Step], force: bool = False) -> list[str]:
     remember_sources(steps, store, force)
     remember_system(steps, store)
     tell("", "planned", {"steps": len(steps)})
+    with present():
+        return _run_all(steps, force)
+
+
+def _run_all(steps: Sequence[Step], force: bool) -> list[str]:
     waiting, live, futures = list(steps), dict[Any, Step](), dict[str, Any]()
     failed: BaseException | None = None
     submit: Any = run_step.submit

@@ -14,13 +14,13 @@ from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.runtime import flow_run as current_flow
 
 from infra.jobs import Job, Jobs
-from infra.settings import quiet_environment, settings
+from infra.settings import Settings, quiet_environment, settings
 from infra.storage import Store
 from pipelines.graph import Step
 from pipelines.pages import progress_words, publish
 from stages.failures import note_failure
 from stages.manifest import Manifest, ManifestError, digest_of, find
-from stages.materialize import StageSpec, identity_of, standing
+from stages.materialize import StageSpec, identity_of, lacks_parts, standing
 from stages.pace import Pace
 
 POLL_SECONDS = 1.0
@@ -63,6 +63,11 @@ def jobs_of(address: str) -> Jobs:
     return Jobs(address)
 
 
+def installation(here: Settings) -> str:
+    """Return the mark of this installation's jobs: a Ray cluster may be shared with others."""
+    return digest_of([here.store_root, here.prefect_api_url])[:16]
+
+
 def submission_prefix(spec: StageSpec, store: Store) -> str:
     """Return the name that all attempts at this artifact with this identity share."""
     return (
@@ -88,11 +93,12 @@ def run_step(step: Step, force: bool = False) -> str:
         return str(manifest.ref)
     started = time.monotonic()
     tell(step.artifact, "starting")
+    anew = force and not lacks_parts(step.spec, store)
     if force:
         # From here on an old manifest no longer counts as the result of this run.
         store.remove(step.spec.artifact.key("manifest.json"))
     try:
-        manifest = _make(step, store, jobs_of(here.ray_jobs_address), force, log)
+        manifest = _make(step, store, jobs_of(here.ray_jobs_address), anew, log)
     except Exception as error:
         if not isinstance(error, StageStopped):
             note_failure(store, step.spec.artifact, error, str(current_flow.id or ""))
@@ -136,8 +142,10 @@ def _attach_or_submit(step: Step, store: Store, jobs: Jobs, force: bool, log: An
     store.write(spec_key, step.spec.model_dump_json().encode())
     name = f"{prefix}-{len(earlier)}"
     command = f"{shlex.quote(sys.executable)} -m stages.run {shlex.quote(spec_key)}" + (" --force" if force else "")
-    metadata = {"artifact": str(step.spec.artifact), "flow_run_id": flow_run_id}
-    jobs.submit(name, command, quiet_environment(settings()), metadata)
+    here = settings()
+    artifact = str(step.spec.artifact)
+    metadata = {"artifact": artifact, "flow_run_id": flow_run_id, "installation": installation(here)}
+    jobs.submit(name, command, {**quiet_environment(here), "INTERNVL_JOB": name}, metadata)
     log.info("submitted %s", name)
     return jobs.status(name)
 

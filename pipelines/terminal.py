@@ -95,6 +95,8 @@ class Bars:
         """Draw what a step tells."""
         if state == "planned":
             self._progress.update(self._whole, total=facts["steps"])
+        elif state == "waiting":
+            console.print(f"waits for your approval: internvl approve {facts['run']}", highlight=False)
         elif state == "starting":
             self._rows[artifact] = self._progress.add_task(artifact, total=None, note="starting")
         elif state == "running":

@@ -2,14 +2,18 @@
 
 from prefect import flow
 
+from infra.settings import settings
+from infra.storage import Store
+from pipelines.dry_run import show
+from pipelines.hooks import HOOKS
 from pipelines.names import FlowName, RecipeName
 from pipelines.plan import steps_of
 from pipelines.recipes import NO_DATA, OwnData
 from pipelines.schedule import RUNNER, run_steps
-from pipelines.steps import stop_jobs
+from pipelines.upstream import reading
 
 
-@flow(name="train", flow_run_name="train-{recipe}", task_runner=RUNNER, on_cancellation=[stop_jobs])
+@flow(name="train", flow_run_name="train-{recipe}", task_runner=RUNNER, **HOOKS)
 def train_models(
     recipe: RecipeName = RecipeName.TINY,
     version: str = "",
@@ -17,18 +21,28 @@ def train_models(
     force: bool = False,
     evaluate_every: int = 0,
     best: str = "",
+    upstream: str = "",
+    dry_run: bool = False,
 ) -> list[str]:
     """Train, evaluate and export a recipe's models on the shards that its data run left.
 
     Args:
         recipe: Which recipe to follow.
-        version: Name of the shards to train on and of the result; the recipe's name when left empty.
+        version: Name of the result, and of the shards to train on where upstream names no others; the recipe's name
+            when left empty.
         own: Trained models of yours to start from, for one_gpu and paper; instruction data, for photos too.
         force: Make everything again, also what stands.
         evaluate_every: Measure each training while it goes on, at states that are at least so many steps apart; 0
             measures finished models alone.
         best: Metric of the state that is kept as the best, such as training.last_loss; the latest when left empty.
+        upstream: Which shards to train on: `latest`, a version, or a digest of shards (its first eight letters or
+            more); those of the result's own name when left empty.
+        dry_run: Only show which steps would run and what they would cost; nothing is done.
     """
     from pipelines.during import with_followers  # it imports torch, which serving the form can spare
 
-    return run_steps(with_followers(steps_of(FlowName.TRAIN, recipe, version, own), evaluate_every, best), force)
+    steps = steps_of(FlowName.TRAIN, recipe, version, own)
+    if upstream:
+        steps = reading(steps, Store(settings().store_root), upstream)
+    steps = with_followers(steps, evaluate_every, best)
+    return show(steps, force) if dry_run else run_steps(steps, force)

@@ -191,7 +191,7 @@ def run(parameters: Parameters, output: Output, here: Workspace) -> Manifest:
         for blocked in (parameters.blocked_digest, parameters.addresses_digest):
             digest = digest_of([digest, blocked]) if blocked else digest
         items.append((part.key, digest, (part.key, digest, part)))
-    parts = watched(here, output).map_parts(output, work, items)
+    parts = watched(here, output).map_parts(output, work, items, rows=lambda item: item[2].ledger.kept)
     totals = _totals(parts)
     counts = Counter(totals["outcomes"])
     if not counts[Outcome.FETCHED]:
@@ -201,7 +201,7 @@ def run(parameters: Parameters, output: Output, here: Workspace) -> Manifest:
         totals["planted"] = judge_outcomes(planned, _seen(parts, output))
         totals["markdown"] = markdown(totals["planted"])
     told, pages = download_report.report(listing, parts, totals, output, here)
-    return output.commit(parts, totals=told, reports=pages)
+    return output.commit(parts, totals=told, reports=pages, quarantined=here.quarantined)
 
 
 def _seen(parts: Iterable[Part], output: Output) -> dict[bytes, str]:

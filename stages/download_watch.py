@@ -20,6 +20,7 @@ from stages.manifest import Ledger, ManifestError, Part
 from stages.outcome import Outcome
 from stages.output import Data
 from stages.quantities import duration
+from stages.quarantine import is_quarantined
 from stages.workspace import Output, Workspace
 
 FIRST_SECONDS, LONGEST_SECONDS = 5.0, 300.0
@@ -128,6 +129,8 @@ class Watched:
             ManifestError: An outcome jumped and did not come back in time; what is published stays.
         """
         todo, tries, out = deque(items), Counter[str](), dict[str, Any]()
+        if lost := needs.get("lost"):
+            needs["lost"] = lambda entry, error: (lost(entry[0], error), 0.0, 0.0)
         if len(todo) == len(self._here.input("listing").parts):
             # Nothing stands, so nothing is gone on from: it may be made again by force.
             self.seen, self._before = Seen(), Seen()
@@ -140,6 +143,10 @@ class Watched:
                     if SUSPECT in part.facts:
                         self._jump = Jump(**part.facts[SUSPECT])
                         suspects.append(part)
+                        continue
+                    if is_quarantined(part):
+                        out.pop(part.key)
+                        yield part
                         continue
                     # A part that is published although it was suspect shows how the web is now.
                     self.seen.add(part, cpu, wall, anew=tries[part.key] >= MAX_SUSPECT)
@@ -170,6 +177,7 @@ class Watched:
         """Return when a canary says that what jumped is over."""
         jump, began, delay = Jump(**suspect.facts[SUSPECT]), self._clock(), FIRST_SECONDS
         patience = self._here.placement.drift_patience_seconds
+        needs = {name: need for name, need in needs.items() if name not in ("lost", "tries")}
         canary = draw_canary(self._here.input("listing"), self._output, suspect, self._good, jump.outcome)
         self.seen.pauses.append({**asdict(jump), "part": suspect.key, "seconds": 0.0})
         try:

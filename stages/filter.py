@@ -20,6 +20,7 @@ from stages.filter_report import render, summary
 from stages.judged_counts import counts_bytes, counts_of
 from stages.manifest import Ledger, Manifest, ManifestError, Part, digest_of
 from stages.planted import Counts, judge_rules, markdown, planted_dirt
+from stages.quarantine import keys_in
 from stages.report.applying import applying_of
 from stages.report.gallery import gallery_of
 from stages.report.hosts import hosts_of
@@ -70,6 +71,12 @@ def filter_part(
     )
 
 
+def _rows(item: tuple[str, str, Part, Part | None]) -> int:
+    """Return how many rows of a part are judged."""
+    _, _, scored, cleaned = item
+    return (cleaned or scored).ledger.kept
+
+
 def _plain(counts: Funnel | Cube) -> Any:
     return counts.model_dump(mode="json")
 
@@ -103,6 +110,8 @@ def run(parameters: Parameters, output: Output, here: Workspace) -> Manifest:
     for part in signals.parts:
         previous = earlier.get(part.key)
         if before is not None and previous is None:
+            if part.key in keys_in(before.totals):
+                continue
             raise ManifestError(
                 f"{before.ref} has no part {part.key}, which {signals.ref} scores; filter with policy clean again"
             )
@@ -110,7 +119,7 @@ def run(parameters: Parameters, output: Output, here: Workspace) -> Manifest:
         digest = digest_of([files, previous.files["verdicts"].sha256 if previous else None])
         items.append((part.key, digest, (part.key, digest, part, previous)))
     work = partial(filter_part, output=output, signals=signals, before=before, policy=parameters.policy)
-    parts = here.map_parts(output, work, items, light=True)
+    parts = here.map_parts(output, work, items, light=True, rows=_rows)
     funnel, cube = _merged(parts, output)
     listed, fetched = pool.ledger.listed, pool.ledger.kept
     totals: dict[str, Any] = {
@@ -158,7 +167,8 @@ def run(parameters: Parameters, output: Output, here: Workspace) -> Manifest:
     )
     if totals.get("planted"):
         totals["markdown"] += "\n" + markdown(totals["planted"])
-    return output.commit(parts, totals=totals, reports={"page": ("filter-report.html", page.encode())})
+    pages = {"page": ("filter-report.html", page.encode())}
+    return output.commit(parts, totals=totals, reports=pages, quarantined=here.quarantined)
 
 
 def _verdicts(part: Part, output: Output) -> pa.Table:

@@ -2,18 +2,23 @@
 
 import importlib
 import json
+import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from infra.cluster import Cluster
+from infra.lease import Lease, LeaseHeld
 from infra.scratch import scratch_folder
 from infra.storage import Store
 from stages.aliases import promoted
 from stages.manifest import Manifest, ManifestError, find, load
+from stages.output import lease_of
+from stages.quarantine import keys_in
 from stages.ref import Ref
 from stages.workspace import Output, Placement, Progress, Workspace
 
@@ -118,6 +123,20 @@ def standing(spec: StageSpec, store: Store) -> Manifest | None:
     )
 
 
+def lacks_parts(spec: StageSpec, store: Store) -> bool:
+    """Say whether a version stands with just this identity, but without parts that could not be made.
+
+    Made again by force, these alone are tried again.
+    """
+    try:
+        manifest = find(store, spec.artifact)
+        return (
+            manifest is not None and bool(keys_in(manifest.totals)) and manifest.identity == identity_of(spec, store)
+        )
+    except ManifestError:
+        return False
+
+
 def materialize(
     spec: StageSpec, store: Store, cluster: Cluster, *, force: bool = False, progress: bool = True
 ) -> Manifest:
@@ -132,17 +151,44 @@ def materialize(
 
     Raises:
         Drift: The version stands with other parameters and `force` is not given.
-        ManifestError: The version's name is an alias.
+        ManifestError: The version's name is an alias, or another run makes this artifact now.
     """
     if promoted(store, spec.artifact) is not None:
         raise ManifestError(f"{spec.artifact} is a promoted name, not a version; give the result another one")
+    if not force and (manifest := standing(spec, store)):
+        return manifest
+    with _alone(store, spec.artifact) as fence:
+        return _materialize(spec, store, cluster, force, progress, fence)
+
+
+@contextmanager
+def _alone(store: Store, ref: Ref) -> Iterator[int]:
+    """Hold the lease on an artifact; yield its number, 0 for those of a `torchrun` that the first one speaks for."""
+    if int(os.environ.get("RANK", "0")):
+        yield 0
+        return
+    try:
+        lease = Lease.take(store, lease_of(ref), os.environ.get("INTERNVL_JOB", "a command"))
+    except LeaseHeld as held:
+        raise ManifestError(f"{held}; wait for its end, stop it, or give this one a name of its own") from None
+    try:
+        yield lease.number
+    finally:
+        lease.give_back()
+
+
+def _materialize(
+    spec: StageSpec, store: Store, cluster: Cluster, force: bool, progress: bool, fence: int
+) -> Manifest:
     if force:
+        whole = not lacks_parts(spec, store)
         store.remove(spec.artifact.key("manifest.json"))
-        store.remove(spec.artifact.key("markers"))
+        if whole:
+            store.remove(spec.artifact.key("markers"))
     elif manifest := standing(spec, store):
         return manifest
     module = module_of(spec.stage)
-    output = Output(store=store, ref=spec.artifact, stage=spec.stage, identity=identity_of(spec, store))
+    output = Output(store=store, ref=spec.artifact, stage=spec.stage, identity=identity_of(spec, store), fence=fence)
     started = time.time()
     with scratch_folder(spec.stage) as scratch:
         here = Workspace(

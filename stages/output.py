@@ -2,15 +2,17 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from infra import lease
 from infra.failpoints import failpoint
 from infra.storage import Store, sha256_file
 from stages.manifest import File, Ledger, LedgerError, Manifest, ManifestError, Part, digest_of, sealed, unsealed
+from stages.quarantine import QUARANTINED, listed
 from stages.ref import Ref
 
 READERS = 16
@@ -28,6 +30,11 @@ Data = bytes | Path | Hashed
 """What a file is published from."""
 
 
+def lease_of(ref: Ref) -> str:
+    """Return where the lease on an artifact lies: beside no artifact, so that a removal of one leaves it."""
+    return f"leases/{ref.folder}"
+
+
 def held(data: Data) -> bytes | Path:
     """Return the bytes, or the file that holds them."""
     return data.path if isinstance(data, Hashed) else data
@@ -41,6 +48,8 @@ class Output:
     ref: Ref
     stage: str
     identity: dict[str, Any]
+    fence: int = 0
+    """Number of the lease under which it is made; 0 where none is needed."""
 
     @property
     def config_digest(self) -> str:
@@ -157,6 +166,7 @@ class Output:
         ledger: Ledger | None = None,
         totals: Mapping[str, Any] | None = None,
         reports: Mapping[str, tuple[str, bytes]] | None = None,
+        quarantined: Sequence[Part] = (),
     ) -> Manifest:
         """Write the manifest, last: from here on the artifact is whole.
 
@@ -165,13 +175,16 @@ class Output:
             ledger: Of the whole artifact; the sum of the parts' when left out.
             totals: JSON numbers for people and for the next stage (counts, metrics, funnel).
             reports: Role to (file name, bytes) of pages for people.
+            quarantined: Empty parts for those that could not be made: listed in the totals, their rows as failed.
 
         Raises:
             LedgerError: The ledger does not close; nothing was committed.
-            ManifestError: Another run finished this artifact meanwhile, and differently.
+            ManifestError: Another run finished this artifact meanwhile, and differently, or took it over.
         """
         ordered = tuple(sorted(parts, key=lambda part: part.key))
         whole = ledger if ledger is not None else sum((p.ledger for p in ordered), Ledger(listed=0, kept=0))
+        whole = sum((part.ledger for part in quarantined), whole)
+        lacking = {QUARANTINED: listed(quarantined)} if quarantined else {}
         whole.check(str(self.ref))
         manifest = Manifest(
             ref=self.ref,
@@ -179,13 +192,14 @@ class Output:
             identity=self.identity,
             ledger=whole,
             parts=ordered,
-            totals=dict(totals or {}),
+            totals={**(totals or {}), **lacking},
             reports={
                 role: self.file(f"reports/{name}", data) for role, (name, data) in sorted((reports or {}).items())
             },
         )
         self.store.write(self.ref.key("recipe.json"), json.dumps(self.identity, indent=2, sort_keys=True).encode())
         failpoint("before_manifest")
+        self._refuse_late()
         if not self.store.create(self.ref.key("manifest.json"), sealed(manifest.model_dump(mode="json"))):
             raise ManifestError(
                 f"{self.ref} was finished by another run meanwhile, with another result; keep that one, give this "
@@ -193,3 +207,12 @@ class Output:
             )
         failpoint("after_manifest")
         return manifest
+
+    def _refuse_late(self) -> None:
+        """Refuse to finish what another run took over while this one stood still."""
+        if not self.fence:
+            return
+        try:
+            lease.check(self.store, lease_of(self.ref), self.fence)
+        except lease.LeaseLost as lost:
+            raise ManifestError(f"{lost}; the run that holds it goes on, and finds all parts of this one") from lost

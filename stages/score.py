@@ -13,6 +13,7 @@ import numpy as np
 
 from filters.text.folding import spikes
 from stages.manifest import Manifest, ManifestError, digest_of
+from stages.quarantine import keys_in
 from stages.signals import evaluation_sets, repeats
 from stages.signals.column_files import load_embeddings
 from stages.signals.embedding import Tower
@@ -32,14 +33,20 @@ VERSION = 2
 def _items(pool: Manifest, listing: Manifest, decided_by: Any) -> list[tuple[str, str, Item]]:
     """Return the parts to score; a part is another one where anything that decides its signals is another."""
     by_key = {part.key: part for part in pool.parts}
-    if missing := [part.key for part in listing.parts if part.key not in by_key]:
+    gone = keys_in(pool.totals)
+    if missing := [part.key for part in listing.parts if part.key not in by_key.keys() | gone]:
         raise ManifestError(f"{pool.ref} has no part {missing[0]} of {listing.ref}; download that listing first")
     items = []
-    for part in listing.parts:
+    for part in (each for each in listing.parts if each.key in by_key):
         files = [part.files["rows"], *(by_key[part.key].files[role] for role in ("outcomes", "pictures"))]
         digest = digest_of([*(file.sha256 for file in files), decided_by])
         items.append((part.key, digest, (part.key, digest, part, by_key[part.key])))
     return items
+
+
+def _rows(item: Item) -> int:
+    """Return how many pictures a part of the pool holds."""
+    return item[3].ledger.kept
 
 
 def run(parameters: Parameters, output: Output, here: Workspace) -> Manifest:
@@ -67,7 +74,7 @@ def run(parameters: Parameters, output: Output, here: Workspace) -> Manifest:
             for _ in spread(here.cluster, exchange.answer, range(exchange.buckets)):
                 pass
             work = replace(work, spikes=tuple(spikes(lengths).tolist()))
-        parts = here.map_parts(output, partial(score_part, work=work), items, light=True)
+        parts = here.map_parts(output, partial(score_part, work=work), items, light=True, rows=_rows)
     finally:
         exchange.clear()
     rows, unscored = sum(part.ledger.listed for part in parts), sum(part.facts.get("unscored", 0) for part in parts)
@@ -76,7 +83,8 @@ def run(parameters: Parameters, output: Output, here: Workspace) -> Manifest:
             f"{unscored} of {rows} pictures of {pool.ref} came out of {made_by['model']} without a score, more "
             f"than max_unscored {parameters.max_unscored:g}; `internvl verify {pool.ref}`, or raise the limit"
         )
-    manifest = output.commit(parts, totals=_totals(made_by, heads, unscored))
+    totals = _totals(made_by, heads, unscored)
+    manifest = output.commit(parts, totals=totals, quarantined=here.quarantined)
     exchange.clear_all()
     return manifest
 

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeVar, get_args
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,6 +18,8 @@ from infra.storage import Store
 from stages.aside import store_aside
 from stages.manifest import File, Manifest, ManifestError, Part
 from stages.output import Output
+from stages.placement import Placement
+from stages.quarantine import Tried, is_quarantined, refuse_more
 from stages.ref import Ref
 
 __all__ = [
@@ -34,7 +36,6 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-Sharding = Literal["ddp", "fsdp2"]
 PROGRESS_SECONDS = 1.0
 RATE_RECORDS = 32
 """Records that a rate is taken over: the pace of now, not of a start long ago."""
@@ -140,79 +141,6 @@ class Progress:
         return (last - first) / max(now - began, 1e-6)
 
 
-@dataclass(frozen=True)
-class Placement:
-    """Where and how wide a stage runs; never part of a result's identity."""
-
-    workers: int = 1
-    """Training processes; with `min_workers` the most there may be."""
-    min_workers: int | None = None
-    """Training goes on with as few as these when machines are lost, and grows back to `workers`."""
-    gpus_per_worker: int = 0
-    cpus_per_task: float = 1.0
-    resources: dict[str, float] = field(default_factory=dict)
-    """Of a Ray cluster's own, by name, what each task needs: tasks then run only where a machine offers them."""
-    sharding: Sharding = "ddp"
-    """How a model lies over the processes: whole on each, or in shards."""
-    micro_batch_size: int | None = None
-    """Rows of a process's share that are computed at once; all of them when left out. Where rows are weighed
-    (conversations) it says how many packs there are: each holds so many on the mean."""
-    max_packed_tokens: int | None = None
-    """Most tokens that are computed at once, where rows are weighed."""
-    max_packed_tiles: int | None = None
-    """Most tiles of pictures that are computed at once, where rows are weighed."""
-    data_workers: int = 0
-    """Processes that make batches ahead of each training process."""
-    activation_checkpointing: bool = False
-    """Compute the inside of layers again for the backward pass instead of keeping it."""
-    compile: bool = False
-    """Compile each layer with torch.compile."""
-    deterministic: bool = False
-    """On a GPU too, the same run gives the same bits: slower kernels that add up in one order alone."""
-    collective_timeout_seconds: float = 600.0
-    """How long a step waits for a process that does not answer."""
-    checkpoint_steps: int = 50
-    states_kept: int = 2
-    """Newest states of a running training that stay; fewer are never left by a removal."""
-    best_metric: str | None = None
-    """A number that each step measures (`loss`): the state with the best one stays too."""
-    best_is: Literal["lower", "higher"] = "lower"
-    on_failed_save: Literal["stop", "go_on"] = "stop"
-    """What a training does whose state cannot be written (a full disk); it says so loudly either way."""
-    drift_patience_seconds: float = 1800.0
-    cache_bytes: int | None = None
-    """Larger shards are read from the store by range, and each training process keeps so much of them on disk.
-
-    None copies all."""
-
-    def __post_init__(self) -> None:
-        """Refuse what no placement can be.
-
-        Raises:
-            ManifestError: A value is unknown or out of its range.
-        """
-        known = get_args(Sharding)
-        if self.sharding not in known:
-            raise ManifestError(f"sharding {self.sharding!r} is unknown; choose one of {', '.join(known)}")
-        least = self.workers if self.min_workers is None else self.min_workers
-        if not 1 <= least <= self.workers:
-            raise ManifestError(f"min_workers {least} must lie between 1 and workers ({self.workers})")
-        for name in ("micro_batch_size", "max_packed_tokens", "max_packed_tiles"):
-            if (given := getattr(self, name)) is not None and given < 1:
-                raise ManifestError(f"{name} {given} must be at least 1, or left out")
-        if self.collective_timeout_seconds <= 0:
-            raise ManifestError(f"collective_timeout_seconds {self.collective_timeout_seconds} must be above 0")
-        if self.checkpoint_steps < 1 or self.states_kept < 1:
-            raise ManifestError(
-                f"checkpoint_steps {self.checkpoint_steps} and states_kept {self.states_kept} must be at least 1"
-            )
-        if self.best_is not in ("lower", "higher") or self.on_failed_save not in ("stop", "go_on"):
-            raise ManifestError(
-                f"best_is {self.best_is!r} must be lower or higher, and on_failed_save {self.on_failed_save!r} "
-                "stop or go_on"
-            )
-
-
 class Opened(NamedTuple):
     """Shards that a stage has opened, and the keys of the samples left out because they are damaged."""
 
@@ -232,6 +160,8 @@ class Workspace:
     progress: Callable[..., None] = lambda *_, **__: None
     on_corrupt: Literal["fail", "skip"] = "fail"
     opened: list[Opened] = field(default_factory=list)
+    quarantined: list[Part] = field(default_factory=list)
+    """Empty parts for those that could not be made; what commits an artifact passes them on."""
 
     def input(self, prefix: str) -> Manifest:
         """Return the one input whose artifact name begins with this path.
@@ -260,6 +190,7 @@ class Workspace:
         items: Sequence[tuple[str, str, T]],
         unit: str = "parts",
         light: bool = False,
+        rows: Callable[[T], int] | None = None,
     ) -> list[Part]:
         """Make all parts on the cluster, skipping those that stand.
 
@@ -270,27 +201,40 @@ class Workspace:
             unit: Word for the progress bar.
             light: Parts are so quick that starting workers may take longer. They are made in this process
                 for as long as the rest would take less than `LIGHT_SECONDS` at the pace of the last one.
+            rows: Rows of an item that begins with the part's key and input digest: parts may then be quarantined,
+                as far as the placement lets them. Without it the error of a part ends the stage.
 
         Returns:
-            All parts, sorted by key.
+            All parts that stand, sorted by key.
+
+        Raises:
+            ManifestError: More parts could not be made than may be quarantined.
         """
         parts = output.standing((key, digest) for key, digest, _ in items)
         standing = {part.key for part in parts}
         todo = [item for key, _, item in items if key not in standing]
         self.progress(len(parts), len(items), unit, f"{len(parts)} stood already" if parts else "")
+        needs: dict[str, Any] = {
+            "cpus": self.placement.cpus_per_task,
+            "gpus": self.placement.gpus_per_worker,
+            "resources": self.placement.resources,
+        }
+        if rows is not None and self.placement.max_quarantined_share:
+            tried = Tried(work, rows, self.placement.part_tries)
+            work, needs["lost"], needs["tries"] = tried, tried.lost, tried.tries
+            # A work that kills its process must not do so here.
+            light = False
         pace = 0.0
         while light and todo and not self.placement.gpus_per_worker and pace * len(todo) < LIGHT_SECONDS:
             started = time.monotonic()
             parts.append(work(todo.pop(0)))
             pace = time.monotonic() - started
             self.progress(len(parts), len(items), unit)
-        for part in self.cluster.map(
-            work,
-            todo,
-            cpus=self.placement.cpus_per_task,
-            gpus=self.placement.gpus_per_worker,
-            resources=self.placement.resources,
-        ):
-            parts.append(part)
+        for part in self.cluster.map(work, todo, **needs):
+            if is_quarantined(part):
+                self.quarantined.append(part)
+                refuse_more(self.quarantined, len(items), self.placement.max_quarantined_share)
+            else:
+                parts.append(part)
             self.progress(len(parts), len(items), unit)
         return sorted(parts, key=lambda part: part.key)

@@ -64,9 +64,9 @@ def cells_of(manifest: Manifest) -> tuple[Cell, ...]:
     """Return a finished artifact's parts.
 
     A part whose every row failed has failed, although its stage went on; one that was given up and left out
-    stands in the manifest's `quarantined`.
+    stands in the manifest's `quarantined`, each with its part, rows and reason.
     """
-    left_out = {str(key) for key in manifest.totals.get("quarantined", ())}
+    left_out = {str(each["part"]) for each in manifest.totals.get("quarantined", ())}
     parts = []
     for part in manifest.parts:
         ledger = part.ledger

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import urllib.error
 from typing import Any
 
@@ -60,6 +61,30 @@ def test_cancelling_in_the_ui_stops_the_job(smoke: Installation) -> None:
 
     wait_for("the run to be cancelled", lambda: state() == "CANCELLED")
     assert not smoke.store.exists("checkpoints/language/cancelled/manifest.json")
+
+
+def test_a_run_whose_process_was_killed_is_marked_and_its_job_stopped_after_the_grace_time(
+    smoke: Installation,
+) -> None:
+    artifact = "checkpoints/language@orphan"
+    flow = smoke.begin("rerun", "language", "--recipe", "smoke", "--set", ENDLESS, "--new-version", "orphan")
+    run = wait_for("the job", lambda: smoke.job(artifact))["metadata"]["flow_run_id"]
+    os.kill(flow.pid, signal.SIGKILL)
+    flow.communicate()
+
+    def state() -> Any:
+        return smoke.api("GET", f"/flow_runs/{run}")["state"]
+
+    wait_for("the run to be marked", lambda: state()["type"] == "CRASHED")
+    assert "is gone; what it made is kept" in state()["message"]
+    assert smoke.job(artifact), "the job goes on for the grace time: a retry finds it again"
+    impatient = {**smoke.environment, "INTERNVL_ORPHAN_GRACE_SECONDS": "0"}
+    reaper = subprocess.Popen(smoke.command("reap"), env=impatient)
+    try:
+        wait_for("the job to stop", lambda: smoke.job(artifact, "STOPPED"))
+    finally:
+        reaper.kill()
+        reaper.wait()
 
 
 def test_wrong_parameters_of_a_form_start_no_run(installation: Installation) -> None:

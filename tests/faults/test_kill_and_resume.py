@@ -94,6 +94,8 @@ def test_killed_at_a_failpoint_and_run_again_gives_the_same_bytes(
 ) -> None:
     if "manifest" in failpoint:
         nth = min(nth, 2)  # two stages, two manifests; of the rest the sixth belongs to the second stage
+    if later := "temporary" in failpoint and (1 if nth == 1 else 3):
+        nth += later  # the leases are files too: one is taken before each stage, and the first given back between
     store = Store(str(tmp_path / "store"))
     assert forks.run(store.root, specs, INTERNVL_FAILPOINT=f"{failpoint}:kill:{nth}") == [KILLED]
     assert find_leftovers(store, 3600).leftovers == [], "what a job wrote a moment ago is nobody's to sweep"
@@ -101,7 +103,7 @@ def test_killed_at_a_failpoint_and_run_again_gives_the_same_bytes(
     assert state(store) == untouched
     left = only_orphans_are_left_and_the_sweep_takes_them(store)
     # The first file of all is a spill of the listing, and spills go when it stands; the sixth is the pool's.
-    assert left == (1 if failpoint in ("during_temporary", "after_temporary") and nth == 6 else 0)
+    assert left == (1 if failpoint in ("during_temporary", "after_temporary") and nth == 9 else 0)
     assert state(store) == untouched
 
 
@@ -163,7 +165,10 @@ def test_two_downloaders_of_one_artifact_end_with_one_result(
     forks: Forks, specs: list[dict[str, Any]], untouched: dict[str, str], tmp_path: Path
 ) -> None:
     store = Store(str(tmp_path / "store"))
-    assert forks.run(store.root, specs, times=3) == [0, 0, 0], forks.log.read_text()[-2000:]
+    codes = forks.run(store.root, specs, times=3)
+    assert 0 in codes, forks.log.read_text()[-2000:]
+    # One writes; who comes meanwhile is told so, and who comes later finds it done.
+    assert forks.log.read_text().count("is being written by") == len([code for code in codes if code])
     assert state(store) == untouched
     assert only_orphans_are_left_and_the_sweep_takes_them(store) == 0
 

@@ -55,3 +55,25 @@ def test_works_run_where_a_machine_offers_what_they_need(any_cluster: Cluster) -
 def test_what_no_machine_offers_is_said_and_not_waited_for(ray_cluster: RayCluster) -> None:
     with pytest.raises(ResourceError, match=r"no machine of the Ray cluster offers 'moon'.*INTERNVL_EGRESS_RESOURCE"):
         list(ray_cluster.map(square, [1], resources={"moon": 1}))
+
+
+def die(value: int) -> int:
+    """End this worker whenever it is handed the number three."""
+    if value == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(60)
+    return value
+
+
+@pytest.mark.ray
+def test_a_work_that_ends_its_process_every_time_can_be_given_up(ray_cluster: RayCluster) -> None:
+    told: list[str] = []
+
+    def lost(value: int, error: Exception) -> int:
+        told.append(type(error).__name__)
+        return -value
+
+    assert sorted(ray_cluster.map(die, range(5), lost=lost, tries=2)) == [-3, 0, 1, 2, 4]
+    assert told == ["WorkerCrashedError"]
+    with pytest.raises(ValueError, match="not welcome"):
+        list(ray_cluster.map(fail_on_three, range(5), lost=lost, tries=1))

@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 from infra.cluster import InlineCluster
 from infra.settings import settings
 from infra.storage import Store
-from pipelines import cli, planning, pricing
+from pipelines import cli, planning, price_rows, pricing
 from pipelines.cli import app
 from pipelines.names import RecipeName
 from pipelines.recipes import OwnData
@@ -167,7 +167,7 @@ def test_pictures_that_are_here_need_no_pilot(home: Path) -> None:
 def test_a_host_cannot_format_the_terminal() -> None:
     from stages.download_price import Tail
 
-    assert planning._tail(Tail("[red]x\u202e", 3, 1.0)) == "\\[red]x[RLO]: 3 urls, 60 min"
+    assert price_rows.tail(Tail("[red]x\u202e", 3, 1.0)) == "\\[red]x[RLO]: 3 urls, 60 min"
 
 
 def test_how_long_a_download_waits_is_the_installations_choice(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,9 @@ def test_a_part_without_a_single_good_row_has_failed(store: Store) -> None:
 
 
 def test_what_was_given_up_is_quarantined_whether_it_has_a_part_or_not(store: Store) -> None:
-    cells = cells_of(made(store, [Ledger(listed=1, kept=1)] * 2, quarantined=["000001", "000007"]))
+    cells = cells_of(
+        made(store, [Ledger(listed=1, kept=1)] * 2, quarantined=[{"part": "000001"}, {"part": "000007"}])
+    )
     assert [(cell.first, cell.state) for cell in cells] == [
         ("000000", State.DONE),
         ("000001", State.QUARANTINED),

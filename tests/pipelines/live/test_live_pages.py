@@ -101,7 +101,7 @@ def test_the_overview_tells_how_far_how_fast_why_not_and_what_next(store: Store)
 
 def test_the_grid_counts_every_part_once_and_says_each_state_by_a_sign(store: Store) -> None:
     chain(store)
-    make(store, "pool/laion", "v1", parts=3, quarantined=["000002"])
+    make(store, "pool/laion", "v1", parts=3, quarantined=[{"part": "000002", "rows": 4, "reason": "killed"}])
     running, stopped = ask(store, "download", "pool/wukong@v1"), ask(store, "download", "pool/zero@v1")
     for ref in (running, stopped):
         Output(store, ref, "download", {}).part("000000", "d" * 64, Ledger(listed=1, kept=1), {})

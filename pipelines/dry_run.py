@@ -1,0 +1,61 @@
+"""A dry run: the steps that would run, and what they would cost, as an artifact of the run; nothing is done."""
+
+from collections.abc import Sequence
+
+from prefect import get_run_logger
+from prefect.artifacts import create_markdown_artifact
+
+from infra.settings import settings
+from infra.storage import Store
+from pipelines.graph import Step
+from pipelines.plan import preflight, state_of
+from pipelines.price_rows import PRICE_ROWS
+from pipelines.pricing import Unknown, prices
+from stages.download_price import Price
+
+
+def markdown(steps: Sequence[Step], store: Store) -> str:
+    """Return the steps with their states, prices of downloads and of trainings, as markdown tables."""
+    rows = [[step.label, str(step.spec.artifact), state_of(step, store)] for step in steps]
+    lines = ["## What would run", "", *_table(["step", "artifact", "state"], rows)]
+    priced = prices(steps, store)
+    if known := [each for each in priced if isinstance(each, Price)]:
+        cells = [[name.strip(), *(cell(each).replace("\n", "; ") for each in known)] for name, cell in PRICE_ROWS]
+        lines += ["", "## Downloads", "", *_table(["whole list", *(each.source for each in known)], cells)]
+    lines += [f"\n{each.source}: {each.reason}" for each in priced if isinstance(each, Unknown)]
+    return "\n".join([*lines, *_trainings(steps)])
+
+
+def _trainings(steps: Sequence[Step]) -> list[str]:
+    from pipelines.training_price import PEAK_TFLOPS, training_prices  # imports torch, which serving can spare
+
+    found = training_prices(steps)
+    if not found:
+        return []
+    rows = []
+    for each in found:
+        hours = [f"{each.gpu_hours(card):,.0f}" if each.gpus and each.flops else "–" for card in PEAK_TFLOPS]
+        numbers = (f"{each.parameters:,}", f"{each.trained:,}", f"{each.samples:,}", f"{each.flops:.2e}")
+        rows.append([each.stage, *numbers, *hours])
+    head = ["training", "parameters", "trained", "samples", "FLOPs", *(f"{card} hours" for card in PEAK_TFLOPS)]
+    return ["", "## Trainings", "", *_table(head, rows)]
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    line = [":--", *["--:"] * (len(head) - 1)]
+    return [f"| {' | '.join(each)} |" for each in (head, line, *rows)]
+
+
+def show(steps: Sequence[Step], force: bool = False) -> list[str]:
+    """Put the priced steps on the run's page and into its log; return no references, as nothing is made.
+
+    Raises:
+        ManifestError: The run would be refused.
+        Drift: The same.
+    """
+    store = Store(settings().store_root)
+    preflight(steps, store, force)
+    text = markdown(steps, store)
+    create_markdown_artifact(text, key="dry-run")
+    get_run_logger().info("a dry run, nothing was done\n%s", text)
+    return []
