@@ -1,0 +1,120 @@
+"""The road on the servers of a cluster: S3 that fails, Prefect on PostgreSQL, passwords; and a head that dies."""
+
+import os
+import signal
+import urllib.error
+import urllib.request
+
+import pytest
+from equipped import Equipped
+from installation import Installation, wait_for
+
+from infra.processes import session_of
+from pipelines.graph import data_steps, train_steps
+from pipelines.launcher import basic
+from pipelines.names import RecipeName
+from pipelines.recipes import make
+from stages.manifest import verify
+
+pytestmark = pytest.mark.timeout(1800)
+RERUN = ("rerun", "download", "--recipe", "smoke", "--source", "cc3m", "--new-version")
+
+
+def files_of(here: Installation, ref: str) -> dict[str, str]:
+    """Return a hash per published part, the same for the same work whatever its version's name."""
+    return {f"{part.key}/{role}": f.sha256 for part in here.manifest(ref).parts for role, f in part.files.items()}
+
+
+def test_postgres_holds_the_runs_of_the_road(equipped: Equipped) -> None:
+    states = equipped.database.ask("select state_type, count(*) from task_run group by 1")
+    recipe = make(RecipeName.SMOKE)
+    steps = [*data_steps(recipe, "smoke"), *train_steps(recipe, "smoke")]
+    assert states == [f"COMPLETED|{len(steps)}"]
+    assert set(equipped.database.ask("select distinct state_type from flow_run")) == {"COMPLETED"}
+    assert equipped.database.ask("select name from flow where name = 'internvl'") == ["internvl"]
+
+
+def test_the_road_on_a_failing_s3_equals_the_one_on_disk(equipped: Equipped) -> None:
+    equipped.follow(equipped.on_s3.begin("run", "internvl", "--recipe", "smoke"))
+    assert all(equipped.faults.played[kind] for kind in ("503", "reset", "lost", "cut")), equipped.faults.played
+    recipe = make(RecipeName.SMOKE)
+    for step in [*data_steps(recipe, "smoke"), *train_steps(recipe, "smoke")]:
+        key = step.spec.artifact.key("manifest.json")
+        assert equipped.on_s3.store.read(key) == equipped.here.store.read(key), step.artifact
+        assert verify(equipped.on_s3.store, equipped.on_s3.manifest(str(step.spec.artifact))) == []
+
+
+def test_a_prefect_that_is_started_again_in_the_middle_changes_nothing(equipped: Equipped) -> None:
+    here = equipped.here
+    flow = here.begin(*RERUN, "restarted")
+    wait_for("the job", lambda: here.job("pool/cc3m@restarted"))
+    (server,) = (service for service in here.services() if service.name == "prefect")
+    for pid in session_of(server):
+        os.kill(pid, signal.SIGKILL)
+    here.internvl("up", timeout=900)
+    text, _ = flow.communicate(timeout=900)
+    assert flow.returncode == 0, text[-3000:]
+    assert files_of(here, "pool/cc3m@restarted") == files_of(here, "pool/cc3m@smoke")
+    (ended,) = equipped.database.ask(
+        "select state_type from flow_run where parameters->>'new_version' = 'restarted'"
+    )
+    assert ended == "COMPLETED"
+
+
+def test_a_head_that_dies_is_said_in_bounded_time_and_a_new_one_goes_on(equipped: Equipped) -> None:
+    here = equipped.here
+    flow = here.begin(*RERUN, "headless")
+    wait_for("the job", lambda: here.job("pool/cc3m@headless"))
+    wait_for("a worker that fetches", here.workers, 120)
+    (ray,) = (service for service in here.services() if service.name == "ray")
+    for pid in session_of(ray):
+        if program(pid).endswith("gcs_server"):
+            os.kill(pid, signal.SIGKILL)
+    text, _ = flow.communicate(timeout=600)
+    assert flow.returncode == 2, text[-3000:]
+    assert "did not answer" in text and "`internvl up`" in text and "Traceback" not in text
+    here.internvl(*RERUN, "headless", timeout=1200)
+    assert files_of(here, "pool/cc3m@headless") == files_of(here, "pool/cc3m@smoke")
+
+
+def program(pid: int) -> str:
+    """Return what a process runs, empty where it is gone."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return file.read().split(b"\0")[0].decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def status(url: str, headers: dict[str, str], body: bytes | None = None) -> int:
+    """Return what a server answers."""
+    request = urllib.request.Request(url, body, {"Content-Type": "application/json", **headers})
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(request, timeout=60) as response:
+            return int(response.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def test_prefect_answers_those_alone_who_know_the_password(equipped: Equipped) -> None:
+    own = basic(equipped.here.environment["PREFECT_API_AUTH_STRING"])
+    for path, body in (("/deployments/name/rerun/rerun", None), ("/flow_runs/filter", b"{}")):
+        url = f"{equipped.here.prefect}/api{path}"
+        assert status(url, {}, body) == 401
+        assert status(url, basic("admin:wrong"), body) == 401
+        assert status(url, {"Authorization": "Bearer wrong"}, body) == 401
+    assert status(f"{equipped.here.prefect}/api/deployments/name/rerun/rerun", own) == 200
+    # A page of another site has no token against forged requests, even where it has the password.
+    elsewhere = {**own, "Origin": "http://elsewhere.example"}
+    assert status(f"{equipped.here.prefect}/api/flow_runs/filter", elsewhere, b"{}") == 403
+
+
+def test_ray_answers_those_alone_who_know_the_token(equipped: Equipped) -> None:
+    url = f"http://127.0.0.1:{equipped.here.ports['RAY_DASHBOARD_PORT']}/api/jobs/"
+    work = b'{"entrypoint": "touch /tmp/never"}'
+    for body in (None, work):
+        assert status(url, {}, body) == 401
+        assert status(url, {"Authorization": "Bearer wrong"}, body) in (401, 403)
+    assert status(url, {"Authorization": f"Bearer {equipped.canaries['ray']}"}) == 200
+
