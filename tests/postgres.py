@@ -63,7 +63,9 @@ class Postgres:
                 shutil.chown(path, "postgres")
         data = str(self.folder / "data")
         self.call("initdb", "-D", data, "-U", USER, "--auth=scram-sha-256", f"--pwfile={password_file}", "--no-sync")
-        options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={self.folder} -c fsync=off"
+        options = (
+            f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={self.folder} -c fsync=off"
+        )
         # Without a log file of its own the server would keep the pipe open that its starter's output is read from.
         self.call("pg_ctl", "-D", data, "-l", str(self.folder / "log"), "-o", options, "-w", "-t", "240", "start")
 

@@ -21,6 +21,8 @@ from infra.processes import Services, session_of
 from pipelines.launcher import bin_path
 
 HEAD = "head"
+ADDRESSES = ("127.0.0.2", "127.0.0.3", "127.0.0.4")
+"""Of the head, and of the nodes in order. Ray would take the machine's outer address for 127.0.0.1."""
 TRIES = 3
 START_SECONDS = 300.0
 NAME = "INTERNVL_TEST_NODE"
@@ -33,27 +35,28 @@ class RayNodes:
     def __init__(self, folder: Path) -> None:
         """Keep the folder: it must be short, because Ray's socket paths may not pass 107 bytes."""
         self.folder, self.port = folder, free_port()
-        self.services = Services(folder)
+        self.services, self._started = Services(folder), list[str]()
         token = folder / "token"
         token.touch(mode=0o600)
         token.write_text(secrets.token_hex(32))
         # Workers get these from their node, the driver from the test.
         self.environment = {
-            "RAY_ADDRESS": f"127.0.0.1:{self.port}",
+            "RAY_ADDRESS": f"{ADDRESSES[0]}:{self.port}",
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(token),
-            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1",
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_raylet_start_wait_time_s": "180",
             "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
         }
 
-    def start(self, name: str, cpus: int = 1) -> None:
+    def start(self, name: str, cpus: int) -> None:
         """Start a node and wait until it has joined; a busy machine may need several tries.
 
         Raises:
             TimeoutError: It never came up; the end of its log is in the message.
         """
+        self._started.append(name)
         for attempt in range(TRIES):
             begun = self._log(name).stat().st_size if self._log(name).exists() else 0
             self.services.start(name, self._command(name, cpus), {**self.environment, NAME: name})
@@ -82,10 +85,11 @@ class RayNodes:
             ["--head", f"--port={self.port}", "--include-dashboard=false", f"--temp-dir={self.folder / 'ray'}",
              f"--ray-client-server-port={free_port()}"]
             if name == HEAD
-            else [f"--address=127.0.0.1:{self.port}"]
+            else [f"--address={ADDRESSES[0]}:{self.port}"]
         )  # fmt: skip
         return [
-            bin_path("ray"), "start", *joins, "--block", "--disable-usage-stats", "--node-ip-address=127.0.0.1",
+            bin_path("ray"), "start", *joins, "--block", "--disable-usage-stats",
+            f"--node-ip-address={ADDRESSES[self._started.index(name)]}",
             f"--num-cpus={cpus}", f"--object-store-memory={100 * 1024 * 1024}",
             f"--dashboard-agent-listen-port={free_port()}", "--min-worker-port=0", "--max-worker-port=0",
         ]  # fmt: skip
@@ -109,13 +113,13 @@ def with_signal(pid: int, number: signal.Signals) -> None:
 
 
 @contextmanager
-def ray_nodes(names: tuple[str, ...], cpus: int = 1) -> Iterator[RayNodes]:
+def ray_nodes(names: tuple[str, ...], head_cpus: int = 1) -> Iterator[RayNodes]:
     """Start a head and further nodes; end all of them, and what they left on disk."""
     folder = Path(tempfile.mkdtemp(prefix="ivn-", dir="/tmp"))
     nodes = RayNodes(folder)
     try:
         for name in (HEAD, *names):
-            nodes.start(name, cpus)
+            nodes.start(name, head_cpus if name == HEAD else 1)
         yield nodes
     finally:
         nodes.stop()

@@ -30,7 +30,9 @@ def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         services.stop("web")
 
 
-def begin(store: Path, web: str, nodes: int, environment: Mapping[str, str], mark: str = "") -> "subprocess.Popen[str]":
+def begin(
+    store: Path, web: str, nodes: int, environment: Mapping[str, str], mark: str = ""
+) -> "subprocess.Popen[str]":
     paths = os.pathsep.join(path for path in sys.path if path)
     command = [sys.executable, str(SCRIPT), str(store), web, str(nodes), *([mark] if mark else [])]
     return subprocess.Popen(
@@ -50,7 +52,9 @@ def digests(run: "subprocess.Popen[str]") -> dict[str, str]:
         run.kill()
     assert run.returncode == 0, text[-4000:]
     words = [line.split() for line in text.splitlines()]
-    return {each[0]: each[1] for each in words if len(each) == 2 and each[0].endswith("@smoke") and len(each[1]) == 64}
+    return {
+        each[0]: each[1] for each in words if len(each) == 2 and each[0].endswith("@smoke") and len(each[1]) == 64
+    }
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +80,9 @@ def killed_holder(nodes: RayNodes, mark: Path, run: "subprocess.Popen[str]") -> 
     return str(name)
 
 
-def test_a_node_that_holds_an_unfinished_part_is_killed(web: str, undisturbed: dict[str, str], tmp_path: Path) -> None:
+def test_a_node_that_holds_an_unfinished_part_is_killed(
+    web: str, undisturbed: dict[str, str], tmp_path: Path
+) -> None:
     with ray_nodes(("second", "third")) as nodes:
         run = begin(tmp_path / "store", web, 3, nodes.environment, str(tmp_path))
         assert killed_holder(nodes, tmp_path, run) in ("second", "third")
