@@ -7,8 +7,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
+import httpx
 from prefect import get_run_logger, task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.runtime import flow_run as current_flow
@@ -24,6 +26,10 @@ from stages.materialize import StageSpec, identity_of, standing
 POLL_SECONDS = 1.0
 TRIES = 2  # a job that was killed is started once more by itself; a refusal or an exception is not
 REFUSED = "refused: "
+PREFECT_PATIENCE_SECONDS = 240.0
+"""How long a step waits for a Prefect that is started again."""
+
+R = TypeVar("R")
 
 Watcher = Callable[[str, str, dict[str, Any]], None]
 """Called with (artifact, state, facts) as a step moves; the terminal draws its bars from it."""
@@ -55,6 +61,24 @@ def tell(artifact: str, state: str, facts: dict[str, Any] | None = None) -> None
 def jobs_of(address: str) -> Jobs:
     """Return this process's one client of a cluster."""
     return Jobs(address)
+
+
+def patiently(call: Callable[[], R]) -> R:
+    """Call Prefect until it answers: its server may be started again while a step's job works on.
+
+    Prefect's clients wait only where they have been connected before, and each artifact is told by a new one.
+
+    Raises:
+        httpx.TransportError: It stayed away for minutes.
+    """
+    stop = time.monotonic() + PREFECT_PATIENCE_SECONDS
+    while True:
+        try:
+            return call()
+        except httpx.TransportError:
+            if time.monotonic() > stop:
+                raise
+            time.sleep(2)
 
 
 def submission_prefix(spec: StageSpec, store: Store) -> str:
@@ -91,7 +115,7 @@ def run_step(step: Step, force: bool = False) -> str:
         tell(step.artifact, "failed")
         raise
     tell(step.artifact, "done", {"seconds": time.monotonic() - started})
-    publish(step.label, manifest, here.report_url)
+    patiently(partial(publish, step.label, manifest, here.report_url))
     return str(manifest.ref)
 
 
@@ -135,7 +159,7 @@ def _attach_or_submit(step: Step, store: Store, jobs: Jobs, force: bool, log: An
 
 
 def _follow(step: Step, store: Store, jobs: Jobs, job: Job, log: Any) -> Job:
-    progress_id: Any = create_progress_artifact(progress=0.0, description=step.label)
+    progress_id: Any = patiently(partial(create_progress_artifact, progress=0.0, description=step.label))
     key = step.spec.artifact.key("progress.json")
     last = store.read(key) if store.exists(key) else b""  # an earlier run's, so not shown
     while not job.over:
@@ -148,11 +172,13 @@ def _follow(step: Step, store: Store, jobs: Jobs, job: Job, log: Any) -> Job:
             last, progress = data, json.loads(data)
             share = 100 * progress["done"] / max(progress["total"], 1)
             at = f"{progress['done']:g} of {progress['total']:g} {progress['unit']} {progress['note']}".rstrip()
-            update_progress_artifact(progress_id, progress=min(100.0, share), description=f"{step.label}: {at}")
+            shown = {"progress": min(100.0, share), "description": f"{step.label}: {at}"}
+            patiently(partial(update_progress_artifact, progress_id, **shown))
             log.info("%s", at)
             tell(step.artifact, "running", progress)
         job = jobs.status(job.submission_id)
-    update_progress_artifact(progress_id, progress=100.0 if job.status == "SUCCEEDED" else 0.0)
+    share = 100.0 if job.status == "SUCCEEDED" else 0.0
+    patiently(partial(update_progress_artifact, progress_id, progress=share))
     return job
 
 

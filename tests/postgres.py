@@ -1,4 +1,4 @@
-"""A PostgreSQL of our own: a folder, a port and a password of its own; it refuses to run as root, so root lends it a user."""
+"""A PostgreSQL of our own, with its own folder, port and password; root lends it a user, because it refuses root."""
 
 import os
 import pwd

@@ -33,7 +33,7 @@ def database() -> Iterator[Postgres]:
 
 @pytest.fixture(scope="session")
 def equipped(tmp_path_factory: pytest.TempPathFactory, database: Postgres, s3_endpoint: str) -> Iterator[Equipped]:
-    """Start the services on PostgreSQL with passwords and secrets, and run the smoke recipe once with files on disk."""
+    """Start the services on PostgreSQL with passwords and secrets; run the smoke recipe once on disk."""
     import boto3
 
     bucket, password = f"cluster-{secrets.token_hex(4)}", made_up("prefect")

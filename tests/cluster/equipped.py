@@ -1,4 +1,4 @@
-"""An installation with servers of a cluster's kind: PostgreSQL, S3 behind faults, passwords, and secrets that are looked for."""
+"""An installation on the servers of a cluster: PostgreSQL, S3 behind faults, passwords, and secrets to look for."""
 
 import base64
 import secrets
