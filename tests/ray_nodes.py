@@ -47,6 +47,7 @@ class RayNodes:
             "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1",
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_raylet_start_wait_time_s": "180",
+            "RAY_memory_monitor_refresh_ms": "0",  # what else fills this machine is no reason to end a worker
             "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
         }
 

@@ -51,6 +51,7 @@ def equipped(tmp_path_factory: pytest.TempPathFactory, database: Postgres, s3_en
             "AWS_ACCESS_KEY_ID": key,
             "AWS_SECRET_ACCESS_KEY": secret,
             "AWS_DEFAULT_REGION": "us-east-1",
+            "RAY_memory_monitor_refresh_ms": "0",  # what else fills this machine is no reason to end a worker
         }
         here = Installation(tmp_path_factory.mktemp("equipped"), [free_port() for _ in range(5)], variables)
         try:

@@ -1,6 +1,8 @@
-"""The smoke recipe's data stages, driven from a process of its own.
+"""The smoke recipe's stages, driven from a process of its own.
 
-python road_on_nodes.py STORE WEB_URL NODES [MARK]
+python road_on_nodes.py HALF STORE WEB_URL NODES [MARK]
+
+HALF is `data`, from url lists to shards, or `whole`, to the chat model and its evaluation.
 
 NODES is how many Ray nodes must have joined; 0 is this very process. Where a folder MARK is given, the first work
 that runs on a node other than the head writes the node's name to MARK/held, and waits for MARK/go: a part that is
@@ -20,7 +22,7 @@ from ray_nodes import HEAD, NAME
 
 from infra.cluster import Cluster, InlineCluster, RayCluster
 from infra.storage import Store
-from pipelines.graph import data_steps
+from pipelines.graph import data_steps, train_steps
 from pipelines.names import RecipeName
 from pipelines.recipes import make
 from stages.materialize import materialize
@@ -80,13 +82,13 @@ def joined(nodes: int, mark: str) -> Cluster:
     return cluster
 
 
-def main(root: str, web: str, nodes: int, mark: str = "") -> None:
-    """Make every artifact of the data road."""
-    cluster = joined(nodes, mark)
-    for step in data_steps(make(RecipeName.SMOKE, web_url=web), "smoke"):
+def main(half: str, root: str, web: str, nodes: int, mark: str = "") -> None:
+    """Make every artifact of the road."""
+    cluster, recipe = joined(nodes, mark), make(RecipeName.SMOKE, web_url=web)
+    for step in [*data_steps(recipe, "smoke"), *(train_steps(recipe, "smoke") if half == "whole" else [])]:
         manifest = materialize(step.spec, Store(root), cluster)
         print(manifest.ref, manifest.digest, flush=True)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), *sys.argv[4:])
+    main(*sys.argv[1:4], int(sys.argv[4]), *sys.argv[5:])
