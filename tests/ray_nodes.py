@@ -114,13 +114,13 @@ def with_signal(pid: int, number: signal.Signals) -> None:
 
 
 @contextmanager
-def ray_nodes(names: tuple[str, ...], head_cpus: int = 1) -> Iterator[RayNodes]:
-    """Start a head and further nodes; end all of them, and what they left on disk."""
+def ray_nodes(names: tuple[str, ...]) -> Iterator[RayNodes]:
+    """Start a head that takes no work, and nodes that do; end all of them, and what they left on disk."""
     folder = Path(tempfile.mkdtemp(prefix="ivn-", dir="/tmp"))
     nodes = RayNodes(folder)
     try:
         for name in (HEAD, *names):
-            nodes.start(name, head_cpus if name == HEAD else 1)
+            nodes.start(name, 0 if name == HEAD else 1)
         yield nodes
     finally:
         nodes.stop()

@@ -20,7 +20,7 @@ SCRIPT = Path(__file__).with_name("gang_on_nodes.py")
 def test_a_worker_killed_on_another_node_changes_nothing(
     untouched: dict[int, dict[str, bytes]], tmp_path: Path
 ) -> None:
-    with ray_nodes(("second", "third"), head_cpus=0) as nodes:
+    with ray_nodes(("second", "third")) as nodes:
         done = subprocess.run(
             [sys.executable, str(SCRIPT), str(tmp_path)],
             env={**os.environ, "INTERNVL_HOME": str(tmp_path), **nodes.environment},
