@@ -1,5 +1,6 @@
 """Secrets that a person's environment holds are in nothing that a run leaves behind."""
 
+import base64
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -52,8 +53,6 @@ def test_no_secret_is_in_what_a_road_leaves_behind(equipped: Equipped) -> None:
 
 def test_the_search_finds_what_is_there() -> None:
     ways = {"mine": spellings("canary-of-mine-0123456789")}
-    import base64
-
     for before in ("", "a", "admin:"):
         assert found_in(base64.b64encode(f"{before}canary-of-mine-0123456789".encode()), ways) == ["mine"]
     assert found_in(b"x canary-of-mine-0123456789", ways) == ["mine"] and found_in(b"canary-of-min", ways) == []
