@@ -11,7 +11,7 @@ export DO_NOT_TRACK = 1
 export HF_HUB_OFFLINE = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo down ui test test-faults test-slow test-gpu golden check bench seeds variants gpu lock clean
+.PHONY: help setup demo down ui test test-faults test-cluster test-slow test-gpu golden check bench seeds variants gpu lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -43,13 +43,18 @@ ui: setup ## Start the services and print the addresses of the UI and the report
 	@$(BIN)/internvl up
 
 test: setup ## Run the tests
-	@$(BIN)/python -m pytest -m "not slow and not gpu" -n $(JOBS) --dist loadgroup --no-loadscope-reorder
+	@$(BIN)/python -m pytest -m "not slow and not gpu and not cluster" -n $(JOBS) --dist loadgroup --no-loadscope-reorder
 
 test-faults: setup ## Run the fault suite alone: the hostile web, killed processes, lying storage
-	@$(BIN)/python -m pytest -m "faults and not slow"
+	@$(BIN)/python -m pytest -m "faults and not slow and not cluster"
+
+# PostgreSQL comes from Debian where this may install it; without it those tests are skipped, and say so.
+test-cluster: setup ## Several Ray nodes, a faulty S3, Prefect on PostgreSQL (minutes)
+	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || { test "$$(id -u)" = 0 && apt-get install -qq -y postgresql >/dev/null; } || true
+	@$(BIN)/python -m pytest -m cluster -rs --timeout 1800
 
 test-slow: setup ## Run the tests that take minutes each
-	@$(BIN)/python -m pytest -m slow --timeout 1800
+	@$(BIN)/python -m pytest -m "slow and not cluster" --timeout 1800
 
 test-gpu: ## On one GPU: each stage trained, killed, resumed, in fp32 and bf16
 	@INTERNVL_TEST_DEVICE=cuda $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) -m pytest -m gpu

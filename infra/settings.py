@@ -131,6 +131,7 @@ def quiet_environment(here: Settings) -> dict[str, str]:
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"http://{here.host}:{here.prefect_port}",
         "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
         "PREFECT_CLI_PROMPT": "false",
+        "PREFECT_CLIENT_MAX_RETRIES": "7",  # four minutes: a server may be started again while a flow runs
         "DO_NOT_TRACK": "1",
         "RAY_USAGE_STATS_ENABLED": "0",
         **({} if os.environ.get("INTERNVL_RAY_JOBS") else own_ray),

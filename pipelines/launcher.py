@@ -5,6 +5,7 @@ the processes that `up` started and no others; `ray stop` is never called, becau
 Ray on the machine.
 """
 
+import base64
 import hashlib
 import json
 import os
@@ -48,6 +49,13 @@ def answer(url: str, headers: dict[str, str] | None = None) -> bytes | None:
 def answers(url: str, headers: dict[str, str] | None = None) -> bool:
     """Say whether an address answers 200 now."""
     return answer(url, headers) is not None
+
+
+def basic(credential: str | None) -> dict[str, str]:
+    """Return the header that Prefect's API asks for, none where there is no password."""
+    if not credential:
+        return {}
+    return {"Authorization": f"Basic {base64.b64encode(credential.encode()).decode()}"}
 
 
 def has_node(told: bytes | None) -> bool:
@@ -191,8 +199,9 @@ def wait_for_forms(here: Settings) -> None:
         LaunchError: They were not registered in time.
     """
     services, stop = Services(here.home), time.monotonic() + WAIT_SECONDS
+    access = basic(os.environ.get("PREFECT_API_AUTH_STRING"))
     while services.find("deployments") and time.monotonic() < stop:
-        if answers(f"{here.prefect_api_url}/deployments/name/rerun/rerun"):
+        if answers(f"{here.prefect_api_url}/deployments/name/rerun/rerun", access):
             return
         time.sleep(0.5)
     log = here.home / "logs" / "deployments.log"

@@ -7,8 +7,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
+import httpx
 from prefect import get_run_logger, task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.runtime import flow_run as current_flow
@@ -26,6 +28,10 @@ from stages.pace import Pace
 POLL_SECONDS = 1.0
 TRIES = 2  # a job that was killed is started once more by itself; a refusal or an exception is not
 REFUSED = "refused: "
+PREFECT_PATIENCE_SECONDS = 240.0
+"""How long a step waits for a Prefect that is started again."""
+
+R = TypeVar("R")
 
 Watcher = Callable[[str, str, dict[str, Any]], None]
 """Called with (artifact, state, facts) as a step moves; the terminal draws its bars from it."""
@@ -68,6 +74,24 @@ def installation(here: Settings) -> str:
     return digest_of([here.store_root, here.prefect_api_url])[:16]
 
 
+def patiently(call: Callable[[], R]) -> R:
+    """Call Prefect until it answers: its server may be started again while a step's job works on.
+
+    Prefect's clients wait only where they have been connected before, and each artifact is told by a new one.
+
+    Raises:
+        httpx.TransportError: It stayed away for minutes.
+    """
+    stop = time.monotonic() + PREFECT_PATIENCE_SECONDS
+    while True:
+        try:
+            return call()
+        except httpx.TransportError:
+            if time.monotonic() > stop:
+                raise
+            time.sleep(2)
+
+
 def submission_prefix(spec: StageSpec, store: Store) -> str:
     """Return the name that all attempts at this artifact with this identity share."""
     return (
@@ -105,7 +129,7 @@ def run_step(step: Step, force: bool = False) -> str:
         tell(step.artifact, "failed")
         raise
     tell(step.artifact, "done", {"seconds": time.monotonic() - started})
-    publish(step.label, manifest, here.report_url)
+    patiently(partial(publish, step.label, manifest, here.report_url))
     return str(manifest.ref)
 
 
@@ -152,7 +176,7 @@ def _attach_or_submit(step: Step, store: Store, jobs: Jobs, force: bool, log: An
 
 def _follow(step: Step, store: Store, jobs: Jobs, job: Job, log: Any) -> Job:
     begins = progress_words(step.label, "starting", step.spec.artifact, settings().report_url)
-    progress_id: Any = create_progress_artifact(progress=0.0, description=begins)
+    progress_id: Any = patiently(partial(create_progress_artifact, progress=0.0, description=begins))
     key = step.spec.artifact.key("progress.json")
     last = store.read(key) if store.exists(key) else b""  # an earlier run's, so not shown
     while not job.over:
@@ -165,11 +189,12 @@ def _follow(step: Step, store: Store, jobs: Jobs, job: Job, log: Any) -> Job:
             last, progress = data, json.loads(data)
             pace = Pace.of(progress)
             told = progress_words(step.label, pace.words(), step.spec.artifact, settings().report_url)
-            update_progress_artifact(progress_id, progress=100 * pace.share, description=told)
+            patiently(partial(update_progress_artifact, progress_id, progress=100 * pace.share, description=told))
             log.info("%s", pace.words())
             tell(step.artifact, "running", progress)
         job = jobs.status(job.submission_id)
-    update_progress_artifact(progress_id, progress=100.0 if job.status == "SUCCEEDED" else 0.0)
+    share = 100.0 if job.status == "SUCCEEDED" else 0.0
+    patiently(partial(update_progress_artifact, progress_id, progress=share))
     return job
 
 

@@ -1,5 +1,6 @@
 """An installation of its own for tests: state folder, ports, services, and the real command line."""
 
+import copy
 import json
 import os
 import signal
@@ -8,7 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import psutil
 from infra.processes import Service as ServiceRecord
 from infra.processes import drivers_of, session_of
 from infra.storage import Store
+from pipelines.launcher import basic
 from stages.manifest import Manifest, load
 from stages.ref import Ref
 
@@ -48,7 +50,8 @@ def free_port() -> int:
 class Installation:
     """Services of our own; everything goes through processes, as a person's commands do."""
 
-    def __init__(self, home: Path, ports: list[int]) -> None:
+    def __init__(self, home: Path, ports: list[int], variables: Mapping[str, str] | None = None) -> None:
+        """Keep what each command will be told; `variables` are a person's own, such as secrets."""
         self.home = home
         self.ports = dict(zip(PORTS, ports, strict=True))
         self.store = Store(str(home / "store"))
@@ -60,7 +63,14 @@ class Installation:
             "INTERNVL_HOME": str(home),
             **{f"INTERNVL_{name}": str(port) for name, port in self.ports.items()},
             "COLUMNS": "200",
+            **(variables or {}),
         }
+
+    def on(self, store_root: str, store: Store) -> "Installation":
+        """Return the same services with artifacts elsewhere, where this process reads them from `store`."""
+        other = copy.copy(self)
+        other.store, other.environment = store, {**self.environment, "INTERNVL_STORE": store_root}
+        return other
 
     def command(self, *words: str) -> list[str]:
         return [sys.executable, "-m", "pipelines.cli", *words]
@@ -108,7 +118,7 @@ class Installation:
 
     def api(self, method: str, path: str, body: Any = None) -> Any:
         """Call Prefect's API as its own pages do, with a token against forged requests."""
-        headers = {"Content-Type": "application/json"}
+        headers = {"Content-Type": "application/json", **basic(self.environment.get("PREFECT_API_AUTH_STRING"))}
         if method != "GET":
             client = "tests"
             headers |= {
