@@ -1,4 +1,4 @@
-"""Where a row was not measured as the paper measured it: its number then stands beside the paper's, not against it."""
+"""Where a row was not measured as the paper did: its number then stands beside the paper's, not against it."""
 
 from stages.evaluations.choice import Choice, named_rows
 from stages.evaluations.protocols import PROTOCOLS, settings_of

@@ -106,6 +106,8 @@ def test_other_data_and_other_ways_are_refused_with_the_reason(store: Store) -> 
             {"data": "e" * 64, "limit": 9},
             "the data differ: /data (dddddddddddd) and /data (eeeeeeeeeeee), lim",
         ),
+        ("taught", {"training": "f" * 64}, "their heads learned from other data: nothing and ffffffffffff"),
+        ("protocol", {"protocol": "captioning"}, "measured by other protocols: retrieval and captioning"),
         ("ways", {"settings": {"queries": True}}, "it was measured in other ways: queries None and True"),
     ):
         other = evaluation(store, version, {"a": 0, "b": 1}, **more)  # type: ignore[arg-type]

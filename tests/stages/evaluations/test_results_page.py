@@ -119,8 +119,10 @@ def test_nothing_is_held_against_the_paper_that_was_not_measured_like_it() -> No
     assert line.paper == PAPER and line.difference is None
     told = "limit 100; queries True and not False"
     row, *_, tail = [each for each in markdown(board).splitlines() if each]
-    assert "| 83.2 % | – |" in markdown(board) and row and f"no difference is told: {found.name}: limit 100" in (
-        tail.replace("&#95;", "_")
+    assert (
+        "| 83.2 % | – |" in markdown(board)
+        and row
+        and f"no difference is told: {found.name}: limit 100" in (tail.replace("&#95;", "_"))
     )
     html = page(board, Measured(found, "/data", {}))
     assert html.count(told) == 2 and "+6.8" not in html
