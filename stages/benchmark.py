@@ -31,7 +31,7 @@ from stages.evaluations.views import Board, board_of, markdown
 from stages.manifest import Manifest, Part
 from stages.workspace import Output, Progress, Workspace
 
-VERSION = 1
+VERSION = 2
 
 
 class Parameters(BaseModel):
