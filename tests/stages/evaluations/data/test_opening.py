@@ -201,3 +201,13 @@ def test_a_picture_that_could_not_be_read_once_is_tried_again(
     assert open_examples(FOLDERS, place, cache=cache).unreadable == {}
     monkeypatch.setattr(Dataset, "pictures", fails)
     assert open_examples(FOLDERS, place, cache=cache).unreadable == {}, "what can be shown is not looked at again"
+
+
+def test_data_that_are_not_those_that_were_published_are_noted(tmp_path: Path) -> None:
+    place = class_folders(tmp_path)
+    same = FOLDERS.model_copy(update={"sha256": digest(place)})
+    assert open_examples(same, place).notes == []
+    (place / "test/red/0.png").write_bytes(picture("red", (13, 8)))
+    assert open_examples(same, place).notes == [
+        f"the data are not those that were published: digest {digest(place)[:12]}"
+    ]
