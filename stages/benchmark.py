@@ -31,7 +31,7 @@ from stages.evaluations.views import Board, board_of, markdown
 from stages.manifest import Manifest, Part
 from stages.workspace import Output, Progress, Workspace
 
-VERSION = 1
+VERSION = 2
 
 
 class Parameters(BaseModel):
@@ -82,8 +82,8 @@ def measure_row(name: str, work: Work) -> Part:
     subject.progress = lambda done, total, unit: progress(done, total, unit, name)
     known = work.protocols[choice.protocol]
     outcome = function_of(known)(subject, examples, settings_of(known, choice.settings), choice.benchmark)
-    unreadable = getattr(examples, "unreadable", {})
-    return publish(work.output, name, choice, outcome, len(examples) + len(unreadable), unreadable)
+    count = len(examples) + len(examples.unreadable)
+    return publish(work.output, name, choice, outcome, count, examples.unreadable, examples.notes)
 
 
 def run(parameters: Parameters, output: Output, here: Workspace) -> Manifest:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from stages.evaluations.base import Examples, HasTraining
 from stages.evaluations.data import open_examples
+from stages.evaluations.data.dataset import Dataset
 from stages.evaluations.registry import Benchmark, Format, ProtocolName, Row, benchmark
 from stages.manifest import ManifestError
 
@@ -57,7 +58,7 @@ class Choice(BaseModel):
         """Return the benchmark."""
         return self.own or benchmark(self.benchmark)
 
-    def open(self, cache: Path | None = None) -> Examples:
+    def open(self, cache: Path | None = None) -> Dataset:
         """Open the data.
 
         Raises:

@@ -129,6 +129,11 @@ def _refusal(one: Choice, other: Choice) -> str:
         return f"the data differ: {one.place} ({one.data[:12]}) and {other.place} ({other.data[:12]})" + (
             "" if one.limit == other.limit else f", limits {one.limit} and {other.limit}"
         )
+    if one.training != other.training:
+        ours, theirs = ((each.training or "nothing")[:12] for each in (one, other))
+        return f"their heads learned from other data: {ours} and {theirs}"
+    if one.protocol != other.protocol:
+        return f"it was measured by other protocols: {one.protocol} and {other.protocol}"
     names = sorted({*one.settings, *other.settings})
     changed = [name for name in names if one.settings.get(name) != other.settings.get(name)]
     if changed:

@@ -18,6 +18,20 @@ def unit(vectors: Floats) -> Floats:
     return np.asarray(vectors / np.linalg.norm(vectors, axis=-1, keepdims=True))
 
 
+def _sound(subject: Subject, vectors: Floats, of: str) -> Floats:
+    """Return vectors that all are numbers: none is further away than NaN, so that it would count as a hit.
+
+    Raises:
+        ManifestError: One of them is not finite.
+    """
+    if bad := int((~np.isfinite(vectors).all(axis=1)).sum()):
+        raise ManifestError(
+            f"{subject.name} gives numbers that are not finite for {bad:,} of {len(vectors):,} {of}; its training "
+            "diverged or its weights are damaged: evaluate an earlier checkpoint, or train it again"
+        )
+    return vectors
+
+
 def picture_vectors(
     subject: Subject,
     examples: Examples,
@@ -41,7 +55,8 @@ def picture_vectors(
         unit_frames: Give all frames the same length before their mean is taken.
 
     Raises:
-        ManifestError: The model is no InternVL-C or -G, has no queries, or an example shows nothing.
+        ManifestError: The model is no InternVL-C or -G, has no queries, gives no finite numbers, or an example shows
+            nothing.
     """
 
     def make() -> Floats:
@@ -60,7 +75,7 @@ def picture_vectors(
             found.append(np.add.reduceat(vectors, starts) / np.array(counts)[:, None])
             done += len(batch)
         subject.progress(done, len(examples), "examples")
-        return unit(np.concatenate(found))
+        return _sound(subject, unit(np.concatenate(found)), "examples")
 
     way = f"InternVL-{'G' if queries else 'C'}, {'cropped' if crop else 'squashed'}, {frames} frames"
     return subject.remembered(f"pictures: {way}{', of unit length' if unit_frames else ''}", examples, make)
@@ -90,6 +105,9 @@ def class_vectors(subject: Subject, examples: Examples, prompts: Sequence[Sequen
         subject: The model.
         examples: Whose classes they are.
         prompts: All sentences of each class.
+
+    Raises:
+        ManifestError: The model gives no finite numbers.
     """
     step = max(1, PROMPTS_AT_ONCE // max(len(sentences) for sentences in prompts))
 
@@ -99,7 +117,7 @@ def class_vectors(subject: Subject, examples: Examples, prompts: Sequence[Sequen
             subject.progress(start, len(prompts), "classes")
             found.append(_means(subject.judge, prompts[start : start + step]))
         subject.progress(len(prompts), len(prompts), "classes")
-        return unit(np.concatenate(found))
+        return _sound(subject, unit(np.concatenate(found)), "classes")
 
     return subject.remembered(f"classes: {digest_of([list(each) for each in prompts])}", examples, make)
 
@@ -111,7 +129,11 @@ def _means(judge: Judge, prompts: Sequence[Sequence[str]]) -> Floats:
 
 
 def text_vectors(subject: Subject, examples: Examples, texts: Sequence[str]) -> Floats:
-    """Return unit vectors of an example's texts, shape (texts, embed_dim)."""
+    """Return unit vectors of an example's texts, shape (texts, embed_dim).
+
+    Raises:
+        ManifestError: The model gives no finite numbers.
+    """
 
     def make() -> Floats:
         found = []
@@ -119,6 +141,6 @@ def text_vectors(subject: Subject, examples: Examples, texts: Sequence[str]) -> 
             subject.progress(start, len(texts), "texts")
             found.append(subject.judge.passing_vectors(texts[start : start + PROMPTS_AT_ONCE]))
         subject.progress(len(texts), len(texts), "texts")
-        return np.concatenate(found)
+        return _sound(subject, np.concatenate(found), "texts")
 
     return subject.remembered(f"texts: {digest_of(list(texts))}", examples, make)

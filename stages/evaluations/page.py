@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 from stages.evaluations.registry import Benchmark
 from stages.evaluations.row_views import Measured, detail
-from stages.evaluations.views import Board, Line, interval, paper_number, paper_unit, said, signed
+from stages.evaluations.views import Board, Line, interval, other_model, paper_number, paper_unit, said, signed
 from stages.report.page import asset, environment
 from stages.report.svg import diamond, drawing, line, rect
 
@@ -77,10 +77,11 @@ def _view(each: Line) -> dict[str, Any]:
         "n": ours.n if ours else "",
         "bar": _bar(each),
         "paper": paper_number(each),
-        "paper_model": each.paper.model if each.paper and not each.own_model else "",
+        "paper_model": other_model(each),
         "paper_title": f"{each.paper.model}, {each.paper.source}" if each.paper else "",
         "sort_paper": each.paper.value if each.paper else "",
         "difference": signed(each.difference, unit) if each.paper and ours else "",
+        "departures": "; ".join(each.departures),
         "sort_difference": each.difference if each.difference is not None else "",
         "why": each.why,
     }

@@ -11,7 +11,7 @@ from stages.evaluations.base import Examples
 from stages.evaluations.ranking import Ints, Standings
 from stages.manifest import ManifestError
 
-MEAN = "recall_mean"
+MEAN = "mean_recall"
 Row = tuple[Measure, Floats]
 """A measure, and one value per example of which it is the mean."""
 

@@ -16,6 +16,7 @@ from stages.evaluation_metrics import Floats, Measure
 from stages.evaluation_report import SHOWN_SIDE, Example
 from stages.evaluations.base import Outcome
 from stages.evaluations.choice import Choice
+from stages.evaluations.departures import departures
 from stages.evaluations.registry import ProtocolName
 from stages.manifest import Ledger, Manifest, Part
 from stages.workspace import Output, parquet_bytes, read_file, read_table
@@ -52,6 +53,8 @@ class Result(BaseModel):
     classes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     facts: dict[str, Any] = {}
+    departures: tuple[str, ...] = ()
+    """Where it was not measured as the paper did, so that no difference to the paper's number is told."""
     unreadable: dict[str, str] = {}
     """Key of each example that could not be shown to the model, and why."""
 
@@ -71,9 +74,24 @@ class Shown(NamedTuple):
 
 
 def publish(
-    output: Output, name: str, choice: Choice, outcome: Outcome, examples: int, unreadable: Mapping[str, str]
+    output: Output,
+    name: str,
+    choice: Choice,
+    outcome: Outcome,
+    examples: int,
+    unreadable: Mapping[str, str],
+    notes: Sequence[str] = (),
 ) -> Part:
     """Publish what a protocol found out as one part; the ledger counts examples, `failed` those not readable.
+
+    Args:
+        output: Where to.
+        name: Of the row.
+        choice: How it was measured.
+        outcome: What was found out.
+        examples: How many there are, those not readable among them.
+        unreadable: Why some could not be shown, by key.
+        notes: What was noticed when the data were opened.
 
     Raises:
         ValueError: The protocol gives another number of scores than of examples.
@@ -87,8 +105,9 @@ def publish(
         examples=examples,
         measures=tuple(outcome.measures),
         classes=tuple(outcome.classes),
-        notes=tuple(outcome.notes),
+        notes=(*notes, *outcome.notes),
         facts=outcome.facts,
+        departures=departures(name, choice, examples - len(unreadable)),
         unreadable=dict(unreadable),
     )
     text = json.dumps(result.model_dump(mode="json"), indent=1, sort_keys=True, ensure_ascii=False)

@@ -30,7 +30,7 @@ class RetrievalSettings(BaseModel):
     language: str = Field(default="en", description="Of the captions; names the measures.")
     metric: str = Field(
         default=MEAN,
-        description="The measure that the paper reports; it comes first: recall_mean, or recall_at_10_image_to_text.",
+        description="The measure that the paper reports; it comes first: mean_recall, or recall_at_10_image_to_text.",
     )
     same_words: bool = Field(
         default=False,

@@ -57,6 +57,7 @@ def detail(row: Measured) -> dict[str, Any]:
         "heat": heat(result.classes, row.confusion),
         "galleries": _galleries(row.shown),
         "notes": result.notes,
+        "departures": "; ".join(result.departures),
         "examples": result.examples,
         "unreadable": sorted(result.unreadable.items()),
         "place": row.place,

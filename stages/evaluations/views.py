@@ -13,6 +13,8 @@ from stages.evaluations.subject import MODELS, Kind
 
 BEYOND = "Not measured by us"
 """Where published numbers stand that none of our protocols gives."""
+PAPER = "arXiv 2312.14238"
+"""Source of the paper's own numbers, which go before those of later systems."""
 WAYS = 2
 """Settings that are named, of those by which rows of one benchmark differ."""
 SHARE_UP_TO = 3.0
@@ -35,6 +37,8 @@ class Line:
     """Settings that tell it from other rows of the same benchmark, protocol and language."""
     own_model: bool = True
     """Whether the paper's number is about this kind of model."""
+    departures: tuple[str, ...] = ()
+    """Where it was not measured as the paper did."""
     why: str = ""
     """Why it was not run; empty where it was."""
 
@@ -45,8 +49,10 @@ class Line:
 
     @property
     def difference(self) -> float | None:
-        """Return ours less the paper's; None where one is missing."""
-        return self.ours.value - self.paper.value if self.ours and self.paper else None
+        """Return ours less the paper's; None where one is missing, or ours was not measured as the paper's was."""
+        if self.ours is None or self.paper is None or self.departures:
+            return None
+        return self.ours.value - self.paper.value
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,11 @@ class Board:
     missing: Mapping[str, Benchmark] = field(default_factory=dict)
     """Benchmarks that could be measured if their data were given, by name."""
     leaks: Sequence[Leak] = ()
+
+    @property
+    def departures(self) -> dict[str, str]:
+        """Return where rows were not measured as the paper did, by row."""
+        return {line.name: "; ".join(line.departures) for line in self.lines if line.departures}
 
     def way(self, name: str) -> str:
         """Return what tells a row from others of the same benchmark."""
@@ -122,16 +133,16 @@ def board_of(kind: Kind, results: Mapping[str, Result], own: Sequence[Benchmark]
 
 def _lines(named: Named, kind: Kind, result: Result | None) -> list[Line]:
     row, spec = named.row, named.benchmark
-    models = _models(named, kind)
+    models, published = _models(named, kind), _comparable(named, kind)
     why = "" if result else measurable(row, kind) or "its data was not given"
-    metrics = list(dict.fromkeys(each.metric for each in row.paper if each.model in models or not models))
+    metrics = list(dict.fromkeys(each.metric for each in published if each.model in models or not models))
     metrics = metrics or list(dict.fromkeys(each.metric for each in row.paper))
     if result is not None:
         measured = [metric for metric in metrics if result.measure(metric)]
         metrics = measured or [each.name for each in result.measures[:1]]
     found = []
     for metric in metrics or [""]:
-        reported = _reported(row.paper, metric, models)
+        reported = _reported(published, metric, models)
         found.append(
             Line(
                 name=named.name,
@@ -142,7 +153,8 @@ def _lines(named: Named, kind: Kind, result: Result | None) -> list[Line]:
                 metric=metric,
                 ours=result.measure(metric) if result else None,
                 paper=reported,
-                own_model=reported is None or reported.model in models or not models,
+                own_model=reported is None or reported.model in models,
+                departures=result.departures if result else (),
                 why=why,
             )
         )
@@ -182,13 +194,20 @@ def _models(named: Named, kind: Kind) -> tuple[str, ...]:
     return MODELS[kind]
 
 
+def _comparable(named: Named, kind: Kind) -> tuple[Reported, ...]:
+    """Return the numbers that say something beside a checkpoint's: what InternVL-G writes is no chat model's."""
+    if kind == "instruct" and named.row.protocol == "captioning":
+        return tuple(each for each in named.row.paper if each.model not in MODELS["generative"])
+    return named.row.paper
+
+
 def _reported(paper: Sequence[Reported], metric: str, models: Sequence[str]) -> Reported | None:
-    """Return the number to hold ours against: of the likest model, of several chat systems the best."""
+    """Return the number to hold ours against: of the likest model, of several chat systems the paper's best."""
     same = [each for each in paper if each.metric == metric]
     for model in models:
         if found := [each for each in same if each.model == model]:
             return found[0]
-    return max(same, key=lambda each: each.value, default=None)
+    return max(same, key=lambda each: (PAPER in each.source, each.value), default=None)
 
 
 def markdown(board: Board) -> str:
@@ -206,7 +225,13 @@ def markdown(board: Board) -> str:
     ]
     tail = f"{board.measured} of {board.rows} rows were measured; the page says of each other one why it was not."
     leaked = [f"{each.benchmark}: {each.said}" for each in board.leaks if each.trained]
-    return "\n".join([*head, *rows, "", tail, *(f"Trained on it: {each}." for each in leaked)])
+    other = [f"Not the paper's settings, so no difference is told: {each}." for each in departed(board)]
+    return "\n".join([*head, *rows, "", tail, *map(_plain, other), *(f"Trained on it: {each}." for each in leaked)])
+
+
+def departed(board: Board) -> list[str]:
+    """Return the rows that were not measured as the paper did, each with what differs."""
+    return [f"{name}: {said}" for name, said in board.departures.items()]
 
 
 def _plain(text: str) -> str:
@@ -227,5 +252,11 @@ def paper_number(line: Line) -> str:
 
 
 def paper(line: Line) -> str:
-    """Return the paper's number, and whose it is where that is another kind of model."""
-    return paper_number(line) + (f" ({line.paper.model})" if line.paper and not line.own_model else "")
+    """Return the paper's number, and whose it is and where it stands unless the model is of the same kind."""
+    other = other_model(line)
+    return paper_number(line) + (f" ({other})" if other else "")
+
+
+def other_model(line: Line) -> str:
+    """Return whose number stands beside ours and where it is published; nothing where it is our kind of model."""
+    return f"{line.paper.model}; {line.paper.source}" if line.paper and not line.own_model else ""

@@ -18,6 +18,8 @@ from stages.manifest import ManifestError
 _REFERENCE = 64
 """A cell no longer than this is no picture but the index of the row that has it."""
 _LONGEST_CELL = 64 << 20
+_TURNED = 1_000_000
+"""Question 7 with its options in another order is called 1000007, then 2000007: the protocol turns them itself."""
 
 
 class _Record(NamedTuple):
@@ -51,7 +53,7 @@ class Base64Body(NamedTuple):
 
 
 def read(path: Path, reading: Reading) -> list[Row]:
-    """Return the rows of a table.
+    """Return the rows of a table, each question once: its copies in which the options are turned are left out.
 
     Raises:
         ManifestError: It has no such columns, a row is torn, or a picture is that of a row that is not there.
@@ -74,7 +76,13 @@ def read(path: Path, reading: Reading) -> list[Row]:
             waiting.append((Row(key, question=asked), key if len(cell) > _REFERENCE else cell))
     if lost := [key for _, key in waiting if key not in bodies]:
         raise ManifestError(f"{path} has a row with the picture of row {lost[0]!r}, which has none; fetch it again")
-    return [row._replace(bodies=(bodies[key],), group=key) for row, key in waiting]
+    own = {row.key for row, _ in waiting}
+    return [row._replace(bodies=(bodies[key],), group=key) for row, key in waiting if not _turned(row.key, own)]
+
+
+def _turned(key: str, own: set[str]) -> bool:
+    """Say whether a row is another's question with its options in another order."""
+    return key.isdecimal() and int(key) >= _TURNED and str(int(key) % _TURNED) in own
 
 
 def _records(file: BinaryIO, path: Path) -> tuple[list[str], Iterator[_Record]]:

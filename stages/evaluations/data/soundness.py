@@ -21,7 +21,7 @@ def sound(dataset: Dataset, cache: Path | None = None, progress: Progress = quie
 
     Args:
         dataset: What a reader found.
-        cache: Where the answer is remembered by the dataset's digest.
+        cache: Where it is remembered, by the dataset's digest, that all can be shown.
         progress: Told how far the check is.
 
     Raises:
@@ -33,7 +33,8 @@ def sound(dataset: Dataset, cache: Path | None = None, progress: Progress = quie
     bad = _remembered(remembered) if remembered else None
     if bad is None:
         bad = dict(_bad(dataset, progress))
-        if remembered:
+        if remembered and not bad:
+            # A disk that failed once may read tomorrow: only that all can be shown is remembered.
             write_whole(remembered, json.dumps(bad))
     if not bad:
         return dataset

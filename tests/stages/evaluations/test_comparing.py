@@ -23,8 +23,8 @@ ROW = "colours.zero_shot_classification.en"
 def evaluation(store: Store, version: str, hits: dict[str, float], data: str = "d" * 64, **more: object) -> Manifest:
     """Return an evaluation of one row with these hits by key."""
     choice = Choice(
-        benchmark="colours", own=colours(), protocol="zero_shot_classification", place="/data", data=data,
-        **more,  # type: ignore[arg-type]
+        benchmark="colours", own=colours(), place="/data", data=data,
+        **({"protocol": "zero_shot_classification"} | more),  # type: ignore[arg-type]
     )  # fmt: skip
     identity = {"parameters": {"rows": {ROW: choice.model_dump(mode="json")}}, "version": version}
     output = Output(store, Ref(name="benchmarks/contrastive", version=version), "benchmark", identity)
@@ -105,6 +105,12 @@ def test_other_data_and_other_ways_are_refused_with_the_reason(store: Store) -> 
             "data",
             {"data": "e" * 64, "limit": 9},
             "the data differ: /data (dddddddddddd) and /data (eeeeeeeeeeee), lim",
+        ),
+        ("taught", {"training": "f" * 64}, "their heads learned from other data: nothing and ffffffffffff"),
+        (
+            "protocol",
+            {"protocol": "captioning"},
+            "measured by other protocols: zero_shot_classification and captioning",
         ),
         ("ways", {"settings": {"queries": True}}, "it was measured in other ways: queries None and True"),
     ):

@@ -65,7 +65,7 @@ def test_captions_are_found_by_their_numbers_and_sources_are_told_apart(tmp_path
     assert values(found)["spearman_the_crowd"] == pytest.approx(1.0)
     facts = found.facts["judgements"]
     assert facts["judged"] == {"expert": 3, "the-crowd": 2} and facts["left_out"] == 1
-    assert found.measures[0].name == "recall_mean"
+    assert found.measures[0].name == "mean_recall"
 
 
 def test_captions_of_absent_pictures_come_from_their_own_table(tmp_path: Path) -> None:

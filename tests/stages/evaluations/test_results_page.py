@@ -17,7 +17,7 @@ from stages.evaluations.page import results_page
 from stages.evaluations.registry import Benchmark, Reported, Row, benchmarks
 from stages.evaluations.results import Result, Shown
 from stages.evaluations.row_views import TOP, Measured, class_lines, confusions, heat
-from stages.evaluations.views import Board, board_of, markdown, said, signed
+from stages.evaluations.views import Board, board_of, markdown, paper, said, signed
 
 COUNTS = np.array([[5, 1, 0], [3, 2, 0], [0, 0, 4]])
 CLASSES = ("cat", "dog", "tree")
@@ -67,6 +67,12 @@ def test_each_kind_is_held_against_its_own_model() -> None:
             Reported(model="V1", metric="mme_score", value=1586.4, source="x"),
             Reported(model="V2", metric="mme_score", value=1659.8, source="x"),
         )),
+        Row(protocol="captioning", paper=(
+            Reported(model="InternVL-G", metric="cider", value=1.5, source="arXiv 2312.14238"),
+            Reported(model="Chat", metric="cider", value=1.2, source="arXiv 2312.14238, Table 9"),
+            Reported(model="Later", metric="cider", value=1.3, source="its model card"),
+            Reported(model="InternVL-G", metric="meteor", value=0.3, source="arXiv 2312.14238"),
+        )),
     ))  # fmt: skip
 
     def lines(kind: Any) -> dict[str, Any]:
@@ -78,6 +84,8 @@ def test_each_kind_is_held_against_its_own_model() -> None:
     assert towers["retrieval.en.2"].why == "needs InternVL-G" and not towers["retrieval.en.2"].own_model
     assert both["retrieval.en.2"].paper.value == 0.957 and both["retrieval.en.2"].own_model
     assert towers["dialogue.en"].why == "needs a chat model"
+    assert paper(chat["captioning.en"]) == "120.0 % (Chat; arXiv 2312.14238, Table 9)"
+    assert paper(both["captioning.en"]) == "150.0 %"
     assert chat["dialogue.en"].paper.value == 1659.8 and chat["retrieval.en"].why == "needs InternVL-C or -G"
 
 
@@ -101,6 +109,23 @@ def test_differences_and_units_are_told() -> None:
     assert f"1 of {board.rows} rows were measured" in text
     assert said(1586.44, "") == "1,586.4" and said(0.1234) == "12.3 %" and said(None) == "–"
     assert signed(-0.0513) == "−5.1" and signed(12.5, "points") == "+12.500"
+
+
+def test_nothing_is_held_against_the_paper_that_was_not_measured_like_it() -> None:
+    spec = colours(rows=(Row(protocol="zero_shot_classification", paper=(PAPER,)),))
+    found = result(spec, value=0.9, departures=("limit 100", "queries True and not False"))
+    board = board_of("contrastive", {found.name: found}, [spec], [])
+    (line,) = [line for line in board.lines if not line.why]
+    assert line.paper == PAPER and line.difference is None
+    told = "limit 100; queries True and not False"
+    row, *_, tail = [each for each in markdown(board).splitlines() if each]
+    assert (
+        "| 83.2 % | – |" in markdown(board)
+        and row
+        and f"no difference is told: {found.name}: limit 100" in (tail.replace("&#95;", "_"))
+    )
+    html = page(board, Measured(found, "/data", {}))
+    assert html.count(told) == 2 and "+6.8" not in html
 
 
 def test_classes_and_confusions_by_hand() -> None:

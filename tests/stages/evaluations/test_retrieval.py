@@ -75,8 +75,8 @@ def test_recall_equals_that_of_clip_benchmark(counts: list[int], noise: float) -
     for k in (1, 5, 10):
         assert ours[f"recall_at_{k}_text_to_image"] == pytest.approx(theirs[f"image_retrieval_recall@{k}"], abs=1e-6)
         assert ours[f"recall_at_{k}_image_to_text"] == pytest.approx(theirs[f"text_retrieval_recall@{k}"], abs=1e-6)
-    six = [value for name, value in ours.items() if name != "recall_mean"]
-    assert len(six) == 6 and ours["recall_mean"] == pytest.approx(np.mean(six))
+    six = [value for name, value in ours.items() if name != "mean_recall"]
+    assert len(six) == 6 and ours["mean_recall"] == pytest.approx(np.mean(six))
 
 
 def test_the_whole_road_equals_clip_benchmarks() -> None:
@@ -204,7 +204,7 @@ def test_both_ways_of_seeing_are_kept_apart() -> None:
 
 
 def test_the_papers_measure_comes_first() -> None:
-    assert run(FakeSubject(ColourJudge()), coloured(2), Settings(), "x").measures[0].name == "recall_mean"
+    assert run(FakeSubject(ColourJudge()), coloured(2), Settings(), "x").measures[0].name == "mean_recall"
     chosen = Settings(ks=(10,), metric="recall_at_10_image_to_text", language="ko")
     found = run(FakeSubject(ColourJudge()), coloured(2), chosen, "xtd").measures
     assert (found[0].name, found[0].language) == ("recall_at_10_image_to_text", "ko")

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 from layouts import as_json, class_folders, described, lay, picture
+from PIL import Image
 
 from stages.evaluations.data import find_place, open_examples, what_to_fetch
+from stages.evaluations.data.dataset import Dataset, Unreadable
 from stages.evaluations.data.hashing import Hashes
 from stages.evaluations.data.opening import READERS, chosen
 from stages.evaluations.registry import Format
@@ -180,3 +182,32 @@ def test_progress_is_told(tmp_path: Path) -> None:
     told: list[tuple[float, float, str]] = []
     open_examples(FOLDERS, class_folders(tmp_path), cache=tmp_path / "c", progress=lambda *each: told.append(each))
     assert (6, 6, "examples hashed") in told and (6, 6, "pictures checked") in told
+
+
+def test_a_picture_that_could_not_be_read_once_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, cache = class_folders(tmp_path / "data"), tmp_path / "cache"
+    right = Dataset.pictures
+
+    def fails(dataset: Dataset, number: int, frames: int = 1) -> list[Image.Image]:
+        if number == 0:
+            raise Unreadable("the disk is away")
+        return right(dataset, number, frames)
+
+    monkeypatch.setattr(Dataset, "pictures", fails)
+    assert list(open_examples(FOLDERS, place, cache=cache).unreadable.values()) == ["the disk is away"]
+    monkeypatch.setattr(Dataset, "pictures", right)
+    assert open_examples(FOLDERS, place, cache=cache).unreadable == {}
+    monkeypatch.setattr(Dataset, "pictures", fails)
+    assert open_examples(FOLDERS, place, cache=cache).unreadable == {}, "what can be shown is not looked at again"
+
+
+def test_data_that_are_not_those_that_were_published_are_noted(tmp_path: Path) -> None:
+    place = class_folders(tmp_path)
+    same = FOLDERS.model_copy(update={"sha256": digest(place)})
+    assert open_examples(same, place).notes == []
+    (place / "test/red/0.png").write_bytes(picture("red", (13, 8)))
+    assert open_examples(same, place).notes == [
+        f"the data are not those that were published: digest {digest(place)[:12]}"
+    ]

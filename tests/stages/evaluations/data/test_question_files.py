@@ -104,12 +104,12 @@ def test_mmbench_holds_its_pictures_in_base64(tmp_path: Path) -> None:
     image = base64.b64encode(picture(size=(9, 5))).decode()
     header = "index\tquestion\thint\tA\tB\tC\tD\tanswer\tcategory\timage\n"
     table = f'{header}1\t"Which\none?"\tLook.\tred\tblue\t\t\tA\tcolour\t{image}\n'
-    table += "1000001\tWhich?\tnan\tblue\tred\tnan\tnan\tB\tcolour\t1\n"
+    table += "1000007\tWhich?\tnan\tblue\tred\tnan\tnan\tB\tcolour\t1\n"
     found = opened(tmp_path, {"MMBench_DEV_EN.tsv": table})
     assert found.question(0) == Question("Look.\nWhich\none?", ("A",), ("red", "blue"), "colour")
     assert found.question(1) == Question("Which?", ("B",), ("blue", "red"), "colour")
     assert [found.pictures(number)[0].size for number in range(2)] == [(9, 5), (9, 5)]
-    assert [found.key(number) for number in range(2)] == ["1", "1000001"]
+    assert [found.key(number) for number in range(2)] == ["1", "1000007"], "there is no 7 of which it is a copy"
     for changed, says in [
         (table.replace("\t1\n", "\t77\n"), "picture of row '77', which has none"),
         (table.replace("\tB\tcolour", "\tcolour"), "has 9 cells of 10"),
@@ -119,6 +119,23 @@ def test_mmbench_holds_its_pictures_in_base64(tmp_path: Path) -> None:
             opened(tmp_path, {"MMBench_DEV_EN.tsv": changed})
     broken = opened(tmp_path, {"MMBench_DEV_EN.tsv": table + f"2\tWho?\t\ta\tb\t\t\tA\tx\t{'*' * 80}\n"})
     assert "the cell is no base64" in broken.unreadable["2"]
+
+
+def test_copies_of_a_question_with_turned_options_are_left_out(tmp_path: Path) -> None:
+    image = base64.b64encode(picture(size=(9, 5))).decode()
+    table = "index\tquestion\tA\tB\tC\tD\tanswer\timage\n"
+    for key, four, two in (
+        (0, "wxyz", "pq"),
+        (1_000_000, "zwxy", "qp"),
+        (2_000_000, "yzwx", ""),
+        (3_000_000, "xyzw", ""),
+    ):
+        table += "\t".join([str(key + 1), "Which?", *four, "A", "1" if key else image]) + "\n"
+        if two:
+            table += "\t".join([str(key + 2), "What?", *two, "", "", "B", "1"]) + "\n"
+    found = opened(tmp_path, {"MMBench_DEV_EN.tsv": table})
+    assert [found.key(number) for number in range(len(found))] == ["1", "2"]
+    assert sum(len(found.question(number).options) for number in range(2)) == 6, "as often each is asked, turned"
 
 
 def test_multiple_choice_tells_the_right_option_in_several_ways(tmp_path: Path) -> None:
