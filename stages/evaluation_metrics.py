@@ -53,9 +53,19 @@ def _resampled(n: int) -> Floats:
     return generator_of("bootstrap", n).multinomial(n, np.full(n, 1 / n), size=RESAMPLES).astype(np.float64)
 
 
-def resampled_means(values: npt.ArrayLike) -> Floats:
-    """Return the mean of each of the bootstrap's samples of some values, shape (RESAMPLES,)."""
+def resampled_means(values: npt.ArrayLike, groups: Sequence[str] | None = None) -> Floats:
+    """Return the mean of each of the bootstrap's samples of some values, shape (RESAMPLES, ...).
+
+    Args:
+        values: Shape (samples, ...).
+        groups: Of which group each sample is. Groups are drawn whole then: samples of one group (questions about the
+            same picture) hit and miss together, and drawing them one by one would promise too much.
+    """
     array = np.asarray(values, dtype=np.float64)
+    if groups is not None and len(set(groups)) < len(array):
+        table = grouped(np.column_stack([np.ones(len(array)), array]), groups)
+        drawn = resampled_means(table)
+        return np.asarray((drawn[:, 1:] / drawn[:, :1]).reshape(len(drawn), *array.shape[1:]))
     n = len(array)
     if n <= REMEMBERED:
         return np.asarray(_resampled(n) @ array / n)
@@ -63,6 +73,14 @@ def resampled_means(values: npt.ArrayLike) -> Floats:
     # Drawn block by block the counts are those of one large draw: all of them would be gigabytes.
     sizes = [min(rows, RESAMPLES - start) for start in range(0, RESAMPLES, rows)]
     return np.concatenate([generator.multinomial(n, shares, size=size) @ array / n for size in sizes])
+
+
+def grouped(values: Floats, groups: Sequence[str]) -> Floats:
+    """Return the sum over each group of samples, in the order in which groups appear, shape (groups, ...)."""
+    place = {name: number for number, name in enumerate(dict.fromkeys(groups))}
+    sums = np.zeros((len(place), *values.shape[1:]))
+    np.add.at(sums, [place[name] for name in groups], values)
+    return sums
 
 
 def bounds(values: Floats) -> tuple[float, float]:

@@ -1,6 +1,6 @@
 """Numbers that are functions of means over samples (F1, BLEU, sums of subtasks), with the bootstrap's interval."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +19,8 @@ class Number(NamedTuple):
     scores: Floats | None = None
     """One value per example whose mean the number is, where there are such."""
     unit: str = "%"
+    groups: Sequence[str] | None = None
+    """Of which group each sample is; a resample holds groups whole. Each sample is drawn by itself where left out."""
 
     @property
     def value(self) -> float:
@@ -37,13 +39,13 @@ class Number(NamedTuple):
         value, n = self.value, len(self.parts)
         if self.unit == "%" and value in (0.0, 1.0):
             # Resampling sees no spread where all is right or wrong.
-            low, high = interval(np.full(n, value))
+            low, high = interval(np.full(len(set(self.groups or range(n))), value))
         else:
-            drawn = self.of(resampled_means(self.parts))
+            drawn = self.of(resampled_means(self.parts, self.groups))
             low, high = bounds(drawn[~np.isnan(drawn)])
         return Measure(split, language, self.name, value, n, low, high, chance=chance, blind=blind, unit=self.unit)
 
 
-def mean_number(name: str, values: Floats) -> Number:
+def mean_number(name: str, values: Floats, groups: Sequence[str] | None = None) -> Number:
     """Return a plain mean of one value per example."""
-    return Number(name, values[:, None], lambda means: means[..., 0], values)
+    return Number(name, values[:, None], lambda means: means[..., 0], values, groups=groups)

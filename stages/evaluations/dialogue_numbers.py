@@ -28,14 +28,14 @@ def numbers(
         asked: The questions.
         said: Their answers.
         hits: How right each is.
-        groups: A name of each question's picture.
+        groups: A name of each question's picture: what is resampled are pictures, each with all of its questions.
     """
     categories = [question.category for question in asked]
     if kind == "pope":
-        return _pope(asked, said, categories)
+        return _pope(asked, said, categories, groups)
     if kind == "mme":
         return _mme(hits, categories, groups)
-    return _accuracy(KINDS[kind].metric, hits, categories, balanced=kind in _BALANCED)
+    return _accuracy(KINDS[kind].metric, hits, categories, groups, balanced=kind in _BALANCED)
 
 
 def slug(category: str) -> str:
@@ -72,11 +72,16 @@ def _over_categories(values: Floats) -> Floats:
     return _ratio(np.where(there, values, 0).sum(axis=-1), there.sum(axis=-1).astype(np.float64))
 
 
-def _accuracy(metric: str, hits: Floats, categories: Sequence[str], balanced: bool) -> list[Number]:
+def _accuracy(
+    metric: str, hits: Floats, categories: Sequence[str], groups: Sequence[str], balanced: bool
+) -> list[Number]:
     """Return the mean, or where `balanced` the mean over categories, and that of each category."""
-    each = [mean_number(f"{metric}_{name}", hits[rows])._replace(scores=None) for name, rows in _each(categories)]
+    each = [
+        mean_number(f"{metric}_{name}", hits[rows], [groups[row] for row in rows])._replace(scores=None)
+        for name, rows in _each(categories)
+    ]
     if not balanced:
-        return [mean_number(metric, hits), *each]
+        return [mean_number(metric, hits, groups), *each]
     member = _members(categories)
     count = member.shape[1]
     weights = (member / member.sum(axis=0)).sum(axis=1) * len(hits) / count
@@ -86,10 +91,12 @@ def _accuracy(metric: str, hits: Floats, categories: Sequence[str], balanced: bo
         return _over_categories(_ratio(table[..., 1], table[..., 0]))
 
     parts = _spread(member, np.stack([np.ones_like(hits), hits], axis=1))
-    return [Number(metric, parts, of, hits * weights), *each]
+    return [Number(metric, parts, of, hits * weights, groups=groups), *each]
 
 
-def _pope(asked: Sequence[Question], said: Sequence[str], categories: Sequence[str]) -> list[Number]:
+def _pope(
+    asked: Sequence[Question], said: Sequence[str], categories: Sequence[str], groups: Sequence[str]
+) -> list[Number]:
     """Return POPE's five numbers as means over its splits, F1 first, and for each split."""
     yes = np.array([not rules.denies(answer) for answer in said])
     right = np.array([rules.yes_or_no(question.answers[0]) == "yes" for question in asked])
@@ -105,9 +112,12 @@ def _pope(asked: Sequence[Question], said: Sequence[str], categories: Sequence[s
         return lambda means: _of_cells(name, means)
 
     scores = (yes == right).astype(np.float64) if splits == 1 else None
-    found = [Number(name, parts, whole(name), scores if name == "accuracy" else None) for name in _POPE]
+    found = [
+        Number(name, parts, whole(name), scores if name == "accuracy" else None, groups=groups) for name in _POPE
+    ]
     for split, rows in _each(categories):
-        found += [Number(f"{name}_{split}", cells[rows], one(name)) for name in _POPE]
+        pictures = [groups[row] for row in rows]
+        found += [Number(f"{name}_{split}", cells[rows], one(name), groups=pictures) for name in _POPE]
     return found
 
 

@@ -10,7 +10,7 @@ from worlds import ListedExamples, plain
 
 from stages.chat import Ask
 from stages.evaluations.asking import strangers
-from stages.evaluations.base import Outcome, Question
+from stages.evaluations.base import GROUP, Outcome, Question
 from stages.evaluations.dialogue import Settings, rotated, run
 from stages.manifest import ManifestError
 
@@ -49,7 +49,9 @@ def test_questions_are_put_as_in_the_paper_and_stand_beside_chance_and_a_blind_t
     assert {each.question for each in session.asked} == {"Which colour?" + WORD} and len(session.asked) == 10
     assert session.given["max_new_tokens"] == 10 and talker.told[0] == (0, 10, "questions")
     assert talker.told[-1] == (10, 10, "questions")
-    assert found.scores == {"vqa_accuracy": [1.0] * 5} and list(found.keys) == [f"000{n}" for n in range(5)]
+    # Which examples show the same picture stands beside the scores.
+    assert found.scores == {"vqa_accuracy": [1.0] * 5, GROUP: [0.0, 0.0, 1.0, 2.0, 0.0]}
+    assert list(found.keys) == [f"000{n}" for n in range(5)]
     assert found.facts["prompt"] == "Which colour?" + WORD and not found.notes
 
 
