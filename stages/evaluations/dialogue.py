@@ -119,12 +119,13 @@ class _Exam(NamedTuple):
         """Return how right each example is: as right as the worst of its rotations."""
         hits = np.ones(len(self.asked))
         for put, answer in zip(self.puts, said, strict=True):
-            hits[put.example] = min(hits[put.example], KINDS[self.kind].right(answer or "", put.question))
+            right = 0.0 if answer is None else KINDS[self.kind].right(answer, put.question)
+            hits[put.example] = min(hits[put.example], right)
         return hits
 
-    def first(self, said: Sequence[str | None]) -> list[str]:
+    def first(self, said: Sequence[str | None]) -> list[str | None]:
         """Return each example's answer, of several the first."""
-        return [answer or "" for put, answer in zip(self.puts, said, strict=True) if put.first]
+        return [answer for put, answer in zip(self.puts, said, strict=True) if put.first]
 
     def numbers(self, said: Sequence[str | None]) -> list[Number]:
         """Return the benchmark's numbers."""
@@ -195,7 +196,9 @@ def _measures(
     ]
 
 
-def _examples(examples: Examples, asked: Sequence[Question], said: Sequence[str], hits: Floats) -> list[Example]:
+def _examples(
+    examples: Examples, asked: Sequence[Question], said: Sequence[str | None], hits: Floats
+) -> list[Example]:
     """Return answers to look at: wrong ones first, the nearest before others, then some that are right."""
     order = sorted(range(len(asked)), key=lambda number: (hits[number] >= 1, -hits[number], number))
     wrong = [number for number in order if hits[number] < 1]
@@ -206,7 +209,7 @@ def _examples(examples: Examples, asked: Sequence[Question], said: Sequence[str]
         question = asked[number]
         lines = [
             ("question", _told(question, context=False)),
-            ("answer", said[number]),
+            ("answer", said[number] or ""),
             ("right", " | ".join(dict.fromkeys(question.answers))),
         ]
         if pictures := examples.pictures(number):

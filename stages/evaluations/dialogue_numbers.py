@@ -19,14 +19,14 @@ _POPE = ("f1", "accuracy", "precision", "recall", "yes_share")
 
 
 def numbers(
-    kind: KindName, asked: Sequence[Question], said: Sequence[str], hits: Floats, groups: Sequence[str]
+    kind: KindName, asked: Sequence[Question], said: Sequence[str | None], hits: Floats, groups: Sequence[str]
 ) -> list[Number]:
     """Return a benchmark's numbers, the published one first.
 
     Args:
         kind: Its family.
         asked: The questions.
-        said: Their answers.
+        said: Their answers; None where the question could not be put, which counts as wrong.
         hits: How right each is.
         groups: A name of each question's picture: what is resampled are pictures, each with all of its questions.
     """
@@ -95,11 +95,14 @@ def _accuracy(
 
 
 def _pope(
-    asked: Sequence[Question], said: Sequence[str], categories: Sequence[str], groups: Sequence[str]
+    asked: Sequence[Question], said: Sequence[str | None], categories: Sequence[str], groups: Sequence[str]
 ) -> list[Number]:
     """Return POPE's five numbers as means over its splits, F1 first, and for each split."""
-    yes = np.array([not rules.denies(answer) for answer in said])
     right = np.array([rules.yes_or_no(question.answers[0]) == "yes" for question in asked])
+    # POPE takes silence for a yes, but who was not asked was not silent.
+    yes = np.array(
+        [not truth if answer is None else not rules.denies(answer) for answer, truth in zip(said, right, strict=True)]
+    )
     # True and false positives, then what was missed and what was rightly denied.
     cells = np.stack([yes & right, yes & ~right, ~yes & right, ~yes & ~right], axis=1).astype(np.float64)
     member = _members(categories)

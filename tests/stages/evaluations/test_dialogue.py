@@ -110,6 +110,15 @@ def test_what_does_not_fit_counts_as_wrong_and_is_told() -> None:
     assert "1 of 3 questions could not be put" in found.notes[0] and "'too long?'" in found.notes[0]
 
 
+@pytest.mark.parametrize("truth", ["yes", "no"])
+def test_a_question_of_popes_that_does_not_fit_is_wrong_whatever_is_right(truth: str) -> None:
+    asked = [Question("Is it red?", ("yes",)), Question("Is it red?", ("no",)), Question("too long?", (truth,))]
+    found, _, _ = measured(asked, ["red", "blue", "red"], kind="pope", blind=False)
+    values = {row.name: row.value for row in found.measures}
+    assert values["accuracy"] == pytest.approx(2 / 3) and values["f1"] == pytest.approx(2 / 3)
+    assert found.scores["accuracy"] == [1, 1, 0]
+
+
 def test_context_is_told_where_asked_for() -> None:
     asked = [Question("What does it say?", ("stop",), context="stop, all, way")] * 2
     _, session, _ = measured(asked, ["red", "blue"], context=True, blind=False)
