@@ -175,7 +175,10 @@ def _mme(hits: Floats, categories: Sequence[str], groups: Sequence[str]) -> list
 
 
 def _points(means: Floats) -> Floats:
-    """Return MME's sum from questions, right ones, pictures and wholly right ones of each subtask in turn."""
+    """Return MME's sum from questions, right ones, pictures and wholly right ones of each subtask in turn.
+
+    It is nan where a subtask has no question: a sum without it is another benchmark's.
+    """
     table = means.reshape(*means.shape[:-1], -1, 4)
     shares = _ratio(table[..., 1], table[..., 0]) + _ratio(table[..., 3], table[..., 2])
-    return np.asarray(100 * np.nansum(shares, axis=-1))
+    return np.asarray(100 * shares.sum(axis=-1))

@@ -119,3 +119,13 @@ def test_questions_about_one_picture_are_drawn_together(kind: KindName) -> None:
 def test_equal_answers_about_one_picture_are_as_sure_as_one() -> None:
     found = told("exact", [Question("?", ("1",))] * 6, ["1"] * 6, [1.0] * 6, ["a", "a", "a", "b", "b", "b"])
     assert found["exact_match"].measure("b", "en").low == pytest.approx(0.025**0.5)
+
+
+def test_a_resample_that_lacks_a_subtask_is_no_bad_model() -> None:
+    # Every third resample of pictures has none of OCR's one; a model without a mistake there still has its points.
+    subtasks = ["color"] * 16 + ["OCR"] * 2
+    asked = [Question("Is it?", ("Yes",), category=each) for each in subtasks]
+    hits = [1.0] * 14 + [0.0] * 2 + [1.0] * 2
+    found = told("mme", asked, ["yes"] * 18, hits, [str(number // 2) for number in range(18)])
+    row = found["mme_score"].measure("mme", "en")
+    assert row.value == pytest.approx(2 * 87.5 + 200) and row.low >= 200 + 2 * 100 * 3 / 8
