@@ -25,6 +25,9 @@ DIGITS = 10
 """Scores are rounded to so many decimals: traces of the order in which numbers were added are gone then, and what a
 model in single precision can mean is not. Equal vectors tie, wherever they stand."""
 
+FEW = 5
+"""Examples below which a class's own share of hits says too little of its spread."""
+
 
 class Answers(NamedTuple):
     """What a classifier said about all examples; rows are examples that have a right class."""
@@ -112,13 +115,17 @@ def class_recalls(answers: Answers) -> tuple[npt.NDArray[np.int64], npt.NDArray[
 def mean_recall_measure(split: str, language: str, answers: Answers) -> Measure:
     """Return the mean over the classes that occur of the share of their examples that were given them.
 
-    Its interval is the bootstrap's with as many examples of each class as there are.
+    Its interval is the bootstrap's with as many examples of each class as there are. A class of few examples tells
+    nothing of its own spread, so such classes are drawn from what they share (collapsed strata: Cochran, 1977,
+    "Sampling Techniques", section 5A.12).
     """
     counts, hits = class_recalls(answers)
     counts, hits = counts[counts > 0], hits[counts > 0]
     shares = hits / counts
     value = float(shares.mean())
-    drawn = generator_of("class recalls", len(counts)).binomial(counts, shares, size=(RESAMPLES, len(counts)))
+    few = counts < FEW
+    pooled = np.where(few, shares[few].mean() if few.any() else 0.0, shares)
+    drawn = generator_of("class recalls", len(counts)).binomial(counts, pooled, size=(RESAMPLES, len(counts)))
     low, high = bounds((drawn / counts).mean(axis=1))
     if low == high:
         # Each class is all right or all wrong, with one example perhaps: drawn anew it says the same again.

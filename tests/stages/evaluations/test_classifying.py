@@ -173,3 +173,13 @@ def test_equal_vectors_tie_wherever_they_stand() -> None:
     picture, same = unit(np.random.default_rng(0).normal(size=(1, 768))), unit(np.ones((1, 768)))
     answers = answer(np.repeat(picture, 5, axis=0), np.repeat(same, 37, axis=0), one_hot([0, 3, 7, 30, 36], 37))
     assert (answers.chosen == -1).all() and not top_k(answers, 5).any()
+
+
+def test_classes_of_one_example_do_not_make_the_mean_recall_sure() -> None:
+    # A large class that is half right, and 40 classes of one example each, every other one right.
+    labels = [0] * 200 + list(range(1, 41))
+    said = [0] * 100 + [1] * 100 + [each if each % 2 else 0 for each in range(1, 41)]
+    row = mean_recall_measure("b", "en", answers_of(np.eye(41)[said], [[label] for label in labels]))
+    assert row.value == pytest.approx(0.5)
+    # 40 coins: a standard error of 0.5 / sqrt(40).
+    assert row.high - row.low == pytest.approx(2 * 1.96 * 0.5 / 40**0.5, rel=0.15)
