@@ -89,19 +89,35 @@ def bounds(values: Floats) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def interval(values: npt.ArrayLike) -> tuple[float, float]:
-    """Return the bootstrap's 95 % interval of a mean.
+def spread(drawn: Floats, value: float, n: int, least: float = 0.0, most: float = 1.0) -> tuple[float, float]:
+    """Return the 95 % interval of a number from resamples of it.
 
-    Where all hit or all miss, resampling sees no spread at all; the exact binomial bound (Clopper
-    and Pearson, 1934) says what may hide behind that.
+    Where all samples say the same, one sample alone for instance, resampling sees no spread at all. The exact
+    binomial bound (Clopper and Pearson, 1934) says how large a share of other samples may hide behind that; they are
+    taken to be as low, and as high, as can be.
+
+    Args:
+        drawn: The number in each resample.
+        value: In all samples.
+        n: How many independent samples there are.
+        least: Lowest that one sample can say.
+        most: Highest that one sample can say.
+    """
+    if len(drawn) and np.ptp(drawn) > 1e-9 * max(1.0, abs(value)):
+        return bounds(drawn)
+    alike = 0.025 ** (1 / n)
+    return alike * value + (1 - alike) * min(least, value), alike * value + (1 - alike) * max(most, value)
+
+
+def interval(values: npt.ArrayLike, most: float = 1.0) -> tuple[float, float]:
+    """Return the bootstrap's 95 % interval of a mean, `spread` saying what hides where all values are the same.
+
+    Args:
+        values: From 0 on, one per sample.
+        most: Highest that a value can be.
     """
     array = np.asarray(values, dtype=np.float64)
-    bound = 0.025 ** (1 / len(array))
-    if (array == 1).all():
-        return bound, 1.0
-    if (array == 0).all():
-        return 0.0, 1 - bound
-    return bounds(resampled_means(array))
+    return spread(resampled_means(array), float(array.mean()), len(array), most=most)
 
 
 def measure(
@@ -148,10 +164,7 @@ def ratio_measure(
     """
     part, whole = (np.asarray(each, dtype=np.float64).reshape(len(np.asarray(each)), -1) for each in (parts, wholes))
     (value,) = _mean_ratios(part.mean(axis=0, keepdims=True), whole.mean(axis=0, keepdims=True))
-    if value in (0.0, 1.0):
-        low, high = interval(np.full(len(part), value))
-    else:
-        low, high = bounds(_mean_ratios(resampled_means(part), resampled_means(whole)))
+    low, high = spread(_mean_ratios(resampled_means(part), resampled_means(whole)), float(value), len(part))
     return Measure(split, language, name, float(value), len(part), low, high, chance=chance)
 
 

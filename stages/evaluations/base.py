@@ -178,7 +178,7 @@ class Subject(Protocol):
 
 
 GROUP = "of_group"
-"""Among an outcome's scores: the number of each example's group (`numbered`), where examples show the same picture."""
+"""Among an outcome's scores: the number of each example's group (`numbered`); examples of one show the same."""
 
 
 def numbered(groups: Sequence[str]) -> list[float]:

@@ -12,10 +12,9 @@ from stages.evaluation_metrics import (
     Bools,
     Floats,
     Measure,
-    bounds,
     chance_of_finding,
-    interval,
     measure,
+    spread,
     winners,
 )
 from stages.evaluations.base import Examples, HasLabels
@@ -126,10 +125,7 @@ def mean_recall_measure(split: str, language: str, answers: Answers) -> Measure:
     few = counts < FEW
     pooled = np.where(few, shares[few].mean() if few.any() else 0.0, shares)
     drawn = generator_of("class recalls", len(counts)).binomial(counts, pooled, size=(RESAMPLES, len(counts)))
-    low, high = bounds((drawn / counts).mean(axis=1))
-    if low == high:
-        # Each class is all right or all wrong, with one example perhaps: drawn anew it says the same again.
-        low, high = interval(top_k(answers, 1))
+    low, high = spread((drawn / counts).mean(axis=1), value, len(answers.rows))
     chance = 1 / answers.right.shape[1]
     return Measure(split, language, "mean_class_recall", value, len(answers.rows), low, high, chance=chance)
 
@@ -180,7 +176,7 @@ def mean_ap_measure(split: str, language: str, answers: Answers) -> Measure:
         hits = weights * right
         precision = hits.cumsum(axis=1) / np.maximum(weights.cumsum(axis=1), 1)
         found += (hits * precision).sum(axis=1) / np.maximum(hits.sum(axis=1), 1)
-    low, high = bounds(found / len(classes))
+    low, high = spread(found / len(classes), value, n)
     chance = float(answers.right[:, classes].mean())
     return Measure(split, language, "mean_ap", value, n, low, high, chance=chance)
 

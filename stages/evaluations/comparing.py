@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from infra.storage import Store
 from stages.batches import generator_of
-from stages.evaluation_metrics import Floats, Measure, bounds, grouped, resampled_means
+from stages.evaluation_metrics import Floats, Measure, grouped, resampled_means, spread
 from stages.evaluations.base import GROUP
 from stages.evaluations.choice import Choice
 from stages.evaluations.results import Result, read_result, read_scores
@@ -57,21 +57,21 @@ class Comparison(BaseModel):
     """Rows that cannot be compared, and why."""
 
 
-def paired_interval(differences: npt.ArrayLike, groups: Sequence[str] | None = None) -> tuple[float, float]:
+def paired_interval(
+    differences: npt.ArrayLike, groups: Sequence[str] | None = None, most: float = 1.0
+) -> tuple[float, float]:
     """Return the bootstrap's 95 % interval of a mean difference.
 
-    Where no example differs, resampling sees no spread; the exact binomial bound (Clopper and Pearson, 1934) on how
-    often one may differ, by at most 1, stands for both sides.
+    Where all examples differ alike, or none at all, `spread` says what may hide behind that.
 
     Args:
         differences: One per example.
         groups: Of which group each example is; they are drawn whole (questions about one picture).
+        most: By how much one example can differ.
     """
     array = np.asarray(differences, dtype=np.float64)
-    if not array.any():
-        hidden = 1 - 0.025 ** (1 / len(set(groups or range(len(array)))))
-        return -hidden, hidden
-    return bounds(resampled_means(array, groups))
+    independent = len(set(groups or range(len(array))))
+    return spread(resampled_means(array, groups), float(array.mean()), independent, -most, most)
 
 
 def sign_flips(differences: npt.ArrayLike, groups: Sequence[str] | None = None) -> float:
@@ -168,7 +168,9 @@ def _row(store: Store, one: tuple[Manifest, Part], other: tuple[Manifest, Part])
 
 def _paired(row: str, measure: Measure, before: Floats, after: Floats, groups: Sequence[str] | None) -> Difference:
     differences = after - before
-    low, high = paired_interval(differences, groups)
+    seen = np.concatenate([before, after])
+    # What examples count of CIDEr and of MME's sum passes 1.
+    low, high = paired_interval(differences, groups, max(1.0, float(np.ptp(seen))))
     return Difference(
         row=row, measure=measure.name, unit=measure.unit, first=float(before.mean()), second=float(after.mean()),
         value=float(differences.mean()), low=low, high=high, p=sign_flips(differences, groups), n=len(differences),

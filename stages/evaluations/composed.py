@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stages.evaluation_metrics import Floats, Measure, bounds, interval, resampled_means
+from stages.evaluation_metrics import Floats, Measure, resampled_means, spread
 
 
 class Number(NamedTuple):
@@ -22,6 +22,9 @@ class Number(NamedTuple):
     groups: Sequence[str] | None = None
     """Of which group each sample is; a resample holds groups whole. Each sample is drawn by itself where left out."""
 
+    most: float = 1.0
+    """Highest that the number can be."""
+
     @property
     def value(self) -> float:
         """Return the number."""
@@ -37,12 +40,8 @@ class Number(NamedTuple):
             blind: What the same model gives that sees the picture of another sample.
         """
         value, n = self.value, len(self.parts)
-        if self.unit == "%" and value in (0.0, 1.0):
-            # Resampling sees no spread where all is right or wrong.
-            low, high = interval(np.full(len(set(self.groups or range(n))), value))
-        else:
-            drawn = self.of(resampled_means(self.parts, self.groups))
-            low, high = bounds(drawn[~np.isnan(drawn)])
+        drawn = self.of(resampled_means(self.parts, self.groups))
+        low, high = spread(drawn[~np.isnan(drawn)], value, len(set(self.groups or range(n))), most=self.most)
         return Measure(split, language, self.name, value, n, low, high, chance=chance, blind=blind, unit=self.unit)
 
 

@@ -164,7 +164,8 @@ def _mme(hits: Floats, categories: Sequence[str], groups: Sequence[str]) -> list
         if rows:
             inside = np.isin(np.arange(len(pictures)), rows)
             parts = _spread(_members([subtasks[number] for number in rows]), columns[rows])
-            found.append(Number(name, parts, _points, (each * inside)[of_picture], "points"))
+            most = 200.0 * len({subtasks[number] for number in rows})
+            found.append(Number(name, parts, _points, (each * inside)[of_picture], "points", most=most))
     for subtask in sorted(set(subtasks)):
         of_it = columns[[number for number, task in enumerate(subtasks) if task == subtask]]
         found.append(Number(f"accuracy_{slug(subtask)}", of_it, lambda means: _ratio(means[..., 1], means[..., 0])))

@@ -91,6 +91,16 @@ def test_a_model_beside_itself_is_no_different(store: Store) -> None:
     assert found.high == pytest.approx(1 - 0.025 ** (1 / 3)) and found.low == -found.high
 
 
+@pytest.mark.parametrize("by", [1.0, 0.3, -0.3])
+def test_examples_that_all_differ_alike_are_not_certain(by: float) -> None:
+    low, high = paired_interval([by] * 4)
+    alike = 0.025 ** (1 / 4)
+    assert (low, high) == pytest.approx((alike * by - (1 - alike), alike * by + (1 - alike)))
+    assert low < 0 < high  # four examples decide nothing
+    assert paired_interval([by] * 1000)[0] == pytest.approx(by, abs=0.01)
+    assert paired_interval([5.0] * 4, most=10.0)[1] > 5
+
+
 def test_signs_are_tried_all_or_drawn_alike() -> None:
     rng = np.random.default_rng(3)
     few = rng.normal(0.4, 1, 12)
