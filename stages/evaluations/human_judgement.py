@@ -17,6 +17,7 @@ from scipy.stats import kendalltau, spearmanr  # type: ignore[import-untyped]
 from stages.batches import generator_of
 from stages.evaluation_metrics import Floats, Measure, bounds
 from stages.evaluations.base import Examples, Subject
+from stages.evaluations.classifying import DIGITS
 from stages.evaluations.embedding import text_vectors
 from stages.manifest import ManifestError
 
@@ -70,7 +71,7 @@ def agreement(
     texts = list(dict.fromkeys(pairs.captions))
     numbers = {text: number for number, text in enumerate(texts)}
     text = text_vectors(subject, examples, texts)[[numbers[caption] for caption in pairs.captions]]
-    cosines = np.round((vectors[pairs.examples] * text).sum(axis=1), 10)
+    cosines = np.round((vectors[pairs.examples] * text).sum(axis=1), DIGITS)
     measures, kept = [], {}
     for source in sorted(set(pairs.sources)):
         rows = np.flatnonzero([each == source for each in pairs.sources])
