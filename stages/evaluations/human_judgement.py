@@ -167,7 +167,7 @@ def _pairs(table: pa.Table, examples: Examples, captions: Mapping[str, list[str]
             continue
         found.examples.append(number)
         found.captions.append(caption)
-        found.scores.append(float(row["score"]))
+        found.scores.append(_score(row, path))
         found.sources.append(row.get("source") or "")
     if len(set(found.examples)) < 2:
         raise ManifestError(
@@ -175,6 +175,17 @@ def _pairs(table: pa.Table, examples: Examples, captions: Mapping[str, list[str]
             "give the table of these pictures, and the texts of its captions in `judged_captions`"
         )
     return found
+
+
+def _score(row: Mapping[str, Any], path: Path) -> float:
+    """Return what people think of a pair; what is no finite number has no rank."""
+    score = row["score"]
+    if isinstance(score, str) or not np.isfinite(score):
+        raise ManifestError(
+            f"{path}: the score of a pair with {row['image']} is {score!r}, no finite number; mend the row, or leave its "
+            "score empty so that it is left out"
+        )
+    return float(score)
 
 
 def _by_id(name: str, captions: Mapping[str, list[str]]) -> str:
