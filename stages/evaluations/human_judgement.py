@@ -5,7 +5,7 @@ yes of a crowd. Any table with pictures, captions and scores will do.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +19,7 @@ from stages.evaluation_metrics import Floats, Measure, bounds
 from stages.evaluations.base import Examples, Subject
 from stages.evaluations.classifying import DIGITS
 from stages.evaluations.embedding import text_vectors
-from stages.manifest import ManifestError
+from stages.manifest import ManifestError, digest_of
 
 RESAMPLES = 200
 """A correlation of thousands of pairs takes milliseconds; so many bound an interval well enough."""
@@ -29,6 +29,15 @@ CORRELATIONS: Mapping[str, tuple[str, Callable[[Floats, Floats], float]]] = {
     "spearman": ("rho", lambda left, right: float(spearmanr(left, right).statistic)),
 }
 """Units and functions; CLIPScore (arXiv:2104.08718) reports tau-c for the experts and tau-b for the crowd."""
+
+
+def digest_of_tables(paths: Iterable[Path]) -> str:
+    """Return a SHA-256 over the bytes of tables, in their order.
+
+    Raises:
+        OSError: One cannot be read.
+    """
+    return digest_of([hashlib.sha256(path.read_bytes()).hexdigest() for path in paths])
 
 
 class Judged(NamedTuple):

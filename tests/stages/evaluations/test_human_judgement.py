@@ -110,3 +110,17 @@ def test_a_score_that_is_no_number_is_refused(tmp_path: Path, score: float) -> N
         agreed(worded)
     judgements = table(tmp_path / "n.parquet", **rows, score=[1.0, 2.0, None])
     assert agreed(judgements).facts["judgements"]["left_out"] == 1
+
+
+def test_other_judgements_are_other_settings(tmp_path: Path) -> None:
+    def settings(score: float) -> Settings:
+        rows = {"image": ["1_a.jpg", "2_b.jpg"], "caption": ["red", "green"]}
+        return Settings(judgements=table(tmp_path / "j.parquet", **rows, score=[1.0, score]))
+
+    first, second = settings(2.0), settings(3.0)
+    assert first.tables and first.tables != second.tables and settings(3.0) == second
+    assert Settings.model_validate(second.model_dump(mode="json")) == second
+    # The table that was chosen is the one that is measured with.
+    with pytest.raises(ValueError, match="not those that were chosen; run the command again"):
+        Settings.model_validate(first.model_dump(mode="json"))
+    assert Settings().tables == ""
