@@ -1,6 +1,7 @@
 """How right an answer is, by the rule of each family of benchmarks: pure functions of texts, values in [0, 1]."""
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 
@@ -125,20 +126,31 @@ def yes_or_no(answer: str) -> str:
 def chosen(answer: str, options: Sequence[str]) -> str:
     """Return the letter of the option that an answer takes; nothing where it takes none, or several.
 
-    In this order: a letter in front (`B`, `(B)`, `B. a dog`), a letter after *answer is* or *option*, the only
+    In this order: a letter in front (`B`, `(b)`, `B. a dog`), a letter after *answer is* or *option*, the only
     capital of an option that stands alone, the only option whose words occur. An answer that begins with the article
-    `A` and a small word is not taken for option A.
+    `A` and a small word is not taken for option A. Letters of full width are letters.
+
+    Raises:
+        ValueError: There are more options than letters.
     """
+    if len(options) > len(LETTERS):
+        raise ValueError(f"{len(options)} options, and {len(LETTERS)} letters to name them")
     letters = LETTERS[: len(options)]
-    text = answer.strip()
+    small = letters.lower()
+    text = unicodedata.normalize("NFKC", answer).strip()
     front = re.match(rf"\(?([{letters}])(?:[).:,。、：，]|\s*$)", text) or re.match(
         rf"([{letters}])\s+(?![a-z])", text
     )
     if front:
         return str(front.group(1))
+    # A small letter is one only where its sign says so: `a` is a word.
+    if front := re.match(rf"\(?([{small}])(?:[).:。、](?=\s|$)|\s*$)", text):
+        return str(front.group(1)).upper()
     if told := re.findall(rf"(?i:answer(?:\s+is)?:?|option)\s*\(?([{letters}])\b(?!\s+[a-z])", text):
         return str(told[-1])
-    alone = set(re.findall(rf"(?<![\w'])(?!A\s+[a-z])([{letters}])(?![\w'])", text, re.ASCII))
+    if told := re.findall(rf"(?i:answer(?:\s+is)?|option)[\s:(]+([{small}])(?=\s*(?:[).,:;]|$))", text):
+        return str(told[-1]).upper()
+    alone = set(re.findall(rf"(?<![\w'])(?!A\s+(?!(?:and|or)\b)[a-z])([{letters}])(?![\w'])", text, re.ASCII))
     if len(alone) == 1:
         return str(alone.pop())
     said = f" {plain(text)} "

@@ -154,6 +154,11 @@ def _puts(asked: Sequence[Question], settings: Settings, benchmark: str) -> list
             f"{benchmark}: {len(lacking)} of {len(asked)} questions have no options, the first is "
             f"{asked[lacking[0]].text!r}; take another kind, or data with options"
         )
+    if many := [question for question in asked if len(question.options) > len(LETTERS)]:
+        raise ManifestError(
+            f"{benchmark}: {many[0].text!r} has {len(many[0].options)} options, and there are {len(LETTERS)} letters to "
+            "name them; leave the question out"
+        )
     if settings.context and not any(question.context for question in asked):
         raise ManifestError(
             f"{benchmark}: no question has a context; leave `context` out, or bring data with OCR tokens"

@@ -120,7 +120,9 @@ OPTIONS = ("a cat", "a dog", "two dogs", "no animal")
 @pytest.mark.parametrize(
     ("said", "letter"),
     [
-        ("B", "B"), ("(b)", ""), ("(C)", "C"), ("B.", "B"), ("B. a dog", "B"), ("D: no animal", "D"),
+        ("B", "B"), ("(b)", "B"), ("b.", "B"), ("b", "B"), ("b. a dog", "B"), ("The answer is: b", "B"),
+        ("option b.", "B"), ("Ｂ", "B"), ("（Ｂ）", "B"), ("A and B", ""), ("A or B", ""), ("a.k.a. nothing", ""),
+        ("the answer is a man", ""), ("b man", ""), ("(C)", "C"), ("B.", "B"), ("B. a dog", "B"), ("D: no animal", "D"),
         ("The answer is C.", "C"), ("answer: (D)", "D"), ("I think option B", "B"), ("It must be C", "C"),
         ("A dog", "B"), ("a cat is there", "A"), ("A", "A"), ("A man", ""), ("B or C", ""), ("two dogs.", "C"),
         ("E", ""), ("", ""), ("the dog", ""), ("a cat and a dog", ""),
@@ -129,6 +131,12 @@ OPTIONS = ("a cat", "a dog", "two dogs", "no animal")
 )  # fmt: skip
 def test_the_letter_of_an_option_is_found_or_nothing(said: str, letter: str) -> None:
     assert chosen(said, OPTIONS) == letter
+
+
+def test_there_are_no_more_options_than_letters() -> None:
+    assert chosen("Z", [f"thing {number}" for number in range(26)]) == "Z"
+    with pytest.raises(ValueError, match="27 options, and 26 letters"):
+        chosen("A", [f"thing {number}" for number in range(27)])
 
 
 def test_a_box_is_right_from_half_an_overlap_on() -> None:

@@ -119,6 +119,12 @@ def test_a_question_of_popes_that_does_not_fit_is_wrong_whatever_is_right(truth:
     assert found.scores["accuracy"] == [1, 1, 0]
 
 
+def test_options_without_letters_are_refused() -> None:
+    asked = [Question("Which?", ("A",), options=tuple(f"thing {number}" for number in range(30)))]
+    with pytest.raises(ManifestError, match="set: 'Which.' has 30 options, and there are 26 letters to name them"):
+        measured(asked, ["red"], kind="choice")
+
+
 def test_context_is_told_where_asked_for() -> None:
     asked = [Question("What does it say?", ("stop",), context="stop, all, way")] * 2
     _, session, _ = measured(asked, ["red", "blue"], context=True, blind=False)
