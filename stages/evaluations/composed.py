@@ -17,7 +17,7 @@ class Number(NamedTuple):
     of: Callable[[Floats], Floats]
     """From means of columns, shape (..., columns), to the number, shape (...); nan where means lack what it needs."""
     scores: Floats | None = None
-    """One value per example whose mean the number is, where there are such."""
+    """One value per example whose mean the number is, where there are such: two models are compared by them."""
     unit: str = "%"
     groups: Sequence[str] | None = None
     """Of which group each sample is; a resample holds groups whole. Each sample is drawn by itself where left out."""

@@ -114,14 +114,28 @@ def _pope(
     def one(name: str) -> Callable[[Floats], Floats]:
         return lambda means: _of_cells(name, means)
 
-    scores = (yes == right).astype(np.float64) if splits == 1 else None
-    found = [
-        Number(name, parts, whole(name), scores if name == "accuracy" else None, groups=groups) for name in _POPE
-    ]
+    found = [Number(name, parts, whole(name), _shares(member, *_terms(name, cells)), groups=groups) for name in _POPE]
     for split, rows in _each(categories):
         pictures = [groups[row] for row in rows]
         found += [Number(f"{name}_{split}", cells[rows], one(name), groups=pictures) for name in _POPE]
     return found
+
+
+def _shares(member: Floats, above: Floats, below: Floats) -> Floats:
+    """Return what each example adds to the mean over categories of sum(above) / sum(below), shape (examples,).
+
+    Their mean is that number. Where `below` is not 1 everywhere, what an example adds is so to first order: the
+    number's influence function (Davison and Hinkley, 1997, "Bootstrap methods", section 2.7).
+
+    Args:
+        member: Which category each example is of, shape (examples, categories).
+        above: Shape (examples,).
+        below: Same shape; a category without any counts as 0.
+    """
+    tops, bottoms = member.T @ above, member.T @ below
+    ratios = np.nan_to_num(_ratio(tops, bottoms))
+    left = member * (above[:, None] - ratios * below[:, None]) / np.where(bottoms > 0, bottoms, 1)
+    return np.asarray(ratios.mean() + left.sum(axis=1) * len(member) / member.shape[1])
 
 
 def _of_cells(name: str, cells: Floats) -> Floats:
@@ -129,15 +143,20 @@ def _of_cells(name: str, cells: Floats) -> Floats:
 
     Without any positive, precision and F1 are 0; without any question they are nan.
     """
+    above, below = _terms(name, cells)
+    return np.asarray(np.where(cells.sum(axis=-1) > 0, np.nan_to_num(_ratio(above, below)), np.nan))
+
+
+def _terms(name: str, cells: Floats) -> tuple[Floats, Floats]:
+    """Return what is divided by what, each of shape (...), from true and false positives and negatives (..., 4)."""
     hit, false, missed, rejected = (cells[..., place] for place in range(4))
-    above, below = {
+    return {
         "f1": (2 * hit, 2 * hit + false + missed),
         "precision": (hit, hit + false),
         "recall": (hit, hit + missed),
         "accuracy": (hit + rejected, cells.sum(axis=-1)),
         "yes_share": (hit + false, cells.sum(axis=-1)),
     }[name]
-    return np.asarray(np.where(cells.sum(axis=-1) > 0, np.nan_to_num(_ratio(above, below)), np.nan))
 
 
 def _mme(hits: Floats, categories: Sequence[str], groups: Sequence[str]) -> list[Number]:

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torchmetrics.functional import accuracy, f1_score, precision, recall
 
+from stages.evaluation_metrics import interval
 from stages.evaluations.base import Question
 from stages.evaluations.composed import Number
 from stages.evaluations.dialogue_kinds import KindName
@@ -129,3 +130,16 @@ def test_a_resample_that_lacks_a_subtask_is_no_bad_model() -> None:
     found = told("mme", asked, ["yes"] * 18, hits, [str(number // 2) for number in range(18)])
     row = found["mme_score"].measure("mme", "en")
     assert row.value == pytest.approx(2 * 87.5 + 200) and row.low >= 200 + 2 * 100 * 3 / 8
+
+
+def test_what_each_question_adds_to_popes_numbers_says_how_they_move() -> None:
+    asked, said = polar(300, ("random", "popular", "adversarial"), seed=6)
+    found = told("pope", asked, said, [0.0] * 300, alone(300))
+    for name in ("f1", "accuracy", "precision", "recall", "yes_share"):
+        scores = found[name].scores
+        assert scores is not None and scores.mean() == pytest.approx(found[name].value)
+        row = found[name].measure("pope", "en")
+        # Resampled as a plain mean it has the interval of the number itself, nearly.
+        low, high = interval(scores, most=9.0)
+        assert (low, high) == pytest.approx((row.low, row.high), abs=0.015)
+    assert found["f1_random"].scores is None
