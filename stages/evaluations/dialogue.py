@@ -156,8 +156,8 @@ def _puts(asked: Sequence[Question], settings: Settings, benchmark: str) -> list
         )
     if many := [question for question in asked if len(question.options) > len(LETTERS)]:
         raise ManifestError(
-            f"{benchmark}: {many[0].text!r} has {len(many[0].options)} options, and there are {len(LETTERS)} letters to "
-            "name them; leave the question out"
+            f"{benchmark}: {many[0].text!r} has {len(many[0].options)} options, and there are {len(LETTERS)} letters "
+            "to name them; leave the question out"
         )
     if settings.context and not any(question.context for question in asked):
         raise ManifestError(

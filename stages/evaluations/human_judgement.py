@@ -191,8 +191,8 @@ def _score(row: Mapping[str, Any], path: Path) -> float:
     score = row["score"]
     if isinstance(score, str) or not np.isfinite(score):
         raise ManifestError(
-            f"{path}: the score of a pair with {row['image']} is {score!r}, no finite number; mend the row, or leave its "
-            "score empty so that it is left out"
+            f"{path}: the score of a pair with {row['image']} is {score!r}, no finite number; mend the row, or leave "
+            "its score empty so that it is left out"
         )
     return float(score)
 

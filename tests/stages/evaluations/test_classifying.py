@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from worlds import FakeSubject, ListedExamples, plain, tiny_judge
 from clip_benchmark.metrics import zeroshot_classification as reference
 from torch import Tensor
 
@@ -21,7 +22,7 @@ from stages.evaluations.classifying import (
     top_k,
     top_measure,
 )
-from stages.evaluations.embedding import unit
+from stages.evaluations.embedding import picture_vectors, unit
 
 
 def answers_of(scores: Any, labels: list[list[int]]) -> Answers:
@@ -183,3 +184,13 @@ def test_classes_of_one_example_do_not_make_the_mean_recall_sure() -> None:
     assert row.value == pytest.approx(0.5)
     # 40 coins: a standard error of 0.5 / sqrt(40).
     assert row.high - row.low == pytest.approx(2 * 1.96 * 0.5 / 40**0.5, rel=0.15)
+
+
+def test_equal_pictures_tie_in_batches_of_different_sizes() -> None:
+    # 23 copies in batches of 4: the last batch of 3 adds its numbers up in another order.
+    copies = ListedExamples([[plain("red", noise=1)]] * 23)
+    vectors = picture_vectors(FakeSubject(tiny_judge(batch_size=4)), copies, crop=False)
+    assert len(np.unique(vectors, axis=0)) > 1
+    classes = unit(np.random.default_rng(0).normal(size=(5, vectors.shape[1])))
+    scores = answer(vectors, classes, np.ones((23, 5), dtype=bool)).scores
+    assert (scores == scores[0]).all()

@@ -121,7 +121,7 @@ def test_a_question_of_popes_that_does_not_fit_is_wrong_whatever_is_right(truth:
 
 def test_options_without_letters_are_refused() -> None:
     asked = [Question("Which?", ("A",), options=tuple(f"thing {number}" for number in range(30)))]
-    with pytest.raises(ManifestError, match="set: 'Which.' has 30 options, and there are 26 letters to name them"):
+    with pytest.raises(ManifestError, match=r"set: 'Which\?' has 30 options, and there are 26 letters to name them"):
         measured(asked, ["red"], kind="choice")
 
 

@@ -103,10 +103,10 @@ def test_tables_that_cannot_be_used_are_named(tmp_path: Path) -> None:
 def test_a_score_that_is_no_number_is_refused(tmp_path: Path, score: float) -> None:
     rows = {"image": ["1_a.jpg", "2_b.jpg", "3_c.jpg"], "caption": ["red", "green", "blue"]}
     judgements = table(tmp_path / "j.parquet", **rows, score=[1.0, 2.0, score])
-    with pytest.raises(ManifestError, match="pair with 3_c.jpg is (nan|inf), no finite number; mend the row"):
+    with pytest.raises(ManifestError, match=r"pair with 3_c\.jpg is (nan|inf), no finite number; mend the row"):
         agreed(judgements)
     worded = table(tmp_path / "w.parquet", **rows, score=["1", "2", "good"])
-    with pytest.raises(ManifestError, match="1_a.jpg is '1', no finite number"):
+    with pytest.raises(ManifestError, match=r"1_a\.jpg is '1', no finite number"):
         agreed(worded)
     judgements = table(tmp_path / "n.parquet", **rows, score=[1.0, 2.0, None])
     assert agreed(judgements).facts["judgements"]["left_out"] == 1
