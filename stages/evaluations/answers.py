@@ -23,9 +23,14 @@ Box = tuple[float, float, float, float]
 """Left, top, right, bottom."""
 
 
+def composed(text: str) -> str:
+    """Return a text with its accents written one way (Unicode's NFC): e and its accent are one sign, or two."""
+    return unicodedata.normalize("NFC", text)
+
+
 def plain(text: str) -> str:
     """Return a text without case, outer space, a full stop at its end and repeated spaces."""
-    return " ".join(text.casefold().strip().rstrip(".。").split())
+    return " ".join(composed(text).casefold().strip().rstrip(".。").split())
 
 
 def vqa_accuracy(answer: str, truths: Sequence[str]) -> float:
@@ -36,7 +41,7 @@ def vqa_accuracy(answer: str, truths: Sequence[str]) -> float:
         truths: The answers of all people, ten in most sets. Of fewer than four nobody could ever be wholly right:
             there an answer is right if it is any of them.
     """
-    said, counted = normalised(answer), Counter(map(normalised, truths))
+    said, counted = normalised(composed(answer)), Counter(map(normalised, map(composed, truths)))
     count, people = counted[said], len(truths)
     if people <= AGREEING:
         return float(count > 0)
@@ -68,7 +73,7 @@ def _relaxed(answer: str, truth: str) -> bool:
     said, right = _number(answer), _number(truth)
     if said is not None and right:
         return abs(said - right) / abs(right) <= TOLERANCE
-    return answer.strip().lower() == truth.strip().lower()
+    return composed(answer).strip().lower() == composed(truth).strip().lower()
 
 
 def edits(one: str, other: str) -> int:
@@ -83,10 +88,10 @@ def edits(one: str, other: str) -> int:
 
 def anls(answer: str, truths: Sequence[str]) -> float:
     """Return the normalised Levenshtein similarity to the nearest right answer, 0 below the threshold."""
-    said = " ".join(answer.lower().split())
+    said = " ".join(composed(answer).lower().split())
     best = 0.0
     for truth in truths:
-        right = " ".join(truth.lower().split())
+        right = " ".join(composed(truth).lower().split())
         longer = max(len(said), len(right))
         best = max(best, 1 - edits(said, right) / longer if longer else 1.0)
     return best if best >= ANLS_THRESHOLD else 0.0
@@ -102,7 +107,7 @@ def contains(answer: str, truths: Sequence[str], *, spaces: bool = True) -> floa
     """
 
     def seen(text: str) -> str:
-        words = text.lower().split()
+        words = composed(text).lower().split()
         return " ".join(words) if spaces else "".join(words)
 
     return float(any(seen(truth) in seen(answer) for truth in truths))

@@ -19,6 +19,7 @@ from stages.evaluations.answers import (
     vqa_accuracy,
     yes_or_no,
 )
+from stages.evaluations.caption_tokens import words
 from stages.evaluations.vqa_words import normalised
 
 
@@ -154,3 +155,11 @@ def test_overlaps_are_those_of_torchvision() -> None:
     for row, one in enumerate(corners.tolist()):
         for column, other in enumerate(corners.tolist()):
             assert overlap(tuple(one), tuple(other)) == pytest.approx(float(wanted[row, column]), abs=1e-12)
+
+
+def test_accents_are_the_same_however_they_are_written() -> None:
+    one, two = "caf\u00e9", "cafe\u0301"
+    assert one != two
+    for rule in (vqa_accuracy, exact_match, relaxed_accuracy, anls, contains):
+        assert rule(one, [two]) == rule(two, [one]) == 1
+    assert words(one) == words(two) == [one]
