@@ -22,7 +22,7 @@ class Settings(RetrievalSettings):
     )
     crop: bool = Field(
         default=False,
-        description="Resize the short side of frames and cut out the middle; else they are squashed, as pictures are.",
+        description="Resize the short side of frames and cut out the middle; else squash them, as pictures are.",
     )
     dual_softmax: bool = Field(
         default=True, description="Weigh scores by each candidate's softmax over all queries, in both directions."
@@ -46,8 +46,8 @@ def run(subject: Subject, examples: Examples, settings: BaseModel, benchmark: st
     )
     found = rank(subject, examples, vectors, chosen, benchmark, dual_softmax=chosen.dual_softmax, shown="video")
     found.notes.append(
-        f"Frames are {'cut to their middle' if chosen.crop else 'squashed to a square'}: that is assumed, for the paper "
-        "does not say it and the released script leaves it to a file beside the weights. Setting `crop` says which."
+        f"Frames are {'cut to their middle' if chosen.crop else 'squashed to a square'}: that is assumed, for the "
+        "paper does not say it and the released script leaves it to a file beside the weights. Setting `crop` says which."
     )
     if chosen.dual_softmax:
         found.notes.append("Dual softmax looks at all queries at once: a rank here needs the whole benchmark.")

@@ -122,6 +122,7 @@ OPTIONS = ("a cat", "a dog", "two dogs", "no animal")
     ("said", "letter"),
     [
         ("B", "B"), ("(b)", "B"), ("b.", "B"), ("b", "B"), ("b. a dog", "B"), ("The answer is: b", "B"),
+       
         ("option b.", "B"),
         ("Ｂ", "B"), ("（Ｂ）", "B"), ("A and B", ""), ("A or B", ""), ("a.k.a. nothing", ""),
         ("the answer is a man", ""), ("b man", ""), ("(C)", "C"), ("B.", "B"), ("B. a dog", "B"), ("D: no animal", "D"),

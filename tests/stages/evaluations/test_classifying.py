@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from worlds import FakeSubject, ListedExamples, plain, tiny_judge
 from clip_benchmark.metrics import zeroshot_classification as reference
 from torch import Tensor
+from worlds import FakeSubject, ListedExamples, plain, tiny_judge
 
 from stages.evaluation_metrics import Bools, Floats
 from stages.evaluations.classifying import (
