@@ -45,9 +45,10 @@ def run(subject: Subject, examples: Examples, settings: BaseModel, benchmark: st
         unit_frames=chosen.unit_frames,
     )
     found = rank(subject, examples, vectors, chosen, benchmark, dual_softmax=chosen.dual_softmax, shown="video")
+    shown = "cut to their middle" if chosen.crop else "squashed to a square"
     found.notes.append(
-        f"Frames are {'cut to their middle' if chosen.crop else 'squashed to a square'}: that is assumed, for the "
-        "paper does not say it and the released script leaves it to a file beside the weights. Setting `crop` says which."
+        f"Frames are {shown}: that is assumed, for the paper does not say it and the released script leaves it to a "
+        "file beside the weights. Setting `crop` says which."
     )
     if chosen.dual_softmax:
         found.notes.append("Dual softmax looks at all queries at once: a rank here needs the whole benchmark.")

@@ -125,7 +125,8 @@ OPTIONS = ("a cat", "a dog", "two dogs", "no animal")
        
         ("option b.", "B"),
         ("Ｂ", "B"), ("（Ｂ）", "B"), ("A and B", ""), ("A or B", ""), ("a.k.a. nothing", ""),
-        ("the answer is a man", ""), ("b man", ""), ("(C)", "C"), ("B.", "B"), ("B. a dog", "B"), ("D: no animal", "D"),
+        ("the answer is a man", ""), ("b man", ""), ("(C)", "C"),
+        ("B.", "B"), ("B. a dog", "B"), ("D: no animal", "D"),
         ("The answer is C.", "C"), ("answer: (D)", "D"), ("I think option B", "B"), ("It must be C", "C"),
         ("A dog", "B"), ("a cat is there", "A"), ("A", "A"), ("A man", ""), ("B or C", ""), ("two dogs.", "C"),
         ("E", ""), ("", ""), ("the dog", ""), ("a cat and a dog", ""),
