@@ -15,17 +15,6 @@ if TYPE_CHECKING:
     from stages.evaluations.registry import Benchmark, NotMeasured, Reported, Row
 
 MARK = "<!-- from here on: internvl benchmarks --markdown --own tests/stages/evaluations/own -->"
-GROUPS = {
-    "zero_shot_classification": "Zero-shot image classification",
-    "linear_probe": "Linear probes",
-    "segmentation": "Semantic segmentation",
-    "retrieval": "Zero-shot image-text retrieval",
-    "video_classification": "Zero-shot video classification",
-    "video_retrieval": "Zero-shot video-text retrieval",
-    "captioning": "Captioning",
-    "dialogue": "Dialogue",
-}
-"""Protocols in the order of the paper, as the page calls them."""
 _DISTINGUISH = ("kind", "mode")
 """Settings that make another path of a protocol, not only another number."""
 _SHOWN = 3
@@ -45,6 +34,7 @@ def benchmarks(
 ) -> None:
     """List the paper's benchmarks: published numbers, whether your data hold them; with a name, what to fetch."""
     with clear_errors():
+        from pipelines.wanted import Wanted
         from stages.evaluations.registry import benchmark
         from stages.evaluations.registry import benchmarks as registered
 
@@ -52,7 +42,7 @@ def benchmarks(
         if markdown:
             print(page(mine), end="")
             return
-        places = places_of(at or [])
+        places = Wanted.of(at=at or []).at
         if name is not None:
             _show(next((each for each in mine if each.name == name), None) or benchmark(name), data, places)
             return
@@ -83,30 +73,14 @@ def own_benchmarks(paths: Iterable[Path]) -> list["Benchmark"]:
     return list(found.values())
 
 
-def places_of(given: Iterable[str]) -> dict[str, Path]:
-    """Return the places that `--at NAME=PATH` names.
-
-    Raises:
-        ManifestError: One has no `=`.
-    """
-    from stages.manifest import ManifestError
-
-    places = {}
-    for each in given:
-        name, found, path = each.partition("=")
-        if not found or not name or not path:
-            raise ManifestError(f"--at {each} names no place; write --at NAME=PATH, as in --at coco=/data/coco")
-        places[name] = Path(path)
-    return places
-
-
 def _show(each: "Benchmark", data: Path | None, places: dict[str, Path]) -> None:
     from stages.evaluations.data import what_to_fetch
+    from stages.evaluations.protocols import PROTOCOLS
 
     table = Table("measured as", "settings", "model", "measure", "published", "where", title=each.title)
     for row in each.rows:
         for number, paper in enumerate(row.paper or (None,)):
-            first = (GROUPS[row.protocol], _settings(row)) if number == 0 else ("", "")
+            first = (PROTOCOLS[row.protocol].title, _settings(row)) if number == 0 else ("", "")
             table.add_row(*first, *((paper.model, paper.metric, shown(paper), paper.source) if paper else ("-",) * 4))
     for never in each.not_measured:
         for paper in never.paper:
@@ -178,6 +152,7 @@ def page(own: Sequence["Benchmark"]) -> str:
     Args:
         own: Datasets of real pictures on which protocols were run.
     """
+    from stages.evaluations.protocols import PROTOCOLS
     from stages.evaluations.registry import benchmarks as registered
 
     known = list(registered().values())
@@ -187,9 +162,9 @@ def page(own: Sequence["Benchmark"]) -> str:
             if each.real_data:
                 run.setdefault(_path(row), []).append(f"`{each.name}`")
     lines = []
-    for protocol, title in GROUPS.items():
+    for protocol, how in PROTOCOLS.items():
         rows = [(each, row) for each in known for row in each.rows if row.protocol == protocol]
-        lines += ["", f"## {title} ({len(rows)})", "", *_table(rows, run)]
+        lines += ["", f"## {how.title} ({len(rows)})", "", *_table(rows, run)]
     lines += [
         "",
         "## Not measured by us",

@@ -53,9 +53,19 @@ def _resampled(n: int) -> Floats:
     return generator_of("bootstrap", n).multinomial(n, np.full(n, 1 / n), size=RESAMPLES).astype(np.float64)
 
 
-def resampled_means(values: npt.ArrayLike) -> Floats:
-    """Return the mean of each of the bootstrap's samples of some values, shape (RESAMPLES,)."""
+def resampled_means(values: npt.ArrayLike, groups: Sequence[str] | None = None) -> Floats:
+    """Return the mean of each of the bootstrap's samples of some values, shape (RESAMPLES, ...).
+
+    Args:
+        values: Shape (samples, ...).
+        groups: Of which group each sample is. Groups are drawn whole then: samples of one group (questions about the
+            same picture) hit and miss together, and drawing them one by one would promise too much.
+    """
     array = np.asarray(values, dtype=np.float64)
+    if groups is not None and len(set(groups)) < len(array):
+        table = grouped(np.column_stack([np.ones(len(array)), array]), groups)
+        drawn = resampled_means(table)
+        return np.asarray((drawn[:, 1:] / drawn[:, :1]).reshape(len(drawn), *array.shape[1:]))
     n = len(array)
     if n <= REMEMBERED:
         return np.asarray(_resampled(n) @ array / n)
@@ -65,25 +75,49 @@ def resampled_means(values: npt.ArrayLike) -> Floats:
     return np.concatenate([generator.multinomial(n, shares, size=size) @ array / n for size in sizes])
 
 
+def grouped(values: Floats, groups: Sequence[str]) -> Floats:
+    """Return the sum over each group of samples, in the order in which groups appear, shape (groups, ...)."""
+    place = {name: number for number, name in enumerate(dict.fromkeys(groups))}
+    sums = np.zeros((len(place), *values.shape[1:]))
+    np.add.at(sums, [place[name] for name in groups], values)
+    return sums
+
+
 def bounds(values: Floats) -> tuple[float, float]:
     """Return between what 95 % of the values lie."""
     low, high = np.percentile(values, [2.5, 97.5])
     return float(low), float(high)
 
 
-def interval(values: npt.ArrayLike) -> tuple[float, float]:
-    """Return the bootstrap's 95 % interval of a mean.
+def spread(drawn: Floats, value: float, n: int, least: float = 0.0, most: float = 1.0) -> tuple[float, float]:
+    """Return the 95 % interval of a number from resamples of it.
 
-    Where all hit or all miss, resampling sees no spread at all; the exact binomial bound (Clopper
-    and Pearson, 1934) says what may hide behind that.
+    Where all samples say the same, one sample alone for instance, resampling sees no spread at all. The exact
+    binomial bound (Clopper and Pearson, 1934) says how large a share of other samples may hide behind that; they are
+    taken to be as low, and as high, as can be.
+
+    Args:
+        drawn: The number in each resample.
+        value: In all samples.
+        n: How many independent samples there are.
+        least: Lowest that one sample can say.
+        most: Highest that one sample can say.
+    """
+    if len(drawn) and np.ptp(drawn) > 1e-9 * max(1.0, abs(value)):
+        return bounds(drawn)
+    alike = 0.025 ** (1 / n)
+    return alike * value + (1 - alike) * min(least, value), alike * value + (1 - alike) * max(most, value)
+
+
+def interval(values: npt.ArrayLike, most: float = 1.0) -> tuple[float, float]:
+    """Return the bootstrap's 95 % interval of a mean, `spread` saying what hides where all values are the same.
+
+    Args:
+        values: From 0 on, one per sample.
+        most: Highest that a value can be.
     """
     array = np.asarray(values, dtype=np.float64)
-    bound = 0.025 ** (1 / len(array))
-    if (array == 1).all():
-        return bound, 1.0
-    if (array == 0).all():
-        return 0.0, 1 - bound
-    return bounds(resampled_means(array))
+    return spread(resampled_means(array), float(array.mean()), len(array), most=most)
 
 
 def measure(
@@ -130,10 +164,7 @@ def ratio_measure(
     """
     part, whole = (np.asarray(each, dtype=np.float64).reshape(len(np.asarray(each)), -1) for each in (parts, wholes))
     (value,) = _mean_ratios(part.mean(axis=0, keepdims=True), whole.mean(axis=0, keepdims=True))
-    if value in (0.0, 1.0):
-        low, high = interval(np.full(len(part), value))
-    else:
-        low, high = bounds(_mean_ratios(resampled_means(part), resampled_means(whole)))
+    low, high = spread(_mean_ratios(resampled_means(part), resampled_means(whole)), float(value), len(part))
     return Measure(split, language, name, float(value), len(part), low, high, chance=chance)
 
 

@@ -1,6 +1,7 @@
 """How right an answer is, by the rule of each family of benchmarks: pure functions of texts, values in [0, 1]."""
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 
@@ -22,9 +23,14 @@ Box = tuple[float, float, float, float]
 """Left, top, right, bottom."""
 
 
+def composed(text: str) -> str:
+    """Return a text with its accents written one way (Unicode's NFC): e and its accent are one sign, or two."""
+    return unicodedata.normalize("NFC", text)
+
+
 def plain(text: str) -> str:
     """Return a text without case, outer space, a full stop at its end and repeated spaces."""
-    return " ".join(text.casefold().strip().rstrip(".。").split())
+    return " ".join(composed(text).casefold().strip().rstrip(".。").split())
 
 
 def vqa_accuracy(answer: str, truths: Sequence[str]) -> float:
@@ -35,7 +41,7 @@ def vqa_accuracy(answer: str, truths: Sequence[str]) -> float:
         truths: The answers of all people, ten in most sets. Of fewer than four nobody could ever be wholly right:
             there an answer is right if it is any of them.
     """
-    said, counted = normalised(answer), Counter(map(normalised, truths))
+    said, counted = normalised(composed(answer)), Counter(map(normalised, map(composed, truths)))
     count, people = counted[said], len(truths)
     if people <= AGREEING:
         return float(count > 0)
@@ -67,7 +73,7 @@ def _relaxed(answer: str, truth: str) -> bool:
     said, right = _number(answer), _number(truth)
     if said is not None and right:
         return abs(said - right) / abs(right) <= TOLERANCE
-    return answer.strip().lower() == truth.strip().lower()
+    return composed(answer).strip().lower() == composed(truth).strip().lower()
 
 
 def edits(one: str, other: str) -> int:
@@ -82,10 +88,10 @@ def edits(one: str, other: str) -> int:
 
 def anls(answer: str, truths: Sequence[str]) -> float:
     """Return the normalised Levenshtein similarity to the nearest right answer, 0 below the threshold."""
-    said = " ".join(answer.lower().split())
+    said = " ".join(composed(answer).lower().split())
     best = 0.0
     for truth in truths:
-        right = " ".join(truth.lower().split())
+        right = " ".join(composed(truth).lower().split())
         longer = max(len(said), len(right))
         best = max(best, 1 - edits(said, right) / longer if longer else 1.0)
     return best if best >= ANLS_THRESHOLD else 0.0
@@ -101,7 +107,7 @@ def contains(answer: str, truths: Sequence[str], *, spaces: bool = True) -> floa
     """
 
     def seen(text: str) -> str:
-        words = text.lower().split()
+        words = composed(text).lower().split()
         return " ".join(words) if spaces else "".join(words)
 
     return float(any(seen(truth) in seen(answer) for truth in truths))
@@ -125,20 +131,31 @@ def yes_or_no(answer: str) -> str:
 def chosen(answer: str, options: Sequence[str]) -> str:
     """Return the letter of the option that an answer takes; nothing where it takes none, or several.
 
-    In this order: a letter in front (`B`, `(B)`, `B. a dog`), a letter after *answer is* or *option*, the only
+    In this order: a letter in front (`B`, `(b)`, `B. a dog`), a letter after *answer is* or *option*, the only
     capital of an option that stands alone, the only option whose words occur. An answer that begins with the article
-    `A` and a small word is not taken for option A.
+    `A` and a small word is not taken for option A. Letters of full width are letters.
+
+    Raises:
+        ValueError: There are more options than letters.
     """
+    if len(options) > len(LETTERS):
+        raise ValueError(f"{len(options)} options, and {len(LETTERS)} letters to name them")
     letters = LETTERS[: len(options)]
-    text = answer.strip()
+    small = letters.lower()
+    text = unicodedata.normalize("NFKC", answer).strip()
     front = re.match(rf"\(?([{letters}])(?:[).:,。、：，]|\s*$)", text) or re.match(
         rf"([{letters}])\s+(?![a-z])", text
     )
     if front:
         return str(front.group(1))
+    # A small letter is one only where its sign says so: `a` is a word.
+    if front := re.match(rf"\(?([{small}])(?:[).:。、](?=\s|$)|\s*$)", text):
+        return str(front.group(1)).upper()
     if told := re.findall(rf"(?i:answer(?:\s+is)?:?|option)\s*\(?([{letters}])\b(?!\s+[a-z])", text):
         return str(told[-1])
-    alone = set(re.findall(rf"(?<![\w'])(?!A\s+[a-z])([{letters}])(?![\w'])", text, re.ASCII))
+    if told := re.findall(rf"(?i:answer(?:\s+is)?|option)[\s:(]+([{small}])(?=\s*(?:[).,:;]|$))", text):
+        return str(told[-1]).upper()
+    alone = set(re.findall(rf"(?<![\w'])(?!A\s+(?!(?:and|or)\b)[a-z])([{letters}])(?![\w'])", text, re.ASCII))
     if len(alone) == 1:
         return str(alone.pop())
     said = f" {plain(text)} "

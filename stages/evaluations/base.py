@@ -177,6 +177,16 @@ class Subject(Protocol):
         ...
 
 
+GROUP = "of_group"
+"""Among an outcome's scores: the number of each example's group (`numbered`); examples of one show the same."""
+
+
+def numbered(groups: Sequence[str]) -> list[float]:
+    """Return the groups of examples as numbers, in the order in which they appear."""
+    place = {name: float(number) for number, name in enumerate(dict.fromkeys(groups))}
+    return [place[name] for name in groups]
+
+
 @dataclass
 class Outcome:
     """What a protocol found out about one benchmark."""
@@ -185,7 +195,8 @@ class Outcome:
     """`split` is the benchmark's name; the first measure is the one that the paper reports."""
     scores: Mapping[str, Sequence[float]] = field(default_factory=dict)
     """Per measure one value per example (a hit is 1), where the measure is their mean: two models are compared on
-    equal examples by these. A measure that is no mean (CIDEr, mIoU, MME's score) gives the parts it is made of."""
+    equal examples by these. A measure that is no mean (CIDEr, mIoU, MME's score) gives the parts it is made of.
+    Under `GROUP` stands which examples belong together."""
     keys: Sequence[str] = ()
     """Names of the examples, in the order of `scores`."""
     classes: Sequence[str] = ()

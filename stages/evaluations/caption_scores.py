@@ -19,6 +19,8 @@ from stages.evaluations.caption_tokens import words
 from stages.evaluations.composed import Number, mean_number
 
 ORDERS = 4
+CIDER_MOST = 10.0
+"""CIDEr-D is ten times a mean cosine."""
 _SMALL, _TINY = 1e-9, 1e-15
 """What BLEU's reference adds below and above, so that nothing is divided by 0."""
 Captions = Sequence[str]
@@ -52,7 +54,7 @@ class Scored:
         weighs their values and counts nothing anew.
         """
         _, scores = Cider().compute_score(self._right, self._written)
-        return mean_number("cider", np.asarray(scores, dtype=np.float64))
+        return mean_number("cider", np.asarray(scores, dtype=np.float64))._replace(most=CIDER_MOST)
 
     def rouge(self) -> Number:
         """Return ROUGE-L, the mean of one value per picture."""

@@ -8,6 +8,7 @@ COCO-CN and Flickr30k-CN.
 
 import html
 import re
+import unicodedata
 
 DROPPED = frozenset(["'", "`", '"', *".?!,:;。，！？：；、", "-", "--", "..", "..."])
 """Tokens that count nowhere, as COCO's scripts have it. Brackets stay: those scripts look for them in capitals, after
@@ -49,6 +50,8 @@ def words(caption: str, language: str = "en") -> list[str]:
         caption: One sentence or several.
         language: Of `SIGN_BY_SIGN`, each sign is a token; all others are taken as English.
     """
+    # Accents are one sign in one text and two in another.
+    caption = unicodedata.normalize("NFC", caption)
     text = _DOTS.sub("...", _ENTITY.sub(lambda found: html.unescape(found.group()), caption).translate(_SIMPLE))
     if language in SIGN_BY_SIGN:
         text = _SIGN.sub(r" \1 ", text)

@@ -11,7 +11,7 @@ from stages.evaluation_captions import write
 from stages.evaluation_metrics import Floats
 from stages.evaluation_report import Example
 from stages.evaluation_retrieval import Judge
-from stages.evaluations.asking import Put, ask
+from stages.evaluations.asking import Put, ask, picture_names, strangers
 from stages.evaluations.base import Examples, Outcome, Question, Subject
 from stages.evaluations.caption_scores import Scored, meteor_program
 from stages.manifest import ManifestError
@@ -60,8 +60,11 @@ def run(subject: Subject, examples: Examples, settings: BaseModel, benchmark: st
     written, facts, notes = _writer(subject, settings)(examples)
     program = meteor_program(settings.language)
     found = Scored(written, right, settings.language).numbers(program)
-    blind = Scored([*written[1:], written[0]], right, settings.language).numbers(program)
+    others = strangers(picture_names(examples))
+    blind = others and Scored([written[other] for other in others], right, settings.language).numbers(program)
     scores = {number.name: number.scores for number in found if number.scores is not None}
+    if others is None:
+        notes.append("All examples show the same picture: there is no blind twin.")
     if program is None:
         notes.append("METEOR is left out: it needs Java, and knows English alone here.")
     notes.append(
@@ -70,8 +73,8 @@ def run(subject: Subject, examples: Examples, settings: BaseModel, benchmark: st
     )
     return Outcome(
         measures=[
-            number.measure(benchmark, settings.language, blind=other.value)
-            for number, other in zip(found, blind, strict=True)
+            number.measure(benchmark, settings.language, blind=blind[place].value if blind else None)
+            for place, number in enumerate(found)
         ],
         scores={name: values.tolist() for name, values in scores.items()},
         keys=[examples.key(number) for number in range(len(examples))],

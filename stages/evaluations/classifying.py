@@ -12,18 +12,21 @@ from stages.evaluation_metrics import (
     Bools,
     Floats,
     Measure,
-    bounds,
     chance_of_finding,
-    interval,
     measure,
+    spread,
     winners,
 )
 from stages.evaluations.base import Examples, HasLabels
 from stages.manifest import ManifestError
 
-DIGITS = 10
-"""Scores are rounded to so many decimals: traces of the order in which numbers were added are gone then, and what a
-model in single precision can mean is not. Equal vectors tie, wherever they stand."""
+DIGITS = 6
+"""Scores are rounded to so many decimals. In single precision a picture's cosines differ by some 1e-8 between batches
+of different sizes: without those traces equal pictures tie, wherever they stand. Of equal pictures whose score lies
+at the edge between two decimals, about one in twenty at the noise that was measured, a trace may remain."""
+
+FEW = 5
+"""Examples below which a class's own share of hits says too little of its spread."""
 
 
 class Answers(NamedTuple):
@@ -112,17 +115,18 @@ def class_recalls(answers: Answers) -> tuple[npt.NDArray[np.int64], npt.NDArray[
 def mean_recall_measure(split: str, language: str, answers: Answers) -> Measure:
     """Return the mean over the classes that occur of the share of their examples that were given them.
 
-    Its interval is the bootstrap's with as many examples of each class as there are.
+    Its interval is the bootstrap's with as many examples of each class as there are. A class of few examples tells
+    nothing of its own spread, so such classes are drawn from what they share (collapsed strata: Cochran, 1977,
+    "Sampling Techniques", section 5A.12).
     """
     counts, hits = class_recalls(answers)
     counts, hits = counts[counts > 0], hits[counts > 0]
     shares = hits / counts
     value = float(shares.mean())
-    drawn = generator_of("class recalls", len(counts)).binomial(counts, shares, size=(RESAMPLES, len(counts)))
-    low, high = bounds((drawn / counts).mean(axis=1))
-    if low == high:
-        # Each class is all right or all wrong, with one example perhaps: drawn anew it says the same again.
-        low, high = interval(top_k(answers, 1))
+    few = counts < FEW
+    pooled = np.where(few, shares[few].mean() if few.any() else 0.0, shares)
+    drawn = generator_of("class recalls", len(counts)).binomial(counts, pooled, size=(RESAMPLES, len(counts)))
+    low, high = spread((drawn / counts).mean(axis=1), value, len(answers.rows))
     chance = 1 / answers.right.shape[1]
     return Measure(split, language, "mean_class_recall", value, len(answers.rows), low, high, chance=chance)
 
@@ -173,7 +177,7 @@ def mean_ap_measure(split: str, language: str, answers: Answers) -> Measure:
         hits = weights * right
         precision = hits.cumsum(axis=1) / np.maximum(weights.cumsum(axis=1), 1)
         found += (hits * precision).sum(axis=1) / np.maximum(hits.sum(axis=1), 1)
-    low, high = bounds(found / len(classes))
+    low, high = spread(found / len(classes), value, n)
     chance = float(answers.right[:, classes].mean())
     return Measure(split, language, "mean_ap", value, n, low, high, chance=chance)
 

@@ -14,7 +14,8 @@ from pydantic import BaseModel, ConfigDict
 
 from infra.storage import Store
 from stages.batches import generator_of
-from stages.evaluation_metrics import Floats, Measure, bounds, resampled_means
+from stages.evaluation_metrics import Floats, Measure, grouped, resampled_means, spread
+from stages.evaluations.base import GROUP
 from stages.evaluations.choice import Choice
 from stages.evaluations.results import Result, read_result, read_scores
 from stages.manifest import Manifest, ManifestError, Part
@@ -56,25 +57,32 @@ class Comparison(BaseModel):
     """Rows that cannot be compared, and why."""
 
 
-def paired_interval(differences: npt.ArrayLike) -> tuple[float, float]:
+def paired_interval(
+    differences: npt.ArrayLike, groups: Sequence[str] | None = None, most: float = 1.0
+) -> tuple[float, float]:
     """Return the bootstrap's 95 % interval of a mean difference.
 
-    Where no example differs, resampling sees no spread; the exact binomial bound (Clopper and Pearson, 1934) on how
-    often one may differ, by at most 1, stands for both sides.
+    Where all examples differ alike, or none at all, `spread` says what may hide behind that.
+
+    Args:
+        differences: One per example.
+        groups: Of which group each example is; they are drawn whole (questions about one picture).
+        most: By how much one example can differ.
     """
     array = np.asarray(differences, dtype=np.float64)
-    if not array.any():
-        hidden = 1 - 0.025 ** (1 / len(array))
-        return -hidden, hidden
-    return bounds(resampled_means(array))
+    independent = len(set(groups or range(len(array))))
+    return spread(resampled_means(array, groups), float(array.mean()), independent, -most, most)
 
 
-def sign_flips(differences: npt.ArrayLike) -> float:
+def sign_flips(differences: npt.ArrayLike, groups: Sequence[str] | None = None) -> float:
     """Return the two-sided p of a mean difference under random signs (Fisher's randomisation test).
 
-    All signs are tried where that is cheap; else they are drawn, the observed ones counting as one draw.
+    All signs are tried where that is cheap; else they are drawn, the observed ones counting as one draw. All
+    differences of a group get the same sign.
     """
     array = np.asarray(differences, dtype=np.float64)
+    if groups is not None:
+        array = grouped(array, groups)
     array = array[array != 0]
     if not len(array):
         return 1.0
@@ -146,13 +154,16 @@ def _row(store: Store, one: tuple[Manifest, Part], other: tuple[Manifest, Part])
     results = read_result(store, *one), read_result(store, *other)
     keys, scores = zip(*(read_scores(store, *each) for each in (one, other)), strict=True)
     left, right = _common(*keys)
+    groups = [str(each) for each in scores[0][GROUP][left]] if GROUP in scores[0] else None
     for measure in results[0].measures:
         twin = _twin(results[1], measure)
         if twin is None:
             continue
         paired = measure.name in scores[0] and measure.name in scores[1] and len(left)
         if paired and results[0].measure(measure.name) == measure:
-            yield _paired(results[0].name, measure, scores[0][measure.name][left], scores[1][measure.name][right])
+            yield _paired(
+                results[0].name, measure, scores[0][measure.name][left], scores[1][measure.name][right], groups
+            )
         else:
             yield Difference(
                 row=results[0].name, measure=measure.name, unit=measure.unit, first=measure.value,
@@ -160,12 +171,14 @@ def _row(store: Store, one: tuple[Manifest, Part], other: tuple[Manifest, Part])
             )  # fmt: skip
 
 
-def _paired(row: str, measure: Measure, before: Floats, after: Floats) -> Difference:
+def _paired(row: str, measure: Measure, before: Floats, after: Floats, groups: Sequence[str] | None) -> Difference:
     differences = after - before
-    low, high = paired_interval(differences)
+    seen = np.concatenate([before, after])
+    # What examples count of CIDEr and of MME's sum passes 1.
+    low, high = paired_interval(differences, groups, max(1.0, float(np.ptp(seen))))
     return Difference(
         row=row, measure=measure.name, unit=measure.unit, first=float(before.mean()), second=float(after.mean()),
-        value=float(differences.mean()), low=low, high=high, p=sign_flips(differences), n=len(differences),
+        value=float(differences.mean()), low=low, high=high, p=sign_flips(differences, groups), n=len(differences),
     )  # fmt: skip
 
 

@@ -1,11 +1,11 @@
 """Numbers that are functions of means over samples (F1, BLEU, sums of subtasks), with the bootstrap's interval."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from stages.evaluation_metrics import Floats, Measure, bounds, interval, resampled_means
+from stages.evaluation_metrics import Floats, Measure, resampled_means, spread
 
 
 class Number(NamedTuple):
@@ -17,8 +17,13 @@ class Number(NamedTuple):
     of: Callable[[Floats], Floats]
     """From means of columns, shape (..., columns), to the number, shape (...); nan where means lack what it needs."""
     scores: Floats | None = None
-    """One value per example whose mean the number is, where there are such."""
+    """One value per example whose mean the number is, where there are such: two models are compared by them."""
     unit: str = "%"
+    groups: Sequence[str] | None = None
+    """Of which group each sample is; a resample holds groups whole. Each sample is drawn by itself where left out."""
+
+    most: float = 1.0
+    """Highest that the number can be."""
 
     @property
     def value(self) -> float:
@@ -35,15 +40,11 @@ class Number(NamedTuple):
             blind: What the same model gives that sees the picture of another sample.
         """
         value, n = self.value, len(self.parts)
-        if self.unit == "%" and value in (0.0, 1.0):
-            # Resampling sees no spread where all is right or wrong.
-            low, high = interval(np.full(n, value))
-        else:
-            drawn = self.of(resampled_means(self.parts))
-            low, high = bounds(drawn[~np.isnan(drawn)])
+        drawn = self.of(resampled_means(self.parts, self.groups))
+        low, high = spread(drawn[~np.isnan(drawn)], value, len(set(self.groups or range(n))), most=self.most)
         return Measure(split, language, self.name, value, n, low, high, chance=chance, blind=blind, unit=self.unit)
 
 
-def mean_number(name: str, values: Floats) -> Number:
+def mean_number(name: str, values: Floats, groups: Sequence[str] | None = None) -> Number:
     """Return a plain mean of one value per example."""
-    return Number(name, values[:, None], lambda means: means[..., 0], values)
+    return Number(name, values[:, None], lambda means: means[..., 0], values, groups=groups)

@@ -3,7 +3,7 @@
 from stages.evaluations.choice import Choice, named_rows
 from stages.evaluations.protocols import PROTOCOLS, settings_of
 
-HARMLESS = frozenset({"shown", "judgements", "judged_captions"})
+HARMLESS = frozenset({"shown", "judgements", "judged_captions", "tables"})
 """Settings that add something to a row and change none of its published measures."""
 
 

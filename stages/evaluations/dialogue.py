@@ -11,7 +11,7 @@ from stages.evaluation_metrics import Floats, Measure
 from stages.evaluation_report import Example
 from stages.evaluations.answers import LETTERS
 from stages.evaluations.asking import Put, ask, picture_names, strangers
-from stages.evaluations.base import Examples, Outcome, Question, Subject
+from stages.evaluations.base import GROUP, Examples, Outcome, Question, Subject, numbered
 from stages.evaluations.composed import Number
 from stages.evaluations.dialogue_kinds import KINDS, KindName, prompt_of
 from stages.evaluations.dialogue_numbers import numbers
@@ -69,7 +69,7 @@ def run(subject: Subject, examples: Examples, settings: BaseModel, benchmark: st
     puts = _puts(asked, settings, benchmark)
     room = settings.max_new_tokens or KINDS[settings.kind].max_new_tokens
     with_blind = count <= BLIND_UP_TO if settings.blind is None else settings.blind
-    names = picture_names(examples) if with_blind or settings.kind == "mme" else [""] * count
+    names = picture_names(examples)
     others = strangers(names) if with_blind else None
     total = len(puts) * (1 if others is None else 2)
 
@@ -79,7 +79,10 @@ def run(subject: Subject, examples: Examples, settings: BaseModel, benchmark: st
 
         return ask(session, examples, shown, room, settings.batch_size, told)
 
-    exam = _Exam(settings.kind, asked, puts, names)
+    keys = [examples.key(number) for number in range(count)]
+    # A question without a picture stands alone.
+    groups = [name or key for name, key in zip(names, keys, strict=True)]
+    exam = _Exam(settings.kind, asked, puts, groups)
     said = answers(puts, 0)
     blind = None
     if others is not None:
@@ -88,8 +91,9 @@ def run(subject: Subject, examples: Examples, settings: BaseModel, benchmark: st
     found = exam.numbers(said)
     return Outcome(
         measures=_measures(found, exam.chance(), blind, benchmark, settings.language),
-        scores={number.name: number.scores.tolist() for number in found if number.scores is not None},
-        keys=[examples.key(number) for number in range(count)],
+        scores={number.name: number.scores.tolist() for number in found if number.scores is not None}
+        | {GROUP: numbered(groups)},
+        keys=keys,
         examples=_examples(examples, asked, exam.first(said), exam.hits(said)),
         notes=_notes(puts, said, others is None and with_blind, with_blind),
         facts={
@@ -108,22 +112,24 @@ class _Exam(NamedTuple):
     kind: KindName
     asked: Sequence[Question]
     puts: Sequence[Put]
-    names: Sequence[str]
+    groups: Sequence[str]
+    """A name of each example's picture."""
 
     def hits(self, said: Sequence[str | None]) -> Floats:
         """Return how right each example is: as right as the worst of its rotations."""
         hits = np.ones(len(self.asked))
         for put, answer in zip(self.puts, said, strict=True):
-            hits[put.example] = min(hits[put.example], KINDS[self.kind].right(answer or "", put.question))
+            right = 0.0 if answer is None else KINDS[self.kind].right(answer, put.question)
+            hits[put.example] = min(hits[put.example], right)
         return hits
 
-    def first(self, said: Sequence[str | None]) -> list[str]:
+    def first(self, said: Sequence[str | None]) -> list[str | None]:
         """Return each example's answer, of several the first."""
-        return [answer or "" for put, answer in zip(self.puts, said, strict=True) if put.first]
+        return [answer for put, answer in zip(self.puts, said, strict=True) if put.first]
 
     def numbers(self, said: Sequence[str | None]) -> list[Number]:
         """Return the benchmark's numbers."""
-        return numbers(self.kind, self.asked, self.first(said), self.hits(said), self.names)
+        return numbers(self.kind, self.asked, self.first(said), self.hits(said), self.groups)
 
     def chance(self) -> list[float]:
         """Return for each number the best that one constant answer would get, of the commonest right ones."""
@@ -147,6 +153,11 @@ def _puts(asked: Sequence[Question], settings: Settings, benchmark: str) -> list
         raise ManifestError(
             f"{benchmark}: {len(lacking)} of {len(asked)} questions have no options, the first is "
             f"{asked[lacking[0]].text!r}; take another kind, or data with options"
+        )
+    if many := [question for question in asked if len(question.options) > len(LETTERS)]:
+        raise ManifestError(
+            f"{benchmark}: {many[0].text!r} has {len(many[0].options)} options, and there are {len(LETTERS)} letters "
+            "to name them; leave the question out"
         )
     if settings.context and not any(question.context for question in asked):
         raise ManifestError(
@@ -190,7 +201,9 @@ def _measures(
     ]
 
 
-def _examples(examples: Examples, asked: Sequence[Question], said: Sequence[str], hits: Floats) -> list[Example]:
+def _examples(
+    examples: Examples, asked: Sequence[Question], said: Sequence[str | None], hits: Floats
+) -> list[Example]:
     """Return answers to look at: wrong ones first, the nearest before others, then some that are right."""
     order = sorted(range(len(asked)), key=lambda number: (hits[number] >= 1, -hits[number], number))
     wrong = [number for number in order if hits[number] < 1]
@@ -201,7 +214,7 @@ def _examples(examples: Examples, asked: Sequence[Question], said: Sequence[str]
         question = asked[number]
         lines = [
             ("question", _told(question, context=False)),
-            ("answer", said[number]),
+            ("answer", said[number] or ""),
             ("right", " | ".join(dict.fromkeys(question.answers))),
         ]
         if pictures := examples.pictures(number):

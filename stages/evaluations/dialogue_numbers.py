@@ -19,23 +19,23 @@ _POPE = ("f1", "accuracy", "precision", "recall", "yes_share")
 
 
 def numbers(
-    kind: KindName, asked: Sequence[Question], said: Sequence[str], hits: Floats, groups: Sequence[str]
+    kind: KindName, asked: Sequence[Question], said: Sequence[str | None], hits: Floats, groups: Sequence[str]
 ) -> list[Number]:
     """Return a benchmark's numbers, the published one first.
 
     Args:
         kind: Its family.
         asked: The questions.
-        said: Their answers.
+        said: Their answers; None where the question could not be put, which counts as wrong.
         hits: How right each is.
-        groups: A name of each question's picture.
+        groups: A name of each question's picture: what is resampled are pictures, each with all of its questions.
     """
     categories = [question.category for question in asked]
     if kind == "pope":
-        return _pope(asked, said, categories)
+        return _pope(asked, said, categories, groups)
     if kind == "mme":
         return _mme(hits, categories, groups)
-    return _accuracy(KINDS[kind].metric, hits, categories, balanced=kind in _BALANCED)
+    return _accuracy(KINDS[kind].metric, hits, categories, groups, balanced=kind in _BALANCED)
 
 
 def slug(category: str) -> str:
@@ -72,11 +72,16 @@ def _over_categories(values: Floats) -> Floats:
     return _ratio(np.where(there, values, 0).sum(axis=-1), there.sum(axis=-1).astype(np.float64))
 
 
-def _accuracy(metric: str, hits: Floats, categories: Sequence[str], balanced: bool) -> list[Number]:
+def _accuracy(
+    metric: str, hits: Floats, categories: Sequence[str], groups: Sequence[str], balanced: bool
+) -> list[Number]:
     """Return the mean, or where `balanced` the mean over categories, and that of each category."""
-    each = [mean_number(f"{metric}_{name}", hits[rows])._replace(scores=None) for name, rows in _each(categories)]
+    each = [
+        mean_number(f"{metric}_{name}", hits[rows], [groups[row] for row in rows])._replace(scores=None)
+        for name, rows in _each(categories)
+    ]
     if not balanced:
-        return [mean_number(metric, hits), *each]
+        return [mean_number(metric, hits, groups), *each]
     member = _members(categories)
     count = member.shape[1]
     weights = (member / member.sum(axis=0)).sum(axis=1) * len(hits) / count
@@ -86,13 +91,18 @@ def _accuracy(metric: str, hits: Floats, categories: Sequence[str], balanced: bo
         return _over_categories(_ratio(table[..., 1], table[..., 0]))
 
     parts = _spread(member, np.stack([np.ones_like(hits), hits], axis=1))
-    return [Number(metric, parts, of, hits * weights), *each]
+    return [Number(metric, parts, of, hits * weights, groups=groups), *each]
 
 
-def _pope(asked: Sequence[Question], said: Sequence[str], categories: Sequence[str]) -> list[Number]:
+def _pope(
+    asked: Sequence[Question], said: Sequence[str | None], categories: Sequence[str], groups: Sequence[str]
+) -> list[Number]:
     """Return POPE's five numbers as means over its splits, F1 first, and for each split."""
-    yes = np.array([not rules.denies(answer) for answer in said])
     right = np.array([rules.yes_or_no(question.answers[0]) == "yes" for question in asked])
+    # POPE takes silence for a yes, but who was not asked was not silent.
+    yes = np.array(
+        [not truth if answer is None else not rules.denies(answer) for answer, truth in zip(said, right, strict=True)]
+    )
     # True and false positives, then what was missed and what was rightly denied.
     cells = np.stack([yes & right, yes & ~right, ~yes & right, ~yes & ~right], axis=1).astype(np.float64)
     member = _members(categories)
@@ -104,11 +114,28 @@ def _pope(asked: Sequence[Question], said: Sequence[str], categories: Sequence[s
     def one(name: str) -> Callable[[Floats], Floats]:
         return lambda means: _of_cells(name, means)
 
-    scores = (yes == right).astype(np.float64) if splits == 1 else None
-    found = [Number(name, parts, whole(name), scores if name == "accuracy" else None) for name in _POPE]
+    found = [Number(name, parts, whole(name), _shares(member, *_terms(name, cells)), groups=groups) for name in _POPE]
     for split, rows in _each(categories):
-        found += [Number(f"{name}_{split}", cells[rows], one(name)) for name in _POPE]
+        pictures = [groups[row] for row in rows]
+        found += [Number(f"{name}_{split}", cells[rows], one(name), groups=pictures) for name in _POPE]
     return found
+
+
+def _shares(member: Floats, above: Floats, below: Floats) -> Floats:
+    """Return what each example adds to the mean over categories of sum(above) / sum(below), shape (examples,).
+
+    Their mean is that number. Where `below` is not 1 everywhere, what an example adds is so to first order: the
+    number's influence function (Davison and Hinkley, 1997, "Bootstrap methods", section 2.7).
+
+    Args:
+        member: Which category each example is of, shape (examples, categories).
+        above: Shape (examples,).
+        below: Same shape; a category without any counts as 0.
+    """
+    tops, bottoms = member.T @ above, member.T @ below
+    ratios = np.nan_to_num(_ratio(tops, bottoms))
+    left = member * (above[:, None] - ratios * below[:, None]) / np.where(bottoms > 0, bottoms, 1)
+    return np.asarray(ratios.mean() + left.sum(axis=1) * len(member) / member.shape[1])
 
 
 def _of_cells(name: str, cells: Floats) -> Floats:
@@ -116,15 +143,20 @@ def _of_cells(name: str, cells: Floats) -> Floats:
 
     Without any positive, precision and F1 are 0; without any question they are nan.
     """
+    above, below = _terms(name, cells)
+    return np.asarray(np.where(cells.sum(axis=-1) > 0, np.nan_to_num(_ratio(above, below)), np.nan))
+
+
+def _terms(name: str, cells: Floats) -> tuple[Floats, Floats]:
+    """Return what is divided by what, each of shape (...), from true and false positives and negatives (..., 4)."""
     hit, false, missed, rejected = (cells[..., place] for place in range(4))
-    above, below = {
+    return {
         "f1": (2 * hit, 2 * hit + false + missed),
         "precision": (hit, hit + false),
         "recall": (hit, hit + missed),
         "accuracy": (hit + rejected, cells.sum(axis=-1)),
         "yes_share": (hit + false, cells.sum(axis=-1)),
     }[name]
-    return np.asarray(np.where(cells.sum(axis=-1) > 0, np.nan_to_num(_ratio(above, below)), np.nan))
 
 
 def _mme(hits: Floats, categories: Sequence[str], groups: Sequence[str]) -> list[Number]:
@@ -151,7 +183,8 @@ def _mme(hits: Floats, categories: Sequence[str], groups: Sequence[str]) -> list
         if rows:
             inside = np.isin(np.arange(len(pictures)), rows)
             parts = _spread(_members([subtasks[number] for number in rows]), columns[rows])
-            found.append(Number(name, parts, _points, (each * inside)[of_picture], "points"))
+            most = 200.0 * len({subtasks[number] for number in rows})
+            found.append(Number(name, parts, _points, (each * inside)[of_picture], "points", most=most))
     for subtask in sorted(set(subtasks)):
         of_it = columns[[number for number, task in enumerate(subtasks) if task == subtask]]
         found.append(Number(f"accuracy_{slug(subtask)}", of_it, lambda means: _ratio(means[..., 1], means[..., 0])))
@@ -162,7 +195,10 @@ def _mme(hits: Floats, categories: Sequence[str], groups: Sequence[str]) -> list
 
 
 def _points(means: Floats) -> Floats:
-    """Return MME's sum from questions, right ones, pictures and wholly right ones of each subtask in turn."""
+    """Return MME's sum from questions, right ones, pictures and wholly right ones of each subtask in turn.
+
+    It is nan where a subtask has no question: a sum without it is another benchmark's.
+    """
     table = means.reshape(*means.shape[:-1], -1, 4)
     shares = _ratio(table[..., 1], table[..., 0]) + _ratio(table[..., 3], table[..., 2])
-    return np.asarray(100 * np.nansum(shares, axis=-1))
+    return np.asarray(100 * shares.sum(axis=-1))

@@ -5,7 +5,7 @@ yes of a crowd. Any table with pictures, captions and scores will do.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,8 +17,9 @@ from scipy.stats import kendalltau, spearmanr  # type: ignore[import-untyped]
 from stages.batches import generator_of
 from stages.evaluation_metrics import Floats, Measure, bounds
 from stages.evaluations.base import Examples, Subject
+from stages.evaluations.classifying import DIGITS
 from stages.evaluations.embedding import text_vectors
-from stages.manifest import ManifestError
+from stages.manifest import ManifestError, digest_of
 
 RESAMPLES = 200
 """A correlation of thousands of pairs takes milliseconds; so many bound an interval well enough."""
@@ -28,6 +29,15 @@ CORRELATIONS: Mapping[str, tuple[str, Callable[[Floats, Floats], float]]] = {
     "spearman": ("rho", lambda left, right: float(spearmanr(left, right).statistic)),
 }
 """Units and functions; CLIPScore (arXiv:2104.08718) reports tau-c for the experts and tau-b for the crowd."""
+
+
+def digest_of_tables(paths: Iterable[Path]) -> str:
+    """Return a SHA-256 over the bytes of tables, in their order.
+
+    Raises:
+        OSError: One cannot be read.
+    """
+    return digest_of([hashlib.sha256(path.read_bytes()).hexdigest() for path in paths])
 
 
 class Judged(NamedTuple):
@@ -70,7 +80,7 @@ def agreement(
     texts = list(dict.fromkeys(pairs.captions))
     numbers = {text: number for number, text in enumerate(texts)}
     text = text_vectors(subject, examples, texts)[[numbers[caption] for caption in pairs.captions]]
-    cosines = np.round((vectors[pairs.examples] * text).sum(axis=1), 10)
+    cosines = np.round((vectors[pairs.examples] * text).sum(axis=1), DIGITS)
     measures, kept = [], {}
     for source in sorted(set(pairs.sources)):
         rows = np.flatnonzero([each == source for each in pairs.sources])
@@ -166,7 +176,7 @@ def _pairs(table: pa.Table, examples: Examples, captions: Mapping[str, list[str]
             continue
         found.examples.append(number)
         found.captions.append(caption)
-        found.scores.append(float(row["score"]))
+        found.scores.append(_score(row, path))
         found.sources.append(row.get("source") or "")
     if len(set(found.examples)) < 2:
         raise ManifestError(
@@ -174,6 +184,17 @@ def _pairs(table: pa.Table, examples: Examples, captions: Mapping[str, list[str]
             "give the table of these pictures, and the texts of its captions in `judged_captions`"
         )
     return found
+
+
+def _score(row: Mapping[str, Any], path: Path) -> float:
+    """Return what people think of a pair; what is no finite number has no rank."""
+    score = row["score"]
+    if isinstance(score, str) or not np.isfinite(score):
+        raise ManifestError(
+            f"{path}: the score of a pair with {row['image']} is {score!r}, no finite number; mend the row, or leave "
+            "its score empty so that it is left out"
+        )
+    return float(score)
 
 
 def _by_id(name: str, captions: Mapping[str, list[str]]) -> str:

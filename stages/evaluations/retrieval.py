@@ -6,15 +6,16 @@ at k is the share of queries that have a right candidate among the k best. Inter
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from stages.evaluation_metrics import Floats
 from stages.evaluation_report import Example
 from stages.evaluations.base import Examples, Outcome, Subject
 from stages.evaluations.embedding import picture_vectors, text_vectors
-from stages.evaluations.human_judgement import agreement
+from stages.evaluations.human_judgement import agreement, digest_of_tables
 from stages.evaluations.ranking import Standings, standings
 from stages.evaluations.recalls import MEAN, Said, marked, recalls
 from stages.manifest import ManifestError
@@ -55,6 +56,22 @@ class Settings(RetrievalSettings):
     judged_captions: Path | None = Field(
         default=None, description="Parquet with image and caption, where judged captions are of pictures not here."
     )
+    tables: str = Field(
+        default="", description="Digest of both tables, read off them: other judgements are another result."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _tables(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or not given.get("judgements"):
+            return given
+        try:
+            now = digest_of_tables(Path(each) for each in (given["judgements"], given.get("judged_captions")) if each)
+        except OSError:
+            return given  # who opens the table tells it
+        if given.get("tables") not in (None, "", now):
+            raise ValueError("the tables of judgements are not those that were chosen; run the command again")
+        return {**given, "tables": now}
 
 
 def run(subject: Subject, examples: Examples, settings: BaseModel, benchmark: str) -> Outcome:

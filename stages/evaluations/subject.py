@@ -138,6 +138,8 @@ class StoredSubject:
             examples: What they are about.
             make: Computes them, one row per example.
         """
+        # A GPU computes in another precision: what it said is not what this processor says.
+        what = f"{what}, on {'cuda' if torch.cuda.is_available() else 'cpu'}"
         known = self._memory.recall(examples.digest, what)
         if known is not None:
             return known

@@ -70,7 +70,7 @@ def test_one_is_shown_with_what_to_fetch() -> None:
     ("words", "says"),
     [
         (["coca"], "no benchmark is named 'coca'; did you mean coco"),
-        (["--at", "coco"], "--at coco names no place; write --at NAME=PATH"),
+        (["--at", "coco"], "--at 'coco' names no place; write it as NAME=PATH"),
         (["--own", "/nowhere.yaml"], "the dataset's description /nowhere.yaml cannot be read"),
     ],
 )

@@ -19,6 +19,7 @@ from stages.evaluations.answers import (
     vqa_accuracy,
     yes_or_no,
 )
+from stages.evaluations.caption_tokens import words
 from stages.evaluations.vqa_words import normalised
 
 
@@ -120,7 +121,12 @@ OPTIONS = ("a cat", "a dog", "two dogs", "no animal")
 @pytest.mark.parametrize(
     ("said", "letter"),
     [
-        ("B", "B"), ("(b)", ""), ("(C)", "C"), ("B.", "B"), ("B. a dog", "B"), ("D: no animal", "D"),
+        ("B", "B"), ("(b)", "B"), ("b.", "B"), ("b", "B"), ("b. a dog", "B"), ("The answer is: b", "B"),
+       
+        ("option b.", "B"),
+        ("Ｂ", "B"), ("（Ｂ）", "B"), ("A and B", ""), ("A or B", ""), ("a.k.a. nothing", ""),
+        ("the answer is a man", ""), ("b man", ""), ("(C)", "C"),
+        ("B.", "B"), ("B. a dog", "B"), ("D: no animal", "D"),
         ("The answer is C.", "C"), ("answer: (D)", "D"), ("I think option B", "B"), ("It must be C", "C"),
         ("A dog", "B"), ("a cat is there", "A"), ("A", "A"), ("A man", ""), ("B or C", ""), ("two dogs.", "C"),
         ("E", ""), ("", ""), ("the dog", ""), ("a cat and a dog", ""),
@@ -129,6 +135,12 @@ OPTIONS = ("a cat", "a dog", "two dogs", "no animal")
 )  # fmt: skip
 def test_the_letter_of_an_option_is_found_or_nothing(said: str, letter: str) -> None:
     assert chosen(said, OPTIONS) == letter
+
+
+def test_there_are_no_more_options_than_letters() -> None:
+    assert chosen("Z", [f"thing {number}" for number in range(26)]) == "Z"
+    with pytest.raises(ValueError, match="27 options, and 26 letters"):
+        chosen("A", [f"thing {number}" for number in range(27)])
 
 
 def test_a_box_is_right_from_half_an_overlap_on() -> None:
@@ -145,3 +157,11 @@ def test_overlaps_are_those_of_torchvision() -> None:
     for row, one in enumerate(corners.tolist()):
         for column, other in enumerate(corners.tolist()):
             assert overlap(tuple(one), tuple(other)) == pytest.approx(float(wanted[row, column]), abs=1e-12)
+
+
+def test_accents_are_the_same_however_they_are_written() -> None:
+    one, two = "caf\u00e9", "cafe\u0301"
+    assert one != two
+    for rule in (vqa_accuracy, exact_match, relaxed_accuracy, anls, contains):
+        assert rule(one, [two]) == rule(two, [one]) == 1
+    assert words(one) == words(two) == [one]

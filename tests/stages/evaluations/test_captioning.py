@@ -1,4 +1,4 @@
-"""Captions are written by whichever model can, and stand beside those of the next picture."""
+"""Captions are written by whichever model can, and stand beside those of another picture."""
 
 import pytest
 import torch
@@ -100,3 +100,16 @@ def test_a_picture_that_does_not_fit_has_an_empty_caption_and_a_note() -> None:
 def test_captions_need_room_to_end() -> None:
     with pytest.raises(ValueError, match="at least 8 and at most 8 tokens cannot end; raise max_new_tokens"):
         Settings(max_new_tokens=8)
+
+
+def test_the_blind_twin_is_the_next_picture_that_shows_something_else() -> None:
+    colours = ["red", "red", "green"]
+    examples = ListedExamples([[plain(each)] for each in colours], said=[[SAID[each]] for each in colours])
+    session = Scripted(lambda ask: SAID[colour_of(ask.shown[0].image)])
+    found = run(Talker(session), examples, Settings(), "set")  # type: ignore[arg-type]
+    rows = {row.name: row for row in found.measures}
+    # The first red one is not given the second one's caption, which is its own.
+    assert rows["bleu_4"].value == pytest.approx(1) and rows["bleu_4"].blind == pytest.approx(0, abs=0.3)
+    same = ListedExamples([[plain("red")]] * 2, said=[[SAID["red"]]] * 2)
+    alike = run(Talker(session), same, Settings(), "set")  # type: ignore[arg-type]
+    assert alike.measures[0].blind is None and "there is no blind twin" in alike.notes[0]

@@ -7,6 +7,7 @@ import pytest
 import torch
 from clip_benchmark.metrics import zeroshot_classification as reference
 from torch import Tensor
+from worlds import FakeSubject, ListedExamples, plain, tiny_judge
 
 from stages.evaluation_metrics import Bools, Floats
 from stages.evaluations.classifying import (
@@ -21,7 +22,7 @@ from stages.evaluations.classifying import (
     top_k,
     top_measure,
 )
-from stages.evaluations.embedding import unit
+from stages.evaluations.embedding import picture_vectors, unit
 
 
 def answers_of(scores: Any, labels: list[list[int]]) -> Answers:
@@ -173,3 +174,23 @@ def test_equal_vectors_tie_wherever_they_stand() -> None:
     picture, same = unit(np.random.default_rng(0).normal(size=(1, 768))), unit(np.ones((1, 768)))
     answers = answer(np.repeat(picture, 5, axis=0), np.repeat(same, 37, axis=0), one_hot([0, 3, 7, 30, 36], 37))
     assert (answers.chosen == -1).all() and not top_k(answers, 5).any()
+
+
+def test_classes_of_one_example_do_not_make_the_mean_recall_sure() -> None:
+    # A large class that is half right, and 40 classes of one example each, every other one right.
+    labels = [0] * 200 + list(range(1, 41))
+    said = [0] * 100 + [1] * 100 + [each if each % 2 else 0 for each in range(1, 41)]
+    row = mean_recall_measure("b", "en", answers_of(np.eye(41)[said], [[label] for label in labels]))
+    assert row.value == pytest.approx(0.5)
+    # 40 coins: a standard error of 0.5 / sqrt(40).
+    assert row.high - row.low == pytest.approx(2 * 1.96 * 0.5 / 40**0.5, rel=0.15)
+
+
+def test_equal_pictures_tie_in_batches_of_different_sizes() -> None:
+    # 23 copies in batches of 4: the last batch of 3 adds its numbers up in another order.
+    copies = ListedExamples([[plain("red", noise=1)]] * 23)
+    vectors = picture_vectors(FakeSubject(tiny_judge(batch_size=4)), copies, crop=False)
+    assert len(np.unique(vectors, axis=0)) > 1
+    classes = unit(np.random.default_rng(0).normal(size=(5, vectors.shape[1])))
+    scores = answer(vectors, classes, np.ones((23, 5), dtype=bool)).scores
+    assert (scores == scores[0]).all()

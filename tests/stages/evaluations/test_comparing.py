@@ -9,7 +9,7 @@ from measured_worlds import chosen, colours, make_towers, measured, paint
 
 from infra.storage import Store
 from stages.evaluation_metrics import REMEMBERED, RESAMPLES, measure, resampled_means
-from stages.evaluations.base import Outcome
+from stages.evaluations.base import GROUP, Outcome, numbered
 from stages.evaluations.choice import Choice
 from stages.evaluations.comparing import compare, paired_interval, sign_flips
 from stages.evaluations.results import publish
@@ -20,7 +20,14 @@ from stages.workspace import Output
 ROW = "colours.zero_shot_classification.en"
 
 
-def evaluation(store: Store, version: str, hits: dict[str, float], data: str = "d" * 64, **more: object) -> Manifest:
+def evaluation(
+    store: Store,
+    version: str,
+    hits: dict[str, float],
+    data: str = "d" * 64,
+    groups: list[str] | None = None,
+    **more: object,
+) -> Manifest:
     """Return an evaluation of one row with these hits by key."""
     choice = Choice(
         benchmark="colours", own=colours(), place="/data", data=data,
@@ -31,7 +38,7 @@ def evaluation(store: Store, version: str, hits: dict[str, float], data: str = "
     values = list(hits.values())
     outcome = Outcome(
         measures=[measure("colours", "en", "top1", values), measure("colours", "en", "mean_class_recall", values)],
-        scores={"top1": values},
+        scores={"top1": values} | ({GROUP: numbered(groups)} if groups else {}),
         keys=list(hits),
     )
     return output.commit([publish(output, ROW, choice, outcome, len(hits), {})])
@@ -56,12 +63,42 @@ def test_a_comparison_by_hand(store: Store) -> None:
     assert (back.low, back.high) == (pytest.approx(-first.high), pytest.approx(-first.low))  # type: ignore[operator]
 
 
+def test_examples_that_show_one_picture_are_drawn_and_signed_together(store: Store) -> None:
+    rng = np.random.default_rng(7)
+    before, after = (rng.integers(0, 2, 20).astype(float) for _ in range(2))
+    single, grouped = (
+        compare(
+            store,
+            evaluation(store, f"one{times}", dict(zip(keys, np.repeat(before, times), strict=True)), groups=pictures),
+            evaluation(store, f"two{times}", dict(zip(keys, np.repeat(after, times), strict=True)), groups=pictures),
+        ).differences[0]
+        for times, keys, pictures in (
+            (1, list(map(str, range(20))), None),
+            (2, list(map(str, range(40))), [str(number // 2) for number in range(40)]),
+        )
+    )
+    # The second question of each picture is answered as the first: nothing is surer than before.
+    assert grouped.n == 40 and grouped.p == single.p
+    assert (grouped.value, grouped.low, grouped.high) == pytest.approx((single.value, single.low, single.high))
+    assert paired_interval(np.zeros(4), ["a", "a", "b", "b"]) == paired_interval(np.zeros(2))
+
+
 def test_a_model_beside_itself_is_no_different(store: Store) -> None:
     made = evaluation(store, "one", {"a": 0, "b": 1, "c": 1})
     found = compare(store, made, made).differences[0]
     assert (found.value, found.p) == (0, 1)
     # Three equal answers can hide an example in so many that differs.
     assert found.high == pytest.approx(1 - 0.025 ** (1 / 3)) and found.low == -found.high
+
+
+@pytest.mark.parametrize("by", [1.0, 0.3, -0.3])
+def test_examples_that_all_differ_alike_are_not_certain(by: float) -> None:
+    low, high = paired_interval([by] * 4)
+    alike = 0.025 ** (1 / 4)
+    assert (low, high) == pytest.approx((alike * by - (1 - alike), alike * by + (1 - alike)))
+    assert low < 0 < high  # four examples decide nothing
+    assert paired_interval([by] * 1000)[0] == pytest.approx(by, abs=0.01)
+    assert paired_interval([5.0] * 4, most=10.0)[1] > 5
 
 
 def test_signs_are_tried_all_or_drawn_alike() -> None:

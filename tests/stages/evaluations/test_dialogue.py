@@ -10,7 +10,7 @@ from worlds import ListedExamples, plain
 
 from stages.chat import Ask
 from stages.evaluations.asking import strangers
-from stages.evaluations.base import Outcome, Question
+from stages.evaluations.base import GROUP, Outcome, Question
 from stages.evaluations.dialogue import Settings, rotated, run
 from stages.manifest import ManifestError
 
@@ -49,7 +49,9 @@ def test_questions_are_put_as_in_the_paper_and_stand_beside_chance_and_a_blind_t
     assert {each.question for each in session.asked} == {"Which colour?" + WORD} and len(session.asked) == 10
     assert session.given["max_new_tokens"] == 10 and talker.told[0] == (0, 10, "questions")
     assert talker.told[-1] == (10, 10, "questions")
-    assert found.scores == {"vqa_accuracy": [1.0] * 5} and list(found.keys) == [f"000{n}" for n in range(5)]
+    # Which examples show the same picture stands beside the scores.
+    assert found.scores == {"vqa_accuracy": [1.0] * 5, GROUP: [0.0, 0.0, 1.0, 2.0, 0.0]}
+    assert list(found.keys) == [f"000{n}" for n in range(5)]
     assert found.facts["prompt"] == "Which colour?" + WORD and not found.notes
 
 
@@ -106,6 +108,21 @@ def test_what_does_not_fit_counts_as_wrong_and_is_told() -> None:
     found, _, _ = measured(asked, ["red"] * 3, kind="exact", blind=False)
     assert found.measures[0].value == pytest.approx(2 / 3) and found.facts["unasked"] == 1
     assert "1 of 3 questions could not be put" in found.notes[0] and "'too long?'" in found.notes[0]
+
+
+@pytest.mark.parametrize("truth", ["yes", "no"])
+def test_a_question_of_popes_that_does_not_fit_is_wrong_whatever_is_right(truth: str) -> None:
+    asked = [Question("Is it red?", ("yes",)), Question("Is it red?", ("no",)), Question("too long?", (truth,))]
+    found, _, _ = measured(asked, ["red", "blue", "red"], kind="pope", blind=False)
+    values = {row.name: row.value for row in found.measures}
+    assert values["accuracy"] == pytest.approx(2 / 3) and values["f1"] == pytest.approx(2 / 3)
+    assert found.scores["accuracy"] == pytest.approx([1, 1, 0])
+
+
+def test_options_without_letters_are_refused() -> None:
+    asked = [Question("Which?", ("A",), options=tuple(f"thing {number}" for number in range(30)))]
+    with pytest.raises(ManifestError, match=r"set: 'Which\?' has 30 options, and there are 26 letters to name them"):
+        measured(asked, ["red"], kind="choice")
 
 
 def test_context_is_told_where_asked_for() -> None:

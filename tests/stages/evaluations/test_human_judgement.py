@@ -97,3 +97,30 @@ def test_tables_that_cannot_be_used_are_named(tmp_path: Path) -> None:
         agreed(tmp_path / "text.parquet")
     with pytest.raises(ManifestError, match=r"gone\.parquet cannot be read"):
         agreed(tmp_path / "gone.parquet")
+
+
+@pytest.mark.parametrize("score", [float("nan"), float("inf")])
+def test_a_score_that_is_no_number_is_refused(tmp_path: Path, score: float) -> None:
+    rows = {"image": ["1_a.jpg", "2_b.jpg", "3_c.jpg"], "caption": ["red", "green", "blue"]}
+    judgements = table(tmp_path / "j.parquet", **rows, score=[1.0, 2.0, score])
+    with pytest.raises(ManifestError, match=r"pair with 3_c\.jpg is (nan|inf), no finite number; mend the row"):
+        agreed(judgements)
+    worded = table(tmp_path / "w.parquet", **rows, score=["1", "2", "good"])
+    with pytest.raises(ManifestError, match=r"1_a\.jpg is '1', no finite number"):
+        agreed(worded)
+    judgements = table(tmp_path / "n.parquet", **rows, score=[1.0, 2.0, None])
+    assert agreed(judgements).facts["judgements"]["left_out"] == 1
+
+
+def test_other_judgements_are_other_settings(tmp_path: Path) -> None:
+    def settings(score: float) -> Settings:
+        rows = {"image": ["1_a.jpg", "2_b.jpg"], "caption": ["red", "green"]}
+        return Settings(judgements=table(tmp_path / "j.parquet", **rows, score=[1.0, score]))
+
+    first, second = settings(2.0), settings(3.0)
+    assert first.tables and first.tables != second.tables and settings(3.0) == second
+    assert Settings.model_validate(second.model_dump(mode="json")) == second
+    # The table that was chosen is the one that is measured with.
+    with pytest.raises(ValueError, match="not those that were chosen; run the command again"):
+        Settings.model_validate(first.model_dump(mode="json"))
+    assert Settings().tables == ""

@@ -117,3 +117,16 @@ def test_an_encoder_alone_is_a_vision_tower_and_nothing_else(store: Store) -> No
     assert torch.equal(seen, right) and not alone.vision.training
     with pytest.raises(ManifestError, match="checkpoints/encoder@t is no InternVL-C or -G; evaluate a checkpoint of"):
         _ = alone.judge
+
+
+def test_what_a_gpu_said_is_not_what_a_processor_says(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    subject, asked = StoredSubject(store, make_towers(store), 4), []
+
+    def make() -> np.ndarray:
+        asked.append(1)
+        return ARRAY
+
+    for gpu in (False, True, False, True):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda gpu=gpu: gpu)
+        subject.remembered("x", coloured(1), make)
+    assert len(asked) == 2

@@ -1,5 +1,7 @@
 """Videos: which frames count for how much, and the switches of both protocols."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from worlds import ColourJudge, FakeSubject, ListedExamples, plain, tiny_judge
@@ -79,5 +81,25 @@ def test_dual_softmax_is_on_as_in_the_released_script_and_a_switch() -> None:
     found = video_retrieval.run(subject, videos(), video_retrieval.Settings(), "msr_vtt")
     assert found.facts["dual_softmax"] is True and "all queries at once" in found.notes[-1]
     off = video_retrieval.run(subject, videos(), video_retrieval.Settings(dual_softmax=False), "msr_vtt")
-    assert off.facts["dual_softmax"] is False and off.notes == []
+    assert (
+        off.facts["dual_softmax"] is False
+        and len(off.notes) == 1
+        and "squashed to a square: that is assumed" in off.notes[0]
+    )
     assert {"recall_at_1_video_to_text", "recall_at_10_text_to_video", "mean_recall"} <= set(measured(off))
+
+
+def test_whether_frames_are_cut_is_a_setting_and_is_told() -> None:
+    examples = ListedExamples([[plain("blue")], [plain("green")]], said=[["all blue"], ["all green"]])
+    for crop, word in ((False, "squashed"), (True, "cut to their middle")):
+        judge = tiny_judge()
+        seen: list[bool] = []
+        see = judge.see
+
+        def told(pictures: Any, *, crop: bool = False, see: Any = see, seen: list[bool] = seen) -> Any:
+            seen.append(crop)
+            return see(pictures, crop=crop)
+
+        judge.see = told  # type: ignore[method-assign]
+        found = video_retrieval.run(FakeSubject(judge), examples, video_retrieval.Settings(crop=crop), "videos")
+        assert seen == [crop] and word in found.notes[0]
