@@ -160,7 +160,7 @@ def test_overlaps_are_those_of_torchvision() -> None:
 
 
 def test_accents_are_the_same_however_they_are_written() -> None:
-    one, two = "\N{LATIN SMALL LETTER E WITH ACUTE}t\N{LATIN SMALL LETTER E WITH ACUTE}", "e\N{COMBINING ACUTE ACCENT}te\N{COMBINING ACUTE ACCENT}"
+    one, two = "\u00e9t\u00e9", "e\u0301te\u0301"
     assert one != two
     for rule in (vqa_accuracy, exact_match, relaxed_accuracy, anls, contains):
         assert rule(one, [two]) == rule(two, [one]) == 1
