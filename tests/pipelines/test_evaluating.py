@@ -84,6 +84,17 @@ def test_a_part_of_the_data_in_another_way_is_another_version(home: Store, tmp_p
     assert row["settings"]["shown"] == 1 and row["limit"] == 5
 
 
+def test_a_second_benchmark_joins_the_evaluation(home: Store, tmp_path: Path) -> None:
+    make_towers(home)
+    at = f"={paint(tmp_path / 'data', 1)}"
+    for name in ("colours", "paints"):
+        own = described(tmp_path, name)
+        told = internvl("evaluate", "checkpoints/contrastive@t", "--benchmark", name, "--at", name + at, "--own", own)
+        assert told.exit_code == 0, told.output
+    assert re.search(r"colours\s+│\s+en\s+│\s+top1", told.output) and re.search(r"paints\s+│\s+en", told.output)
+    assert len(load(home, Ref.model_validate("benchmarks/contrastive@t")).parts) == 2
+
+
 def test_two_checkpoints_are_compared_by_name(home: Store, tmp_path: Path) -> None:
     at = ("--at", f"colours={paint(tmp_path / 'data', 3)}", "--own", described(tmp_path))
     for seed, version in enumerate(("a", "b")):
