@@ -122,10 +122,10 @@ def resolve(settings: PromptSettings, examples: Examples, benchmark: str, usual:
     published = settings.prompts or _same_name(benchmark, settings.language)
     templates, templates_from = _templates(settings, examples, published, usual)
     names, names_from = _names(settings, examples, published)
-    if len(names) < 2:
+    if len(names) == 1:
         raise ManifestError(
-            f"{benchmark} has {len(names)} classes, and two at least are told apart; its data names none, so give "
-            "them in setting `class_names`"
+            f"{benchmark} has the one class {names[0]!r} ({names_from}), and a class is told from others; complete "
+            "its data with a folder or a label for each class, or name all in classes.txt or setting `class_names`"
         )
     if len(names) != (len(examples.classes) or len(names)):
         raise ManifestError(
