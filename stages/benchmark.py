@@ -31,7 +31,7 @@ from stages.evaluations.views import Board, board_of, markdown
 from stages.manifest import Manifest, Part
 from stages.workspace import Output, Progress, Workspace
 
-VERSION = 2
+VERSION = 3
 GROWS = "rows"
 """An evaluation that stands is added to: rows keep their parts, and one page tells all."""
 
