@@ -15,8 +15,9 @@ from prefect import get_run_logger, task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.runtime import flow_run as current_flow
 
+from infra.installation import installation
 from infra.jobs import Job, Jobs
-from infra.settings import Settings, quiet_environment, settings
+from infra.settings import quiet_environment, settings
 from infra.storage import Store
 from pipelines.graph import Step
 from pipelines.pages import progress_words, publish
@@ -67,11 +68,6 @@ def tell(artifact: str, state: str, facts: dict[str, Any] | None = None) -> None
 def jobs_of(address: str) -> Jobs:
     """Return this process's one client of a cluster."""
     return Jobs(address)
-
-
-def installation(here: Settings) -> str:
-    """Return the mark of this installation's jobs: a Ray cluster may be shared with others."""
-    return digest_of([here.store_root, here.prefect_api_url])[:16]
 
 
 def patiently(call: Callable[[], R]) -> R:
