@@ -7,7 +7,7 @@ from infra.settings import Settings
 
 
 def installation(here: Settings) -> str:
-    """Return the mark of this installation's jobs: `INTERNVL_INSTALLATION`, else a random one kept in the state folder.
+    """Return the mark of this installation's jobs: `INTERNVL_INSTALLATION`, or a random one kept at home.
 
     Addresses do not tell installations apart: those of two may be the same. Processes of one installation that share
     no state folder must be given the name, or none of them takes the others' jobs for its own.

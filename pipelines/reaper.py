@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
-from infra.jobs import Jobs
 from infra.installation import installation
+from infra.jobs import Jobs
 from infra.lease import Tenure, Watch
 from infra.settings import settings
 from infra.storage import Store
@@ -109,7 +109,7 @@ class Reaper:
 
     @staticmethod
     def _done(what: str, act: Callable[[], None]) -> bool:
-        """Do one thing and say whether it succeeded: one that fails is tried in the next round, and stops no other."""
+        """Do one thing and say whether it succeeded: a failure is tried again next round, and stops no other."""
         try:
             act()
         except Exception as error:
@@ -119,7 +119,7 @@ class Reaper:
 
     def _mark(self, gone: Mapping[str, Tenure]) -> list[str]:
         """Give a last state to runs whose process does not live; return what was done."""
-        done = []
+        done: list[str] = []
         for run in self.server.runs(gone).values():
             self._done(f"end the run {run.id}", partial(self._end, run, gone[run.id], done))
         return done

@@ -131,9 +131,7 @@ def test_a_lease_needs_no_right_to_list_uploads(s3_store: Store, monkeypatch: py
     held.give_back()
 
 
-def test_a_slow_taker_does_not_get_a_number_that_was_passed(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_slow_taker_does_not_get_a_number_that_was_passed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     Lease.take(store, FOLDER, "first").give_back()
     create, rivals = Store.create, list[Lease]()
 
