@@ -19,11 +19,13 @@ from infra.jobs import Job, Jobs
 from infra.settings import Settings, quiet_environment, settings
 from infra.storage import Store
 from pipelines.graph import Step
+from pipelines.owners import attach, lives, owners_of
 from pipelines.pages import progress_words, publish
 from stages.failures import note_failure
 from stages.manifest import Manifest, ManifestError, digest_of, find
-from stages.materialize import StageSpec, identity_of, lacks_parts, standing
+from stages.materialize import StageSpec, identity_of, standing
 from stages.pace import Pace
+from stages.ref import Ref
 
 POLL_SECONDS = 1.0
 TRIES = 2  # a job that was killed is started once more by itself; a refusal or an exception is not
@@ -117,12 +119,8 @@ def run_step(step: Step, force: bool = False) -> str:
         return str(manifest.ref)
     started = time.monotonic()
     tell(step.artifact, "starting")
-    anew = force and not lacks_parts(step.spec, store)
-    if force:
-        # From here on an old manifest no longer counts as the result of this run.
-        store.remove(step.spec.artifact.key("manifest.json"))
     try:
-        manifest = _make(step, store, jobs_of(here.ray_jobs_address), anew, log)
+        manifest = _make(step, store, jobs_of(here.ray_jobs_address), force, log)
     except Exception as error:
         if not isinstance(error, StageStopped):
             note_failure(store, step.spec.artifact, error, str(current_flow.id or ""))
@@ -134,11 +132,19 @@ def run_step(step: Step, force: bool = False) -> str:
 
 
 def _make(step: Step, store: Store, jobs: Jobs, force: bool, log: Any) -> Manifest:
+    """Return what a job made; with force, what stood before stands until the job replaces it under its lease."""
+    ref = step.spec.artifact
+    before = _traces(store, ref)
+    untouched = True
     for attempt in range(TRIES):
-        # Only the first attempt starts from nothing: a second one goes on from the parts of the first.
-        job = _follow(step, store, jobs, _attach_or_submit(step, store, jobs, force and not attempt, log), log)
-        # The manifest is the truth: a job can be called failed after its work was committed.
-        if manifest := find(store, step.spec.artifact):
+        # Only the first attempt starts from nothing: a second one goes on from the parts of the first, unless that
+        # was killed before it had replaced anything.
+        anew = force and (not attempt or (untouched and store.exists(ref.key("manifest.json"))))
+        job = _follow(step, store, jobs, _attach_or_submit(step, store, jobs, anew, log), log)
+        untouched = _traces(store, ref) == before
+        # The manifest is the truth: a job can be called failed after its work was committed. Not an old one's, though.
+        old = force and untouched and job.status != "SUCCEEDED"
+        if not old and (manifest := find(store, ref)):
             return manifest
         if not job.lost:
             break
@@ -152,6 +158,12 @@ def _make(step: Step, store: Store, jobs: Jobs, force: bool, log: Any) -> Manife
     raise StageFailed(f"{step.label} {job.status.lower()}: {job.message}\n" + "\n".join(lines[-15:]))
 
 
+def _traces(store: Store, ref: Ref) -> tuple[bytes, ...]:
+    """Return what a job leaves last; its times differ even where it makes the same again."""
+    keys = (ref.key("manifest.json"), ref.key("run.json"))
+    return tuple(store.read(key) if store.exists(key) else b"" for key in keys)
+
+
 def _attach_or_submit(step: Step, store: Store, jobs: Jobs, force: bool, log: Any) -> Job:
     prefix = submission_prefix(step.spec, store)
     flow_run_id = str(current_flow.id or "")
@@ -160,7 +172,7 @@ def _attach_or_submit(step: Step, store: Store, jobs: Jobs, force: bool, log: An
         if not job.over:
             log.info("found the running job %s again", job.submission_id)
             # The job belongs to a flow run that is gone; cancelling this one must find it as well.
-            store.write(f"attached/{flow_run_id}/{job.submission_id}", b"")
+            attach(store, flow_run_id, job.submission_id)
             return job
     spec_key = f"specs/{prefix}.json"
     store.write(spec_key, step.spec.model_dump_json().encode())
