@@ -40,6 +40,8 @@ Watcher = Callable[[str, str, dict[str, Any]], None]
 _watchers: list[Watcher] = []
 _left = threading.Event()
 """Set when a stopped run gives up waiting for its jobs to end."""
+_others: set[str] = set()
+"""Jobs that a stopped run leaves to other runs, which wait for them too."""
 
 
 class StageFailed(RuntimeError):
@@ -142,7 +144,7 @@ def _make(step: Step, store: Store, jobs: Jobs, force: bool, log: Any) -> Manife
         anew = force and (not attempt or (untouched and store.exists(ref.key("manifest.json"))))
         job = _follow(step, store, jobs, _attach_or_submit(step, store, jobs, anew, log), log)
         untouched = _traces(store, ref) == before
-        # The manifest is the truth: a job can be called failed after its work was committed. Not an old one's, though.
+        # The manifest is the truth, where it is this job's: one can be called failed after its work was committed.
         old = force and untouched and job.status != "SUCCEEDED"
         if not old and (manifest := find(store, ref)):
             return manifest
@@ -181,8 +183,11 @@ def _attach_or_submit(step: Step, store: Store, jobs: Jobs, force: bool, log: An
     here = settings()
     artifact = str(step.spec.artifact)
     metadata = {"artifact": artifact, "flow_run_id": flow_run_id, "installation": installation(here)}
-    jobs.submit(name, command, {**quiet_environment(here), "INTERNVL_JOB": name}, metadata)
-    log.info("submitted %s", name)
+    if jobs.submit(name, command, {**quiet_environment(here), "INTERNVL_JOB": name}, metadata):
+        log.info("submitted %s", name)
+    else:
+        log.info("another run was faster and submitted %s", name)
+        attach(store, flow_run_id, name)
     return jobs.status(name)
 
 
@@ -192,6 +197,8 @@ def _follow(step: Step, store: Store, jobs: Jobs, job: Job, log: Any) -> Job:
     key = step.spec.artifact.key("progress.json")
     last = store.read(key) if store.exists(key) else b""  # an earlier run's, so not shown
     while not job.over:
+        if job.submission_id in _others:
+            raise StageStopped(f"{step.label} goes on: another run waits for its job {job.submission_id}")
         if _left.is_set():
             raise StageFailed(
                 f"{step.label} did not stop; its job {job.submission_id} runs on: internvl down ends it"
@@ -216,14 +223,20 @@ def leave() -> None:
 
 
 def stop_jobs(flow: Any, flow_run: Any, state: Any) -> None:
-    """Stop the Ray jobs of a cancelled flow run; Prefect passes exactly these three names."""
+    """Stop the Ray jobs of a cancelled flow run, but those that another run waits for.
+
+    Prefect passes exactly these three names.
+    """
     here = settings()
-    jobs = Jobs(here.ray_jobs_address, patience_seconds=30)
-    attached = {key.rpartition("/")[2] for key in Store(here.store_root).keys(f"attached/{flow_run.id}")}
-    for job in jobs.find(""):
-        ours = job.metadata.get("flow_run_id") == str(flow_run.id) or job.submission_id in attached
-        if ours and not job.over:
-            jobs.stop(job.submission_id)
+    jobs, store, run = Jobs(here.ray_jobs_address, patience_seconds=30), Store(here.store_root), str(flow_run.id)
+    living = [job for job in jobs.find("") if not job.over]
+    for name, owners in owners_of(living, store).items():
+        if run not in owners:
+            continue
+        if any(lives(store, each) for each in owners if each != run):
+            _others.add(name)
+        else:
+            jobs.stop(name)
 
 
 def stop_steps(steps: Sequence[Step]) -> None:

@@ -5,11 +5,13 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from infra.jobs import Job
+from infra.lease import Lease
 from infra.storage import Store
 from pipelines import steps
 from pipelines.graph import Step
@@ -108,3 +110,40 @@ def test_a_killed_forced_job_goes_on_from_its_parts_once_it_removed_what_stood(w
     ray = Ray(("FAILED", -9, removed), ("SUCCEEDED", 0, lambda: commit(world)))
     make(world, ray)
     assert [each.endswith(" --force") for each in ray.commands] == [True, False]
+
+
+def test_a_run_that_is_slower_to_submit_waits_for_the_job_of_the_other(
+    world: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(steps, "current_flow", SimpleNamespace(id="slow"))
+    ray = Ray(("SUCCEEDED", 0, lambda: commit(world)), ("SUCCEEDED", 0, nothing))
+    make(world, ray, force=False)
+    assert world.keys("attached") == [], "it was the first: the job's metadata names it"
+    ray.first = False
+    make(world, ray, force=False)
+    assert world.keys("attached") == ["attached/slow/listing-own-v1-1"]
+
+
+def cancel(ray: Ray, monkeypatch: pytest.MonkeyPatch, run: str) -> list[str]:
+    monkeypatch.setattr(steps, "Jobs", lambda *_, **__: ray)
+    steps.stop_jobs(None, SimpleNamespace(id=run), None)
+    return ray.stopped
+
+
+def test_a_cancelled_run_leaves_a_job_that_another_run_waits_for(
+    world: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(steps, "_others", set[str]())
+    ray = Ray()
+    ray.known["shared"] = Job("shared", "RUNNING", "", {"flow_run_id": "one"})
+    ray.known["own"] = Job("own", "RUNNING", "", {"flow_run_id": "one"})
+    ray.known["foreign"] = Job("foreign", "RUNNING", "", {"flow_run_id": "three"})
+    world.write("attached/two/shared", b"")
+    lease = Lease.take(world, "leases/flow_runs/two", "two")
+    try:
+        assert cancel(ray, monkeypatch, "one") == ["own"]
+        with pytest.raises(steps.StageStopped, match="another run waits for its job shared"):
+            steps._follow(STEP, world, ray, ray.known["shared"], logging.getLogger("test"))  # type: ignore[arg-type]
+    finally:
+        lease.give_back()
+    assert cancel(ray, monkeypatch, "two") == ["own", "shared"], "nobody else waits for it any more"
