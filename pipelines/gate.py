@@ -8,11 +8,12 @@ from uuid import UUID
 
 from prefect import get_run_logger, suspend_flow_run
 from prefect.client.orchestration import get_client
+from prefect.exceptions import Abort
 from prefect.flow_runs import apause_flow_run
 from prefect.input import RunInput
 from prefect.runtime import deployment
 from prefect.runtime import flow_run as current_flow
-from prefect.states import Cancelled
+from prefect.states import Cancelled, State
 from pydantic import Field
 
 from infra.settings import settings
@@ -33,6 +34,15 @@ KEY = "approval-"
 """How Prefect's names of our questions begin."""
 
 
+class EndedMeanwhile(Abort):
+    """The run was ended from outside while it waited; Prefect leaves its state as it is."""
+
+    def __init__(self, state: State[Any]) -> None:
+        """Keep the state that it has now."""
+        super().__init__("the run was ended while it waited for an approval; nothing was trained")
+        self.state = state
+
+
 class Approval(RunInput):
     """The form that a person answers."""
 
@@ -49,6 +59,7 @@ def run_with_approval(steps: Sequence[Step], force: bool = False) -> list[str]:
 
     Raises:
         Rejected: The person said no; nothing was trained.
+        EndedMeanwhile: The run was ended while it waited.
         ValueError: None of the steps filters, or nothing follows those that do.
     """
     before, after = split(steps)
@@ -132,7 +143,7 @@ async def _answer_here(form: type[Approval], key: str) -> Any:
     """Pause this run until its form is answered.
 
     Raises:
-        Rejected: The run was cancelled, or ended, while it waited; Prefect's own pause would wait on.
+        EndedMeanwhile: The run was cancelled, or ended, while it waited; Prefect's own pause would wait on.
     """
     asking = asyncio.create_task(
         apause_flow_run(wait_for_input=form, timeout=PATIENCE_SECONDS, poll_interval=POLL_SECONDS, key=key)
@@ -146,8 +157,9 @@ async def _answer_here(form: type[Approval], key: str) -> Any:
                     continue
                 if state.is_cancelling():
                     # Nobody else would: this process has no Runner, and after it nothing tells that it is gone.
-                    await client.set_flow_run_state(run, Cancelled(message="cancelled at the gate"), force=True)
-                raise Rejected("the run was ended while it waited for an approval; nothing was trained")
+                    state = Cancelled(message="cancelled while it waited for an approval")
+                    await client.set_flow_run_state(run, state, force=True)
+                raise EndedMeanwhile(state)
             return asking.result()
     finally:
         asking.cancel()

@@ -232,7 +232,7 @@ def test_a_run_that_is_ended_at_the_gate_does_not_wait_on(
     monkeypatch.setattr(gate, "apause_flow_run", pause)
     monkeypatch.setattr(gate, "POLL_SECONDS", 0.01)
     server.state = state
-    with pytest.raises(Rejected, match="ended while it waited for an approval; nothing was trained"):
+    with pytest.raises(gate.EndedMeanwhile, match="ended while it waited for an approval; nothing was trained"):
         asyncio.run(gate._answer_here(gate.Approval, "approval-x"))
     assert server.ended == ended
 
