@@ -1,0 +1,41 @@
+"""Which flow runs wait for a Ray job: the one that submitted it, and those that found it again."""
+
+from collections.abc import Sequence
+
+from infra.jobs import Job
+from infra.lease import here, newest
+from infra.storage import Store
+from pipelines.presence import FOLDER
+
+SILENT_SECONDS = 300.0
+"""A run of another machine whose lease was not renewed for so long waits for nothing."""
+
+
+def attach(store: Store, run: str, submission_id: str) -> None:
+    """Write down that a flow run waits for a job that another one submitted."""
+    store.write(f"attached/{run}/{submission_id}", b"")
+
+
+def owners_of(jobs: Sequence[Job], store: Store) -> dict[str, list[str]]:
+    """Return the flow runs that wait or waited for each job, its submitter first; an empty name is no flow run."""
+    attached = [key.split("/") for key in store.keys("attached")] if jobs else []
+    return {
+        job.submission_id: list(
+            dict.fromkeys(
+                [
+                    job.metadata.get("flow_run_id", ""),
+                    *(run for _, run, name in attached if name == job.submission_id),
+                ]
+            )
+        )
+        for job in jobs
+    }
+
+
+def lives(store: Store, run: str) -> bool:
+    """Say whether the process of a flow run works, as far as its lease tells."""
+    tenure = newest(store, f"{FOLDER}/{run}") if run else None
+    if tenure is None or tenure.free:
+        return False
+    # A process of this machine is known to live, whatever a clock says.
+    return tenure.facts.get("machine") == here()["machine"] or tenure.age_seconds <= SILENT_SECONDS
