@@ -17,6 +17,7 @@ from infra.jobs import Jobs
 from infra.lease import Tenure, Watch
 from infra.settings import settings
 from infra.storage import Store
+from pipelines.owners import owners_of
 from pipelines.presence import forget, tenures
 
 EVERY_SECONDS = 15.0
@@ -85,13 +86,7 @@ class Reaper:
         running = [job for job in self.jobs.find("") if not job.over]
         jobs = [job for job in running if job.metadata.get("installation") == self.ours]
         attached = [(run, name) for _, run, name in (key.split("/") for key in self.store.keys("attached"))]
-        owners = {
-            job.submission_id: (
-                job.metadata.get("flow_run_id", ""),
-                *(run for run, name in attached if name == job.submission_id),
-            )
-            for job in jobs
-        }
+        owners = owners_of(jobs, self.store)
         runs = self.server.runs({each for ids in owners.values() for each in ids} | {run for run, _ in attached})
         stopped = []
         for job in jobs:
@@ -142,7 +137,7 @@ class Reaper:
     def _orphaned(self, owners: Sequence[str], runs: Mapping[str, Run], living: Set[str]) -> str:
         """Return why nobody waits for a job, empty where somebody does or may again."""
         states = []
-        for owner in dict.fromkeys(owners):
+        for owner in owners:
             if not owner:
                 return ""  # started by hand
             run = runs.get(owner)
