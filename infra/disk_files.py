@@ -3,6 +3,8 @@
 import errno
 import os
 import shutil
+import tempfile
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -79,6 +81,19 @@ def entries(root: Path, below: Path) -> Iterator[Entry]:
             except FileNotFoundError:
                 continue
             yield Entry(path.relative_to(root).as_posix(), facts.st_size, facts.st_mtime)
+
+
+def now(root: Path) -> float:
+    """Return the time by the clock that dates the files: on a network disk the file server's, which may not be ours.
+
+    Where nothing can be written, nothing is dated either, and our own clock has to do.
+    """
+    try:
+        with tempfile.NamedTemporaryFile(dir=root, prefix=".", suffix=TEMPORARY) as probe:
+            os.utime(probe.name)
+            return os.stat(probe.name).st_mtime
+    except OSError:
+        return time.time()
 
 
 def remove(path: Path) -> None:

@@ -8,6 +8,7 @@ import os
 import urllib.request
 from dataclasses import dataclass
 
+from infra.installation import installation
 from infra.jobs import FINISHED
 from infra.settings import Settings
 
@@ -24,7 +25,7 @@ class Listed:
 
 
 def running_jobs(here: Settings) -> list[Listed] | None:
-    """Return the jobs that have not ended; None where the cluster does not answer, so nobody knows."""
+    """Return our jobs that have not ended; None where the cluster does not answer, so nobody knows."""
     request = urllib.request.Request(f"{here.ray_jobs_address}/api/jobs/", headers=_token(here))
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
@@ -32,10 +33,10 @@ def running_jobs(here: Settings) -> list[Listed] | None:
             jobs = json.loads(response.read())
     except (OSError, ValueError):
         return None
-    found = []
+    found, ours = [], installation(here)
     for job in jobs:
         told = job.get("metadata") or {}
-        if job.get("status") not in FINISHED and "artifact" in told:
+        if job.get("status") not in FINISHED and "artifact" in told and told.get("installation") == ours:
             found.append(Listed(str(job["submission_id"]), told["artifact"], told.get("flow_run_id", "")))
     return found
 

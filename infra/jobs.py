@@ -80,10 +80,13 @@ class Jobs:
 
     def submit(
         self, submission_id: str, entrypoint: str, environment: Mapping[str, str], metadata: Mapping[str, str]
-    ) -> None:
+    ) -> bool:
         """Start a job; its driver takes no CPU of the cluster, so it never blocks the work that it spreads.
 
         Where a job of this name exists already, another process was faster, and its job is as good.
+
+        Returns:
+            Whether the job was started by this call, as far as its answer tells.
         """
         try:
             self._call(
@@ -97,6 +100,8 @@ class Jobs:
         except RuntimeError as error:
             if "already exists" not in str(error):
                 raise
+            return False
+        return True
 
     def stop(self, submission_id: str) -> None:
         """Ask a job to stop."""

@@ -17,6 +17,19 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
+SECRETS = {
+    "INTERNVL_REPORT_TOKEN": ("reports",),
+    "INTERNVL_WEBHOOK": ("deployments",),
+    "INTERNVL_WEBHOOK_ALLOW": ("deployments",),
+    "INTERNVL_WEBHOOK_SECRET": ("deployments",),
+    "PREFECT_API_AUTH_STRING": ("prefect", "deployments"),
+    "PREFECT_API_KEY": ("deployments",),
+    "PREFECT_SERVER_API_AUTH_STRING": ("prefect",),
+    "PREFECT_SERVER_DATABASE_CONNECTION_URL": ("prefect",),
+    "PREFECT_SERVER_DATABASE_PASSWORD": ("prefect",),
+}
+"""Variables that only these services inherit: what runs in a Ray job, or answers pages, need not know them."""
+
 
 class Service(BaseModel):
     """One service of ours: the leader of its session."""
@@ -83,6 +96,11 @@ def end(pids: Sequence[int], grace_seconds: float = 3) -> None:
             time.sleep(0.1)
 
 
+def inherited(name: str) -> dict[str, str]:
+    """Return what a service gets of this process's environment: all but secrets of the others."""
+    return {key: value for key, value in os.environ.items() if name in SECRETS.get(key, (name,))}
+
+
 def alive(service: Service) -> bool:
     """Say whether exactly this process still runs."""
     return start_time(service.pid) == service.started
@@ -140,7 +158,7 @@ class Services:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **environment},
+                env={**inherited(name), **environment},
                 start_new_session=True,
             )
         service = Service(name=name, pid=process.pid, started=start_time(process.pid) or "")

@@ -34,6 +34,12 @@ class Settings(BaseModel):
         description="Resource of the Ray cluster that only machines with a way to the outside offer; downloads run "
         "on those alone. Empty where all have one.",
     )
+    installation: str = Field(
+        default="",
+        pattern=r"^[A-Za-z0-9_.-]{0,64}$",
+        description="Name of this installation among all that use its Ray cluster or its store; needed where its "
+        "processes share no state folder. Empty for a random one, kept there.",
+    )
     contact: str = Field(default="", max_length=200, description="Whom those who run web servers can reach.")
 
     @field_validator("contact")
@@ -90,7 +96,7 @@ def settings() -> Settings:
     given = {
         name: value
         for name in Settings.model_fields
-        if name.endswith(("_port", "_seconds", "_resource", "contact"))
+        if name.endswith(("_port", "_seconds", "_resource", "contact", "installation"))
         and (value := os.environ.get(f"INTERNVL_{name.upper()}"))
     }
     return Settings.model_validate(
@@ -123,6 +129,7 @@ def quiet_environment(here: Settings) -> dict[str, str]:
         "INTERNVL_ORPHAN_GRACE_SECONDS": str(here.orphan_grace_seconds),
         "INTERNVL_CONTACT": here.contact,
         "INTERNVL_EGRESS_RESOURCE": here.egress_resource,
+        "INTERNVL_INSTALLATION": here.installation,
         "PREFECT_HOME": str(here.home / "prefect"),
         "PREFECT_API_URL": here.prefect_api_url,
         "PREFECT_SERVER_EPHEMERAL_ENABLED": "false",

@@ -8,7 +8,6 @@ environment or the machine's role, never from arguments, so a pickled `Store` ho
 import hashlib
 import os
 import tempfile
-import time
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -174,14 +173,18 @@ class Store:
         for each in (*bucket.objects(base), *bucket.uploads(base)):
             yield Entry(each.key.removeprefix(bare), each.bytes, each.modified, each.upload)
 
+    def whole(self, prefix: str = "") -> Iterator[Entry]:
+        """Yield the whole files below a folder with size and time; in no order."""
+        if not self.remote:
+            yield from (each for each in self.entries(prefix) if not disk_files.is_temporary(Path(each.key)))
+            return
+        bucket, base, bare = self._below(prefix)
+        for each in bucket.objects(base):
+            yield Entry(each.key.removeprefix(bare), each.bytes, each.modified)
+
     def files(self, prefix: str = "") -> dict[str, int]:
         """Return the bytes of all whole files below a folder by key: one listing in place of many questions."""
-        if not self.remote:
-            return {
-                each.key: each.bytes for each in self.entries(prefix) if not disk_files.is_temporary(Path(each.key))
-            }
-        bucket, base, bare = self._below(prefix)
-        return {each.key.removeprefix(bare): each.bytes for each in bucket.objects(base)}
+        return {each.key: each.bytes for each in self.whole(prefix)}
 
     def keys(self, prefix: str = "") -> list[str]:
         """Return the keys of all whole files below a folder, sorted."""
@@ -281,4 +284,4 @@ class Store:
 
     def now(self) -> float:
         """Return the time by the clock that dates the files."""
-        return self._below("")[0].now() if self.remote else time.time()
+        return self._below("")[0].now() if self.remote else disk_files.now(Path(self.root))

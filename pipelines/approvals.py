@@ -1,15 +1,19 @@
 """What people decided about the result of the filters: kept beside the shards, and asked for once."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from infra.lease import Lease, LeaseHeld
 from infra.storage import Store
 from pipelines.graph import Step
-from stages.manifest import Manifest, ManifestError, load, sealed, unsealed
+from stages.manifest import Manifest, ManifestError, digest_of, load, sealed, unsealed
 from stages.ref import Ref
+
+LEASE_PATIENCE_SECONDS = 60.0
 
 Digests = dict[str, str]
 """Digest of each verdicts artifact, by its reference: what a decision is about."""
@@ -43,11 +47,16 @@ def split(steps: Sequence[Step]) -> tuple[list[Step], list[Step]]:
     """Return the steps up to the filters, and those that wait for the approval of what these keep.
 
     Raises:
-        ValueError: None of the steps filters, so there is nothing to approve.
+        ValueError: None of the steps filters, or nothing follows those that do, so there is nothing to approve.
     """
     last = max((number for number, step in enumerate(steps) if step.spec.stage == "filter"), default=-1)
     if last < 0:
         raise ValueError("nothing here filters, so there is nothing to approve; leave the approval out")
+    if last == len(steps) - 1:
+        raise ValueError(
+            "nothing here follows the filters, so nothing waits for an approval; leave it out, or run what depends "
+            "on them too (--after)"
+        )
     return list(steps[: last + 1]), list(steps[last + 1 :])
 
 
@@ -84,12 +93,35 @@ def decisions(store: Store, shards: Ref) -> list[Decision]:
 
 def keep(store: Store, shards: Ref, decision: Decision) -> None:
     """Add a decision to those about shards; a flow that tells it twice adds it once."""
-    before = decisions(store, shards)
-    told = {(each.flow_run, each.approved, tuple(sorted(each.verdicts.items()))) for each in before}
-    if (decision.flow_run, decision.approved, tuple(sorted(decision.verdicts.items()))) in told:
-        return
-    kept: list[dict[str, Any]] = [each.model_dump(mode="json") for each in (*before, decision)]
-    store.write(_key(shards), sealed({"decisions": kept}))
+    with _alone(store, shards):
+        before = decisions(store, shards)
+        told = {(each.flow_run, each.approved, tuple(sorted(each.verdicts.items()))) for each in before}
+        if (decision.flow_run, decision.approved, tuple(sorted(decision.verdicts.items()))) in told:
+            return
+        kept: list[dict[str, Any]] = [each.model_dump(mode="json") for each in (*before, decision)]
+        store.write(_key(shards), sealed({"decisions": kept}))
+
+
+@contextmanager
+def _alone(store: Store, shards: Ref) -> Iterator[None]:
+    """Be the only one that adds to the decisions about shards.
+
+    Raises:
+        ManifestError: Another one does, for a minute.
+    """
+    folder, stop = f"leases/approvals/{digest_of(str(shards))[:16]}", time.monotonic() + LEASE_PATIENCE_SECONDS
+    while True:
+        try:
+            lease = Lease.take(store, folder, f"a decision about {shards}")
+            break
+        except LeaseHeld as held:
+            if time.monotonic() > stop:
+                raise ManifestError(f"{held}; answer again when that has ended") from held
+            time.sleep(0.1)
+    try:
+        yield
+    finally:
+        lease.give_back()
 
 
 def approved(store: Store, shards: Ref, digests: Mapping[str, str]) -> Decision | None:

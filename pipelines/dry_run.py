@@ -1,6 +1,6 @@
 """A dry run: the steps that would run, and what they would cost, as an artifact of the run; nothing is done."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact
@@ -13,23 +13,36 @@ from pipelines.price_rows import PRICE_ROWS
 from pipelines.pricing import Unknown, prices
 from stages.download_price import Price
 
+STANDS = "stands"
+AGAIN = "is made again"
 
-def markdown(steps: Sequence[Step], store: Store) -> str:
-    """Return the steps with their states, prices of downloads and of trainings, as markdown tables."""
-    rows = [[step.label, str(step.spec.artifact), state_of(step, store)] for step in steps]
+
+def markdown(steps: Sequence[Step], store: Store, force: bool = False) -> str:
+    """Return the steps with their states, and what those of them cost that would run, as markdown tables.
+
+    Args:
+        steps: The steps of the run.
+        store: Where artifacts stand.
+        force: Whether what stands is made again.
+    """
+    states = {step.artifact: state_of(step, store) for step in steps}
+    told = {name: AGAIN if force and state.startswith(STANDS) else state for name, state in states.items()}
+    rows = [[step.label, str(step.spec.artifact), told[step.artifact]] for step in steps]
     lines = ["## What would run", "", *_table(["step", "artifact", "state"], rows)]
-    priced = prices(steps, store)
+    running = {name for name, state in told.items() if state != STANDS}
+    priced = prices([step for step in steps if step.artifact in running], store)
     if known := [each for each in priced if isinstance(each, Price)]:
         cells = [[name.strip(), *(cell(each).replace("\n", "; ") for each in known)] for name, cell in PRICE_ROWS]
         lines += ["", "## Downloads", "", *_table(["whole list", *(each.source for each in known)], cells)]
     lines += [f"\n{each.source}: {each.reason}" for each in priced if isinstance(each, Unknown)]
-    return "\n".join([*lines, *_trainings(steps)])
+    return "\n".join([*lines, *_trainings(steps, running)])
 
 
-def _trainings(steps: Sequence[Step]) -> list[str]:
+def _trainings(steps: Sequence[Step], running: Container[str]) -> list[str]:
     from pipelines.training_price import PEAK_TFLOPS, training_prices  # imports torch, which serving can spare
 
-    found = training_prices(steps)
+    # All are looked at, as one's shape follows from another's; only those that would run are told.
+    found = [each for each in training_prices(steps) if f"checkpoints/{each.stage}" in running]
     if not found:
         return []
     rows = []
@@ -55,7 +68,7 @@ def show(steps: Sequence[Step], force: bool = False) -> list[str]:
     """
     store = Store(settings().store_root)
     preflight(steps, store, force)
-    text = markdown(steps, store)
+    text = markdown(steps, store, force)
     create_markdown_artifact(text, key="dry-run")
     get_run_logger().info("a dry run, nothing was done\n%s", text)
     return []

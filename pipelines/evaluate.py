@@ -5,9 +5,9 @@ from prefect.runtime import flow_run as current_run
 
 from infra.settings import settings
 from infra.storage import Store
+from pipelines.hooks import HOOKS
 from pipelines.names import RecipeName
 from pipelines.schedule import RUNNER, run_steps
-from pipelines.steps import stop_jobs
 
 
 def _name() -> str:
@@ -16,7 +16,7 @@ def _name() -> str:
     return f"evaluate-{given.get('checkpoint') or given.get('recipe')}"
 
 
-@flow(name="evaluate", flow_run_name=_name, task_runner=RUNNER, on_cancellation=[stop_jobs])
+@flow(name="evaluate", flow_run_name=_name, task_runner=RUNNER, **HOOKS)
 def evaluate(
     checkpoint: str = "",
     recipe: RecipeName = RecipeName.TINY,

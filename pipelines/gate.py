@@ -1,14 +1,19 @@
 """The approval gate: a flow that stops after its filters until a person has looked at what they kept."""
 
+import asyncio
 import time
 from collections.abc import Sequence
+from typing import Any
 from uuid import UUID
 
-from prefect import get_run_logger, pause_flow_run, suspend_flow_run
+from prefect import get_run_logger, suspend_flow_run
 from prefect.client.orchestration import get_client
+from prefect.exceptions import Abort
+from prefect.flow_runs import apause_flow_run
 from prefect.input import RunInput
 from prefect.runtime import deployment
 from prefect.runtime import flow_run as current_flow
+from prefect.states import Cancelled, State
 from pydantic import Field
 
 from infra.settings import settings
@@ -29,6 +34,15 @@ KEY = "approval-"
 """How Prefect's names of our questions begin."""
 
 
+class EndedMeanwhile(Abort):
+    """The run was ended from outside while it waited; Prefect leaves its state as it is."""
+
+    def __init__(self, state: State[Any]) -> None:
+        """Keep the state that it has now."""
+        super().__init__("the run was ended while it waited for an approval; nothing was trained")
+        self.state = state
+
+
 class Approval(RunInput):
     """The form that a person answers."""
 
@@ -45,35 +59,50 @@ def run_with_approval(steps: Sequence[Step], force: bool = False) -> list[str]:
 
     Raises:
         Rejected: The person said no; nothing was trained.
-        ValueError: None of the steps filters.
+        EndedMeanwhile: The run was ended while it waited.
+        ValueError: None of the steps filters, or nothing follows those that do.
     """
     before, after = split(steps)
     store = Store(settings().store_root)
     preflight(steps, store, force)
-    # What was forced stands when a suspended run comes back: it is not made a second time.
-    made = run_steps(before, force and not _asked())
-    verdicts = verdicts_of(before, store)
-    digests = digests_of(verdicts)
-    shards = [step.spec.artifact for step in steps if step.spec.stage == "write_shards"]
-    earlier = [decision for ref in shards if (decision := approved(store, ref, digests))]
-    if not shards or len(earlier) < len(shards):
+    # What was forced stands when a suspended or a failed run comes back: it is not made a second time.
+    made = run_steps(before, force and not _asked(KEY))
+    shards = [step.spec.artifact for step in after if step.spec.stage == "write_shards"]
+    while True:
+        # Read again after each answer, which may take weeks: what was approved is what is trained on.
+        verdicts = verdicts_of(before, store)
+        digests = digests_of(verdicts)
+        earlier = [decision for ref in shards if (decision := approved(store, ref, digests))]
+        if shards and len(earlier) == len(shards):
+            get_run_logger().info("these verdicts were %s", earlier[-1].sentence)
+            break
         decision = _ask(verdicts)
         for ref in shards:
             keep(store, ref, decision)
         if not decision.approved:
             raise Rejected(f"the filters' result was {decision.sentence}; nothing was trained")
-    else:
-        get_run_logger().info("these verdicts were %s", earlier[-1].sentence)
+        if digests_of(verdicts_of(before, store)) == digests:
+            break
     return [*made, *run_steps(after, force)]
 
 
-def _asked() -> bool:
-    """Say whether this very run was suspended before, so that it now goes on."""
+def _asked(prefix: str) -> bool:
+    """Say whether this very run asked a question whose key begins so; a retry does not make it forget."""
     if not current_flow.id:
         return False
     with get_client(sync_client=True) as client:
-        policy = client.read_flow_run(UUID(current_flow.id)).empirical_policy
-    return any(str(key).startswith(KEY) for key in policy.pause_keys or ())
+        for way in ("suspended", "paused"):
+            if client.filter_flow_run_input(UUID(current_flow.id), f"{way}-{prefix}", limit=1, exclude_keys=set()):
+                return True
+    return False
+
+
+def _attempt() -> int:
+    """Return how often this run was begun: by a retry, not by an answer."""
+    if not current_flow.id:
+        return 0
+    with get_client(sync_client=True) as client:
+        return client.read_flow_run(UUID(current_flow.id)).run_count
 
 
 def _ask(verdicts: Sequence[Manifest]) -> Decision:
@@ -89,19 +118,17 @@ def _ask(verdicts: Sequence[Manifest]) -> Decision:
         f"`internvl approve {run} --reject --note WHY`"
     )
     form = Approval.with_initial_data(description=text)
-    # Another result of the filters is another question.
-    key = f"{KEY}{digest_of(digests)[:16]}"
+    # Another result of the filters is another question, and so is the same one of a run that was retried.
+    key = f"{KEY}{digest_of(digests)[:16]}-{_attempt()}"
     tell("", "waiting", {"run": run})
-    if not _asked():
+    if not _asked(key):
         told = "the filters have ended; a person is asked before anything trains"
         notices.send("approval needed", run, told, str(current_flow.id))
     if deployment.id:
         answer = suspend_flow_run(wait_for_input=form, timeout=PATIENCE_SECONDS, key=key)
     else:
         with present():
-            answer = pause_flow_run(
-                wait_for_input=form, timeout=PATIENCE_SECONDS, poll_interval=POLL_SECONDS, key=key
-            )
+            answer = asyncio.run(_answer_here(form, key))
     return Decision(
         approved=answer.approve,
         note=answer.note,
@@ -110,3 +137,29 @@ def _ask(verdicts: Sequence[Manifest]) -> Decision:
         flow_run=str(current_flow.id),
         when=time.time(),
     )
+
+
+async def _answer_here(form: type[Approval], key: str) -> Any:
+    """Pause this run until its form is answered.
+
+    Raises:
+        EndedMeanwhile: The run was cancelled, or ended, while it waited; Prefect's own pause would wait on.
+    """
+    asking = asyncio.create_task(
+        apause_flow_run(wait_for_input=form, timeout=PATIENCE_SECONDS, poll_interval=POLL_SECONDS, key=key)
+    )
+    try:
+        async with get_client() as client:
+            while not (await asyncio.wait({asking}, timeout=POLL_SECONDS))[0]:
+                run = UUID(str(current_flow.id))
+                state = (await client.read_flow_run(run)).state
+                if state is None or not (state.is_final() or state.is_cancelling()):
+                    continue
+                if state.is_cancelling():
+                    # Nobody else would: this process has no Runner, and after it nothing tells that it is gone.
+                    state = Cancelled(message="cancelled while it waited for an approval")
+                    await client.set_flow_run_state(run, state, force=True)
+                raise EndedMeanwhile(state)
+            return asking.result()
+    finally:
+        asking.cancel()

@@ -18,6 +18,7 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
+from infra.kept_file import kept
 from infra.processes import Services, drivers_of, end, tail
 from infra.settings import Settings, quiet_environment
 from infra.storage import Store
@@ -84,12 +85,12 @@ def free_port(host: str) -> int:
 
 
 def _token(path: Path) -> None:
-    """Make a secret that only this user can read, unless it stands."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not path.exists():
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(secrets.token_hex(32))
+    """Make a secret that only this user can read, unless it stands.
+
+    Raises:
+        StorageError: An empty one stands.
+    """
+    kept(path, lambda: secrets.token_hex(32))
 
 
 def ray_folder(here: Settings) -> Path:
@@ -147,7 +148,7 @@ def up(here: Settings, say: Callable[[str], None] = print) -> None:
 
     Raises:
         LaunchError: A port belongs to somebody else, or a service did not answer in time.
-        StorageError: The store cannot be written.
+        StorageError: The store cannot be written, or a token's file is empty.
     """
     try:
         here.home.mkdir(parents=True, exist_ok=True)

@@ -86,7 +86,9 @@ def _deliver(url: str, body: bytes) -> None:
 
 
 def finished(flow: Any, flow_run: Any, state: Any) -> None:
-    """Tell that a run ended well; Prefect passes exactly these three names."""
+    """Tell that a run ended well, unless it was dry; Prefect passes exactly these three names."""
+    if (flow_run.parameters or {}).get("dry_run"):
+        return
     send("finished", flow_run.name, f"{flow.name} finished", str(flow_run.id))
 
 

@@ -1,21 +1,24 @@
 """Stop what nobody waits for any more: Ray jobs whose flow run was cancelled or is gone, and runs without a process.
 
 Hooks of Prefect run where the flow ran: where that machine is lost, nobody stops its jobs. Whether a flow's process
-lives is told by its lease in the store (`pipelines.presence`). Only jobs of this installation are touched.
+lives is told by its lease in the store (`pipelines.presence`): a process of this machine is asked for, one of another
+machine is gone when its lease stood still for minutes while we watched. Only jobs of this installation are touched.
 """
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
+from infra.installation import installation
 from infra.jobs import Jobs
-from infra.lease import Tenure
+from infra.lease import Tenure, Watch
 from infra.settings import settings
 from infra.storage import Store
+from pipelines.owners import owners_of
 from pipelines.presence import forget, tenures
-from pipelines.steps import installation
 
 EVERY_SECONDS = 15.0
 DEAD_SECONDS = 30.0
@@ -69,51 +72,77 @@ class Reaper:
     grace_seconds: float
     now: Callable[[], float] = time.time
     _missed: dict[str, float] = field(default_factory=dict)
+    _watch: Watch = field(default_factory=lambda: Watch(2 * EVERY_SECONDS))
 
     def __call__(self) -> list[str]:
         """Mark runs whose process is gone, stop jobs that nobody waits for; return a sentence for each."""
-        marked = self._mark()
-        jobs = [job for job in self.jobs.find("") if not job.over and job.metadata.get("installation") == self.ours]
-        attached = [key.split("/") for key in self.store.keys("attached")] if jobs else []
-        owners = {
-            job.submission_id: (
-                job.metadata.get("flow_run_id", ""),
-                *(run for _, run, name in attached if name == job.submission_id),
-            )
-            for job in jobs
-        }
-        runs = self.server.runs({each for ids in owners.values() for each in ids})
+        held = tenures(self.store)
+        self._watch.keep(held)
+        gone = {run: tenure for run, tenure in held.items() if self._is_gone(run, tenure)}
+        return self._mark(gone) + self._reap(held.keys() - gone.keys())
+
+    def _reap(self, living: Set[str]) -> list[str]:
+        """Stop jobs that nobody waits for; `living` are runs with a process, also those of another Prefect."""
+        running = [job for job in self.jobs.find("") if not job.over]
+        jobs = [job for job in running if job.metadata.get("installation") == self.ours]
+        attached = [(run, name) for _, run, name in (key.split("/") for key in self.store.keys("attached"))]
+        owners = owners_of(jobs, self.store)
+        runs = self.server.runs({each for ids in owners.values() for each in ids} | {run for run, _ in attached})
         stopped = []
         for job in jobs:
-            if why := self._orphaned(owners[job.submission_id], runs):
-                self.jobs.stop(job.submission_id)
+            if (why := self._orphaned(owners[job.submission_id], runs, living)) and self._done(
+                f"stop the job {job.submission_id}", partial(self.jobs.stop, job.submission_id)
+            ):
                 stopped.append(f"stopped the job {job.submission_id}: {why}")
-        for known in runs:
+        for known in {*runs, *living}:
             self._missed.pop(known, None)
-        return marked + stopped
+        names = {job.submission_id for job in running}
+        for owner, name in attached:
+            if (run := runs.get(owner)) and run.over and owner not in living and name not in names:
+                self._done(f"tidy away the run {owner}", partial(self.store.remove, f"attached/{owner}/{name}"))
+        return stopped
 
-    def _mark(self) -> list[str]:
+    @staticmethod
+    def _done(what: str, act: Callable[[], None]) -> bool:
+        """Do one thing and say whether it succeeded: a failure is tried again next round, and stops no other."""
+        try:
+            act()
+        except Exception as error:
+            log.warning("could not %s: %s: %s", what, type(error).__name__, error)
+            return False
+        return True
+
+    def _mark(self, gone: Mapping[str, Tenure]) -> list[str]:
         """Give a last state to runs whose process does not live; return what was done."""
-        gone = {run: tenure for run, tenure in tenures(self.store).items() if _is_gone(tenure)}
-        done = []
+        done: list[str] = []
         for run in self.server.runs(gone).values():
-            holder = gone[run.id].holder
-            if run.state in ("RUNNING", "PAUSED") and not (run.state == "PAUSED" and run.deployed):
-                self.server.end(run, "CRASHED", f"its process {holder} is gone; what it made is kept: run it again")
-                done.append(f"marked the run {run.id} crashed")
-            elif run.state == "CANCELLING":
-                self.server.end(run, "CANCELLED", f"its process {holder} is gone")
-                done.append(f"marked the run {run.id} cancelled")
-            forget(self.store, run.id)
+            self._done(f"end the run {run.id}", partial(self._end, run, gone[run.id], done))
         return done
 
-    def _orphaned(self, owners: Sequence[str], runs: Mapping[str, Run]) -> str:
+    def _end(self, run: Run, tenure: Tenure, done: list[str]) -> None:
+        if run.state in ("RUNNING", "PAUSED") and not (run.state == "PAUSED" and run.deployed):
+            why = f"its process {tenure.holder} is gone; what it made is kept: run it again"
+            self.server.end(run, "CRASHED", why)
+            done.append(f"marked the run {run.id} crashed")
+        elif run.state == "CANCELLING":
+            self.server.end(run, "CANCELLED", f"its process {tenure.holder} is gone")
+            done.append(f"marked the run {run.id} cancelled")
+        forget(self.store, run.id, tenure.number)
+
+    def _is_gone(self, run: str, tenure: Tenure) -> bool:
+        """Say whether a run's process does not live; one of this machine that lives is never gone."""
+        still = self._watch.still(run, tenure)
+        return not tenure.living and still >= (DEAD_SECONDS if tenure.free else SILENT_SECONDS)
+
+    def _orphaned(self, owners: Sequence[str], runs: Mapping[str, Run], living: Set[str]) -> str:
         """Return why nobody waits for a job, empty where somebody does or may again."""
         states = []
-        for owner in dict.fromkeys(owners):
+        for owner in owners:
             if not owner:
                 return ""  # started by hand
             run = runs.get(owner)
+            if run is None and owner in living:
+                return ""  # a run of another Prefect than ours, which works
             since = run.since if run else self._missed.setdefault(owner, self.now())
             state = run.state if run else "GONE"
             grace = {"CANCELLED": 0.0, "CANCELLING": CANCELLING_SECONDS}.get(state, self.grace_seconds)
@@ -122,11 +151,6 @@ class Reaper:
                 return ""
             states.append(f"run {owner} is {state.lower()}")
         return ", ".join(states)
-
-
-def _is_gone(tenure: Tenure) -> bool:
-    silent = DEAD_SECONDS if tenure.free else SILENT_SECONDS
-    return tenure.age_seconds > silent
 
 
 class Prefect:

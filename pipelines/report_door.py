@@ -10,8 +10,8 @@ import hmac
 import os
 from collections.abc import Mapping
 from email.message import Message
-from http.cookies import CookieError, SimpleCookie
 
+from infra.kept_file import read_kept
 from infra.settings import Settings
 from infra.storage import StorageError
 
@@ -26,7 +26,7 @@ def token_of(here: Settings) -> str:
     """Return the token of the report server: the environment's, else that of the state folder; empty for none.
 
     Raises:
-        StorageError: The environment's is too short to protect anything.
+        StorageError: The environment's is too short to protect anything, or the state folder's is empty.
     """
     if given := os.environ.get(VARIABLE, "").strip():
         if len(given) < LEAST_LETTERS or not given.isascii() or not given.isalnum():
@@ -35,7 +35,7 @@ def token_of(here: Settings) -> str:
             )
         return given
     path = here.report_token_path
-    return path.read_text().strip() if path.exists() else ""
+    return read_kept(path) if path.exists() else ""
 
 
 def link(here: Settings) -> str:
@@ -62,7 +62,7 @@ class Door:
 
     def knows(self, token: str) -> bool:
         """Say whether this is the token, in a time that does not tell how much of it is right."""
-        return hmac.compare_digest(token.encode(errors="replace"), self._token.encode())
+        return _same(token, self._token)
 
     def admits(self, headers: Headers, port: int) -> bool:
         """Say whether a request shows the token, as a cookie or as a bearer."""
@@ -71,15 +71,28 @@ class Door:
         scheme, _, given = headers.get("Authorization", "").partition(" ")
         if scheme.lower() == "bearer" and self.knows(given.strip()):
             return True
-        try:
-            morsel = SimpleCookie(headers.get("Cookie", "")).get(_name(port))
-        except CookieError:
-            return False
-        return morsel is not None and self.knows(morsel.value)
+        return any(_same(given, self._session(port)) for given in _cookies(headers.get("Cookie", ""), _name(port)))
 
     def cookie(self, port: int) -> str:
         """Return the cookie that lets a browser in until it is closed; no script and no other site can use it."""
-        return f"{_name(port)}={self._token}; Path=/; HttpOnly; SameSite=Lax"
+        return f"{_name(port)}={self._session(port)}; Path=/; HttpOnly; SameSite=Lax"
+
+    def _session(self, port: int) -> str:
+        """Return what a cookie holds in place of the token: browsers show it to all servers of the machine.
+
+        It opens this port alone, and the token, which a link and a program show, does not follow from it.
+        """
+        return hmac.new(self._token.encode(), f"{_name(port)} cookie".encode(), "sha256").hexdigest()
+
+
+def _same(given: str, wanted: str) -> bool:
+    return hmac.compare_digest(given.encode(errors="replace"), wanted.encode())
+
+
+def _cookies(header: str, name: str) -> list[str]:
+    """Return the values of a name; the standard library's parser gives up at the first odd cookie of others."""
+    pairs = (each.strip().partition("=") for each in header.split(";"))
+    return [value.strip().strip('"') for key, _, value in pairs if key.strip() == name]
 
 
 def _name(port: int) -> str:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from infra.job_list import Listed, running_jobs
@@ -22,6 +22,17 @@ from stages.manifest import Manifest, ManifestError, find
 from stages.ref import Ref
 
 Jobs = Callable[[], list[Listed] | None]
+HTML = "text/html; charset=utf-8"
+
+
+class Answer(NamedTuple):
+    """A page to send."""
+
+    body: bytes
+    kind: str = HTML
+    scripts: str = ""
+    """What its policy lets run."""
+    status: int = 200
 
 
 def finished(store: Store) -> list[Manifest]:
@@ -92,7 +103,7 @@ class Handler(BaseHTTPRequestHandler):
         self,
         status: int,
         body: bytes,
-        kind: str = "text/html; charset=utf-8",
+        kind: str = HTML,
         scripts: str = "",
         more: dict[str, str] | None = None,
     ) -> None:
@@ -134,11 +145,10 @@ class Handler(BaseHTTPRequestHandler):
             return self._send(401, NO_ENTRY, more={"WWW-Authenticate": "Bearer"})
         try:
             body = self._live(path, query)
-        except (StorageError, ManifestError) as error:
+            answer = Answer(body) if body is not None else self._stored(path)
+        except (StorageError, ManifestError, OSError) as error:
             return self._send(503, pages.message("The store cannot be read", str(error)))
-        if body is not None:
-            return self._send(200, body)
-        return self._stored(path)
+        return self._send(answer.status, answer.body, answer.kind, answer.scripts)
 
     def _enter(self, path: str, query: dict[str, str]) -> None:
         """Let in who brings the token: a cookie, and the same page without it."""
@@ -158,19 +168,19 @@ class Handler(BaseHTTPRequestHandler):
         drawn = {"/": pages.overview, "/lineage": pages.lineage_page, "/grid": pages.grid}
         return drawn[path](now, query)
 
-    def _stored(self, path: str) -> None:
+    def _stored(self, path: str) -> Answer:
         # Only pages that a finished artifact has are served, so no path can reach anything else.
         key = path.lstrip("/")
         for manifest in self._candidates(key):
             named = {role: manifest.key(file) for role, file in manifest.reports.items()}
             if key.rstrip("/") == manifest.ref.folder:
                 all_pages = {**named, **live_pages(self.store, manifest)}
-                return self._send(200, pages.artifact(manifest, all_pages, events_of(self.home, manifest.ref)))
+                return Answer(pages.artifact(manifest, all_pages, events_of(self.home, manifest.ref)))
             if key in named.values() or key in live_pages(self.store, manifest).values():
-                kind = "text/html; charset=utf-8" if key.endswith(".html") else "text/plain; charset=utf-8"
+                kind = HTML if key.endswith(".html") else "text/plain; charset=utf-8"
                 body = self.store.read(key)
-                return self._send(200, body, kind, _scripts(body))
-        return self._send(404, pages.message("Not found", "No such report; the overview lists all artifacts."))
+                return Answer(body, kind, _scripts(body))
+        return Answer(pages.message("Not found", "No such report; the overview lists all artifacts."), status=404)
 
     def _candidates(self, key: str) -> list[Manifest]:
         pieces = key.rstrip("/").removesuffix("/").split("/")

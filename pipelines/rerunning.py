@@ -53,11 +53,12 @@ def rerun(
             after,
             retry or (),
         )
-        preflight(steps, Store(here.store_root), force or not (change or new_version or retry))
+        anew = force or not (change or new_version or retry)
+        preflight(steps, Store(here.store_root), anew)
         if dry_run:
             from pipelines.dry_run import markdown
 
-            print(markdown(steps, Store(here.store_root)))
+            print(markdown(steps, Store(here.store_root), anew))
             return
 
         def begin() -> list[str]:

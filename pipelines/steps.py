@@ -15,15 +15,18 @@ from prefect import get_run_logger, task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.runtime import flow_run as current_flow
 
+from infra.installation import installation
 from infra.jobs import Job, Jobs
-from infra.settings import Settings, quiet_environment, settings
+from infra.settings import quiet_environment, settings
 from infra.storage import Store
 from pipelines.graph import Step
+from pipelines.owners import attach, lives, owners_of
 from pipelines.pages import progress_words, publish
 from stages.failures import note_failure
 from stages.manifest import Manifest, ManifestError, digest_of, find
-from stages.materialize import StageSpec, identity_of, lacks_parts, standing
+from stages.materialize import StageSpec, identity_of, standing
 from stages.pace import Pace
+from stages.ref import Ref
 
 POLL_SECONDS = 1.0
 TRIES = 2  # a job that was killed is started once more by itself; a refusal or an exception is not
@@ -38,6 +41,8 @@ Watcher = Callable[[str, str, dict[str, Any]], None]
 _watchers: list[Watcher] = []
 _left = threading.Event()
 """Set when a stopped run gives up waiting for its jobs to end."""
+_others: set[str] = set()
+"""Jobs that a stopped run leaves to other runs, which wait for them too."""
 
 
 class StageFailed(RuntimeError):
@@ -67,11 +72,6 @@ def tell(artifact: str, state: str, facts: dict[str, Any] | None = None) -> None
 def jobs_of(address: str) -> Jobs:
     """Return this process's one client of a cluster."""
     return Jobs(address)
-
-
-def installation(here: Settings) -> str:
-    """Return the mark of this installation's jobs: a Ray cluster may be shared with others."""
-    return digest_of([here.store_root, here.prefect_api_url])[:16]
 
 
 def patiently(call: Callable[[], R]) -> R:
@@ -117,12 +117,8 @@ def run_step(step: Step, force: bool = False) -> str:
         return str(manifest.ref)
     started = time.monotonic()
     tell(step.artifact, "starting")
-    anew = force and not lacks_parts(step.spec, store)
-    if force:
-        # From here on an old manifest no longer counts as the result of this run.
-        store.remove(step.spec.artifact.key("manifest.json"))
     try:
-        manifest = _make(step, store, jobs_of(here.ray_jobs_address), anew, log)
+        manifest = _make(step, store, jobs_of(here.ray_jobs_address), force, log)
     except Exception as error:
         if not isinstance(error, StageStopped):
             note_failure(store, step.spec.artifact, error, str(current_flow.id or ""))
@@ -134,11 +130,19 @@ def run_step(step: Step, force: bool = False) -> str:
 
 
 def _make(step: Step, store: Store, jobs: Jobs, force: bool, log: Any) -> Manifest:
+    """Return what a job made; with force, what stood before stands until the job replaces it under its lease."""
+    ref = step.spec.artifact
+    before = _traces(store, ref)
+    untouched = True
     for attempt in range(TRIES):
-        # Only the first attempt starts from nothing: a second one goes on from the parts of the first.
-        job = _follow(step, store, jobs, _attach_or_submit(step, store, jobs, force and not attempt, log), log)
-        # The manifest is the truth: a job can be called failed after its work was committed.
-        if manifest := find(store, step.spec.artifact):
+        # Only the first attempt starts from nothing: a second one goes on from the parts of the first, unless that
+        # was killed before it had replaced anything.
+        anew = force and (not attempt or (untouched and store.exists(ref.key("manifest.json"))))
+        job = _follow(step, store, jobs, _attach_or_submit(step, store, jobs, anew, log), log)
+        untouched = _traces(store, ref) == before
+        # The manifest is the truth, where it is this job's: one can be called failed after its work was committed.
+        old = force and untouched and job.status != "SUCCEEDED"
+        if not old and (manifest := find(store, ref)):
             return manifest
         if not job.lost:
             break
@@ -152,6 +156,12 @@ def _make(step: Step, store: Store, jobs: Jobs, force: bool, log: Any) -> Manife
     raise StageFailed(f"{step.label} {job.status.lower()}: {job.message}\n" + "\n".join(lines[-15:]))
 
 
+def _traces(store: Store, ref: Ref) -> tuple[bytes, ...]:
+    """Return what a job leaves last; its times differ even where it makes the same again."""
+    keys = (ref.key("manifest.json"), ref.key("run.json"))
+    return tuple(store.read(key) if store.exists(key) else b"" for key in keys)
+
+
 def _attach_or_submit(step: Step, store: Store, jobs: Jobs, force: bool, log: Any) -> Job:
     prefix = submission_prefix(step.spec, store)
     flow_run_id = str(current_flow.id or "")
@@ -160,7 +170,7 @@ def _attach_or_submit(step: Step, store: Store, jobs: Jobs, force: bool, log: An
         if not job.over:
             log.info("found the running job %s again", job.submission_id)
             # The job belongs to a flow run that is gone; cancelling this one must find it as well.
-            store.write(f"attached/{flow_run_id}/{job.submission_id}", b"")
+            attach(store, flow_run_id, job.submission_id)
             return job
     spec_key = f"specs/{prefix}.json"
     store.write(spec_key, step.spec.model_dump_json().encode())
@@ -169,8 +179,11 @@ def _attach_or_submit(step: Step, store: Store, jobs: Jobs, force: bool, log: An
     here = settings()
     artifact = str(step.spec.artifact)
     metadata = {"artifact": artifact, "flow_run_id": flow_run_id, "installation": installation(here)}
-    jobs.submit(name, command, {**quiet_environment(here), "INTERNVL_JOB": name}, metadata)
-    log.info("submitted %s", name)
+    if jobs.submit(name, command, {**quiet_environment(here), "INTERNVL_JOB": name}, metadata):
+        log.info("submitted %s", name)
+    else:
+        log.info("another run was faster and submitted %s", name)
+        attach(store, flow_run_id, name)
     return jobs.status(name)
 
 
@@ -180,6 +193,8 @@ def _follow(step: Step, store: Store, jobs: Jobs, job: Job, log: Any) -> Job:
     key = step.spec.artifact.key("progress.json")
     last = store.read(key) if store.exists(key) else b""  # an earlier run's, so not shown
     while not job.over:
+        if job.submission_id in _others:
+            raise StageStopped(f"{step.label} goes on: another run waits for its job {job.submission_id}")
         if _left.is_set():
             raise StageFailed(
                 f"{step.label} did not stop; its job {job.submission_id} runs on: internvl down ends it"
@@ -204,14 +219,20 @@ def leave() -> None:
 
 
 def stop_jobs(flow: Any, flow_run: Any, state: Any) -> None:
-    """Stop the Ray jobs of a cancelled flow run; Prefect passes exactly these three names."""
+    """Stop the Ray jobs of a cancelled flow run, but those that another run waits for.
+
+    Prefect passes exactly these three names.
+    """
     here = settings()
-    jobs = Jobs(here.ray_jobs_address, patience_seconds=30)
-    attached = {key.rpartition("/")[2] for key in Store(here.store_root).keys(f"attached/{flow_run.id}")}
-    for job in jobs.find(""):
-        ours = job.metadata.get("flow_run_id") == str(flow_run.id) or job.submission_id in attached
-        if ours and not job.over:
-            jobs.stop(job.submission_id)
+    jobs, store, run = Jobs(here.ray_jobs_address, patience_seconds=30), Store(here.store_root), str(flow_run.id)
+    living = [job for job in jobs.find("") if not job.over]
+    for name, owners in owners_of(living, store).items():
+        if run not in owners:
+            continue
+        if any(lives(store, each) for each in owners if each != run):
+            _others.add(name)
+        else:
+            jobs.stop(name)
 
 
 def stop_steps(steps: Sequence[Step]) -> None:

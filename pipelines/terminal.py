@@ -121,6 +121,8 @@ def run_flow(here: Settings, begin: Callable[[], list[str]]) -> tuple[list[str],
     """
     started = time.monotonic()
     start(here)
+    from prefect.exceptions import Abort
+
     from pipelines.steps import StageFailed, watch
 
     with Progress(
@@ -131,6 +133,8 @@ def run_flow(here: Settings, begin: Callable[[], list[str]]) -> tuple[list[str],
         watch(bars)
         try:
             made = begin()
+        except Abort as ended:
+            raise Refusal(str(ended)) from ended
         except StageFailed as error:
             raise Refusal(f"{error}\nfinished parts are kept: run the same command to go on") from error
     return made, bars.seconds, time.monotonic() - started

@@ -4,12 +4,12 @@ from typing import Any
 
 from prefect import flow
 
+from pipelines.hooks import HOOKS
 from pipelines.schedule import RUNNER, run_steps
-from pipelines.steps import stop_jobs
 from pipelines.study import study_steps
 
 
-@flow(name="variants", flow_run_name="variants-{version}", task_runner=RUNNER, on_cancellation=[stop_jobs])
+@flow(name="variants", flow_run_name="variants-{version}", task_runner=RUNNER, **HOOKS)
 def compare_variants(
     shards: str = "shards/clean@tiny",
     language: str = "",

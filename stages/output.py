@@ -210,9 +210,9 @@ class Output:
                 role: self.file(f"reports/{name}", data) for role, (name, data) in sorted((reports or {}).items())
             },
         )
-        self.store.write(self.ref.key("recipe.json"), json.dumps(self.identity, indent=2, sort_keys=True).encode())
         failpoint("before_manifest")
         self._refuse_late()
+        self.store.write(self.ref.key("recipe.json"), json.dumps(self.identity, indent=2, sort_keys=True).encode())
         if not self._replace(manifest, replaces):
             raise ManifestError(
                 f"{self.ref} was finished by another run meanwhile, with another result; keep that one, give this "

@@ -97,6 +97,25 @@ def test_compose_names_only_what_it_defines() -> None:
     assert found["networks"]["inside"]["internal"] is True
 
 
+def test_who_asks_ray_or_prefect_is_given_their_secrets() -> None:
+    services = documents(INFRA / "compose/compose.yaml")[0]["services"]
+    for name in ("flows", "reports", "reaper"):
+        assert services[name]["environment"]["RAY_AUTH_TOKEN_PATH"] == "/run/secrets/ray_token"
+        assert "ray_token" in services[name]["secrets"], name
+    assert "PREFECT_API_AUTH_STRING" in services["reaper"]["secrets"]
+    assert services["reaper"]["command"] == ["internvl", "reap"]
+    for file in ("reports.yaml", "reaper.yaml"):
+        (deployment,) = (each for each in documents(INFRA / "kubernetes" / file) if each["kind"] == "Deployment")
+        pod = deployment["spec"]["template"]["spec"]
+        (container,) = pod["containers"]
+        env = {each["name"]: each for each in container["env"]}
+        (mount,) = (each["mountPath"] for each in container["volumeMounts"] if each["name"] == "ray-token")
+        assert env["RAY_AUTH_TOKEN_PATH"]["value"] == f"{mount}/auth_token"
+        assert {"name": "ray-token", "secret": {"secretName": "internvl-ray"}} in pod["volumes"]
+        assert ("PREFECT_API_AUTH_STRING" in env) == (file == "reaper.yaml")
+        assert file in documents(INFRA / "kubernetes/kustomization.yaml")[0]["resources"]
+
+
 @pytest.mark.parametrize("name", ["Dockerfile", "Dockerfile.gpu"])
 def test_the_dockerfiles_are_clean(name: str, tmp_path: Path) -> None:
     path = INFRA / "docker" / name

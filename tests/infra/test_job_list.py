@@ -12,10 +12,13 @@ from infra.job_list import Listed, running_jobs
 from infra.settings import Settings
 
 TOKEN = "b" * 32
+OURS = {"installation": "ours"}
 JOBS = [
-    {"submission_id": "a-0", "status": "RUNNING", "metadata": {"artifact": "pool/a@v1", "flow_run_id": "f1"}},
-    {"submission_id": "b-0", "status": "PENDING", "metadata": {"artifact": "pool/b@v1"}},
-    {"submission_id": "c-0", "status": "FAILED", "metadata": {"artifact": "pool/c@v1"}},
+    {"submission_id": "a-0", "status": "RUNNING", "metadata": {"artifact": "pool/a@v1", "flow_run_id": "f1", **OURS}},
+    {"submission_id": "b-0", "status": "PENDING", "metadata": {"artifact": "pool/b@v1", **OURS}},
+    {"submission_id": "c-0", "status": "FAILED", "metadata": {"artifact": "pool/c@v1", **OURS}},
+    {"submission_id": "d-0", "status": "RUNNING", "metadata": {"artifact": "pool/d@v1", "installation": "theirs"}},
+    {"submission_id": "e-0", "status": "RUNNING", "metadata": {"artifact": "pool/e@v1"}},
     {"submission_id": None, "status": "RUNNING", "metadata": None},
 ]
 
@@ -40,7 +43,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Dashboard)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     monkeypatch.setenv("INTERNVL_RAY_JOBS", f"http://127.0.0.1:{server.server_address[1]}")
-    yield Settings(home=tmp_path, store_root=str(tmp_path / "store"))
+    yield Settings(home=tmp_path, store_root=str(tmp_path / "store"), installation="ours")
     server.shutdown()
     server.server_close()
 

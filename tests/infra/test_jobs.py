@@ -57,3 +57,21 @@ def test_a_killed_job_is_told_from_one_that_failed(
 ) -> None:
     job = Job("name", status, "", {}, exit_code)
     assert (job.over, job.lost) == (over, lost)
+
+
+class _Submits:
+    """Stands for Ray's client, which knows a job by its name."""
+
+    def __init__(self) -> None:
+        self.names: set[str] = set()
+
+    def submit_job(self, submission_id: str, **_: object) -> None:
+        if submission_id in self.names:
+            raise RuntimeError(f"Job with submission_id {submission_id} already exists.")
+        self.names.add(submission_id)
+
+
+def test_who_submits_hears_whether_it_was_the_first() -> None:
+    jobs = Jobs("http://127.0.0.1:1")
+    jobs._client = _Submits()
+    assert [jobs.submit(name, "true", {}, {}) for name in ("a", "a", "b")] == [True, False, True]

@@ -10,6 +10,7 @@ import pytest
 
 from infra import lease
 from infra.lease import Lease, LeaseHeld, LeaseLost
+from infra.s3_objects import Bucket
 from infra.storage import Store
 
 FOLDER = "leases/pool/x/v1"
@@ -66,6 +67,97 @@ def test_a_lease_that_is_not_renewed_is_taken_over_and_its_old_holder_refused(
     assert tenure.holder.startswith("new ")
     assert not tenure.free
     new.give_back()
+
+
+def test_a_living_holder_of_this_machine_is_never_taken_over(store: Store) -> None:
+    first = Lease.take(store, FOLDER, "asleep", ttl_seconds=1000)  # does not renew, as after a laptop's sleep
+    with pytest.raises(LeaseHeld, match="asleep"):
+        Lease.take(store, FOLDER, "next", ttl_seconds=0)
+    lease.check(store, FOLDER, first.number)
+    first.give_back()
+
+
+def test_a_clock_that_is_ahead_takes_over_nothing(
+    store: Store, elsewhere: pytest.MonkeyPatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = Lease.take(store, FOLDER, "healthy", ttl_seconds=6)
+    elsewhere.undo()
+    ahead = time.time() + 86_400
+    monkeypatch.setattr(time, "time", lambda: ahead)
+    with pytest.raises(LeaseHeld, match="healthy"):
+        Lease.take(store, FOLDER, "next", ttl_seconds=6)
+    first.give_back()
+
+
+def test_a_watcher_counts_only_what_it_saw() -> None:
+    clock = [0.0]
+    watch = lease.Watch(10, lambda: clock[0])
+
+    def after(passed: float, number: int, renewed: float) -> float:
+        clock[0] += passed
+        return watch.still("x", lease.Tenure(number, {}, renewed))
+
+    assert after(5, 1, 7.0) == 0, "the first look"
+    assert after(5, 1, 7.0) == 5
+    assert after(3600, 1, 7.0) == 15, "it was stopped for an hour itself"
+    assert after(5, 1, 8.0) == 0, "renewed"
+    assert after(5, 2, 8.0) == 0, "another holder"
+    assert after(5, 2, 8.0) == 5
+    watch.keep(())
+    assert after(5, 2, 8.0) == 0, "forgotten"
+
+
+def test_leases_of_nested_names_do_not_mix(store: Store) -> None:
+    inner = Lease.take(store, f"{FOLDER}/photos/v1", "inner")
+    outer = Lease.take(store, FOLDER, "outer")
+    again = Lease.take(store, f"{FOLDER}/other/v1", "another inner")
+    for folder, each in ((FOLDER, outer), (f"{FOLDER}/photos/v1", inner), (f"{FOLDER}/other/v1", again)):
+        lease.check(store, folder, each.number)
+        each.give_back()
+    outer = Lease.take(store, FOLDER, "outer")
+    assert outer.number == 2
+    assert len(store.keys(f"{FOLDER}/photos/v1")) == 1, "a new holder tidies its own lease alone"
+    outer.give_back()
+
+
+def test_a_lease_needs_no_right_to_list_uploads(s3_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise PermissionError("s3:ListBucketMultipartUploads")
+
+    monkeypatch.setattr(Bucket, "uploads", refused)
+    held = Lease.take(s3_store, FOLDER, "job")
+    lease.check(s3_store, FOLDER, held.number)
+    assert lease.newest(s3_store, FOLDER) is not None
+    held.give_back()
+
+
+def test_a_slow_taker_does_not_get_a_number_that_was_passed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    Lease.take(store, FOLDER, "first").give_back()
+    create, rivals = Store.create, list[Lease]()
+
+    def slow(self: Store, key: str, data: bytes | Path) -> bool:
+        if not rivals:
+            monkeypatch.setattr(Store, "create", create)
+            Lease.take(store, FOLDER, "second").give_back()
+            rivals.append(Lease.take(store, FOLDER, "third"))
+        return create(self, key, data)
+
+    monkeypatch.setattr(Store, "create", slow)
+    with pytest.raises(LeaseHeld, match="third"):
+        Lease.take(store, FOLDER, "slow")
+    lease.check(store, FOLDER, 3)
+    assert len(store.keys(FOLDER)) == 1
+    rivals[0].give_back()
+
+
+def test_only_the_tenure_that_is_over_is_forgotten(store: Store) -> None:
+    Lease.take(store, FOLDER, "crashed").give_back()
+    again = Lease.take(store, FOLDER, "started again")
+    lease.forget(store, FOLDER, 1)
+    lease.check(store, FOLDER, again.number)
+    again.give_back()
+    lease.forget(store, FOLDER, again.number)
+    assert lease.newest(store, FOLDER) is None
 
 
 def test_a_dead_holder_of_this_machine_is_not_waited_for(tmp_path: Path) -> None:

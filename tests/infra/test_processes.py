@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.processes import Service, Services, alive, drivers_of, end, session_of, start_time
+from infra.processes import SECRETS, Service, Services, alive, drivers_of, end, inherited, session_of, start_time
 
 # A leader with a child; it prints the child's number and waits.
 PARENT = (
@@ -77,6 +77,23 @@ def test_a_service_that_ends_at_once_is_seen_as_dead(tmp_path: Path) -> None:
     os.waitpid(service.pid, 0)
     assert services.find("short") is None
     assert "no" in (tmp_path / "logs" / "short.log").read_text()
+
+
+def test_a_service_inherits_no_secret_of_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in SECRETS:
+        monkeypatch.setenv(name, "s3cret")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "of the store")
+    for service, own in (("ray", set[str]()), ("web", set[str]()), ("reports", {"INTERNVL_REPORT_TOKEN"})):
+        told = inherited(service)
+        assert {name for name, value in told.items() if value == "s3cret"} == own
+        assert told["AWS_SECRET_ACCESS_KEY"] == "of the store" and "PATH" in told
+    assert {"INTERNVL_WEBHOOK", "INTERNVL_WEBHOOK_SECRET", "PREFECT_API_AUTH_STRING"} <= set(inherited("deployments"))
+    assert "PREFECT_SERVER_API_AUTH_STRING" in inherited("prefect")
+    services = Services(tmp_path)
+    dump = [sys.executable, "-c", "import os; print(sorted(os.environ))"]
+    os.waitpid(services.start("ray", dump, {"PREFECT_API_KEY": "given by name"}).pid, 0)
+    printed = (tmp_path / "logs" / "ray.log").read_text()
+    assert "INTERNVL_WEBHOOK" not in printed and "PREFECT_API_KEY" in printed
 
 
 def test_drivers_are_found_by_their_installation(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import os
 import resource
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -133,6 +134,18 @@ def test_touch_makes_a_file_young(store: Store) -> None:
     store.touch("a")
     (entry,) = store.entries()
     assert entry.modified > 1e9 and store.read("a") == b"1"
+
+
+def test_the_time_is_told_by_the_disk_that_dates_the_files(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.write("a", b"1")
+    wrong = time.time() + 86_400
+    monkeypatch.setattr(time, "time", lambda: wrong)
+    (entry,) = store.entries()
+    assert 0 <= store.now() - entry.modified < 3600
+    assert store.keys() == ["a"] and len(os.listdir(store.root)) == 1, "nothing is left of the question"
+    assert Store(str(tmp_path / "not" / "there")).now() == wrong, "where nothing is dated our own clock has to do"
 
 
 @pytest.mark.parametrize("limit", [5 << 30, 1000])

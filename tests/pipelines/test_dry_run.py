@@ -1,10 +1,12 @@
 """A dry run tells steps, states and costs, and makes nothing."""
 
+import logging
 from pathlib import Path
 
 import pytest
 
 from infra.storage import Store
+from pipelines import dry_run
 from pipelines.changes import rerun_steps
 from pipelines.dry_run import markdown
 from pipelines.names import FlowName, RecipeName
@@ -31,3 +33,37 @@ def test_a_rerun_without_training_prices_no_training(tmp_path: Path) -> None:
     text = markdown(rerun_steps("filter", RecipeName.TINY, ["coyo"], []), Store(str(tmp_path / "store")))
     assert text.count("| filter ") == 2
     assert "Trainings" not in text and "Downloads" not in text
+
+
+def test_only_what_would_run_is_priced_and_force_runs_what_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = steps_of(FlowName.INTERNVL, RecipeName.PAPER)
+    store = Store(str(tmp_path / "store"))
+    standing = {"pool/laion_en", "checkpoints/contrastive"}
+    monkeypatch.setattr(dry_run, "state_of", lambda step, _: "stands" if step.artifact in standing else "missing")
+    text, forced = markdown(steps, store), markdown(steps, store, force=True)
+    assert "| pool/laion_en@paper | stands |" in text and "| pool/laion_en@paper | is made again |" in forced
+    assert "is made again" not in text and "| stands |" not in forced
+
+    def priced(page: str, name: str) -> bool:
+        return any(line.startswith((f"| {name} |", f"{name}: ")) for line in page.splitlines())
+
+    def trained(page: str) -> str:
+        return page.partition("## Trainings")[2]
+
+    assert not priced(text, "laion_en") and not priced(trained(text), "contrastive"), "they stand and cost nothing"
+    assert priced(forced, "laion_en") and priced(trained(forced), "contrastive")
+    assert priced(trained(text), "generative"), "its shape follows from what stands"
+
+
+def test_a_forced_dry_run_says_what_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[str] = []
+    monkeypatch.setattr(dry_run, "preflight", lambda *_: None)
+    monkeypatch.setattr(dry_run, "state_of", lambda *_: "stands")
+    monkeypatch.setattr(dry_run, "create_markdown_artifact", lambda text, key: shown.append(text))
+    monkeypatch.setattr(dry_run, "get_run_logger", lambda: logging.getLogger("test"))
+    steps = rerun_steps("filter", RecipeName.TINY, ["coyo"], [])
+    for force in (False, True):
+        assert dry_run.show(steps, force) == []
+    assert ["is made again" in text for text in shown] == [False, True]

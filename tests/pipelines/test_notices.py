@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import importlib
 import json
 import logging
 import threading
@@ -13,6 +14,8 @@ from typing import Any
 import pytest
 
 from pipelines import notices
+from pipelines.deploy import deployments
+from pipelines.steps import stop_jobs
 
 
 class Hook:
@@ -101,8 +104,11 @@ def test_a_private_address_must_be_allowed_by_name(
 def test_the_hooks_of_a_flow_tell_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[tuple[Any, ...]] = []
     monkeypatch.setattr(notices, "send", lambda *said: told.append(said))
-    flow, run = SimpleNamespace(name="data"), SimpleNamespace(name="data-tiny", id="run-1")
+    flow = SimpleNamespace(name="data")
+    run = SimpleNamespace(name="data-tiny", id="run-1", parameters={"dry_run": False})
     notices.finished(flow=flow, flow_run=run, state=SimpleNamespace(message=None, name="Completed"))
+    dry = SimpleNamespace(name="data-tiny", id="run-2", parameters={"dry_run": True})
+    notices.finished(flow=flow, flow_run=dry, state=SimpleNamespace(message=None, name="Completed"))
     notices.failed(flow=flow, flow_run=run, state=SimpleNamespace(message="why\nlong", name="Failed"))
     notices.failed(flow=flow, flow_run=run, state=SimpleNamespace(message=None, name="Crashed"))
     assert told == [
@@ -110,3 +116,14 @@ def test_the_hooks_of_a_flow_tell_its_end(monkeypatch: pytest.MonkeyPatch) -> No
         ("failed", "data-tiny", "why", "run-1"),
         ("failed", "data-tiny", "Crashed", "run-1"),
     ]
+
+
+WORKING = [each for each in deployments() if each.name not in ("plan", "whatif")]  # these two only look
+
+
+@pytest.mark.parametrize("deployed", WORKING, ids=lambda each: each.name)
+def test_every_flow_that_works_tells_its_end(deployed: Any) -> None:
+    module, _, name = deployed.entrypoint.partition(":")
+    found = getattr(importlib.import_module(module.removesuffix(".py").replace("/", ".")), name)
+    assert (found.on_failure_hooks, found.on_crashed_hooks) == ([notices.failed], [notices.failed])
+    assert found.on_completion_hooks == [notices.finished] and found.on_cancellation_hooks == [stop_jobs]

@@ -169,3 +169,84 @@ def test_a_process_of_another_machine_is_given_up_after_its_silence(
     monkeypatch.setattr(module, "SILENT_SECONDS", 0.0)
     assert world.reaper() == [f"marked the run {run} crashed"]
     assert "flow run x (process 1 on far) is gone" in world.ended[run]
+
+
+def test_a_process_of_this_machine_that_lives_is_never_gone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = world.run("RUNNING")
+    held = Lease.take(world.store, f"{FOLDER}/{run}", "flow run x", ttl_seconds=9999)  # asleep: it renews nothing
+    monkeypatch.setattr(module, "SILENT_SECONDS", 0.0)
+    monkeypatch.setattr(module, "DEAD_SECONDS", 0.0)
+    assert world.reaper() == [] and world.ended == {}
+    held.give_back()
+
+
+def test_a_run_of_another_prefect_keeps_its_jobs_while_its_process_lives(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stranger = str(uuid4())
+    held = Lease.take(world.store, f"{FOLDER}/{stranger}", "flow run x")
+    world.job("one", stranger)
+    for _ in range(3):
+        world.clock += 9 * GRACE
+        assert world.reaper() == []
+    monkeypatch.setattr(module, "DEAD_SECONDS", 0.0)
+    held.give_back()
+    assert world.reaper() == [], "the grace time begins with its end"
+    world.clock += GRACE
+    world.reaper()
+    assert world.stopped == ["one"]
+
+
+def test_one_failure_stops_no_other_work(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken, good = world.run("RUNNING"), world.run("RUNNING")
+    for run in (broken, good):
+        held_by_the_dead(world, run, monkeypatch)
+    for name in ("one", "two"):
+        world.job(name, world.run("CANCELLED"))
+    end, stop = world.end, world.stop
+
+    def refuse_end(run: Run, state: str, message: str) -> None:
+        if run.id == broken:
+            raise RuntimeError("409")
+        end(run, state, message)
+
+    def refuse_stop(name: str) -> None:
+        if name == "one":
+            raise RuntimeError("gone meanwhile")
+        stop(name)
+
+    monkeypatch.setattr(world, "end", refuse_end)
+    monkeypatch.setattr(world, "stop", refuse_stop)
+    said = world.reaper()
+    assert list(world.ended) == [good] and world.stopped == ["two"]
+    assert len(said) == 2, "only what was done is told"
+    monkeypatch.undo()
+    monkeypatch.setattr(module, "DEAD_SECONDS", 0.0)
+    world.reaper()
+    assert broken in world.ended and "one" in world.stopped, "tried again"
+
+
+def test_the_lease_of_a_run_that_was_started_again_stays(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = world.run("RUNNING")
+    held_by_the_dead(world, run, monkeypatch)
+    fresh: list[Lease] = []
+    end = world.end
+
+    def started_meanwhile(ended: Run, state: str, message: str) -> None:
+        end(ended, state, message)
+        fresh.append(Lease.take(world.store, f"{FOLDER}/{run}", "flow run x, again"))
+
+    monkeypatch.setattr(world, "end", started_meanwhile)
+    world.reaper()
+    lease.check(world.store, f"{FOLDER}/{run}", fresh[0].number)
+    fresh[0].give_back()
+
+
+def test_what_was_attached_goes_with_its_run(world: World) -> None:
+    over, goes_on, foreign = world.run("COMPLETED"), world.run("RUNNING"), str(uuid4())
+    world.job("running", world.run("RUNNING"))
+    for run, name in ((over, "ended"), (over, "running"), (goes_on, "ended"), (foreign, "ended")):
+        world.store.write(f"attached/{run}/{name}", b"")
+    world.reaper()
+    left = {f"attached/{over}/running", f"attached/{goes_on}/ended", f"attached/{foreign}/ended"}
+    assert set(world.store.keys("attached")) == left

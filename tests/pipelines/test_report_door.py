@@ -1,6 +1,7 @@
 """The report server's door: closed to whoever does not show the token, and no way around it."""
 
 import http.client
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,6 +50,8 @@ def test_nobody_gets_in_without_the_token(port: int, store: Store, method: str) 
         {"Authorization": f"Bearer {TOKEN[:-1]}0"},
         {"Cookie": f"internvl_reports_{port}=wrong"},
         {"Cookie": "=;,"},
+        {"Cookie": f"internvl_reports_{port}={TOKEN}"},
+        {"Cookie": f"x=internvl_reports_{port}"},
     )
     for headers in ({}, *wrong, {"Authorization": f"Basic {TOKEN}"}):
         for path in (*PATHS, report_of(store), "/?token=wrong", "/lineage?token=", "/x/healthz"):
@@ -69,7 +72,11 @@ def test_the_link_sets_a_cookie_and_leads_on_without_the_token(port: int, store:
     assert {"HttpOnly", "SameSite=Lax", "Path=/"} == set(attributes)
     for path in PATHS[:-1]:
         assert ask(port, path, Cookie=cookie)[0] == 200, path
-    assert ask(port, report_of(store), Cookie=f"other=1; {cookie}")[2] == "<p>captions of people</p>"
+    assert TOKEN not in cookie, "other servers on this machine are shown the cookie"
+    for others in ("other=1", 'a={"x":1}', "=", "a b=[c]", 'open="', f"internvl_reports_{port}=of-an-older-token"):
+        seen = ask(port, report_of(store), Cookie=f"{others}; {cookie}; {others}")
+        assert seen[2] == "<p>captions of people</p>", others
+    assert ask(port, "/", Authorization=f"Bearer {cookie.partition('=')[2]}")[0] == 401, "a cookie is no token"
     assert ask(port, "/nothing", Cookie=cookie)[0] == 404
     elsewhere = cookie.replace(str(port), str(port + 1))
     assert ask(port, "/", Cookie=elsewhere)[0] == 401, "the cookie of another installation on this machine"
@@ -108,6 +115,26 @@ def test_the_installation_s_token_is_this_user_s_alone(here: Settings) -> None:
     _token(here.report_token_path)
     assert token_of(here) == token, "it stands"
     assert token not in str(quiet_environment(here)), "no job and no specification holds it"
+
+
+def test_an_empty_token_opens_no_door(here: Settings) -> None:
+    here.report_token_path.parent.mkdir(parents=True)
+    here.report_token_path.write_text("\n")
+    for ask_for in (token_of, link, lambda here: _token(here.report_token_path)):
+        with pytest.raises(StorageError, match=r"reports/token is empty; remove it"):
+            ask_for(here)
+
+
+def test_a_token_is_whole_or_absent(here: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(os, "fsync", killed)
+        _token(here.report_token_path)
+    assert not list(here.report_token_path.parent.iterdir())
+    _token(here.report_token_path)
+    assert len(token_of(here)) == 64
 
 
 def test_the_environment_s_token_wins_and_a_weak_one_is_refused(

@@ -138,3 +138,16 @@ def test_a_page_may_run_the_one_script_that_its_own_policy_names(store: Store) -
         assert "frame-ancestors 'none'" in policies["page"] and "script-src" not in policies["evil"]
     finally:
         server.shutdown()
+
+
+@pytest.mark.parametrize("lost", ["report", "manifest"])
+def test_a_damaged_artifact_is_told_and_its_page_answers(store: Store, address: str, lost: str) -> None:
+    _, _, page = get(f"{address}/verdicts/clean/coyo/v1/")
+    (report,) = (str(value) for name, value in parsed(page).attributes if name == "href" and "reports/" in str(value))
+    if lost == "report":
+        store.remove(report.lstrip("/"))
+    else:
+        store.write("verdicts/clean/coyo/v1/manifest.json", b"{}")
+    status, _, page = get(f"{address}{report}")
+    assert status == 503 and "The store cannot be read" in page
+    assert get(f"{address}/verdicts/clean/coyo/v1/")[0] == (200 if lost == "report" else 503)

@@ -68,6 +68,7 @@ def test_a_run_that_was_taken_over_cannot_finish(tmp_path: Path, monkeypatch: py
     with pytest.raises(ManifestError, match="taken over: lease 2, not 1; the run that holds it goes on"):
         make(store, monkeypatch, taken_over)
     assert find(store, REF) is None
+    assert not store.exists(REF.key("recipe.json")), "nor does it write what the next run writes"
     assert make(store, monkeypatch).ledger.kept == 1, "the next run finishes it"
 
 
