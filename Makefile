@@ -43,7 +43,7 @@ ui: setup ## Start the services and print the addresses of the UI and the report
 	@$(BIN)/internvl up
 
 test: setup ## Run the tests
-	@$(BIN)/python -m pytest -m "not slow and not gpu and not cluster" -n $(JOBS) --dist loadgroup --no-loadscope-reorder
+	@$(BIN)/python -m pytest -m "not slow and not gpu and not cluster" -n $(JOBS) --no-loadscope-reorder
 
 test-faults: setup ## Run the fault suite alone: the hostile web, killed processes, lying storage
 	@$(BIN)/python -m pytest -m "faults and not slow and not cluster"

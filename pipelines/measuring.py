@@ -1,6 +1,6 @@
 """From what a user has on disk to the rows that are measured: which benchmarks, on which data, in which way."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -63,6 +63,12 @@ def choices(kind: Kind, wanted: Wanted, told: Told = silent) -> Chosen:
             belongs to no row.
     """
     specs, own = _asked(wanted)
+    asked = [protocol for protocol, changes in wanted.changes.items() if changes.get("queries")]
+    if asked and kind != "generative":
+        raise ManifestError(
+            f"--set {asked[0]}.queries=true is InternVL-G's way of seeing, and this checkpoint is {kind}; leave "
+            "it out, or name checkpoints/generative"
+        )
     found, left_out = dict[str, Choice](), dict[str, str]()
     for spec in specs:
         place = find_place(spec, wanted.data, wanted.at)
@@ -86,7 +92,7 @@ def choices(kind: Kind, wanted: Wanted, told: Told = silent) -> Chosen:
 
 
 def _chosen(
-    rows: Iterable[Named], place: Path, own: bool, wanted: Wanted, told: Told, left_out: dict[str, str]
+    rows: Sequence[Named], place: Path, own: bool, wanted: Wanted, told: Told, left_out: dict[str, str]
 ) -> dict[str, Choice]:
     found, opened = {}, dict[str, Examples]()
     for name, spec, row in rows:
@@ -113,7 +119,26 @@ def _chosen(
             data=examples.digest,
             training=taught.digest if taught else None,
         )
-    return found
+    return _once(rows, found, left_out)
+
+
+def _once(rows: Sequence[Named], found: Mapping[str, Choice], left_out: dict[str, str]) -> dict[str, Choice]:
+    """Return the rows without those that changed settings made like another one, which then tells the number."""
+    unchanged = {
+        each.name
+        for each in rows
+        if each.name in found
+        and settings_of(PROTOCOLS[each.row.protocol], each.row.settings).model_dump(mode="json")
+        == found[each.name].settings
+    }
+    kept = {name: choice for name, choice in found.items() if name in unchanged}
+    for name, choice in found.items():
+        twin = next((other for other, known in kept.items() if known == choice and other != name), None)
+        if twin is not None and name not in unchanged:
+            left_out[name] = f"with these settings it is the same measurement as {twin}"
+        else:
+            kept[name] = choice
+    return {name: choice for name, choice in found.items() if name in kept}
 
 
 def nothing_found(kind: Kind, wanted: Wanted) -> ManifestError:

@@ -3,12 +3,9 @@
 from collections.abc import Sequence
 
 from infra.jobs import Job
-from infra.lease import here, newest
+from infra.lease import newest
 from infra.storage import Store
 from pipelines.presence import FOLDER
-
-SILENT_SECONDS = 300.0
-"""A run of another machine whose lease was not renewed for so long waits for nothing."""
 
 
 def attach(store: Store, run: str, submission_id: str) -> None:
@@ -33,9 +30,9 @@ def owners_of(jobs: Sequence[Job], store: Store) -> dict[str, list[str]]:
 
 
 def lives(store: Store, run: str) -> bool:
-    """Say whether the process of a flow run works, as far as its lease tells."""
+    """Say whether a flow run's process may live: its lease was not given back, nor is it known to be dead.
+
+    One that died with its machine is found out by the reaper, which then stops its jobs.
+    """
     tenure = newest(store, f"{FOLDER}/{run}") if run else None
-    if tenure is None or tenure.free:
-        return False
-    # A process of this machine is known to live, whatever a clock says.
-    return tenure.facts.get("machine") == here()["machine"] or tenure.age_seconds <= SILENT_SECONDS
+    return tenure is not None and not tenure.free

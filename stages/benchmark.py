@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from infra.settings import settings
 from infra.storage import Store
@@ -17,7 +17,7 @@ from stages.evaluations.choice import Choice
 from stages.evaluations.leaks import Leak, leaks
 from stages.evaluations.page import results_page
 from stages.evaluations.protocols import PROTOCOLS, Known, function_of, settings_of
-from stages.evaluations.registry import ProtocolName
+from stages.evaluations.registry import Benchmark, ProtocolName
 from stages.evaluations.results import (
     Result,
     publish,
@@ -31,7 +31,9 @@ from stages.evaluations.views import Board, board_of, markdown
 from stages.manifest import Manifest, Part
 from stages.workspace import Output, Progress, Workspace
 
-VERSION = 2
+VERSION = 3
+GROWS = "rows"
+"""An evaluation that stands is added to: rows keep their parts, and one page tells all."""
 
 
 class Parameters(BaseModel):
@@ -43,6 +45,17 @@ class Parameters(BaseModel):
         min_length=1, description="What is measured, by name; `internvl evaluate` fills it in."
     )
     batch_size: int = Field(default=192, ge=1, description="Pictures or texts in the model at once.")
+
+    @model_validator(mode="after")
+    def _described_once(self) -> "Parameters":
+        known: dict[str, Benchmark | None] = {}
+        for choice in self.rows.values():
+            if known.setdefault(choice.benchmark, choice.own) != choice.own:
+                raise ValueError(
+                    f"{choice.benchmark} is described in two ways, of which a page can tell one; measure what is "
+                    "described anew under a name of its own: --new-version NAME"
+                )
+        return self
 
 
 @dataclass(frozen=True)
@@ -87,7 +100,7 @@ def measure_row(name: str, work: Work) -> Part:
 
 
 def run(parameters: Parameters, output: Output, here: Workspace) -> Manifest:
-    """Measure all rows and write the page.
+    """Measure all rows that were not measured yet, and write the page of all.
 
     Raises:
         ManifestError: The checkpoint is none that benchmarks are about, or a row cannot be measured.
@@ -95,8 +108,10 @@ def run(parameters: Parameters, output: Output, here: Workspace) -> Manifest:
     checkpoint = here.input("checkpoints")
     kind_of(checkpoint)
     work = Work(output, checkpoint, parameters, dict(PROTOCOLS))
-    items = [(name, choice.data, name) for name, choice in sorted(parameters.rows.items())]
-    parts = here.map_parts(output, partial(measure_row, work=work), items, unit="benchmarks")
+    stood = list(here.earlier.parts) if here.earlier else []
+    there = {part.key for part in stood}
+    items = [(name, choice.data, name) for name, choice in sorted(parameters.rows.items()) if name not in there]
+    parts = stood + here.map_parts(output, partial(measure_row, work=work), items, unit="benchmarks")
     # Parts are read back through a manifest that nobody has committed yet.
     draft = Manifest(
         ref=output.ref, stage=output.stage, identity=output.identity,
@@ -120,7 +135,8 @@ def run(parameters: Parameters, output: Output, here: Workspace) -> Manifest:
         for first in each.result.measures[:1]
     }
     totals |= {"leaked": sum(each.trained > 0 for each in board.leaks), "markdown": markdown(board)}
-    return output.commit(parts, totals=totals, reports={"page": ("benchmarks.html", page.encode())})
+    reports = {"page": ("benchmarks.html", page.encode())}
+    return output.commit(parts, totals=totals, reports=reports, replaces=here.earlier)
 
 
 def read_board(store: Store, checkpoint: Manifest, made: Manifest) -> tuple[Board, list[Measured]]:

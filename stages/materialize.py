@@ -46,7 +46,8 @@ class StageSpec(BaseModel):
 
     A stage is a module `stages.<stage>` with `VERSION` (bumped by hand when its code changes
     a result), `Parameters` (a frozen pydantic model) and
-    `run(parameters, output, here) -> Manifest`.
+    `run(parameters, output, here) -> Manifest`. A module whose artifact may be added to names
+    in `GROWS` the parameter, a mapping, that more entries may join.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -73,14 +74,28 @@ def module_of(stage: str) -> ModuleType:
     return importlib.import_module(f"stages.{stage}")
 
 
+def parameters_of(spec: StageSpec, store: Store) -> BaseModel:
+    """Return what a stage is handed: what is asked for and, of a stage that grows, what stands of its artifact.
+
+    Entries that are asked for go before those that stand under the same name, so that a difference shows.
+    """
+    module = module_of(spec.stage)
+    asked: BaseModel = module.Parameters.model_validate(spec.parameters)
+    made = find(store, spec.artifact) if hasattr(module, "GROWS") else None
+    if made is None or made.identity.get("code") != module.VERSION:
+        return asked
+    fields = asked.model_dump(mode="json")
+    fields[module.GROWS] = {**made.identity["parameters"][module.GROWS], **fields[module.GROWS]}
+    grown: BaseModel = module.Parameters.model_validate(fields)
+    return grown
+
+
 def identity_of(spec: StageSpec, store: Store) -> dict[str, Any]:
     """Return everything that decides the result: stage, code version, parameters, digests of the inputs."""
-    module = module_of(spec.stage)
-    parameters = module.Parameters.model_validate(spec.parameters).model_dump(mode="json")
     return {
         "stage": spec.stage,
-        "code": module.VERSION,
-        "parameters": parameters,
+        "code": module_of(spec.stage).VERSION,
+        "parameters": parameters_of(spec, store).model_dump(mode="json"),
         "inputs": {ref.name: load(store, ref).digest for ref in spec.inputs},
     }
 
@@ -104,8 +119,21 @@ def _short(value: Any) -> str:
     return text if len(text) <= 120 else text[:117] + "..."
 
 
+def _adds(stage: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Say whether a new identity is the old one with more entries in what may grow."""
+    name = getattr(module_of(stage), "GROWS", None)
+    if name is None:
+        return False
+    now, before = new["parameters"], old["parameters"].get(name, {})
+    narrowed = {**now, name: {entry: value for entry, value in now[name].items() if entry in before}}
+    return {**new, "parameters": narrowed} == old
+
+
 def standing(spec: StageSpec, store: Store) -> Manifest | None:
-    """Return the finished artifact if it stands with exactly this identity, None where nothing is finished.
+    """Return the finished artifact if it stands with exactly this identity, or holds more where it may grow.
+
+    Returns:
+        None where nothing is finished, or what is finished lacks some of what may be added.
 
     Raises:
         Drift: It stands with another identity.
@@ -113,9 +141,12 @@ def standing(spec: StageSpec, store: Store) -> Manifest | None:
     manifest = find(store, spec.artifact)
     if manifest is None:
         return None
-    lines = difference(manifest.identity, identity_of(spec, store))
+    identity = identity_of(spec, store)
+    lines = difference(manifest.identity, identity)
     if not lines:
         return manifest
+    if _adds(spec.stage, manifest.identity, identity):
+        return None
     raise Drift(
         f"{spec.artifact} stands and was made differently:\n  "
         + "\n  ".join(lines)
@@ -187,7 +218,7 @@ def _materialize(
             store.remove(spec.artifact.key("markers"))
     elif manifest := standing(spec, store):
         return manifest
-    module = module_of(spec.stage)
+    module, parameters = module_of(spec.stage), parameters_of(spec, store)
     output = Output(store=store, ref=spec.artifact, stage=spec.stage, identity=identity_of(spec, store), fence=fence)
     started = time.time()
     with scratch_folder(spec.stage) as scratch:
@@ -198,8 +229,9 @@ def _materialize(
             inputs={ref.name: load(store, ref) for ref in spec.inputs},
             placement=Placement(**spec.placement),
             progress=Progress(store, spec.artifact) if progress else lambda *_, **__: None,
+            earlier=find(store, spec.artifact),
         )
-        made: Manifest = module.run(module.Parameters.model_validate(spec.parameters), output, here)
+        made: Manifest = module.run(parameters, output, here)
     facts = {"started": started, "seconds": round(time.time() - started, 1), "placement": spec.placement}
     store.write(spec.artifact.key("run.json"), json.dumps(facts).encode())
     return made

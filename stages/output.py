@@ -11,7 +11,18 @@ from typing import Any, NamedTuple
 from infra import lease
 from infra.failpoints import failpoint
 from infra.storage import Store, sha256_file
-from stages.manifest import File, Ledger, LedgerError, Manifest, ManifestError, Part, digest_of, sealed, unsealed
+from stages.manifest import (
+    File,
+    Ledger,
+    LedgerError,
+    Manifest,
+    ManifestError,
+    Part,
+    digest_of,
+    find,
+    sealed,
+    unsealed,
+)
 from stages.quarantine import QUARANTINED, listed
 from stages.ref import Ref
 
@@ -167,6 +178,7 @@ class Output:
         totals: Mapping[str, Any] | None = None,
         reports: Mapping[str, tuple[str, bytes]] | None = None,
         quarantined: Sequence[Part] = (),
+        replaces: Manifest | None = None,
     ) -> Manifest:
         """Write the manifest, last: from here on the artifact is whole.
 
@@ -176,6 +188,7 @@ class Output:
             totals: JSON numbers for people and for the next stage (counts, metrics, funnel).
             reports: Role to (file name, bytes) of pages for people.
             quarantined: Empty parts for those that could not be made: listed in the totals, their rows as failed.
+            replaces: What stands of the artifact until now, all of whose parts are among these.
 
         Raises:
             LedgerError: The ledger does not close; nothing was committed.
@@ -200,13 +213,24 @@ class Output:
         failpoint("before_manifest")
         self._refuse_late()
         self.store.write(self.ref.key("recipe.json"), json.dumps(self.identity, indent=2, sort_keys=True).encode())
-        if not self.store.create(self.ref.key("manifest.json"), sealed(manifest.model_dump(mode="json"))):
+        if not self._replace(manifest, replaces):
             raise ManifestError(
                 f"{self.ref} was finished by another run meanwhile, with another result; keep that one, give this "
                 "one a name of its own (--version NAME), or replace it (--force)"
             )
         failpoint("after_manifest")
         return manifest
+
+    def _replace(self, manifest: Manifest, earlier: Manifest | None) -> bool:
+        """Write a manifest in place of an earlier one, or where none is; false where another stands there."""
+        key, seal = self.ref.key("manifest.json"), sealed(manifest.model_dump(mode="json"))
+        if earlier is None:
+            return self.store.create(key, seal)
+        # The lease keeps others out; until this one write what stood is whole.
+        if find(self.store, self.ref) != earlier:
+            return False
+        self.store.write(key, seal)
+        return True
 
     def _refuse_late(self) -> None:
         """Refuse to finish what another run took over while this one stood still."""

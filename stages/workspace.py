@@ -162,6 +162,8 @@ class Workspace:
     opened: list[Opened] = field(default_factory=list)
     quarantined: list[Part] = field(default_factory=list)
     """Empty parts for those that could not be made; what commits an artifact passes them on."""
+    earlier: Manifest | None = None
+    """What stands of the artifact and is added to: its parts are kept (`StageSpec`, `GROWS`)."""
 
     def input(self, prefix: str) -> Manifest:
         """Return the one input whose artifact name begins with this path.

@@ -29,17 +29,27 @@ if os.environ.get("INTERNVL_TEST_DEVICE", "cpu") == "cpu":
 QUIET_BROWSER = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where tests run in several processes, keep together what shares a fixture that is dear: a file, Ray, services.
-
-    The whole road goes first: it is the longest.
-    """
-    for item in items:
-        services = "installation" in getattr(item, "fixturenames", ())
-        kind = "services" if services else "ray" if item.get_closest_marker("ray") else item.path.as_posix()
-        item.add_marker(pytest.mark.xdist_group(kind))
+    """Put the whole road first, where tests are shared by processes: it is the longest."""
     items.sort(key=lambda item: "installation" not in getattr(item, "fixturenames", ()))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give tests that share a fixture which is dear to one process: a file, the services, Ray.
+
+    Groups by mark (`--dist loadgroup`) are lost with this pytest, so the name of a test has to tell.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Together(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            path = nodeid.partition("::")[0]
+            if path.startswith("tests/end_to_end/") and "filter_page" not in path:
+                return "services"
+            return "ray" if "[ray" in nodeid else path
+
+    return Together(config, log)
 
 
 @pytest.fixture

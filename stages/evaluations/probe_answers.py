@@ -31,9 +31,14 @@ def class_places(measured: Examples, trained: Examples, benchmark: str) -> list[
     asked, known = class_names(measured), class_names(trained)
     if asked == known and len(known) > 1:
         return list(range(len(known)))
+    if len(known) == 1:
+        raise ManifestError(
+            f"what a head learns for {benchmark} has the one class {known[0]!r}, and a class is told from others; "
+            "complete the training data with a folder or a label for each class"
+        )
     places = {name: place for place, name in enumerate(known)}
     advice = "name the classes alike in both, ImageNet's by WordNet id (n01440764)"
-    if len(places) < max(2, len(known)) or len(set(asked)) < len(asked):
+    if not places or len(places) < len(known) or len(set(asked)) < len(asked):
         raise ManifestError(
             f"the {len(known)} classes that a head learns for {benchmark} have {len(places)} names, so that those of "
             f"one dataset are not found again in the other; {advice}"

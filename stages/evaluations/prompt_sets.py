@@ -15,6 +15,7 @@ from typing import NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from stages.evaluations.base import Examples, HasClassIds, HasTemplates
+from stages.evaluations.class_wording import published_wording, words_of
 from stages.manifest import ManifestError
 
 FALLBACK = "imagenet1k"
@@ -22,6 +23,8 @@ FALLBACK = "imagenet1k"
 PLACE = "{c}"
 USUAL = "this protocol"
 _LANGUAGES = {"en": "en", "zh": "cn", "ja": "jp", "jp": "jp", "ar": "ar", "it": "it"}
+_TOLD = 3
+"""Changed names that a note tells."""
 _WNID = re.compile(r"n\d{8}")
 
 
@@ -55,6 +58,8 @@ class Prompts(NamedTuple):
     class_names: tuple[str, ...]
     templates_from: str
     names_from: str
+    note: str = ""
+    """Where classes are called otherwise than in the data, or than in what was published."""
 
     def of(self, number: int) -> list[str]:
         """Return all sentences about a class."""
@@ -122,17 +127,19 @@ def resolve(settings: PromptSettings, examples: Examples, benchmark: str, usual:
     published = settings.prompts or _same_name(benchmark, settings.language)
     templates, templates_from = _templates(settings, examples, published, usual)
     names, names_from = _names(settings, examples, published)
-    if len(names) < 2:
+    if len(names) == 1:
         raise ManifestError(
-            f"{benchmark} has {len(names)} classes, and two at least are told apart; its data names none, so give "
-            "them in setting `class_names`"
+            f"{benchmark} has the one class {names[0]!r} ({names_from}), and a class is told from others; complete "
+            "its data with a folder or a label for each class, or name all in classes.txt or setting `class_names`"
         )
     if len(names) != (len(examples.classes) or len(names)):
         raise ManifestError(
             f"{benchmark} has {len(examples.classes)} classes, and {names_from} has {len(names)} names; give one "
             "name per class in setting `class_names`, in the order of labels"
         )
-    return Prompts(templates, names, templates_from, names_from)
+    return Prompts(
+        templates, names, templates_from, names_from, _note(examples, names, names_from, published, settings)
+    )
 
 
 def _same_name(benchmark: str, language: str) -> str:
@@ -180,7 +187,10 @@ def _names(settings: PromptSettings, examples: Examples, published: str) -> tupl
     if ids and not named and all(_WNID.fullmatch(each) for each in ids):
         return _by_wnid(ids, settings.language), f"clip-benchmark's {settings.language} names of {FALLBACK} by wnid"
     if settings.language == "en" and any(not name.isdigit() for name in own):
-        return tuple(name.replace("_", " ") for name in own), "the dataset"
+        plain = tuple(name.replace("_", " ") for name in own)
+        listed = named and plain != tuple(each.replace("_", " ") for each in ids)
+        worded = None if listed or _is_stand_in(published, settings) else published_wording(own, found)
+        return (worded, where) if worded else (plain, "the dataset")
     if settings.language == "en" and len(own) not in (0, len(found)):
         return own, "the dataset"
     if found:
@@ -188,6 +198,28 @@ def _names(settings: PromptSettings, examples: Examples, published: str) -> tupl
     raise ManifestError(
         f"classes of {published} have no published names in {settings.language!r}; give them in setting `class_names`"
     )
+
+
+def _is_stand_in(published: str, settings: PromptSettings) -> bool:
+    """Say whether published names may be of another dataset than the one that is measured."""
+    return published == FALLBACK and not settings.prompts
+
+
+def _note(examples: Examples, names: Sequence[str], names_from: str, published: str, settings: PromptSettings) -> str:
+    known, own = published_names(published, settings.language), tuple(examples.classes)
+    if settings.language != "en" or not known or _is_stand_in(published, settings):
+        return ""
+    if names_from == "the dataset" and tuple(names) != known:
+        example = next((name for name in names if name not in known), names[0])
+        return (
+            f"Classes are called as the data call them ({example!r} for one), not as in {published}'s published "
+            f"prompts ({known[0]!r}, ...); setting `class_names` takes others."
+        )
+    changed = [(name, each) for name, each in zip(names, own, strict=False) if words_of(name) != words_of(each)]
+    if names_from == "settings" or not changed or all(each.isdigit() for each in own):
+        return ""
+    pairs = ", ".join(f"{name!r} for {each!r}" for name, each in changed[:_TOLD])
+    return f"Classes are called as in {published}'s published prompts: {pairs}{', ...' if changed[_TOLD:] else ''}."
 
 
 def _by_wnid(own: Sequence[str], language: str) -> tuple[str, ...]:

@@ -146,7 +146,7 @@ def _mistakes(
 def _notes(
     answers: Answers, examples: Examples, prompts: Prompts, settings: ClassSettings, benchmark: str
 ) -> list[str]:
-    found = []
+    found = [prompts.note] if prompts.note else []
     if unlabelled := len(examples) - len(answers.rows):
         found.append(f"{unlabelled} of {len(examples)} examples have no right class and count nowhere.")
     if ties := int((answers.chosen < 0).sum()):

@@ -84,6 +84,17 @@ def test_a_part_of_the_data_in_another_way_is_another_version(home: Store, tmp_p
     assert row["settings"]["shown"] == 1 and row["limit"] == 5
 
 
+def test_a_second_benchmark_joins_the_evaluation(home: Store, tmp_path: Path) -> None:
+    make_towers(home)
+    at = f"={paint(tmp_path / 'data', 1)}"
+    for name in ("colours", "paints"):
+        own = described(tmp_path, name)
+        told = internvl("evaluate", "checkpoints/contrastive@t", "--benchmark", name, "--at", name + at, "--own", own)
+        assert told.exit_code == 0, told.output
+    assert re.search(r"colours\s+│\s+en\s+│\s+top1", told.output) and re.search(r"paints\s+│\s+en", told.output)
+    assert len(load(home, Ref.model_validate("benchmarks/contrastive@t")).parts) == 2
+
+
 def test_two_checkpoints_are_compared_by_name(home: Store, tmp_path: Path) -> None:
     at = ("--at", f"colours={paint(tmp_path / 'data', 3)}", "--own", described(tmp_path))
     for seed, version in enumerate(("a", "b")):
@@ -143,7 +154,27 @@ def test_settings_are_checked_before_anything_runs(home: Store, tmp_path: Path) 
     with pytest.raises(ManifestError, match=r"zero_shot_classification\.show: .*its settings are .*shown"):
         choices("contrastive", given)
     with pytest.raises(ManifestError, match=r"--set retrieval\.\* changes nothing: no row of colours\.zero_shot"):
-        choices("contrastive", Wanted(at=at, own=own, changes={"retrieval": {"queries": True}}))
+        choices("contrastive", Wanted(at=at, own=own, changes={"retrieval": {"shown": 1}}))
+
+
+def test_what_only_an_internvl_g_can_is_asked_of_no_other(home: Store) -> None:
+    given = Wanted(changes={"retrieval": {"queries": True}})
+    with pytest.raises(
+        ManifestError, match=r"--set retrieval\.queries=true is InternVL-G's .* is contrastive; leave"
+    ):
+        choices("contrastive", given)
+
+
+@pytest.mark.parametrize(("shown", "left"), [(1, "colours.{}.en.2"), (12, "colours.{}.en"), (3, "colours.{}.en.2")])
+def test_rows_that_settings_make_alike_are_measured_once(home: Store, tmp_path: Path, shown: int, left: str) -> None:
+    protocol = "zero_shot_classification"
+    rows = [{"protocol": protocol, "settings": {"templates": ["{c}"], "shown": each}} for each in (1, 12)]
+    given = {"at": {"colours": paint(tmp_path / "data", 1)}, "own": (described(tmp_path, rows=rows),)}
+    assert len(choices("contrastive", Wanted.model_validate(given)).rows) == 2
+    found = choices("contrastive", Wanted.model_validate({**given, "changes": {protocol: {"shown": shown}}}))
+    assert found.left_out.keys() == {left.format(protocol)} and len(found.rows) == 1
+    (kept,) = found.rows
+    assert found.left_out[left.format(protocol)].endswith(f"the same measurement as {kept}")
 
 
 def test_own_data_cannot_take_the_name_of_a_benchmark(home: Store, tmp_path: Path) -> None:

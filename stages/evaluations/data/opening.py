@@ -9,7 +9,7 @@ from stages.evaluations.data import captions, clips, folders, masks, parquet, qu
 from stages.evaluations.data.dataset import Dataset
 from stages.evaluations.data.hashing import Progress, quiet
 from stages.evaluations.data.places import Request
-from stages.evaluations.data.rows import Found
+from stages.evaluations.data.rows import FileBody, Found
 from stages.evaluations.data.soundness import sound
 from stages.evaluations.registry import Benchmark, Format
 from stages.evaluations.registry import benchmark as registered
@@ -106,6 +106,7 @@ def open_examples(
         if not found.rows:
             raise ManifestError(f"{place} has no example of the split {split}")
         _check_classes(benchmark, found, place)
+        _check_files(found, place)
     except ManifestError as error:
         raise ManifestError(f"{error}. {benchmark.title}: {what_to_fetch(benchmark)}") from None
 
@@ -126,7 +127,10 @@ def open_examples(
         dataset = dataset.subset(chosen([(row.key, row.group or row.key) for row in found.rows], limit))
     elif split == "test" and benchmark.examples not in (None, len(dataset)):
         dataset.notes.append(f"{benchmark.title} has {benchmark.examples:,} examples, {len(dataset):,} were found")
-    whole = sound(dataset, cache, progress)
+    try:
+        whole = sound(dataset, cache, progress)
+    except ManifestError as error:
+        raise ManifestError(f"{place}: {error}. {benchmark.title}: {what_to_fetch(benchmark)}") from None
     if limit is None and split == "test" and benchmark.sha256 not in (None, dataset.digest):
         whole.notes.append(f"the data are not those that were published: digest {dataset.digest[:12]}")
     return whole
@@ -206,4 +210,14 @@ def _check_classes(benchmark: Benchmark, found: Found, place: Path) -> None:
         raise ManifestError(
             f"{place} has {len(found.classes)} classes, not the {benchmark.classes} of {benchmark.title}; complete "
             "it, or list all classes in the order of their labels in classes.txt (classnames.txt beside tars)"
+        )
+
+
+def _check_files(found: Found, place: Path) -> None:
+    """Refuse a list none of whose files is there: they were not unpacked, or lie elsewhere."""
+    files = [body.file for row in found.rows for body in row.bodies if isinstance(body, FileBody)]
+    if files and not any(path.is_file() for path in files):
+        raise ManifestError(
+            f"none of the {len(set(files)):,} files that {place} lists lies beside or below the list, the first of "
+            f"them being {files[0].name}; put them there"
         )

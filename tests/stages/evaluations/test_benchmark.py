@@ -13,8 +13,9 @@ from infra.cluster import Cluster, InlineCluster
 from infra.storage import Store
 from models.internvl import InternVL
 from stages import benchmark, materialize
+from stages.evaluations.choice import Choice
 from stages.evaluations.results import read_confusion, read_result, read_scores, read_shown
-from stages.manifest import Manifest, ManifestError, verify
+from stages.manifest import Manifest, ManifestError, load, verify
 from stages.ref import Ref
 
 TWO = (colours("colours"), colours("paints"))
@@ -105,22 +106,79 @@ def test_changed_data_are_refused_and_are_another_result(store: Store, tmp_path:
     place = paint(tmp_path / "data", 2)
     rows = chosen(place, TWO[0])
     checkpoint = make_towers(store)
-    spec = materialize.StageSpec(
-        stage="benchmark",
-        artifact=Ref(name="benchmarks/contrastive", version="t"),
-        parameters=benchmark.Parameters(rows=rows).model_dump(mode="json"),
-        inputs=(checkpoint.ref,),
-    )
+    spec = asked(checkpoint, rows)
     made = materialize.materialize(spec, store, InlineCluster())
     assert materialize.materialize(spec, store, InlineCluster()) == made
     plain("white").save(place / "val" / "red" / "0.png")
     with pytest.raises(ManifestError, match=r"are not what was chosen: their digest is [0-9a-f]{12} now and was"):
         measured(store, tmp_path, checkpoint, rows, "later")
-    changed = spec.model_copy(
-        update={"parameters": benchmark.Parameters(rows=chosen(place, TWO[0])).model_dump(mode="json")}
-    )
+    changed = asked(checkpoint, chosen(place, TWO[0]))
     with pytest.raises(materialize.Drift, match=r"rows\.colours\.zero_shot_classification\.en\.data: \w+ -> \w+"):
         materialize.materialize(changed, store, InlineCluster())
+
+
+def asked(checkpoint: Manifest, rows: dict[str, Choice]) -> materialize.StageSpec:
+    return materialize.StageSpec(
+        stage="benchmark",
+        artifact=Ref(name="benchmarks/contrastive", version="t"),
+        parameters=benchmark.Parameters(rows=rows).model_dump(mode="json"),
+        inputs=(checkpoint.ref,),
+    )
+
+
+def test_another_benchmark_joins_those_that_stand(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = paint(tmp_path / "data", 2)
+    one, two = (chosen(place, spec) for spec in TWO)
+    checkpoint = make_towers(store)
+    first = materialize.materialize(asked(checkpoint, one), store, InlineCluster())
+    real, done = benchmark.measure_row, list[str]()
+
+    def counted(name: str, work: benchmark.Work) -> Any:
+        done.append(name)
+        if len(done) == 1:
+            raise KeyboardInterrupt
+        return real(name, work)
+
+    monkeypatch.setattr(benchmark, "measure_row", counted)
+    with pytest.raises(KeyboardInterrupt):
+        materialize.materialize(asked(checkpoint, two), store, InlineCluster())
+    assert load(store, first.ref) == first, "a run that is stopped leaves what stood"
+    both = materialize.materialize(asked(checkpoint, two), store, InlineCluster())
+    assert done == [*two, *two], "rows that stand are not measured again"
+    assert load(store, first.ref) == both and verify(store, both) == []
+    assert both.parts[:1] == first.parts and [part.key for part in both.parts] == [*one, *two]
+    assert both.identity["parameters"]["rows"].keys() == {*one, *two} and both.ledger.listed == 16
+    assert all(f"| Plain {spec.name} | en | top1 |" in both.totals["markdown"] for spec in TWO)
+    assert all(spec.title in page_of(store, both) for spec in TWO)
+    for rows in (one, two, one | two):
+        assert materialize.standing(asked(checkpoint, rows), store) == both
+    monkeypatch.setattr(benchmark, "measure_row", real)
+    alone = materialize.materialize(asked(checkpoint, two), store, InlineCluster(), force=True)
+    assert [part.key for part in alone.parts] == [*two], "by force, what is asked for replaces what stands"
+
+
+@pytest.mark.parametrize("change", [{"limit": 4}, {"settings": {}}, {"data": "0" * 64}, {"place": "elsewhere"}])
+def test_a_row_that_stands_is_not_changed_by_one_that_joins(
+    store: Store, tmp_path: Path, change: dict[str, Any]
+) -> None:
+    place = paint(tmp_path / "data", 2)
+    one, two = (chosen(place, spec) for spec in TWO)
+    checkpoint = make_towers(store)
+    first = materialize.materialize(asked(checkpoint, one), store, InlineCluster())
+    changed = {name: choice.model_copy(update=change) for name, choice in one.items()}
+    (field,) = change
+    with pytest.raises(materialize.Drift, match=rf"rows\.colours\.zero_shot_classification\.en\.{field}"):
+        materialize.materialize(asked(checkpoint, changed | two), store, InlineCluster())
+    assert load(store, first.ref) == first
+
+
+def test_a_benchmark_of_ones_own_has_one_description(tmp_path: Path) -> None:
+    place = paint(tmp_path / "data", 1)
+    (one,), (other,) = (chosen(place, colours("colours", title=title)).values() for title in ("A", "B"))
+    with pytest.raises(ValueError, match=r"colours is described in two ways.* --new-version NAME"):
+        benchmark.Parameters(rows={"a": one, "b": other})
 
 
 def test_only_models_of_ours_are_measured(store: Store, tmp_path: Path) -> None:

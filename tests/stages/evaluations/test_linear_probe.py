@@ -197,6 +197,11 @@ def one_example(examples: TaughtExamples) -> TaughtExamples:
     return replace(examples, learned_from=ListedExamples([[plain("red")]], classes=("red", "blue"), labels=[0]))
 
 
+def one_class(examples: TaughtExamples) -> TaughtExamples:
+    alone = ListedExamples([[plain("red")]] * 2, classes=("red",), labels=[0, 0])
+    return replace(examples, classes=("red",), learned_from=alone)
+
+
 def strange_class(examples: TaughtExamples) -> TaughtExamples:
     return replace(examples, classes=("red", "green", "blue", "mauve"))
 
@@ -215,6 +220,7 @@ def strange_label(examples: TaughtExamples) -> TaughtExamples:
     [
         (without_training, "no training split"),
         (one_example, "has 1 examples; a head needs two"),
+        (one_class, "a head learns for colours has the one class 'red', and a class is told from others"),
         (strange_class, r"has the class 'mauve' \(1 such\) that its training data has not"),
         (double_names, "have 3 names"),
         (strange_label, "has label 4, and there are 4 classes"),

@@ -120,7 +120,11 @@ def test_braces_of_a_class_are_its_own() -> None:
 @pytest.mark.parametrize(
     ("classes", "settings", "said"),
     [
-        (["a"], {}, "has 1 classes, and two at least"),
+        (
+            ["a"],
+            {},
+            r"mine has the one class 'a' \(the dataset\), and a class is told from others; complete its data",
+        ),
         (["a", "b"], {"class_names": ("x", "y", "z")}, "has 2 classes, and settings has 3 names"),
         (["a", "b"], {"language": "zh"}, "has 2 classes, and clip-benchmark's zh names of imagenet1k has 1000"),
         (["a", "b"], {"language": "tlh", "class_names": ("x", "y")}, "no prompts in 'tlh'"),

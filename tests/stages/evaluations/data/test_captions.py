@@ -110,6 +110,16 @@ def test_missing_pictures_are_named_and_ambiguous_ones_refused(tmp_path: Path) -
         open_examples(LISTS, tmp_path)
 
 
+def test_a_list_without_its_pictures_says_where_they_go(tmp_path: Path) -> None:
+    lay(tmp_path, {"dataset_coco.json": as_json(KARPATHY)})
+    said = (
+        r"none of the 1 files that \S+ lists lies beside or below the list, the first of them being a.jpg; put them"
+    )
+    for place in (tmp_path, tmp_path / "dataset_coco.json"):
+        with pytest.raises(ManifestError, match=rf"{said}.* into DIR/little and give --data DIR"):
+            open_examples(LISTS, place)
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
