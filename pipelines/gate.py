@@ -8,12 +8,13 @@ from uuid import UUID
 
 from prefect import get_run_logger, suspend_flow_run
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import State
 from prefect.exceptions import Abort
 from prefect.flow_runs import apause_flow_run
 from prefect.input import RunInput
 from prefect.runtime import deployment
 from prefect.runtime import flow_run as current_flow
-from prefect.states import Cancelled, State
+from prefect.states import Cancelled
 from pydantic import Field
 
 from infra.settings import settings

@@ -30,7 +30,10 @@ def owners_of(jobs: Sequence[Job], store: Store) -> dict[str, list[str]]:
 
 
 def lives(store: Store, run: str) -> bool:
-    """Say whether the process of a flow run works, as far as its lease tells."""
+    """Say whether a flow run's process may live: its lease was not given back, nor is it known to be dead.
+
+    One that died with its machine is found out by the reaper, which then stops its jobs.
+    """
     tenure = newest(store, f"{FOLDER}/{run}") if run else None
     # One of another machine may be gone: then the reaper, which watches its lease, stops the job later.
     return tenure is not None and not tenure.free

@@ -130,7 +130,7 @@ def run_step(step: Step, force: bool = False) -> str:
 
 
 def _make(step: Step, store: Store, jobs: Jobs, force: bool, log: Any) -> Manifest:
-    """Return what a job made; with force, what stood before stands until the job replaces it under its lease."""
+    """Return what a job made; what stood before stands until the job replaces it under its lease."""
     ref = step.spec.artifact
     before = _traces(store, ref)
     untouched = True
@@ -141,7 +141,7 @@ def _make(step: Step, store: Store, jobs: Jobs, force: bool, log: Any) -> Manife
         job = _follow(step, store, jobs, _attach_or_submit(step, store, jobs, anew, log), log)
         untouched = _traces(store, ref) == before
         # The manifest is the truth, where it is this job's: one can be called failed after its work was committed.
-        old = force and untouched and job.status != "SUCCEEDED"
+        old = untouched and job.status != "SUCCEEDED"
         if not old and (manifest := find(store, ref)):
             return manifest
         if not job.lost:

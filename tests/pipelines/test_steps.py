@@ -147,3 +147,9 @@ def test_a_cancelled_run_leaves_a_job_that_another_run_waits_for(
     finally:
         lease.give_back()
     assert cancel(ray, monkeypatch, "two") == ["own", "shared"], "nobody else waits for it any more"
+
+
+def test_a_job_that_should_add_to_what_stands_and_fails_is_no_success(world: Store) -> None:
+    commit(world)
+    with pytest.raises(steps.StageFailed, match="failed"):
+        make(world, Ray(("FAILED", 1, nothing)), force=False)
