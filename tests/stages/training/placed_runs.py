@@ -23,6 +23,7 @@ from models.losses import gather
 from models.objective import Joint, JointObjective, totals_of
 from stages.batches import generator_of
 from stages.manifest import Manifest
+from stages.placement import Sharding
 from stages.ref import Ref
 from stages.train_loop import train
 from stages.training import placing
@@ -34,7 +35,7 @@ from stages.training.placing import Placed, place
 from stages.training.schedule import Schedule
 from stages.training.sharding import Gathered
 from stages.training.task import Finished, parameter_groups
-from stages.workspace import Output, Placement, Sharding, Workspace
+from stages.workspace import Output, Placement, Workspace
 
 SAMPLES, WIDTH = 40, 6
 SMALL = InternVLConfig(
