@@ -186,7 +186,7 @@ def test_pieces_of_two_processes_fit_one_and_two_in_either_cut(
     assert forks.run(tmp_path, 2, job="training_jobs:restore_and_compare", sharded=not sharded) == [0, 0], (
         forks.said()
     )
-    monkeypatch.setattr(state_reader, "_copy", lambda *_: None)
+    monkeypatch.setattr(state_reader, "copy_piece", lambda *_: None)
     with pytest.raises(AssertionError):
         restore_and_compare(tmp_path, sharded=False)
 
