@@ -39,19 +39,13 @@ def markdown(steps: Sequence[Step], store: Store, force: bool = False) -> str:
 
 
 def _trainings(steps: Sequence[Step], running: Container[str]) -> list[str]:
-    from pipelines.training_price import PEAK_TFLOPS, training_prices  # imports torch, which serving can spare
+    from pipelines.training_price import HEAD, training_prices  # imports torch, which serving can spare
 
     # All are looked at, as one's shape follows from another's; only those that would run are told.
     found = [each for each in training_prices(steps) if f"checkpoints/{each.stage}" in running]
     if not found:
         return []
-    rows = []
-    for each in found:
-        hours = [f"{each.gpu_hours(card):,.0f}" if each.gpus and each.flops else "–" for card in PEAK_TFLOPS]
-        numbers = (f"{each.parameters:,}", f"{each.trained:,}", f"{each.samples:,}", f"{each.flops:.2e}")
-        rows.append([each.stage, *numbers, *hours])
-    head = ["training", "parameters", "trained", "samples", "FLOPs", *(f"{card} hours" for card in PEAK_TFLOPS)]
-    return ["", "## Trainings", "", *_table(head, rows)]
+    return ["", "## Trainings", "", *_table(HEAD, [each.cells() for each in found])]
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

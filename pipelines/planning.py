@@ -225,21 +225,15 @@ def _show(priced: Sequence[Price | Unknown]) -> None:
 
 def _show_training(found: "Sequence[Training]") -> None:
     """Print models and compute of the training stages, and GPU hours where there are GPUs."""
-    from pipelines.training_price import PEAK_TFLOPS, UTILISATION
+    from pipelines.training_price import HEAD, PEAK_TFLOPS, UTILISATION
 
     if not found:
         return
-    table = Table(
-        "training", "parameters", "trained", "samples", "FLOPs", *(f"{card} hours" for card in PEAK_TFLOPS), "GPUs"
-    )
+    table = Table(*HEAD, "GPUs")
     for column in table.columns[1:]:
         column.justify = "right"
     for each in found:
-        hours = [f"{each.gpu_hours(card):,.0f}" if each.gpus and each.flops else "–" for card in PEAK_TFLOPS]
-        numbers = (each.parameters, each.trained, each.samples)
-        table.add_row(
-            each.stage, *(f"{number:,}" for number in numbers), f"{each.flops:.2e}", *hours, f"{each.gpus or '–'}"
-        )
+        table.add_row(*each.cells(), f"{each.gpus or '–'}")
     console.print(table)
     cards = ", ".join(f"{card} {peak:g}" for card, peak in PEAK_TFLOPS.items())
     console.print(

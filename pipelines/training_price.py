@@ -23,6 +23,8 @@ PEAK_TFLOPS = {"A100": 312.0, "H100": 989.0}
 """Dense products in bfloat16 per second, in 10^12, of the data sheets."""
 UTILISATION = 0.4
 """Ours, of that: published trainings of this size reach between a third and a half."""
+HEAD = ("training", "parameters", "trained", "samples", "FLOPs", *(f"{card} hours" for card in PEAK_TFLOPS))
+"""What a table says of a training, column by column; `Training.cells` gives the rows."""
 TRAINED, PASSED = 3, 2
 """Forward passes that a step costs: where weights learn, and where a gradient only passes through frozen ones."""
 TOWERS: tuple[Tower, ...] = ("vision", "language")
@@ -45,6 +47,12 @@ class Training:
     def gpu_hours(self, card: str) -> float:
         """Return the hours of one GPU of this kind."""
         return self.flops / (PEAK_TFLOPS[card] * 1e12 * UTILISATION) / 3600
+
+    def cells(self) -> tuple[str, ...]:
+        """Return what a table says of it, under `HEAD`."""
+        hours = [f"{self.gpu_hours(card):,.0f}" if self.gpus and self.flops else "–" for card in PEAK_TFLOPS]
+        numbers = (self.parameters, self.trained, self.samples)
+        return (self.stage, *(f"{number:,}" for number in numbers), f"{self.flops:.2e}", *hours)
 
     def as_json(self) -> dict[str, Any]:
         """Return it as plain values."""
