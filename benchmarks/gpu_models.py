@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from benchmarks.masks import drawn_patches
+from models.drawn_masks import drawn_patches
 from models.chat import IGNORE, InternVLChat
 from models.config import ChatConfig, InternVLConfig, TextConfig, VisionConfig
 from models.contrastive_objective import ContrastiveObjective

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from transformers import InternVLVisionConfig, InternVLVisionModel
 
-from benchmarks.masks import drawn_patches
+from models.drawn_masks import drawn_patches
 from benchmarks.timing import interleaved, publish, ratio_of_medians, surroundings
 from models.config import VisionConfig
 from models.intern_vit import InternVisionModel

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 
 from models.config import ChatConfig, InternVLConfig
+from models.step_shape import Shape
 from pipelines.graph import ALIGN, INSTRUCT
-from pipelines.plan_memory import Shape
 from pipelines.training_price import TOWERS, text_of
 from stages import contrastive, generative, instruct, language
 from stages.contrastive_parameters import config_of
@@ -38,7 +38,8 @@ def shapes_of(specs: Mapping[str, StageSpec]) -> dict[str, Shape]:
             "generative",
             towers=whole,
             tokens=whole.context_length,
-            verdicts=3 if asked.image_negatives else 2,
+            paired=asked.paired,
+            image_negatives=asked.image_negatives,
             stays=FEATURE_BYTES + TEXT_BYTES,
         ),
     }
@@ -69,6 +70,7 @@ def _chat(given: instruct.Parameters, spec: StageSpec, towers: InternVLConfig) -
         packed=True,
         tokens=spec.placement.get("max_packed_tokens") or given.context_length,
         tiles=spec.placement.get("max_packed_tiles") or tiles,
+        length=given.context_length,
         text_learns=learns["language"],
         vision_learns=learns["vision"],
     )
