@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from models.drawn_masks import drawn_patches
 from models.chat import IGNORE, InternVLChat
 from models.config import ChatConfig, InternVLConfig, TextConfig, VisionConfig
 from models.contrastive_objective import ContrastiveObjective
 from models.cost import decoder_macs, vision_macs
+from models.drawn_masks import drawn_patches
 from models.internvl import InternVL
 from models.objective import Objective, totals_of
 from models.vision_embeddings import kept_patches

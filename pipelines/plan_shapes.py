@@ -10,6 +10,7 @@ from stages import contrastive, generative, instruct, language
 from stages.contrastive_parameters import config_of
 from stages.generative import FEATURE_BYTES, TEXT_BYTES
 from stages.materialize import StageSpec
+from stages.placement import Placement
 
 
 def shapes_of(specs: Mapping[str, StageSpec]) -> dict[str, Shape]:
@@ -50,7 +51,7 @@ def shapes_of(specs: Mapping[str, StageSpec]) -> dict[str, Shape]:
 
 
 def _chat(given: instruct.Parameters, spec: StageSpec, towers: InternVLConfig) -> Shape:
-    """Return a chat training: one pack, as full as its placement allows, or one conversation at its longest."""
+    """Return a chat training: one pack, as full as its placement allows; else of what is computed at once."""
     layers = min(given.most_layers or towers.vision.num_hidden_layers, towers.vision.num_hidden_layers)
     shown = {"image_size": given.image_size or towers.vision.image_size, "num_hidden_layers": layers}
     fields = given.model_dump(include=set(ChatConfig.model_fields))
@@ -64,12 +65,14 @@ def _chat(given: instruct.Parameters, spec: StageSpec, towers: InternVLConfig) -
     )
     tiles = given.max_dynamic_patch + (given.max_dynamic_patch > 1 and given.use_thumbnail)
     learns = {tower: given.trains(tower) for tower in TOWERS}
+    placement = Placement(**spec.placement)
+    together = placement.micro_batch_size or max(1, given.schedule.global_batch_size // placement.workers)
     return Shape(
         "instruct",
         chat=config,
         packed=True,
-        tokens=spec.placement.get("max_packed_tokens") or given.context_length,
-        tiles=spec.placement.get("max_packed_tiles") or tiles,
+        tokens=placement.max_packed_tokens or together * given.context_length,
+        tiles=placement.max_packed_tiles or together * tiles,
         length=given.context_length,
         text_learns=learns["language"],
         vision_learns=learns["vision"],

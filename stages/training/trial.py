@@ -69,6 +69,8 @@ class Trial:
             placement: Whether activations are computed again, and layers compiled.
         """
         self._device = device
+        if device.type == "cpu":
+            torch.set_num_threads(1)  # as training processes have it
         free = _allocated(device)
         torch.manual_seed(0)
         with torch.device(device):
@@ -146,11 +148,11 @@ class Trial:
         )
 
     def _timed(self, work: Callable[[], None]) -> float:
-        """Return seconds: on a CPU those that this process computed, shared by its threads, whoever else is there."""
+        """Return seconds: on a CPU those that this process computed, whoever else is there."""
         if self._device.type == "cpu":
             start = time.process_time()
             work()
-            return (time.process_time() - start) / torch.get_num_threads()
+            return time.process_time() - start
         torch.cuda.synchronize(self._device)
         start = time.perf_counter()
         work()

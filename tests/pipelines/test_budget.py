@@ -22,8 +22,8 @@ from pipelines.plan_memory import Fit
 from pipelines.plan_tables import markdown
 from pipelines.training_price import Training, training_prices
 from pipelines.utilisation import Utilisation
+from stages.forecasts import meters_key
 from stages.ref import Ref
-from stages.training.meters import meters_key
 
 
 @pytest.fixture(autouse=True)

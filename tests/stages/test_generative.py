@@ -17,13 +17,14 @@ from models.generative_objective import is_trained
 from models.internvl import InternVL
 from stages import generative_measures
 from stages.checkpoints import fetch
+from stages.forecasts import meters_key
 from stages.generative import GenerativeTask, Parameters, _build
 from stages.generative_batches import GenerativeBatches
 from stages.generative_measures import area_under_curve, measure
 from stages.manifest import Manifest, ManifestError, load
 from stages.materialize import StageSpec, materialize
 from stages.ref import Ref
-from stages.training.meters import METER_STEPS, meters_key
+from stages.training.meters import METER_STEPS
 from stages.training.order import Order
 from stages.weight_files import open_weights
 from stages.workspace import Workspace
