@@ -1,9 +1,10 @@
 """What one process computes at once in a training, and of which model: by it memory is traced and steps are tried."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from models.config import ChatConfig, InternVLConfig, TextConfig
-from models.memory_blocks import How, contrastive_blocks
+from models.memory_blocks import FLOAT, How, contrastive_blocks
 from models.memory_stages import Conversations, chat_blocks, generative_blocks, language_blocks
 from models.memory_walk import Section
 
@@ -64,6 +65,19 @@ class Shape:
             return 0
         patch = vision.num_channels * vision.patch_size**2 * 4
         return patch * (self.kept or vision.grid**2) * max(1, self.tiles)
+
+    def seen_bytes(self) -> int:
+        """Return the bytes that a row keeps through a step while others are computed: what frozen towers saw."""
+        if self.stage != "generative" or self.towers is None:
+            return 0
+        return (self.towers.vision.grid**2 + 1) * self.towers.vision.hidden_size * FLOAT
+
+    def sizes(self) -> dict[str, Any]:
+        """Return it as plain values."""
+        configs = ("towers", "text", "chat")
+        told = {name: getattr(self, name) for name in configs}
+        plain = {name: value for name, value in vars(self).items() if name not in configs}
+        return {**plain, **{name: each and each.model_dump(mode="json") for name, each in told.items()}}
 
     def cut(self, layers: int) -> "Shape":
         """Return the same with at most so many layers in each tower: every product keeps its size."""

@@ -9,6 +9,7 @@ from models.memory_forecast import FRAMEWORK, Forecast, forecast
 from models.memory_trace import Block, Numbers
 from models.memory_walk import Section, Spread
 from models.step_shape import Shape
+from stages.calibration import pieces_of
 from stages.placement import Placement, Sharding
 
 
@@ -47,8 +48,8 @@ def fit(
         sharding: How the model lies over the processes.
         room: Bytes of the card, 0 where there is none.
     """
-    share = 1 if shape.packed else max(1, global_batch // placement.workers)
-    rows = min(share, placement.micro_batch_size or share)
+    rows, pieces = pieces_of(shape, placement, global_batch)
+    share = 1 if shape.packed else rows * pieces
     sharded = sharding == "fsdp2" and placement.workers > 1
     how = How(Numbers.of(precision, sharded), placement.activation_checkpointing)
 
@@ -56,15 +57,15 @@ def fit(
     def at(count: int) -> Forecast:
         sections = shape.sections(count, how, global_batch)
         ddp = placement.workers > 1 and not sharded
-        spread = Spread(placement.workers, sharded, waiting=ddp or shape.packed or count < share)
+        spread = Spread(placement.workers, sharded, waiting=ddp or (pieces > 1 if shape.packed else count < share))
         return forecast(
             sections,
             parameters,
             trained,
             spread,
             root=_root(sections) if sharded else 0,
-            batch=share * shape.picture_bytes(),
-            kept=shape.stays,
+            batch=rows * pieces * shape.picture_bytes(),
+            kept=shape.stays + (share - count) * shape.seen_bytes(),
             framework=FRAMEWORK if placement.gpus_per_worker else 0,
         )
 

@@ -53,3 +53,11 @@ def show_trainings(found: "Sequence[Training]") -> None:
         style="dim",
         highlight=False,
     )
+    for each in found:
+        if each.flops_as_released:
+            console.print(
+                f"{each.stage}: {each.flops:.2e} FLOPs as computed here, {each.flops_as_released:.2e} in the four "
+                "passes of the released code, each with its text and each looking at the picture anew",
+                style="dim",
+                highlight=False,
+            )

@@ -43,6 +43,8 @@ class Training:
     flops: float
     gpus: int
     """As its placement says; 0 trains on CPUs."""
+    flops_as_released: float = 0.0
+    """What the released code's order of passes comes to, where it is another than ours."""
 
     def gpu_hours(self, card: str) -> float:
         """Return the hours of one GPU of this kind."""
@@ -91,7 +93,8 @@ def training_prices(steps: Sequence[Step]) -> list[Training]:
         placement = given[name].placement
         gpus = placement.get("workers", 1) * placement.get("gpus_per_worker", 0)
         stage = name.removeprefix("checkpoints/")
-        found.append(Training(stage, parameters, trained, samples, 2.0 * macs, gpus))
+        released = 2.0 * samples * four_passes(asked, towers) if stage == "generative" else 0.0
+        found.append(Training(stage, parameters, trained, samples, 2.0 * macs, gpus, released))
     return found
 
 
@@ -135,7 +138,7 @@ def _generative(given: generative.Parameters, found: InternVLConfig) -> Priced:
     counted = shapes(Size(name="generative", kind="generative", vision=towers.vision, towers=towers))
     trained = sum(parts(counted)[part] for part in STAGE_2)
     text, queries, tokens = towers.text, towers.num_query_token, towers.context_length
-    seen, pairs = towers.vision.grid**2 + 1, 3 if given.image_negatives else 2
+    seen, pairs = towers.vision.grid**2 + 1, 1 + given.paired + given.image_negatives
     once = vision_macs(towers.vision) + pooling_macs(towers.vision.hidden_size, seen, towers.embed_dim)
     once += decoder_macs(text, tokens)
     passed = decoder_macs(text, queries) + decoder_macs(text, tokens, past=queries, head=True)
@@ -144,6 +147,25 @@ def _generative(given: generative.Parameters, found: InternVLConfig) -> Priced:
     learned = (1 + pairs) * look + pooling_macs(text.hidden_size, queries, towers.embed_dim)
     samples = given.schedule.steps * given.schedule.global_batch_size
     return count(counted), trained, given.schedule, samples * (once + PASSED * passed + TRAINED * learned)
+
+
+def four_passes(given: generative.Parameters, found: InternVLConfig) -> float:
+    """Return the multiply-accumulates of one pair as the released code orders them.
+
+    Queries and text go through QLLaMA together, once for contrast, twice for matching and once for captions, and each
+    pass looks at the picture anew. In the pass for contrast neither sees the other, and of its text nothing
+    learns: no gradient goes through it.
+    """
+    towers = generative.config_of(given, found)
+    text, queries, tokens = towers.text, towers.num_query_token, towers.context_length
+    seen = towers.vision.grid**2 + 1
+    look = query_macs(towers, seen) - decoder_macs(text, queries)
+    once = vision_macs(towers.vision) + pooling_macs(towers.vision.hidden_size, seen, towers.embed_dim)
+    once += decoder_macs(text, tokens)
+    passed = decoder_macs(text, queries) + 3 * decoder_macs(text, queries + tokens)
+    passed += tokens * text.vocab_size * text.hidden_size
+    learned = 4 * look + pooling_macs(text.hidden_size, queries, towers.embed_dim)
+    return once + PASSED * passed + TRAINED * learned
 
 
 def _instruct(given: instruct.Parameters, towers: InternVLConfig) -> Priced:

@@ -85,13 +85,7 @@ def way_of(placement: Placement, precision: str, pieces: int) -> str:
 
 def widths_of(shape: Shape, way: str) -> str:
     """Return the digest of all sizes of a shape but its depth, and of the way in which it computes."""
-    single = shape.cut(1)
-    configs = {
-        name: None if config is None else config.model_dump(mode="json")
-        for name, config in {"towers": single.towers, "text": single.text, "chat": single.chat}.items()
-    }
-    plain = {name: value for name, value in vars(single).items() if name not in configs}
-    return digest_of({**plain, **configs, "way": way})
+    return digest_of({**shape.cut(1).sizes(), "way": way})
 
 
 def pieces_of(shape: Shape, placement: Placement, global_batch: int) -> tuple[int, int]:
@@ -142,6 +136,7 @@ def calibrate(
     several = min(pieces, 2)
     way = way_of(placement, schedule.precision, pieces)
     while True:
+        trial = None  # a former try's model would lie beside this one's
         forget(device)
         cut = shape.cut(layers)
         try:

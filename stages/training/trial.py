@@ -106,10 +106,17 @@ class Trial:
         """Return the useful FLOPs of a step, as `models.step_cost` counts them."""
         return sum((step_cost(self._objective, batch) for batch in self._batches), start=StepCost()).useful
 
-    def gradients(self) -> None:
-        """Compute the gradients of a step."""
-        totals = totals_of(self._objective, self._batches)
-        accumulate(self.module, self._batches, totals, Tensor.backward, nullcontext)
+    def gradients(self) -> float:
+        """Compute the gradients of a step, and return its loss."""
+        # What frozen towers saw of a batch is remembered by its rows' numbers, as long as these are there.
+        fresh = [{**each, "row": each["row"].clone()} if "row" in each else each for each in self._batches]
+        losses = accumulate(self.module, fresh, totals_of(self._objective, fresh), Tensor.backward, nullcontext)
+        return float(losses["loss"])
+
+    @property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """Return it, for states to be saved and restored."""
+        return self._optimizer
 
     def update(self) -> None:
         """Move the weights, and let go of the gradients."""
@@ -147,7 +154,7 @@ class Trial:
             peak=max(most, update) - self._free,
         )
 
-    def _timed(self, work: Callable[[], None]) -> float:
+    def _timed(self, work: Callable[[], object]) -> float:
         """Return seconds: on a CPU those that this process computed, whoever else is there."""
         if self._device.type == "cpu":
             start = time.process_time()
@@ -171,7 +178,7 @@ def _allocated(device: torch.device) -> int:
     return torch.cuda.memory_allocated(device) if device.type == "cuda" else 0
 
 
-def _most(device: torch.device, work: Callable[[], None]) -> int:
+def _most(device: torch.device, work: Callable[[], object]) -> int:
     torch.cuda.reset_peak_memory_stats(device)
     work()
     return torch.cuda.max_memory_allocated(device)
