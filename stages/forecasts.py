@@ -45,9 +45,10 @@ class Compared:
 def compare(ref: Ref, store: Store) -> list[Compared]:
     """Return what was forecast of a run beside what its meters say.
 
-    FLOPs, padding among them, tell how much of a difference in time is none of speed: they are forecast for texts at
-    their full length, unless a calibration looked at the data. On CPUs a step is held against the seconds that a process
-    computed, as others may use the machine too; memory is compared on GPUs alone, as a process holds more than tensors.
+    FLOPs, padding among them, tell how much of a difference in time is none of speed: they are forecast for texts
+    at their full length, unless a calibration looked at the data. On CPUs a step is held against the seconds that a
+    process computed, as others may use the machine too; memory is compared on GPUs alone, as a process holds more
+    than tensors.
 
     Raises:
         ManifestError: There is no forecast of it, or nothing was measured.
