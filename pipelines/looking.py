@@ -1,6 +1,5 @@
 """The command `status`: what runs now, how fast, what failed last and the next move, disk, links."""
 
-import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -13,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from infra.settings import quiet_environment, settings
+from infra.settings import Settings, settings
 from infra.storage import Store
 from pipelines.options import app
 from pipelines.standing import Installation, Stage, standing_of
@@ -29,7 +28,7 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="Print it as one JSON object.")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Keep it on the screen, up to date.")] = False,
     links: Annotated[
-        bool, typer.Option("--links", help="Print the link that lets a browser read the reports, and no more.")
+        bool, typer.Option("--links", help="Print what lets a browser in: the link to reports, Prefect's password.")
     ] = False,
 ) -> None:
     """Tell what runs now, how fast and for how long still, what failed last, disk, and where to look."""
@@ -38,11 +37,12 @@ def status(
 
         here = settings()
         if links:
-            from pipelines.report_door import link
-
-            print(link(here))
+            for line in ways_in(here):
+                print(line)
             return
-        os.environ.update(quiet_environment(here))
+        from pipelines.prefect_door import join
+
+        join(here)
         shelf = Shelf(Store(here.store_root))
         if as_json:
             console.print_json(data=standing_of(here, shelf).plain())
@@ -50,6 +50,16 @@ def status(
             _watch(lambda: drawn(standing_of(here, shelf), reports(here)))
         else:
             console.print(drawn(standing_of(here, shelf), reports(here)))
+
+
+def ways_in(here: Settings) -> list[str]:
+    """Return what a person's browser is let in with, for that person's eyes alone."""
+    from pipelines.prefect_door import password_of
+    from pipelines.report_door import link
+
+    password = password_of(here)
+    lines = [f"reports         {link(here)}", f"runs and forms  {here.prefect_ui_url}"]
+    return [*lines, f"  its password  {password}"] if password else lines
 
 
 def _watch(draw: Callable[[], RenderableType]) -> None:
@@ -90,10 +100,11 @@ def drawn(now: Installation, letting_in: str) -> RenderableType:
 
 def _services(now: Installation) -> list[RenderableType]:
     states = {"Prefect": now.runs is not None, "Ray": now.ray_answers, "reports": now.reports_answer}
-    absent = [name for name, answers in states.items() if not answers]
+    absent = [name for name, answers in states.items() if not answers and not (name == "Prefect" and now.refused)]
+    told: list[RenderableType] = [Text(now.refused, style="red")] if now.refused else []
     if not absent:
-        return []
-    return [Text(f"no answer from {', '.join(absent)}; start what is missing: internvl up", style="yellow")]
+        return told
+    return [*told, Text(f"no answer from {', '.join(absent)}; start what is missing: internvl up", style="yellow")]
 
 
 def _runs(now: Installation) -> list[RenderableType]:

@@ -19,7 +19,7 @@ import psutil
 from infra.processes import Service as ServiceRecord
 from infra.processes import drivers_of, session_of
 from infra.storage import Store
-from pipelines.launcher import basic
+from pipelines.health import basic
 from stages.manifest import Manifest, load
 from stages.ref import Ref
 

@@ -14,7 +14,8 @@ from installation import Installation, wait_for
 from infra.processes import Services, session_of
 from infra.settings import Settings, quiet_environment
 from pipelines.graph import data_steps, train_steps
-from pipelines.launcher import basic, bin_path
+from pipelines.health import basic
+from pipelines.launcher import bin_path
 from pipelines.names import RecipeName
 from pipelines.recipes import make
 from stages.manifest import verify
