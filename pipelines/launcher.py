@@ -145,9 +145,7 @@ def _up(here: Settings, say: Callable[[str], None]) -> None:
     if why := refusal(here):
         raise LaunchError(why)
     if not services.find("deployments"):
-        services.start(
-            "deployments", [sys.executable, "-m", "pipelines.deploy"], _variables(here, "deployments")
-        )
+        services.start("deployments", [sys.executable, "-m", "pipelines.deploy"], _variables(here, "deployments"))
     if started:
         say(f"started {', '.join(sorted(started))}")
 

@@ -16,7 +16,7 @@ from infra.settings import Settings, settings
 from infra.storage import Store
 from pipelines.options import app
 from pipelines.standing import Installation, Stage, standing_of
-from pipelines.terminal import clear_errors, console, reports
+from pipelines.terminal import clear_errors, console, forms, reports
 
 SECONDS = 3.0
 MOST_LINES = 12
@@ -43,13 +43,13 @@ def status(
         from pipelines.prefect_door import join
 
         join(here)
-        shelf = Shelf(Store(here.store_root))
+        shelf, ways = Shelf(Store(here.store_root)), {"runs and forms": forms(here), "reports": reports(here)}
         if as_json:
             console.print_json(data=standing_of(here, shelf).plain())
         elif watch:
-            _watch(lambda: drawn(standing_of(here, shelf), reports(here)))
+            _watch(lambda: drawn(standing_of(here, shelf), ways))
         else:
-            console.print(drawn(standing_of(here, shelf), reports(here)))
+            console.print(drawn(standing_of(here, shelf), ways))
 
 
 def ways_in(here: Settings) -> list[str]:
@@ -70,12 +70,12 @@ def _watch(draw: Callable[[], RenderableType]) -> None:
             time.sleep(SECONDS)
 
 
-def drawn(now: Installation, letting_in: str) -> RenderableType:
+def drawn(now: Installation, ways: Mapping[str, str]) -> RenderableType:
     """Return it for a terminal.
 
     Args:
         now: What is told.
-        letting_in: The reports' address as this terminal may show it.
+        ways: Addresses that ask who comes, by name, with as much of how to get in as this terminal may show.
     """
     parts: list[RenderableType] = [*_services(now), *_runs(now)]
     running = [stage for stage in now.stages if stage.doing in ("running", "waiting")]
@@ -92,7 +92,7 @@ def drawn(now: Installation, letting_in: str) -> RenderableType:
         Text(f"disk {disk.path}: {disk.free_bytes / 1e9:,.1f} GB free of {disk.total_bytes / 1e9:,.1f} GB")
         for disk in now.disks
     ]
-    parts.append(_links({**now.links, "reports": letting_in}))
+    parts.append(_links({**now.links, **ways}))
     if now.tensorboard:
         parts.append(Text(f"training's numbers by step: {now.tensorboard}"))
     return Group(*parts)

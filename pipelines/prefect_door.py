@@ -1,9 +1,9 @@
 """Who may use Prefect: whoever knows this installation's password.
 
-Who reaches Prefect starts flows in the name of whoever runs it, and a loopback address is open to everybody who has an
-account on the machine. So the server that `internvl up` starts asks for a `name:password`, which Prefect calls an auth
-string: a random one, made once and kept beside Prefect's database. It travels in the environment of those processes
-that talk to Prefect, and never on a command line, in a log or to a Ray job.
+Who reaches Prefect starts flows in the name of whoever runs it, and a loopback address is open to everybody with an
+account on the machine. So the server that `internvl up` starts asks for a `name:password`, which Prefect calls an
+auth string: a random one, made once and kept beside Prefect's database. It travels in the environment of those
+processes that talk to Prefect, and never on a command line, in a log or to a Ray job.
 """
 
 import os
@@ -72,6 +72,6 @@ def refusal(here: Settings) -> str:
     given = next((name for name in (SHOWN, ASKED) if os.environ.get(name)), "")
     way = f"unset {given}, or set it" if given else f"set {SHOWN}"
     return (
-        f"Prefect at {here.prefect_ui_url} was started with another password than ours: {way} to that one, or start it "
-        "again with ours: internvl down, then internvl up"
+        f"Prefect at {here.prefect_ui_url} was started with another password than ours: {way} to that one, or start "
+        "it again with ours: internvl down, then internvl up"
     )
