@@ -134,7 +134,8 @@ def run_flow(here: Settings, begin: Callable[[], list[str]]) -> tuple[list[str],
     start(here)
     from prefect.exceptions import Abort
 
-    from pipelines.steps import StageFailed, watch
+    from pipelines.moves import watch
+    from pipelines.steps import StageFailed
 
     with Progress(
         TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"), TimeElapsedColumn(),
