@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from infra.settings import settings
+from pipelines.approvals import KEY
 from pipelines.options import app
 from pipelines.prefect_door import join, refusal
 from pipelines.terminal import Refusal, clear_errors, console
@@ -51,14 +52,14 @@ def _me() -> str:
 
 
 def _waiting(client: Any) -> list[Any]:
-    """Return the flow runs that wait for a person, newest first."""
+    """Return the flow runs that wait for an approval, newest first: what others ask is not ours to answer."""
     from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
     from prefect.client.schemas.objects import StateType
     from prefect.client.schemas.sorting import FlowRunSort
 
     paused = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.PAUSED])))
     found: list[Any] = client.read_flow_runs(flow_run_filter=paused, sort=FlowRunSort.START_TIME_DESC)
-    return found
+    return [each for each in found if (each.state.state_details.pause_key or "").startswith(KEY)]
 
 
 def _chosen(waiting: list[Any], run: str | None) -> Any:

@@ -83,6 +83,8 @@ def drawn(now: Installation, ways: Mapping[str, str]) -> RenderableType:
     for stage in now.stages:
         if stage not in running:
             parts += _ended(stage)
+        elif stage.next:
+            parts.append(Text(f"{stage.artifact}: {stage.next}", style="yellow"))
     for run in now.failed_runs:
         parts.append(Text(f"\n{run.state.lower()} run {run.flow}/{run.name}  {run.page}", style="red"))
         parts.append(Text(_last_lines(run.message)))

@@ -35,18 +35,6 @@ class Answer(NamedTuple):
     status: int = 200
 
 
-def finished(store: Store) -> list[Manifest]:
-    """Return all finished artifacts, sorted by name and version."""
-    found = []
-    for key in sorted(store.keys()):
-        folder, _, file = key.rpartition("/")
-        if file == "manifest.json":
-            name, _, version = folder.rpartition("/")
-            if manifest := find(store, Ref(name=name, version=version)):
-                found.append(manifest)
-    return found
-
-
 def live_pages(store: Store, manifest: Manifest) -> dict[str, str]:
     """Return the pages of one run of an artifact, title to key: they hold times, so no manifest names them."""
     folder = manifest.ref.key("reports-live")

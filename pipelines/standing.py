@@ -123,7 +123,7 @@ def _stage(begun: Begun, does: Doing, now: float) -> Stage:
         remaining_seconds=pace.remaining_seconds if pace else None,
         heard_seconds=max(0.0, now - pace.at) if pace and pace.at else None,
         message=begun.failure.message if does is Doing.FAILED and begun.failure else "",
-        next=next_move(begun, does),
+        next=next_move(begun, does, now),
     )
 
 

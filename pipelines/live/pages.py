@@ -72,7 +72,7 @@ def _row(begun: Begun, look: Look) -> dict[str, object]:
         "words": words,
         "heard": heard_of(begun, look.now),
         "message": begun.failure.message if doing is Doing.FAILED and begun.failure else "",
-        "next": next_move(begun, doing),
+        "next": next_move(begun, doing, look.now),
     }
 
 

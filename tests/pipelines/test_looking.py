@@ -16,6 +16,7 @@ from pipelines import looking, standing
 from pipelines.cli import app
 from pipelines.launcher import _token
 from pipelines.live.shelf import Shelf
+from pipelines.live.states import QUIET_SECONDS
 from pipelines.prefect_door import ASKED, SHOWN, make_password
 from stages.failures import note_failure
 from stages.materialize import StageSpec
@@ -69,6 +70,17 @@ def test_progress_failures_and_what_to_do_are_told(store: Store, monkeypatch: py
     assert "failed pool/wukong@v1: nothing told yet" in text
     assert "line 39 no space [left] next: put right what the message says" in text and "line 3 " not in text
     assert "Ray," not in text and "GB free of" in text
+
+
+def test_a_job_that_lives_and_says_nothing_may_hang(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    quiet, busy = begun(store, "pool/coyo"), begun(store, "pool/wukong")
+    for ref, ago in ((quiet, QUIET_SECONDS + 60), (busy, QUIET_SECONDS / 2)):
+        record = {"done": 1, "total": 4, "unit": "parts", "note": "", "at": time.time() - ago}
+        store.write(ref.key("progress.json"), json.dumps(record).encode())
+    monkeypatch.setattr(standing, "running_jobs", lambda _: [Listed("j", str(each), "") for each in (quiet, busy)])
+    text = said(call())
+    assert "pool/coyo@v1: its job lives and has told nothing for 11 min" in text and "cancel its run" in text
+    assert "pool/wukong@v1:" not in text
 
 
 def test_json_holds_the_same_and_no_secret(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
