@@ -186,8 +186,9 @@ class Handler(BaseHTTPRequestHandler):
 NO_ENTRY = pages.message(
     "This page asks who you are",
     "Reports show what is in the data, so they are for those alone who run this installation.",
-    "Open the link that this command prints where the installation runs; your browser is then let in until it is "
-    f"closed, and this page works. On a cluster, add ?token= and what its secret {VARIABLE} holds to this address.",
+    "Open the link to the reports that this command prints where the installation runs; your browser is then let in "
+    "until it is closed, and this page works. On a cluster, add ?token= to this address, and what its secret "
+    f"{VARIABLE} holds.",
     command="internvl status --links",
     doors=False,
 )
