@@ -30,8 +30,10 @@ def password_of(here: Settings) -> str:
     Raises:
         StorageError: The file that holds it is empty.
     """
-    if given := os.environ.get(SHOWN) or os.environ.get(ASKED):
-        return given
+    return os.environ.get(SHOWN) or os.environ.get(ASKED) or _kept(here)
+
+
+def _kept(here: Settings) -> str:
     path = here.prefect_password_path
     return read_kept(path) if ours(here) and path.exists() else ""
 
@@ -69,7 +71,8 @@ def refusal(here: Settings) -> str:
         return ""
     if not ours(here):
         return f"Prefect at {here.prefect_ui_url} asks for another password: set {SHOWN} to its name:password"
-    given = next((name for name in (SHOWN, ASKED) if os.environ.get(name)), "")
+    # A process that joined has what is kept in its environment, where nobody put it.
+    given = next((name for name in (SHOWN, ASKED) if os.environ.get(name, "") not in ("", _kept(here))), "")
     way = f"unset {given}, or set it" if given else f"set {SHOWN}"
     return (
         f"Prefect at {here.prefect_ui_url} was started with another password than ours: {way} to that one, or start "

@@ -115,7 +115,10 @@ def test_a_password_that_is_refused_is_told_with_the_next_move(
     keep(asking, Asking.password)
     assert refusal(asking) == ""
     keep(asking, "internvl:other")
-    assert f"set {SHOWN} to that one" in refusal(asking) and "internvl down, then internvl up" in refusal(asking)
+    for joined in (False, True):
+        if joined:
+            monkeypatch.setenv(SHOWN, password_of(asking))
+        assert f"ours: set {SHOWN} to that one" in refusal(asking) and "internvl down, then" in refusal(asking)
     monkeypatch.setenv(SHOWN, "ada:wrong")
     assert f"unset {SHOWN}, or set it to that one" in refusal(asking)
     assert "wrong" not in refusal(asking) and "other:" not in refusal(asking)
