@@ -118,7 +118,7 @@ def _stage(begun: Begun, does: Doing, now: float) -> Stage:
         stage=begun.stage,
         doing=does.value,
         share=pace.share if pace else 0.0,
-        words=words_of(begun, does),
+        words=words_of(begun, does, now),
         rate=pace.rate if pace else None,
         remaining_seconds=pace.remaining_seconds if pace else None,
         heard_seconds=max(0.0, now - pace.at) if pace and pace.at else None,

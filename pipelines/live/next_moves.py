@@ -5,11 +5,17 @@ from pipelines.live.states import QUIET_SECONDS, Doing
 from stages.pace import duration
 
 
-def words_of(begun: Begun, doing: Doing) -> str:
-    """Return how far it is; rate and remaining time only while it runs."""
+def words_of(begun: Begun, doing: Doing, now: float) -> str:
+    """Return how far it is; rate and remaining time only while it runs and tells of itself."""
     if begun.pace is None:
         return "nothing told yet"
-    return begun.pace.words() if doing in (Doing.RUNNING, Doing.WAITING) else begun.pace.done_words()
+    works = doing in (Doing.RUNNING, Doing.WAITING) and not _quiet(begun, now)
+    return begun.pace.words() if works else begun.pace.done_words()
+
+
+def _quiet(begun: Begun, now: float) -> bool:
+    """Say whether a stage has told nothing for so long that it may hang."""
+    return begun.pace is not None and bool(begun.pace.at) and now - begun.pace.at >= QUIET_SECONDS
 
 
 def heard_of(begun: Begun, now: float) -> str:
@@ -20,7 +26,7 @@ def heard_of(begun: Begun, now: float) -> str:
 def next_move(begun: Begun, doing: Doing, now: float) -> str:
     """Return what to do about a stage that failed, stopped, or seems to hang; empty for one that works."""
     if doing in (Doing.RUNNING, Doing.WAITING):
-        if not begun.pace or not begun.pace.at or now - begun.pace.at < QUIET_SECONDS:
+        if not _quiet(begun, now):
             return ""
         # Its lease is renewed all the same: a process that lives is never ended for being slow.
         return (

@@ -63,7 +63,7 @@ def overview(look: Look, query: Query) -> bytes:
 
 def _row(begun: Begun, look: Look) -> dict[str, object]:
     doing = look.doing[begun.ref]
-    words = words_of(begun, doing)
+    words = words_of(begun, doing, look.now)
     return {
         "ref": begun.ref,
         "stage": begun.stage,

@@ -99,7 +99,8 @@ def test_the_overview_tells_how_far_how_fast_why_not_and_what_next(store: Store)
     assert "1 finished parts are kept: put right what the message says" in read
     assert "does not answer" not in read and "hangs" not in read
     tell(store, running, 30, 120, at=time.time() - QUIET_SECONDS - 60)
-    assert "told nothing for 11 min" in words(pages.overview(seen(store, [str(running)]), {}))
+    read = words(pages.overview(seen(store, [str(running)]), {}))
+    assert "told nothing for 11 min" in read and " left" not in read.partition("Not finished")[0]
     assert "Ray cluster does not answer" in words(pages.overview(seen(store), {}))
 
 
