@@ -13,10 +13,11 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from infra.settings import settings
 from infra.storage import Store
 from pipelines.graph import Step
+from pipelines.moves import tell
 from pipelines.plan import preflight
 from pipelines.presence import present
 from pipelines.remembered import remember_sources, remember_system
-from pipelines.steps import leave, run_step, stop_jobs, stop_steps, tell
+from pipelines.steps import leave, run_step, stop_jobs, stop_steps
 
 TOGETHER = 3  # steps at once: two keep two cores busy while a third one starts
 RUNNER: Any = ThreadPoolTaskRunner(max_workers=TOGETHER)

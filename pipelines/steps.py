@@ -20,9 +20,10 @@ from infra.jobs import Job, Jobs
 from infra.settings import quiet_environment, settings
 from infra.storage import Store
 from pipelines.graph import Step
+from pipelines.moves import tell
 from pipelines.owners import attach, lives, owners_of
 from pipelines.pages import progress_words, publish
-from stages.failures import note_failure
+from stages.failures import forget_failure, note_failure
 from stages.manifest import Manifest, ManifestError, digest_of, find
 from stages.materialize import StageSpec, identity_of, standing
 from stages.pace import Pace
@@ -36,9 +37,6 @@ PREFECT_PATIENCE_SECONDS = 240.0
 
 R = TypeVar("R")
 
-Watcher = Callable[[str, str, dict[str, Any]], None]
-"""Called with (artifact, state, facts) as a step moves; the terminal draws its bars from it."""
-_watchers: list[Watcher] = []
 _left = threading.Event()
 """Set when a stopped run gives up waiting for its jobs to end."""
 _others: set[str] = set()
@@ -55,17 +53,6 @@ class StageStopped(StageFailed):
 
 class StageRefused(ManifestError):
     """A stage refused its input or parameters; the message is the stage's own."""
-
-
-def watch(watcher: Watcher) -> None:
-    """Hear of every step's progress in this process."""
-    _watchers.append(watcher)
-
-
-def tell(artifact: str, state: str, facts: dict[str, Any] | None = None) -> None:
-    """Tell those who watch that a step moved."""
-    for watcher in _watchers:
-        watcher(artifact, state, facts or {})
 
 
 @functools.cache
@@ -158,8 +145,15 @@ def _make(step: Step, store: Store, jobs: Jobs, force: bool, log: Any) -> Manife
 
 def _traces(store: Store, ref: Ref) -> tuple[bytes, ...]:
     """Return what a job leaves last; its times differ even where it makes the same again."""
-    keys = (ref.key("manifest.json"), ref.key("run.json"))
-    return tuple(store.read(key) if store.exists(key) else b"" for key in keys)
+    return tuple(_read(store, ref.key(name)) for name in ("manifest.json", "run.json"))
+
+
+def _read(store: Store, key: str) -> bytes:
+    """Return what stands now, empty where nothing does: a job may remove it at any moment."""
+    try:
+        return store.read(key)
+    except FileNotFoundError:
+        return b""
 
 
 def _attach_or_submit(step: Step, store: Store, jobs: Jobs, force: bool, log: Any) -> Job:
@@ -179,6 +173,7 @@ def _attach_or_submit(step: Step, store: Store, jobs: Jobs, force: bool, log: An
     here = settings()
     artifact = str(step.spec.artifact)
     metadata = {"artifact": artifact, "flow_run_id": flow_run_id, "installation": installation(here)}
+    forget_failure(store, step.spec.artifact)
     if jobs.submit(name, command, {**quiet_environment(here), "INTERNVL_JOB": name}, metadata):
         log.info("submitted %s", name)
     else:
@@ -191,7 +186,7 @@ def _follow(step: Step, store: Store, jobs: Jobs, job: Job, log: Any) -> Job:
     begins = progress_words(step.label, "starting", step.spec.artifact, settings().report_url)
     progress_id: Any = patiently(partial(create_progress_artifact, progress=0.0, description=begins))
     key = step.spec.artifact.key("progress.json")
-    last = store.read(key) if store.exists(key) else b""  # an earlier run's, so not shown
+    last = _read(store, key)  # an earlier run's, so not shown
     while not job.over:
         if job.submission_id in _others:
             raise StageStopped(f"{step.label} goes on: another run waits for its job {job.submission_id}")
@@ -200,7 +195,7 @@ def _follow(step: Step, store: Store, jobs: Jobs, job: Job, log: Any) -> Job:
                 f"{step.label} did not stop; its job {job.submission_id} runs on: internvl down ends it"
             )
         time.sleep(POLL_SECONDS)
-        if store.exists(key) and (data := store.read(key)) != last:
+        if (data := _read(store, key)) and data != last:
             last, progress = data, json.loads(data)
             pace = Pace.of(progress)
             told = progress_words(step.label, pace.words(), step.spec.artifact, settings().report_url)

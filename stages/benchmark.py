@@ -89,7 +89,7 @@ def measure_row(name: str, work: Work) -> Part:
     if not torch.cuda.is_available():
         # Sums over one thread come in one order; on shared cores two threads are slower besides.
         torch.set_num_threads(1)
-    choice, progress = work.parameters.rows[name], Progress(work.output.store, work.output.ref)
+    choice, progress = work.parameters.rows[name], Progress(work.output.store, work.output.ref, work.output.fence)
     examples = choice.open(settings().home / "hashes")
     subject = _subject(work)
     subject.progress = lambda done, total, unit: progress(done, total, unit, name)

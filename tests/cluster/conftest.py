@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from equipped import Equipped, made_up
+from canaries import made_up
+from equipped import Equipped
 from installation import Installation, free_port
 from postgres import Postgres, installed, postgres
 from s3_fault_proxy import Fault, Faults, s3_fault_proxy
@@ -42,11 +43,15 @@ def equipped(tmp_path_factory: pytest.TempPathFactory, database: Postgres, s3_en
         5, *(Fault(kind, share) for kind, share in (("503", 0.02), ("reset", 0.02), ("lost", 0.02), ("cut", 0.01)))
     )
     secret, key = made_up("aws-secret"), made_up("aws-key")
+    webhook, signing = made_up("webhook"), made_up("webhook-secret")
     with s3_fault_proxy(s3_endpoint, faults) as proxy:
         variables = {
             "PREFECT_SERVER_DATABASE_CONNECTION_URL": database.url,
             "PREFECT_SERVER_API_AUTH_STRING": f"admin:{password}",
             "PREFECT_API_AUTH_STRING": f"admin:{password}",
+            "INTERNVL_REPORT_TOKEN": secrets.token_hex(16),
+            "INTERNVL_WEBHOOK": f"http://127.0.0.1:9/{webhook}",
+            "INTERNVL_WEBHOOK_SECRET": signing,
             "AWS_ENDPOINT_URL": proxy,
             "AWS_ACCESS_KEY_ID": key,
             "AWS_SECRET_ACCESS_KEY": secret,
@@ -61,10 +66,14 @@ def equipped(tmp_path_factory: pytest.TempPathFactory, database: Postgres, s3_en
                 "aws-secret": secret,
                 "prefect": password,
                 "postgres": database.password,
+                "webhook": webhook,
+                "webhook-secret": signing,
+                "reports": variables["INTERNVL_REPORT_TOKEN"],
                 "ray": (here.home / "ray" / "token").read_text().strip(),
             }
+            homes = {"ray": str(here.home / "ray" / "token")}
             root = f"s3://{bucket}/road"
-            found = Equipped(here, here.on(root, Store(root)), faults, database, canaries)
+            found = Equipped(here, here.on(root, Store(root)), faults, database, canaries, homes)
             found.follow(here.begin("run", "internvl", "--recipe", "smoke"))
             yield found
         finally:

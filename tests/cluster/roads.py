@@ -10,7 +10,7 @@ from pathlib import Path
 from installation import free_port, wait_for
 
 from infra.processes import Services
-from pipelines.launcher import answers
+from pipelines.health import answers
 
 SCRIPT = Path(__file__).with_name("road_on_nodes.py")
 Road = subprocess.Popen[str]
