@@ -2,12 +2,12 @@
 
 import base64
 import secrets
-import subprocess
 import threading
-import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from installation import Installation
 from postgres import Postgres
@@ -25,22 +25,28 @@ class Equipped:
     faults: Faults
     database: Postgres
     canaries: Mapping[str, str]
-    command_lines: set[bytes] = field(default_factory=set)
+    command_lines: set[bytes]
     """Every command line that was seen while a road ran."""
+    road: Mapping[str, Any]
+    """The run of the smoke recipe on disk, as Prefect knows it."""
 
-    def follow(self, run: "subprocess.Popen[str]", seconds: float = 1500) -> str:
-        """Wait for a road and look meanwhile at the command lines of all processes; return what it printed."""
-        said: list[str] = []
-        assert run.stdout is not None
-        reader = threading.Thread(target=lambda: said.extend(run.stdout or ()), daemon=True)
-        reader.start()
-        stop = time.monotonic() + seconds
-        while run.poll() is None and time.monotonic() < stop:
-            self.command_lines |= set(command_lines())
-            time.sleep(0.5)
-        reader.join(timeout=10)
-        assert run.returncode == 0, "".join(said)[-6000:]
-        return "".join(said)
+
+@contextmanager
+def watched(seen: set[bytes]) -> Iterator[None]:
+    """Collect meanwhile the command lines of all processes of this machine."""
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(0.5):
+            seen.update(command_lines())
+
+    watcher = threading.Thread(target=look, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
 
 
 def command_lines() -> Iterator[bytes]:
@@ -52,9 +58,9 @@ def command_lines() -> Iterator[bytes]:
             continue
 
 
-def made_up(name: str) -> str:
+def made_up() -> str:
     """Return a secret that occurs nowhere else."""
-    return f"canary-{name}-{secrets.token_hex(16)}"
+    return f"canary{secrets.token_hex(16)}"
 
 
 def spellings(secret: str) -> list[bytes]:
