@@ -5,7 +5,6 @@ import signal
 import urllib.error
 import urllib.request
 
-import pytest
 from equipped import Equipped
 from installation import Installation, wait_for
 
@@ -16,7 +15,6 @@ from pipelines.names import RecipeName
 from pipelines.recipes import make
 from stages.manifest import verify
 
-pytestmark = pytest.mark.timeout(1800)
 RERUN = ("rerun", "download", "--recipe", "smoke", "--source", "cc3m", "--new-version")
 
 
@@ -57,7 +55,7 @@ def test_a_prefect_that_is_started_again_in_the_middle_changes_nothing(equipped:
     for pid in session_of(server):
         os.kill(pid, signal.SIGKILL)
     here.internvl("up", timeout=900)
-    text, _ = flow.communicate(timeout=900)
+    text, _ = flow.communicate(timeout=1200)
     assert flow.returncode == 0, text[-3000:]
     assert files_of(here, "pool/cc3m@restarted") == files_of(here, "pool/cc3m@smoke")
     (ended,) = equipped.database.ask("select state_type from flow_run where parameters->>'new_version' = 'restarted'")
@@ -68,12 +66,12 @@ def test_a_head_that_dies_is_said_in_bounded_time_and_a_new_one_goes_on(equipped
     here = equipped.here
     flow = here.begin(*RERUN, "headless")
     wait_for("the job", lambda: here.job("pool/cc3m@headless"))
-    wait_for("a worker that fetches", here.workers, 120)
+    wait_for("a worker that fetches", here.workers)
     (ray,) = (service for service in here.services() if service.name == "ray")
     for pid in session_of(ray):
         if program(pid).endswith("gcs_server"):
             os.kill(pid, signal.SIGKILL)
-    text, _ = flow.communicate(timeout=600)
+    text, _ = flow.communicate(timeout=1200)
     assert flow.returncode == 2, text[-3000:]
     assert "did not answer" in text and "`internvl up`" in text and "Traceback" not in text
     here.internvl(*RERUN, "headless", timeout=1200)

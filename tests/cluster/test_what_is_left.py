@@ -6,15 +6,12 @@ from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
-import pytest
 from equipped import Equipped, spellings
 from installation import Installation
 
 from infra.settings import Settings
 from infra.storage import Store
 from pipelines.launcher import ray_folder
-
-pytestmark = pytest.mark.timeout(1800)
 
 
 def found_in(data: bytes, canaries: dict[str, list[bytes]]) -> list[str]:
@@ -48,7 +45,7 @@ def test_no_secret_is_in_what_roads_leave_behind(
 ) -> None:
     (tmp_path / "list.csv").write_text("link,text\nhttp://127.0.0.1:1/a.jpg,a picture of a cat\n")
     words = ("run", "data", "--recipe", "photos", "--urls", str(tmp_path / "list.csv"), "--version", "refused")
-    told = equipped.here.internvl(*words, code=2)
+    told = equipped.here.internvl(*words, code=2, timeout=1200)
     canaries = {name: spellings(secret) for name, secret in equipped.canaries.items()}
     token = str(equipped.here.home / "ray" / "token")
     seen, leaks = Counter[str](), []
