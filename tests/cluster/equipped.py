@@ -1,10 +1,10 @@
 """An installation on the servers of a cluster: PostgreSQL, S3 behind faults, passwords, and secrets to look for."""
 
-import subprocess
 import threading
-import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
 from canaries import command_lines
 from installation import Installation
@@ -23,21 +23,25 @@ class Equipped:
     faults: Faults
     database: Postgres
     canaries: Mapping[str, str]
-    homes: Mapping[str, str]
-    """The files of those secrets that are kept."""
-    command_lines: set[bytes] = field(default_factory=set)
+    command_lines: set[bytes]
     """Every command line that was seen while a road ran."""
+    road: Mapping[str, Any]
+    """The run of the smoke recipe on disk, as Prefect knows it."""
 
-    def follow(self, run: "subprocess.Popen[str]", seconds: float = 1500) -> str:
-        """Wait for a road and look meanwhile at the command lines of all processes; return what it printed."""
-        said: list[str] = []
-        assert run.stdout is not None
-        reader = threading.Thread(target=lambda: said.extend(run.stdout or ()), daemon=True)
-        reader.start()
-        stop = time.monotonic() + seconds
-        while run.poll() is None and time.monotonic() < stop:
-            self.command_lines |= set(command_lines())
-            time.sleep(0.5)
-        reader.join(timeout=10)
-        assert run.returncode == 0, "".join(said)[-6000:]
-        return "".join(said)
+
+@contextmanager
+def watched(seen: set[bytes]) -> Iterator[None]:
+    """Collect meanwhile the command lines of all processes of this machine."""
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(0.5):
+            seen.update(command_lines())
+
+    watcher = threading.Thread(target=look, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
