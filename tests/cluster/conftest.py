@@ -41,7 +41,7 @@ def database() -> Iterator[Postgres]:
 
 def own_secrets() -> dict[str, str]:
     """Return what a person's environment may hold and nobody else may learn."""
-    return {name: made_up(name.lower()) for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "HF_TOKEN", *OURS)}
+    return {name: made_up() for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "HF_TOKEN", *OURS)}
 
 
 def variables(own: Mapping[str, str], database: Postgres, s3: str) -> dict[str, str]:
