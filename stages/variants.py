@@ -16,7 +16,8 @@ from stages.study.measuring import Trained, measure_trained
 from stages.study.page import render
 from stages.study.parameters import Parameters
 from stages.study.speed import measure_speed
-from stages.study.summary import Row, Verdict, judge, row
+from stages.study.summary import Row, row
+from stages.study.verdict import Verdict, judge
 from stages.study.training import (
     Training,
     check_order,

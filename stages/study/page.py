@@ -11,10 +11,12 @@ from markupsafe import Markup
 from models.variants import PUBLISHED, Published, Variant
 from stages.filter_report import TEMPLATES
 from stages.study import drawing
+from stages.study.comparing import METHOD
 from stages.study.intervals import Mean
 from stages.study.parameters import Parameters
 from stages.study.stability import DEFINITIONS
-from stages.study.summary import RULE, Row, Trial, Verdict
+from stages.study.summary import Row, Trial
+from stages.study.verdict import RULE, Verdict
 
 ACCURACIES = {
     "choose": "Accuracy is choosing, without training for it, the word that fits a picture where the rest of the "
@@ -37,6 +39,15 @@ def percent(value: Mean) -> str:
     if value.low is None or value.high is None:
         return f"{100 * value.value:.1f} %"
     return f"{100 * value.value:.1f} ± {50 * (value.high - value.low):.1f} %"
+
+
+def below_best(each: Row, verdict: Verdict) -> str:
+    """Return how many points of accuracy a variant lacks to the best one, and whether that is noise."""
+    best = verdict.near[0]
+    if each is best:
+        return "best"
+    points = 100 * (each.accuracy.value - best.accuracy.value)
+    return f"{'≈ ' if each in verdict.near else ''}{points:.1f}".replace("-", "−")
 
 
 def trial_words(trial: Trial) -> str:
@@ -64,6 +75,7 @@ def _ours(number: int, each: Row, verdict: Verdict) -> dict[str, Any]:
         "parameters": quantity(each.cost["parameters"]),
         "macs": quantity(each.cost["macs"]),
         "speed": f"{speed['unsaturated']['value']:,.0f} / {speed['saturated']['value']:,.0f}",
+        "below": below_best(each, verdict),
         "accuracies": [percent(value) for value in each.accuracies.values()],
         "memory": f"{memory[0] / 1e6:,.1f} + {memory[1] / 1e6:,.2f}",
         "spikes": f"{each.spikes}, {each.largest_spike:.2f}" if each.spikes else "0",
@@ -75,12 +87,14 @@ def _ours(number: int, each: Row, verdict: Verdict) -> dict[str, Any]:
 
 
 def _papers(each: Published) -> dict[str, Any]:
+    best = max(row.accuracy for row in PUBLISHED)
     return _shape(each.variant) | {
         "name": each.name,
         "parameters": f"{each.parameters / 1e6:,.0f} M",
         "macs": f"{each.macs / 1e9:,.0f} G",
         "speed": f"{each.images_per_second:.1f} / {each.images_per_second_saturated:.1f}",
         "accuracy": f"{100 * each.accuracy:.1f} %",
+        "below": f"{100 * (each.accuracy - best):.1f}".replace("-", "−") if each.accuracy < best else "best",
     }
 
 
@@ -102,8 +116,9 @@ def _notes(rows: Sequence[Row], parameters: Parameters) -> list[str]:
         f"{len(rows)} variants, {seeds} seed{'s' * (seeds > 1)} each, {given.steps:,} steps of "
         f"{given.global_batch_size:,} pairs at learning rate {given.learning_rate:g}; all variants of a seed read "
         "the same samples in the same order, which is checked.",
-        f"{kinds} ({chances}.) ± is half of Student's 95 % interval over seeds; the evaluation's pictures are the "
-        "same for all, so their choice is not in it.",
+        f"{kinds} ({chances}.) ± is half of Student's 95 % interval over a variant's own seeds; the evaluation's "
+        "pictures are the same for all, so their choice is not in it.",
+        METHOD,
         f"Speed is that of the encoder on {device}: pictures per second at batch {speed['unsaturated']['batch']} / "
         f"at the fastest batch ({', '.join(map(str, across))}), medians of {parameters.rounds} rounds in which "
         "all variants take turns; bars show all rounds. Operations are multiply-accumulates of one picture, as the "
@@ -135,7 +150,7 @@ def render(
         factors=[f"{trial.factor:g}" for trial in rows[0].trials],
         ours=[_ours(number, each, verdict) for number, each in enumerate(rows, start=1)],
         papers=[_papers(each) for each in PUBLISHED],
-        plot=drawing.accuracy_by_speed(rows, verdict.chosen),
+        plot=drawing.accuracy_by_speed(rows, verdict),
         panels=_panels(rows, verdict.chosen),
         left_out=left_out,
         notes=_notes(rows, parameters),

@@ -1,9 +1,8 @@
-"""What a study found: a row for each variant, what is within noise, and which variant to take, by rules."""
+"""What a study found: a row for each variant."""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import combinations
 from typing import Any
 
 from models.variants import Variant
@@ -11,13 +10,6 @@ from stages.study.intervals import Mean, mean
 from stages.study.parameters import Parameters
 from stages.study.stability import History, losses
 from stages.study.training import Training
-
-RULE = (
-    "The rule: all variants whose accuracy's interval overlaps that of the most accurate one could be as good; of "
-    "these, those whose trainings diverged least often, at the study's learning rate and at raised ones, and then "
-    "those with the fewest steps that were not finite; of these, the fastest once saturated."
-)
-
 
 @dataclass(frozen=True)
 class Trial:
@@ -36,7 +28,8 @@ class Row:
 
     variant: Variant
     cost: Mapping[str, Any]
-    accuracies: Mapping[str, Mean]
+    measured: Mapping[str, tuple[float, ...]]
+    """By kind of accuracy, one share for each seed."""
     chances: Mapping[str, float]
     spikes: int
     """Of all seeds together."""
@@ -52,6 +45,11 @@ class Row:
     trials: tuple[Trial, ...]
     curves: tuple[tuple[float, ...], ...]
     """The loss of each seed, step by step; NaN where it was not finite."""
+
+    @property
+    def accuracies(self) -> dict[str, Mean]:
+        """Return each kind's mean over seeds with its interval."""
+        return {kind: mean(values) for kind, values in self.measured.items()}
 
     @property
     def accuracy(self) -> Mean:
@@ -70,7 +68,8 @@ class Row:
 
     def as_json(self) -> dict[str, Any]:
         """Return all but the curves, which lie beside each checkpoint."""
-        found = asdict(self) | {"name": self.variant.name, "width": self.variant.width}
+        accuracies = {kind: asdict(value) for kind, value in self.accuracies.items()}
+        found = asdict(self) | {"name": self.variant.name, "width": self.variant.width, "accuracies": accuracies}
         found.pop("curves")
         return found
 
@@ -104,7 +103,7 @@ def row(
     return Row(
         variant=variant,
         cost=cost,
-        accuracies={kind: mean([each["accuracy"][kind]["value"] for each in plain]) for kind in kinds},
+        measured={kind: tuple(each["accuracy"][kind]["value"] for each in plain) for kind in kinds},
         chances={kind: kinds[kind]["chance"] for kind in kinds},
         spikes=sum(each["spikes"] for each in calm),
         largest_spike=max(each["largest_spike"] for each in calm),
@@ -116,75 +115,3 @@ def row(
         trials=tuple(_trial(found[each], each.factor, parameters.raised_steps, curves[0]) for each in tried),
         curves=curves,
     )
-
-
-def within_noise(rows: Sequence[Row]) -> list[Row]:
-    """Return the variants whose interval overlaps the most accurate one's, that one first."""
-    best = max(rows, key=lambda each: each.accuracy.value)
-    return [best, *(each for each in rows if each is not best and each.accuracy.overlaps(best.accuracy))]
-
-
-def apart(rows: Sequence[Row]) -> list[tuple[Row, Row]]:
-    """Return the pairs (better, worse) whose intervals do not overlap: these alone the study tells apart."""
-    pairs = [pair for pair in combinations(rows, 2) if not pair[0].accuracy.overlaps(pair[1].accuracy)]
-    return [(a, b) if a.accuracy.value > b.accuracy.value else (b, a) for a, b in pairs]
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """Which variant to take, in words a reader can check against the table."""
-
-    chosen: Row
-    reason: str
-    noise: tuple[str, ...]
-
-
-def judge(rows: Sequence[Row]) -> Verdict:
-    """Return the recommended variant and why; see `RULE`."""
-    near = within_noise(rows)
-    calmest = min(each.unstable for each in near)
-    calm = [each for each in near if each.unstable == calmest]
-    chosen = max(calm, key=lambda each: each.saturated)
-    reason = (
-        f"{chosen.variant.name}: {len(near)} of {len(rows)} variants could be the most accurate "
-        f"({_names(near)}); {len(calm)} of these diverged least ({_names(calm)}: {_divergences(calmest, rows)}); "
-        f"of these it is the fastest, {chosen.saturated:,.0f} pictures per second."
-    )
-    return Verdict(chosen, reason, _noise(rows, near))
-
-
-def _divergences(calmest: tuple[int, int], rows: Sequence[Row]) -> str:
-    trainings = len(rows[0].trials) + len(rows[0].curves)
-    text = f"{calmest[0]} of {trainings} trainings each"
-    return f"{text}, {calmest[1]} steps not finite" if calmest[1] else text
-
-
-def _noise(rows: Sequence[Row], near: Sequence[Row]) -> tuple[str, ...]:
-    seeds = len(rows[0].curves)
-    if seeds < 2:
-        return ("With one seed there is no interval: any difference may be noise. Give three seeds or more.",)
-    told, pairs = apart(rows), len(rows) * (len(rows) - 1) // 2
-    best = near[0].variant.name
-    lines = [
-        f"Of {pairs} pairs of variants the intervals over {seeds} seeds tell {len(told)} apart; what differs within "
-        "the other pairs is within noise."
-    ]
-    if told:
-        lines.append("Told apart: " + "; ".join(f"{a.variant.name} above {b.variant.name}" for a, b in told) + ".")
-    if len(near) > 1:
-        lines.append(f"Within noise of the most accurate, {best}: {_names(near[1:])}.")
-    else:
-        lines.append(f"{best} is above every other variant by more than noise.")
-    blind = [each for each in rows if _near_chance(each)]
-    if blind:
-        lines.append(f"Not told from guessing: {_names(blind)}; train longer before anything is concluded of them.")
-    return tuple(lines)
-
-
-def _near_chance(each: Row) -> bool:
-    chance = next(iter(each.chances.values()))
-    return each.accuracy.low is None or each.accuracy.low <= chance
-
-
-def _names(rows: Sequence[Row]) -> str:
-    return ", ".join(each.variant.name for each in rows)

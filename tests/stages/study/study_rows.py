@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 
 from models.variants import Variant, derive
-from stages.study.intervals import mean
 from stages.study.summary import Row, Trial
 
 
@@ -35,7 +34,7 @@ def row(
     return Row(
         variant=variant,
         cost=cost,
-        accuracies={"choose": mean(accuracies), "retrieval": mean([each / 4 for each in accuracies])},
+        measured={"choose": tuple(accuracies), "retrieval": tuple(each / 4 for each in accuracies)},
         chances={"choose": 0.25, "retrieval": 0.01},
         spikes=spikes,
         largest_spike=given["largest_spike"],

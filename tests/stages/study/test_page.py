@@ -7,9 +7,10 @@ from html.parser import HTMLParser
 from study_rows import row
 
 from stages.study.drawing import POINTS, accuracy_by_speed, curves, thinned, ticks
-from stages.study.page import quantity, render, trial_words
+from stages.study.page import below_best, quantity, render, trial_words
 from stages.study.parameters import Parameters
-from stages.study.summary import Trial, judge
+from stages.study.summary import Trial
+from stages.study.verdict import judge
 
 
 def page(title: str = "Variants: variants@t", **provenance: str) -> str:
@@ -51,13 +52,22 @@ def test_the_papers_rows_stand_beside_ours() -> None:
     assert text.count('class="chosen"><th scope="row">2 d4_h8_r4 ★') == 2, "in both tables"
 
 
-def test_the_plot_has_a_mark_with_error_bars_for_each_variant() -> None:
-    rows = [row(2), row(4, speed=500)]
-    drawn = str(accuracy_by_speed(rows, rows[1]))
-    assert drawn.count('class="error other"') == drawn.count('class="error chosen"') == 2, "two bars each"
+def test_the_plot_has_a_mark_with_error_bars_for_each_variant_and_a_band_of_noise() -> None:
+    rows = [row(2), row(4, speed=500), row(6, (0.30, 0.31, 0.325))]
+    drawn = str(accuracy_by_speed(rows, judge(rows)))
+    assert drawn.count('class="error other"') == 4 and drawn.count('class="error chosen"') == 2, "two bars each"
     assert "1 d2_h8_r4 41.0 % at 1,000; 2 d4_h8_r4 41.0 % at 500" in drawn
     upright = re.findall(r'class="error other" x1="([\d.]+)" y1="([\d.]+)" x2="([\d.]+)" y2="([\d.]+)"', drawn)[0]
     assert upright[0] == upright[2] and upright[1] != upright[3]
+    assert drawn.count('class="noise"') == 1
+    alone = [row(2, (0.4,)), row(4, (0.3,))]
+    assert 'class="noise"' not in str(accuracy_by_speed(alone, judge(alone))), "one seed has no noise to show"
+
+
+def test_each_variant_says_how_far_it_is_from_the_best_and_whether_that_is_noise() -> None:
+    rows = [row(2, (0.40, 0.41, 0.42)), row(4, (0.405, 0.42, 0.42)), row(6, (0.30, 0.31, 0.325))]
+    verdict = judge(rows)
+    assert [below_best(each, verdict) for each in rows] == ["≈ −0.5", "best", "−10.3"]
 
 
 def test_curves_are_thinned_and_leave_out_what_is_not_finite() -> None:
