@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ import pytest
 from training_data import make_language, make_shards
 from typer.testing import CliRunner
 
-from infra.cluster import InlineCluster, RayCluster
+from infra.cluster import InlineCluster, RayCluster, TrainLoop
+from infra.gang import GangSize
 from infra.storage import Store
 from models.variants import derive
 from pipelines.cli import app
@@ -135,6 +137,31 @@ def test_on_ray_trainings_of_one_process_and_of_several_give_the_same_study(
     together = materialize.materialize(wanted, data, ray_cluster, progress=False)
     losses = [[part.facts.get("last_loss") for part in study.parts] for study in (alone, together)]
     assert losses[0][:2] == pytest.approx(losses[1][:2], rel=1e-4) and losses[0][2] is None
+
+
+class Roomy(InlineCluster):
+    """Has room for two gangs, and starts one only together with another."""
+
+    def __init__(self) -> None:
+        self.both, self.one = threading.Barrier(2, timeout=60), threading.Lock()
+
+    def room(self, size: GangSize) -> int:
+        assert size.workers == 2
+        return 2
+
+    def train(self, loop: TrainLoop, config: dict[str, Any], **how: Any) -> None:
+        self.both.wait()
+        with self.one:  # a process has one generator of random numbers
+            super().train(loop, config, **how)
+
+
+def test_gangs_train_side_by_side_where_there_is_room(data: Store) -> None:
+    few = {"raised": [], "seeds": [0]}
+    wanted = spec("gangs", **few).model_copy(update={"placement": {"workers": 2}})
+    study = materialize.materialize(wanted, data, Roomy(), progress=False)
+    alone = made(data, spec("alone", **few))
+    losses = [[part.facts.get("last_loss") for part in each.parts] for each in (study, alone)]
+    assert losses[0] == losses[1] and len(losses[0]) == 3
 
 
 def test_two_trainings_that_read_other_samples_are_refused() -> None:
