@@ -18,13 +18,13 @@ def compare_variants(
     placement: dict[str, Any] | None = None,
     force: bool = False,
 ) -> list[str]:
-    """Train variants of an encoder that have equally many parameters, and say which to take.
+    """Train variants of an encoder that have about equally many parameters, and say which to take.
 
     Args:
         shards: What all variants are trained on, name@version.
         language: What the text tower starts from; the language model of the shards' version when left empty.
         version: Name of the study and its trainings; the shards' version when left empty.
-        parameters: Fields of the study that differ from its defaults: budget, depths, head_dims, mlp_ratios ...
+        parameters: Fields of the study that differ from its defaults: budget, depths, head_dims, mlp_ratios, tolerance ...
         placement: Where each training runs; workers, gpus_per_worker ...
         force: Compare again what stands; trainings that stand are taken as they are.
     """

@@ -6,6 +6,7 @@ artifacts below `checkpoints/contrastive/`: those that stand are found, so a kil
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -16,6 +17,7 @@ from stages.study.measuring import Trained, measure_trained
 from stages.study.page import render
 from stages.study.parameters import Parameters
 from stages.study.speed import measure_speed
+from stages.study.stability import end_loss
 from stages.study.summary import Row, row
 from stages.study.verdict import Verdict, judge
 from stages.study.training import (
@@ -42,7 +44,8 @@ def _screened(
         return list(variants), []
     short = [Training(variant, parameters.seeds[0], screening=True) for variant in variants]
     made = train_all(short, parameters, output.ref.version, here)
-    losses = {training.variant: float(made[training].totals["last_loss"]) for training in short}
+    ends = {training.variant: end_loss(history_of(here.store, made[training])) for training in short}
+    losses = {variant: math.inf if loss is None else loss for variant, loss in ends.items()}
     keep = max(2, round(parameters.screen_keep * len(variants)))
     best = sorted(variants, key=lambda each: losses[each])[:keep]
     stopped = [

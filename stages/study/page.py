@@ -14,7 +14,7 @@ from stages.study import drawing
 from stages.study.comparing import METHOD
 from stages.study.intervals import Mean
 from stages.study.parameters import Parameters
-from stages.study.stability import DEFINITIONS
+from stages.study.stability import DEFINITIONS, Failure
 from stages.study.summary import Row, Trial
 from stages.study.verdict import RULE, Verdict
 
@@ -51,11 +51,21 @@ def below_best(each: Row, verdict: Verdict) -> str:
 
 
 def trial_words(trial: Trial) -> str:
-    """Return how a trial at a raised learning rate went."""
-    if trial.diverged_at is not None:
-        return f"diverged at step {trial.diverged_at}"
-    against = "" if trial.plain_loss is None else f" against {trial.plain_loss:.2f}"
-    return f"held, loss {trial.last_loss:.2f}{against}"
+    """Return how the trainings at a raised learning rate went."""
+    if trial.end_loss is None or trial.plain_loss is None:
+        return failure_words(trial.failures)
+    held = f"loss {trial.end_loss:.2f} against {trial.plain_loss:.2f}"
+    return f"{failure_words(trial.failures)}, {held}"
+
+
+def failure_words(failures: Sequence[Failure | None]) -> str:
+    """Return how many trainings held, and how the others failed."""
+    bad = [each for each in failures if each is not None]
+    why = [
+        f"{each.reason}{'' if each.reason == 'learned nothing' else f' from step {each.step}'}" for each in bad
+    ]
+    told = "; ".join(sorted(set(why)))
+    return f"{len(failures) - len(bad)} of {len(failures)} held{f' ({told})' if told else ''}"
 
 
 def _shape(variant: Variant) -> dict[str, Any]:
@@ -81,7 +91,7 @@ def _ours(number: int, each: Row, verdict: Verdict) -> dict[str, Any]:
         "spikes": f"{each.spikes}, {each.largest_spike:.2f}" if each.spikes else "0",
         "tail": f"{each.norm_tail:.2f}",
         "logits": f"{each.logits_start:,.1f} → {each.logits_end:,.1f}",
-        "diverged": f"{each.diverged} of {len(each.curves)}",
+        "held": failure_words(each.failures),
         "trials": [trial_words(trial) for trial in each.trials],
     }
 
@@ -123,6 +133,9 @@ def _notes(rows: Sequence[Row], parameters: Parameters) -> list[str]:
         f"at the fastest batch ({', '.join(map(str, across))}), medians of {parameters.rounds} rounds in which "
         "all variants take turns; bars show all rounds. Operations are multiply-accumulates of one picture, as the "
         "paper's FLOPs are.",
+        f"Trials at raised rates take {parameters.raised_steps} steps with every seed: the same warm-up, and then the "
+        "raised rate throughout. Their loss, and that of the same seeds at the study's rate after as many steps, is the "
+        "mean over the last tenth of the steps and over the seeds that held.",
         "Memory is weights, gradients and AdamW's state + what one more picture keeps for the backward pass, "
         "counted, in MB.",
     ]

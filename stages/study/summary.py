@@ -1,25 +1,27 @@
 """What a study found: a row for each variant."""
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from statistics import fmean
 from typing import Any
 
 from models.variants import Variant
 from stages.study.intervals import Mean, mean
 from stages.study.parameters import Parameters
-from stages.study.stability import History, losses
+from stages.study.stability import Failure, History, end_loss, losses
 from stages.study.training import Training
+
 
 @dataclass(frozen=True)
 class Trial:
-    """A training at a raised learning rate."""
+    """The trainings at one raised learning rate, one for each seed."""
 
     factor: float
-    diverged_at: int | None
-    last_loss: float
+    failures: tuple[Failure | None, ...]
+    end_loss: float | None
+    """Mean over the seeds that held; None where none did."""
     plain_loss: float | None
-    """Of the same seed at the learning rate of the study, after as many steps; None where no step was finite."""
+    """Of the same seeds at the study's rate, after as many steps."""
 
 
 @dataclass(frozen=True)
@@ -34,14 +36,13 @@ class Row:
     spikes: int
     """Of all seeds together."""
     largest_spike: float
-    not_finite: int
     norm_tail: float
     """Mean over seeds."""
     logits_start: float
     logits_end: float
     """Means over seeds."""
-    diverged: int
-    """Of the plain trainings."""
+    failures: tuple[Failure | None, ...]
+    """Of the plain trainings, one for each seed."""
     trials: tuple[Trial, ...]
     curves: tuple[tuple[float, ...], ...]
     """The loss of each seed, step by step; NaN where it was not finite."""
@@ -57,9 +58,14 @@ class Row:
         return next(iter(self.accuracies.values()))
 
     @property
-    def unstable(self) -> tuple[int, int]:
-        """Return trainings that diverged, and steps that were not finite."""
-        return self.diverged + sum(trial.diverged_at is not None for trial in self.trials), self.not_finite
+    def all_failures(self) -> list[Failure | None]:
+        """Return how each training went, those at raised rates among them."""
+        return [*self.failures, *(failure for trial in self.trials for failure in trial.failures)]
+
+    @property
+    def failed(self) -> int:
+        """Return how many trainings failed."""
+        return sum(failure is not None for failure in self.all_failures)
 
     @property
     def saturated(self) -> float:
@@ -74,9 +80,32 @@ class Row:
         return found
 
 
-def _trial(found: Mapping[str, Any], factor: float, steps: int, plain: Sequence[float]) -> Trial:
-    finite = [loss for loss in plain[:steps] if math.isfinite(loss)]
-    return Trial(factor, found["stability"]["diverged_at"], found["last_loss"], finite[-1] if finite else None)
+def _failure(found: Mapping[str, Any]) -> Failure | None:
+    given = found["stability"]["failure"]
+    return Failure(**given) if given else None
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return fmean(known) if known else None
+
+
+def _trial(
+    variant: Variant,
+    factor: float,
+    parameters: Parameters,
+    found: Mapping[Training, Mapping[str, Any]],
+    histories: Mapping[Training, History],
+) -> Trial:
+    raised = {seed: found[Training(variant, seed, factor)] for seed in parameters.seeds}
+    held = [seed for seed, each in raised.items() if _failure(each) is None]
+    plain = [histories[Training(variant, seed)][: parameters.raised_steps] for seed in held]
+    return Trial(
+        factor,
+        tuple(_failure(each) for each in raised.values()),
+        _mean(raised[seed]["stability"]["end_loss"] for seed in held),
+        _mean(end_loss(history) for history in plain),
+    )
 
 
 def row(
@@ -99,7 +128,6 @@ def row(
     plain = [found[Training(variant, seed)] for seed in parameters.seeds]
     calm = [each["stability"] for each in plain]
     kinds = plain[0]["accuracy"]
-    tried = [Training(variant, parameters.seeds[0], factor) for factor in parameters.raised]
     return Row(
         variant=variant,
         cost=cost,
@@ -107,11 +135,10 @@ def row(
         chances={kind: kinds[kind]["chance"] for kind in kinds},
         spikes=sum(each["spikes"] for each in calm),
         largest_spike=max(each["largest_spike"] for each in calm),
-        not_finite=sum(each["not_finite"] for each in calm),
-        norm_tail=mean([each["norm_tail"] for each in calm]).value,
-        logits_start=mean([each["logits"]["start"] for each in plain]).value,
-        logits_end=mean([each["logits"]["end"] for each in plain]).value,
-        diverged=sum(each["diverged_at"] is not None for each in calm),
-        trials=tuple(_trial(found[each], each.factor, parameters.raised_steps, curves[0]) for each in tried),
+        norm_tail=fmean(each["norm_tail"] for each in calm),
+        logits_start=fmean(each["logits"]["start"] for each in plain),
+        logits_end=fmean(each["logits"]["end"] for each in plain),
+        failures=tuple(_failure(each) for each in plain),
+        trials=tuple(_trial(variant, factor, parameters, found, histories) for factor in parameters.raised),
         curves=curves,
     )

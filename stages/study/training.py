@@ -43,8 +43,10 @@ def plain_trainings(parameters: Parameters, variants: Sequence[Variant]) -> list
 
 
 def raised_trainings(parameters: Parameters, variants: Sequence[Variant]) -> list[Training]:
-    """Return the trials at raised learning rates, on the first seed."""
-    return [Training(each, parameters.seeds[0], factor) for factor in parameters.raised for each in variants]
+    """Return the trials at raised learning rates, with every seed."""
+    return [
+        Training(each, seed, factor) for factor in parameters.raised for seed in parameters.seeds for each in variants
+    ]
 
 
 def spec_of(training: Training, parameters: Parameters, version: str, here: Workspace) -> StageSpec:

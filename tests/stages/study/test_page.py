@@ -4,17 +4,18 @@ import math
 import re
 from html.parser import HTMLParser
 
-from study_rows import row
+from study_rows import row, trial
 
 from stages.study.drawing import POINTS, accuracy_by_speed, curves, thinned, ticks
 from stages.study.page import below_best, quantity, render, trial_words
 from stages.study.parameters import Parameters
+from stages.study.stability import Failure
 from stages.study.summary import Trial
 from stages.study.verdict import judge
 
 
 def page(title: str = "Variants: variants@t", **provenance: str) -> str:
-    rows = [row(2), row(4, diverged=(None, None), speed=700), row(6, (0.24, 0.25, 0.27), spikes=0)]
+    rows = [row(2, failed=(0, 3)), row(4, failed=(0, 0), speed=700), row(6, (0.24, 0.25, 0.27), spikes=0)]
     left_out = ["d9_h32_r8: whole heads make it +64% of the budget, the limit is 15%"]
     return render(
         title=title, rows=rows, verdict=judge(rows), left_out=left_out, parameters=Parameters(), provenance=provenance
@@ -48,7 +49,7 @@ def test_the_papers_rows_stand_beside_ours() -> None:
     for words in ("variant 3 (chosen)", "66.2 %", "28.0 / 64.6", "1,536 G", "2 d4_h8_r4 ★", "41.0 ± 2.5 %"):
         assert words in text, words
     assert "Left out, d9_h32_r8: whole heads make it +64% of the budget" in text
-    assert "held, loss 4.10 against 4.20" in text and "diverged at step 9" in text
+    assert "3 of 3 held, loss 4.10 against 4.20" in text and "2 of 3 held (learned nothing), loss 4.10" in text
     assert text.count('class="chosen"><th scope="row">2 d4_h8_r4 ★') == 2, "in both tables"
 
 
@@ -84,7 +85,10 @@ def test_numbers_are_round() -> None:
     assert [quantity(value) for value in (5.903e9, 312_345, 1.571e12, 12)] == ["5.9 G", "312 k", "1,571 G", "12"]
 
 
-def test_a_trial_says_whether_it_held_and_against_what() -> None:
-    assert trial_words(Trial(4.0, None, 3.5, 4.25)) == "held, loss 3.50 against 4.25"
-    assert trial_words(Trial(4.0, None, 3.5, None)) == "held, loss 3.50"
-    assert trial_words(Trial(16.0, 12, 3.5, 4.25)) == "diverged at step 12"
+def test_a_trial_says_how_many_held_and_how_the_others_failed() -> None:
+    assert trial_words(trial(4.0, 3, 0)) == "3 of 3 held, loss 4.10 against 4.20"
+    assert trial_words(trial(4.0, 3, 1)) == "2 of 3 held (learned nothing), loss 4.10 against 4.20"
+    assert trial_words(trial(4.0, 3, 3)) == "0 of 3 held (learned nothing)"
+    failures = (Failure("not finite", 7), Failure("fell back", 30), Failure("learned nothing", 48))
+    told = trial_words(Trial(16.0, failures, None, None))
+    assert told == "0 of 3 held (fell back from step 30; learned nothing; not finite from step 7)"

@@ -38,23 +38,27 @@ def test_what_else_is_uncertain_is_said() -> None:
     verdict = judge([row(2), row(4, speed=960), row(6, speed=500)])
     told = " ".join(verdict.noise)
     assert "As fast as d2_h8_r4 within what the timings scatter: d4_h8_r4." in told
-    assert "Each raised learning rate was tried with one seed" in told
+    assert "Each raised learning rate was tried with 3 seeds: even that a variant always held" in told
     assert "At a raised rate d2_h8_r4, d4_h8_r4, d6_h8_r4 had a lower loss" in told
-    calm = " ".join(judge([row(2, diverged=()), row(6, speed=500, diverged=())]).noise)
+    assert "320,000 to 320,000 parameters: whole heads make the largest 0% larger" in told
+    calm = " ".join(judge([row(2, failed=()), row(6, speed=500, failed=())]).noise)
     assert "As fast" not in calm and "raised" not in calm
 
 
 def test_the_calm_one_is_taken_before_the_fast_one_and_the_fast_one_before_the_accurate_one() -> None:
     accurate = row(2, (0.50, 0.51, 0.52), speed=100)
     fast, calm = row(3, (0.49, 0.515, 0.51), speed=900), row(4, (0.495, 0.50, 0.53), speed=500)
-    faster_and_worse = row(6, (0.30, 0.31, 0.32), speed=9000, diverged=(None, None))
-    rows = [accurate, fast, calm, faster_and_worse]
-    assert judge(rows).chosen is fast, "all diverged once"
-    calmer = row(4, (0.495, 0.50, 0.53), speed=500, diverged=(None, None))
-    verdict = judge([accurate, fast, calmer, faster_and_worse])
-    assert verdict.chosen is calmer
+    faster_and_worse = row(6, (0.30, 0.31, 0.32), speed=9000, failed=(0, 0))
+    assert judge([accurate, fast, calm, faster_and_worse]).chosen is fast, "all failed once"
+    shaky = row(3, (0.49, 0.515, 0.51), speed=900, failed=(0, 2))
+    assert judge([accurate, shaky, calm, faster_and_worse]).chosen is shaky, "one failure more is none"
+    shaky = row(3, (0.49, 0.515, 0.51), speed=900, failed=(0, 3))
+    verdict = judge([accurate, shaky, calm, faster_and_worse])
+    assert verdict.chosen is calm
     assert "3 of 4 variants could be the most accurate" in verdict.reason
-    assert f"1 of these diverged least ({calmer.variant.name}: 0 of 5 trainings each)" in verdict.reason
+    assert f"2 of these failed least often ({accurate.variant.name}, {calm.variant.name}: 1 of 9 trainings each)" in (
+        verdict.reason
+    )
 
 
 def test_one_seed_says_that_it_tells_nothing() -> None:
