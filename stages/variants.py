@@ -19,7 +19,6 @@ from stages.study.parameters import Parameters
 from stages.study.speed import measure_speed
 from stages.study.stability import end_loss
 from stages.study.summary import Row, row
-from stages.study.verdict import Verdict, judge
 from stages.study.training import (
     Training,
     check_order,
@@ -28,6 +27,7 @@ from stages.study.training import (
     raised_trainings,
     train_all,
 )
+from stages.study.verdict import Verdict, judge
 from stages.workspace import Output, Workspace
 
 __all__ = ["VERSION", "Parameters", "run"]

@@ -16,8 +16,8 @@ CONFIDENCE = 0.95
 
 METHOD = (
     "Two variants count as told apart where their means differ by more than Tukey's honestly significant difference: "
-    "a variance analysis with seeds as blocks (what a seed does to all variants is taken out), one spread pooled over "
-    "all variants, and one chance in twenty of any false difference among all pairs together."
+    "a variance analysis with seeds as blocks (what a seed does to all variants is taken out), one spread pooled "
+    "over all variants, and one chance in twenty of any false difference among all pairs together."
 )
 
 

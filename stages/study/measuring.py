@@ -118,9 +118,7 @@ def findings(item: Trained, parameters: Parameters, output: Output) -> dict[str,
         "variant": item.training.variant.name,
         "seed": item.training.seed,
         "checkpoint": str(item.checkpoint.ref),
-        "stability": asdict(
-            stability(history, parameters.training.schedule.warmup_steps, parameters.guessing)
-        ),
+        "stability": asdict(stability(history, parameters.training.schedule.warmup_steps, parameters.guessing)),
         **(_seen(item, parameters, output) if item.training.factor == 1 else {}),
     }
 

@@ -61,9 +61,7 @@ def trial_words(trial: Trial) -> str:
 def failure_words(failures: Sequence[Failure | None]) -> str:
     """Return how many trainings held, and how the others failed."""
     bad = [each for each in failures if each is not None]
-    why = [
-        f"{each.reason}{'' if each.reason == 'learned nothing' else f' from step {each.step}'}" for each in bad
-    ]
+    why = [f"{each.reason}{'' if each.reason == 'learned nothing' else f' from step {each.step}'}" for each in bad]
     told = "; ".join(sorted(set(why)))
     return f"{len(failures) - len(bad)} of {len(failures)} held{f' ({told})' if told else ''}"
 
@@ -133,9 +131,9 @@ def _notes(rows: Sequence[Row], parameters: Parameters) -> list[str]:
         f"at the fastest batch ({', '.join(map(str, across))}), medians of {parameters.rounds} rounds in which "
         "all variants take turns; bars show all rounds. Operations are multiply-accumulates of one picture, as the "
         "paper's FLOPs are.",
-        f"Trials at raised rates take {parameters.raised_steps} steps with every seed: the same warm-up, and then the "
-        "raised rate throughout. Their loss, and that of the same seeds at the study's rate after as many steps, is the "
-        "mean over the last tenth of the steps and over the seeds that held.",
+        f"Trials at raised rates take {parameters.raised_steps} steps with every seed: the same warm-up, and then "
+        "the raised rate throughout. Their loss, and that of the same seeds at the study's rate after as many steps, "
+        "is the mean over the last tenth of the steps and over the seeds that held.",
         "Memory is weights, gradients and AdamW's state + what one more picture keeps for the backward pass, "
         "counted, in MB.",
     ]

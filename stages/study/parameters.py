@@ -29,7 +29,9 @@ class Parameters(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    budget: float = Field(default=3e5, gt=0, allow_inf_nan=False, description="Wanted weights of all blocks; the paper has 6e9.")
+    budget: float = Field(
+        default=3e5, gt=0, allow_inf_nan=False, description="Wanted weights of all blocks; the paper has 6e9."
+    )
     depths: tuple[int, ...] = Field(default=(2, 4, 6), min_length=1, description="Blocks; paper: 32, 48, 64, 80.")
     head_dims: tuple[int, ...] = Field(default=(8, 16), min_length=1, description="Paper: 64, 128.")
     mlp_ratios: tuple[int, ...] = Field(default=(4, 8), min_length=1, description="Paper: 4, 8.")
@@ -37,7 +39,7 @@ class Parameters(BaseModel):
         default=0.05,
         gt=0,
         allow_inf_nan=False,
-        description="Farthest that rounding to whole heads may lead off; ours, as close as the paper's six variants.",
+        description="Farthest that rounding to whole heads may lead off; ours: the paper's whole grid keeps to it.",
     )
     seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1, description="Of weights and data order.")
     training: contrastive_parameters.Parameters = Field(

@@ -8,15 +8,15 @@ from stages.study.comparing import Comparison, compare
 from stages.study.summary import Row
 
 FEW = 4
-"""With fewer seeds than these, failures with all of them and with none are not told apart either (Fisher's exact test:
-10 % with three seeds, 3 % with four)."""
+"""With fewer seeds than these, failures with all of them and with none are not told apart either (Fisher's exact
+test: 10 % with three seeds, 3 % with four)."""
 CHANCE = 1
 """So many failed trainings more or less may be chance, and decide nothing."""
 
 RULE = (
     "The rule: all variants that are not told apart from the most accurate one could be as good; of these, those "
-    "whose trainings failed least often, at the study's learning rate and at raised ones, one failure more counting as "
-    "none; of these, the fastest once saturated."
+    "whose trainings failed least often, at the study's learning rate and at raised ones, one failure more counting "
+    "as none; of these, the fastest once saturated."
 )
 
 
@@ -127,9 +127,7 @@ def _other_noise(rows: Sequence[Row], calm: Sequence[Row], chosen: Row) -> list[
         f"{max(sizes) / min(sizes) - 1:.0%} larger than the smallest, and accuracy and speed hold that too."
     ]
     slowest = float(chosen.cost["speed"]["saturated"]["low"])
-    if even := [
-        each for each in calm if each is not chosen and each.cost["speed"]["saturated"]["high"] >= slowest
-    ]:
+    if even := [each for each in calm if each is not chosen and each.cost["speed"]["saturated"]["high"] >= slowest]:
         lines.append(f"As fast as {chosen.variant.name} within what the timings scatter: {_names(even)}.")
     if rows[0].trials and (seeds := len(rows[0].curves)) < FEW:
         lines.append(

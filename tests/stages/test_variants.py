@@ -104,6 +104,11 @@ def test_a_killed_study_goes_on_and_repeats_no_finished_training(
     assert made(data, spec()) == study and not counted, "what stands is found"
 
 
+def end_losses(study: Manifest) -> list[float | None]:
+    """Return the loss at the end of each training, and None for the timings."""
+    return [part.facts.get("stability", {}).get("end_loss") for part in study.parts]
+
+
 def _check(store: Store, study: Manifest, checkpoints: dict[str, Manifest]) -> None:
     assert study.totals["trainings"] == 8 and study.totals["recommended"] in ("d1_h4_r2", "d2_h4_r2")
     assert {part.key for part in study.parts} == {*TRAININGS, "speed"}
@@ -136,7 +141,7 @@ def test_on_ray_trainings_of_one_process_and_of_several_give_the_same_study(
     alone = made(data, spec("inline", **few))
     wanted = spec("ray", **few).model_copy(update={"placement": {"workers": workers}})
     together = materialize.materialize(wanted, data, ray_cluster, progress=False)
-    losses = [[part.facts.get("stability", {}).get("end_loss") for part in study.parts] for study in (alone, together)]
+    losses = [end_losses(study) for study in (alone, together)]
     assert losses[0][:2] == pytest.approx(losses[1][:2], rel=1e-4) and losses[0][2] is None
 
 
@@ -161,7 +166,7 @@ def test_gangs_train_side_by_side_where_there_is_room(data: Store) -> None:
     wanted = spec("gangs", **few).model_copy(update={"placement": {"workers": 2}})
     study = materialize.materialize(wanted, data, Roomy(), progress=False)
     alone = made(data, spec("alone", **few))
-    losses = [[part.facts.get("stability", {}).get("end_loss") for part in each.parts] for each in (study, alone)]
+    losses = [end_losses(each) for each in (study, alone)]
     assert losses[0] == losses[1] and len(losses[0]) == 3
 
 

@@ -20,9 +20,7 @@ def test_threshold_is_tukeys() -> None:
 
 def test_what_a_seed_does_to_all_is_no_noise() -> None:
     calm = {"a": [0.50, 0.51, 0.52], "b": [0.40, 0.41, 0.43], "c": [0.30, 0.31, 0.31]}
-    shifted = {
-        name: [value + 0.1 * seed for seed, value in enumerate(each)] for name, each in calm.items()
-    }
+    shifted = {name: [value + 0.1 * seed for seed, value in enumerate(each)] for name, each in calm.items()}
     assert compare(calm).threshold == pytest.approx(compare(shifted).threshold)
 
 
