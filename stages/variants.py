@@ -132,7 +132,7 @@ def _totals(rows: Sequence[Row], verdict: Verdict) -> dict[str, Any]:
     return {
         "recommended": verdict.chosen.variant.name,
         "variants": len(rows),
-        "trainings": sum(len(each.curves) + len(each.trials) for each in rows),
+        "trainings": sum(len(each.all_failures) for each in rows),
         **{f"accuracy_{each.variant.name}": round(each.accuracy.value, 4) for each in rows},
         "markdown": text,
     }
