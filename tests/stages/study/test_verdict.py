@@ -1,20 +1,9 @@
 """What is within noise, and which variant the rules take."""
 
-import math
 
-import pytest
 from study_rows import row
 
-from stages.study.intervals import mean, student_t
 from stages.study.verdict import apart, compared_by, judge, within_noise
-
-
-def test_intervals_are_students() -> None:
-    found = mean([1.0, 2.0, 3.0])
-    assert found.value == 2.0 and found.low == pytest.approx(2 - 4.303 / math.sqrt(3), abs=1e-3)
-    assert mean([1.0]).low is None
-    # From a table of Student's t at 97.5 %.
-    assert [round(student_t(df), 2) for df in (1, 2, 9, 10, 20, 30)] == [12.71, 4.30, 2.26, 2.23, 2.09, 2.04]
 
 
 def test_what_is_not_told_apart_from_the_best_is_noise_and_what_is_is_named() -> None:
