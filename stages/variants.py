@@ -32,7 +32,7 @@ from stages.workspace import Output, Workspace
 
 __all__ = ["VERSION", "Parameters", "run"]
 
-VERSION = 1
+VERSION = 2
 SPEED = "speed"
 
 
