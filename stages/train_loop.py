@@ -19,7 +19,6 @@ from typing import Any
 import torch
 
 from infra.cluster import InlineCluster
-from infra.gang import GangSize
 from infra.storage import StorageError
 from stages.checkpoints import FINAL
 from stages.manifest import Manifest, ManifestError, digest_of
@@ -35,7 +34,7 @@ from stages.training.states import States
 from stages.training.stepping import take_steps
 from stages.training.stopping import stop_requests
 from stages.training.task import Metrics, Task
-from stages.workspace import Output, Placement, Progress, Workspace
+from stages.workspace import Output, Progress, Workspace
 
 WHOLE = "whole"
 """Folder of a process's own in which a model that lay in shards is put together."""
@@ -65,7 +64,7 @@ def train(build: Callable[[Any, Workspace], Task], parameters: Any, output: Outp
         here.cluster.train(
             _work,
             {"job": job},
-            size=_size(here.placement),
+            size=here.placement.gang,
             name=f"{output.ref.folder.replace('/', '-')}-{output.config_digest[:12]}",
             waiting=lambda note: here.progress(0, job.schedule.steps, "steps", note),
         )
@@ -80,15 +79,6 @@ def train(build: Callable[[Any, Workspace], Task], parameters: Any, output: Outp
         output.store.remove(job.state)
     totals = {**part.facts["metrics"], "markdown": curve_table(part.facts)}
     return output.commit([part], totals=totals)
-
-
-def _size(placement: Placement) -> GangSize:
-    return GangSize(
-        workers=placement.workers,
-        min_workers=placement.min_workers,
-        gpus_per_worker=placement.gpus_per_worker,
-        timeout_seconds=placement.collective_timeout_seconds,
-    )
 
 
 def _work(config: dict[str, Any]) -> None:
