@@ -27,7 +27,8 @@ from stages.evaluations.results import (
 )
 from stages.evaluations.row_views import Measured
 from stages.evaluations.subject import StoredSubject, kind_of
-from stages.evaluations.views import Board, board_of, markdown
+from stages.evaluations.views import Board, board_of
+from stages.evaluations.wording import markdown
 from stages.manifest import Manifest, Part
 from stages.workspace import Output, Progress, Workspace
 

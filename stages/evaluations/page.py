@@ -7,7 +7,8 @@ from markupsafe import Markup
 
 from stages.evaluations.registry import Benchmark
 from stages.evaluations.row_views import Measured, detail
-from stages.evaluations.views import Board, Line, interval, other_model, paper_number, paper_unit, said, signed
+from stages.evaluations.views import Board, Line
+from stages.evaluations.wording import interval, other_model, paper_number, paper_unit, said, signed
 from stages.report.page import asset, environment
 from stages.report.svg import diamond, drawing, line, rect
 

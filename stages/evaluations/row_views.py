@@ -13,7 +13,7 @@ from markupsafe import Markup
 from stages.evaluation_metrics import Measure
 from stages.evaluation_report import above_guessing
 from stages.evaluations.results import Result, Shown
-from stages.evaluations.views import interval, said
+from stages.evaluations.wording import interval, said
 from stages.report.text import drawn, visible
 
 Counts = npt.NDArray[np.int64]

@@ -17,7 +17,8 @@ from stages.evaluations.page import results_page
 from stages.evaluations.registry import Benchmark, Reported, Row, benchmarks
 from stages.evaluations.results import Result, Shown
 from stages.evaluations.row_views import TOP, Measured, class_lines, confusions, heat
-from stages.evaluations.views import Board, board_of, markdown, paper, said, signed
+from stages.evaluations.views import Board, board_of
+from stages.evaluations.wording import markdown, paper, said, signed
 
 COUNTS = np.array([[5, 1, 0], [3, 2, 0], [0, 0, 4]])
 CLASSES = ("cat", "dog", "tree")
