@@ -79,7 +79,7 @@ def _cells(each: "Difference") -> list[str]:
         said(each.first, each.unit),
         said(each.second, each.unit),
         signed(each.value, each.unit),
-        "no mean over examples" if low is None else f"{signed(low, each.unit)} to {signed(high, each.unit)}",
+        "not kept per example" if low is None else f"{signed(low, each.unit)} to {signed(high, each.unit)}",
         "–" if each.p is None else f"{each.p:.4f}",
         f"{each.n:,}",
     ]

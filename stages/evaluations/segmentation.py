@@ -23,6 +23,7 @@ from stages.evaluations.segment_measures import (
     measures_of,
     parts_by_name,
     pictured,
+    ratios_by_name,
     shown_of,
 )
 from stages.evaluations.segment_settings import Settings
@@ -150,6 +151,7 @@ def run(subject: Subject, examples: Examples, settings: Settings, benchmark: str
     return Outcome(
         measures=[*measures, *class_measures(benchmark, names, ours)],
         scores=parts_by_name(names, ours),
+        ratios=ratios_by_name(names),
         keys=[examples.key(number) for number in range(len(examples))],
         classes=names,
         confusion=ours.sum(axis=0),
