@@ -19,6 +19,7 @@ from stages.manifest import Manifest, find
 from stages.ref import Ref
 
 if TYPE_CHECKING:
+    from pipelines.measuring import Planned
     from pipelines.wanted import Wanted
 
 
@@ -42,7 +43,8 @@ def evaluate(
         list[str] | None, typer.Option("--at", help="NAME=PATH: data that lie elsewhere; may be given again.")
     ] = None,
     own: Annotated[
-        list[Path] | None, typer.Option("--own", help="YAML that describes data of your own; may be given again.")
+        list[Path] | None,
+        typer.Option("--own", help="YAML that describes data of your own, or a folder of such; may be given again."),
     ] = None,
     limit: Annotated[
         int | None, typer.Option("--limit", min=2, help="Only so many examples of each, chosen by hash.")
@@ -100,7 +102,7 @@ def evaluate(
         wanted = Wanted.of(str(data or ""), benchmark or (), at or (), given, limit, change or ())
         with bar("reading data") as told:
             planned = of_checkpoint(store, checkpoint, wanted, new_version, placed(placement, workers), told)
-        _left_out(planned.left_out)
+        _before(store, planned)
         (step,) = planned.steps
         with followed(store, step.spec.artifact):
             made = made_aside(step.spec, store)
@@ -125,7 +127,8 @@ def _recipe(
     recipe: RecipeName | None, data: str, names: Sequence[str], at: Sequence[str], own: Sequence[str],
     limit: int | None, changes: Sequence[str], version: str,
 ) -> list[Manifest]:  # fmt: skip
-    from pipelines.measuring import nothing_found, of_recipe
+    from pipelines.choosing import nothing_found
+    from pipelines.measuring import of_recipe
     from pipelines.summary import summary
     from pipelines.wanted import Wanted
 
@@ -135,7 +138,7 @@ def _recipe(
     wanted = Wanted.of(data, names, at, own, limit, changes)
     with bar("reading data") as told:
         planned = of_recipe(name, wanted, version, told)
-    _left_out(planned.left_out)
+    _before(store, planned)
     measured = any(step.spec.stage == "benchmark" for step in planned.steps)
 
     def begin() -> list[str]:
@@ -153,6 +156,15 @@ def _recipe(
     links(here)
     found = [find(store, Ref.model_validate(ref)) for ref in made]
     return [each for each in found if each is not None]
+
+
+def _before(store: Store, planned: "Planned") -> None:
+    """Say what is not measured, and what the rest costs."""
+    from pipelines.evaluation_price import told
+
+    _left_out(planned.left_out)
+    for sentence in told(store, planned.steps, planned.sizes):
+        console.print(sentence, highlight=False, markup=False, soft_wrap=True)
 
 
 def _left_out(rows: Mapping[str, str]) -> None:

@@ -25,8 +25,7 @@ def tell(store: Store, made: Manifest) -> None:
         board, _ = read_board(store, load(store, _measured(store, made, name)), made)
         console.print(_table(str(made.ref), board))
         for each in departed(board):
-            said = f"not the paper's settings, so no difference is told: {each}"
-            console.print(said, highlight=False, markup=False, soft_wrap=True)
+            console.print(each, highlight=False, markup=False, soft_wrap=True)
         for sentence, names in _grouped(board).items():
             style = "dim" if sentence.startswith("not checked") else ""
             said = f"{', '.join(names)}: {sentence}"

@@ -36,7 +36,7 @@ class Line:
     own_model: bool = True
     """Whether the paper's number is about this kind of model."""
     departures: tuple[str, ...] = ()
-    """Where it was not measured as the paper did."""
+    """Where it was not measured as the paper did, or as a user's own description says."""
     why: str = ""
     """Why it was not run; empty where it was."""
 
@@ -63,14 +63,9 @@ class Board:
     """Benchmarks that could be measured if their data were given, by name."""
     leaks: Sequence[Leak] = ()
 
-    @property
-    def departures(self) -> dict[str, str]:
-        """Return where rows were not measured as the paper did, by row."""
-        return {line.name: "; ".join(line.departures) for line in self.lines if line.departures}
-
-    def way(self, name: str) -> str:
-        """Return what tells a row from others of the same benchmark."""
-        return next((line.way for line in self.lines if line.name == name), "")
+    def line(self, name: str) -> Line:
+        """Return the first line of a row."""
+        return next(line for line in self.lines if line.name == name)
 
     @property
     def measured(self) -> int:

@@ -4,6 +4,7 @@ from stages.evaluation_metrics import Measure
 from stages.evaluations.registry import Reported
 from stages.evaluations.views import Board, Line
 
+OTHER_WAY = "not the paper's settings, so no difference is told"
 SHARE_UP_TO = 3.0
 """A published number up to here is a share (CIDEr goes beyond 1); larger ones are points, as MME's."""
 
@@ -45,13 +46,22 @@ def markdown(board: Board) -> str:
     ]
     tail = f"{board.measured} of {board.rows} rows were measured; the page says of each other one why it was not."
     leaked = [f"{each.benchmark}: {each.said}" for each in board.leaks if each.trained]
-    other = [f"Not the paper's settings, so no difference is told: {each}." for each in departed(board)]
+    other = [f"{each[0].upper()}{each[1:]}." for each in departed(board)]
     return "\n".join([*head, *rows, "", tail, *map(_plain, other), *(f"Trained on it: {each}." for each in leaked)])
 
 
 def departed(board: Board) -> list[str]:
-    """Return the rows that were not measured as the paper did, each with what differs."""
-    return [f"{name}: {said}" for name, said in board.departures.items()]
+    """Return sentences about the rows that were not measured as the paper did, or as a user's description says."""
+    alike: dict[tuple[bool, tuple[str, ...]], list[str]] = {}
+    for line in board.lines:
+        names = alike.setdefault((line.paper is not None, line.departures), [])
+        if line.name not in names:
+            names.append(line.name)
+    return [
+        f"{OTHER_WAY if published else 'not as described'}: {', '.join(names)}: {'; '.join(departures)}"
+        for (published, departures), names in alike.items()
+        if departures
+    ]
 
 
 def _plain(text: str) -> str:

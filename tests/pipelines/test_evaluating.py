@@ -16,9 +16,10 @@ from measured_worlds import colours, make_towers, paint
 
 from infra.storage import Store
 from pipelines import deploy, pages
+from pipelines.choosing import choices
 from pipelines.cli import app
 from pipelines.graph import train_steps
-from pipelines.measuring import choices, of_recipe
+from pipelines.measuring import of_recipe
 from pipelines.names import RecipeName
 from pipelines.recipes import make
 from pipelines.wanted import Wanted

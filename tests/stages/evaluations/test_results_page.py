@@ -97,7 +97,7 @@ def test_rows_of_one_benchmark_are_told_apart_by_what_differs() -> None:
     lines = board_of("generative", {}, [colours(rows=tuple(rows))], []).lines
     ways = {line.name: line.way for line in lines if line.name.startswith("colours.")}
     assert list(ways.values()) == ["mode linear, iterations 3", "mode full, iterations 9", "", "queries"]
-    assert board_of("generative", {}, [colours()], []).way("colours.zero_shot_classification.en") == ""
+    assert board_of("generative", {}, [colours()], []).line("colours.zero_shot_classification.en").way == ""
 
 
 def test_differences_and_units_are_told() -> None:
