@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from infra.storage import Store
 from models.config import VisionConfig
+from models.cost import vision_macs
 from models.intern_vit import InternVisionModel
 from stages.checkpoints import file_named
 from stages.evaluations import linear_probe, segmentation
@@ -66,13 +67,6 @@ def _on_paper(config: VisionConfig) -> InternVisionModel:
         return InternVisionModel(config).eval()
 
 
-def seeing_flops(config: VisionConfig, side: int) -> float:
-    """Return the operations of showing an encoder one picture."""
-    with torch.no_grad(), FlopCounterMode(display=False) as counted:
-        _on_paper(config)(torch.empty(1, config.num_channels, side, side, device="meta"), only=-1)
-    return float(counted.get_total_flops())
-
-
 def cost_of(config: VisionConfig, choice: Choice, sizes: Sizes) -> Cost | None:
     """Return the cost of a row that trains a head; None for others, and where its crops do not fit the encoder."""
     settings = settings_of(PROTOCOLS[choice.protocol], choice.settings)
@@ -91,7 +85,7 @@ def probe_cost(config: VisionConfig, settings: linear_probe.Settings, sizes: Siz
     if settings.neighbours or not settings.augment:
         looks += sizes.training
     encoders = 2 if settings.baselines else 1
-    return Cost(looks * encoders, looks * encoders * seeing_flops(config, config.image_size))
+    return Cost(looks * encoders, 2.0 * looks * encoders * vision_macs(config))
 
 
 def segmentation_cost(config: VisionConfig, settings: SegmentSettings, sizes: Sizes) -> Cost:
@@ -131,7 +125,7 @@ def flops_per_second(config: VisionConfig) -> float:
             return _timed(lambda: square @ square, 2 * 1024.0**3)
         model, side = InternVisionModel(config).eval(), config.image_size
         pixels = torch.zeros(8, config.num_channels, side, side)
-        return _timed(lambda: model(pixels, only=-1).last_hidden_state, 8 * seeing_flops(config, side))
+        return _timed(lambda: model(pixels, only=-1).last_hidden_state, 16.0 * vision_macs(config))
     finally:
         torch.set_num_threads(threads)
 
