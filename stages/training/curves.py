@@ -42,7 +42,7 @@ body{margin:0 auto;max-width:1000px;padding:24px 16px;background:var(--page);col
 font:15px/1.5 system-ui,sans-serif}
 h1{font-size:20px;margin:0 0 4px}p{margin:0 0 12px;color:var(--quiet)}
 main{display:grid;grid-template-columns:repeat(auto-fit,minmax(300px,1fr));gap:20px}
-figure{margin:0}figcaption{font-weight:600;font-size:14px}
+figure{margin:0;min-width:0}figcaption{font-weight:600;font-size:14px}h1,p,figcaption{overflow-wrap:anywhere}
 figcaption span{font-weight:400;margin-left:10px}
 svg{width:100%;height:auto}svg text{font-size:11px;fill:var(--quiet)}
 .grid{stroke:var(--grid)}.end{text-anchor:end}.middle{text-anchor:middle}.bad{stroke:var(--bad)}
