@@ -24,14 +24,16 @@ from stages.evaluations.results import (
     read_confusion,
     read_result,
     read_shown,
+    read_written,
 )
 from stages.evaluations.row_views import Measured
 from stages.evaluations.subject import StoredSubject, kind_of
-from stages.evaluations.views import Board, board_of, markdown
+from stages.evaluations.views import Board, board_of
+from stages.evaluations.wording import markdown
 from stages.manifest import Manifest, Part
 from stages.workspace import Output, Progress, Workspace
 
-VERSION = 3
+VERSION = 4
 GROWS = "rows"
 """An evaluation that stands is added to: rows keep their parts, and one page tells all."""
 
@@ -155,6 +157,7 @@ def read_board(store: Store, checkpoint: Manifest, made: Manifest) -> tuple[Boar
             settings=choices[name].settings,
             confusion=read_confusion(store, made, parts[name], len(results[name].classes)),
             shown=read_shown(store, made, parts[name]),
+            written=read_written(store, made, parts[name]),
         )
         for name in order
     ]
