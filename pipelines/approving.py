@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from infra.settings import quiet_environment, settings
+from pipelines.names import Answer
 from pipelines.options import app
 from pipelines.terminal import Refusal, clear_errors, console
 
@@ -29,8 +30,9 @@ def approve(
             with get_client(sync_client=True) as client:
                 waiting = _waiting(client)
                 chosen = _chosen(waiting, run)
-                answer = {"approve": not reject, "note": note, "who": getpass.getuser()}
-                result = client.resume_flow_run(chosen.id, run_input=answer)
+                answer = Answer.REJECT if reject else Answer.APPROVE
+                form = {"answer": answer.value, "note": note, "who": getpass.getuser()}
+                result = client.resume_flow_run(chosen.id, run_input=form)
         except (PrefectHTTPStatusError, ObjectNotFound, OSError) as error:
             raise Refusal(f"Prefect at {settings().prefect_api_url} did not take the answer: {error}") from error
         if result.status.value != "ACCEPT":

@@ -22,6 +22,7 @@ from infra.storage import Store
 from pipelines import notices
 from pipelines.approvals import Decision, Rejected, approved, digests_of, dropped_by, funnel, keep, split, verdicts_of
 from pipelines.graph import Step
+from pipelines.names import Answer
 from pipelines.plan import preflight
 from pipelines.presence import present
 from pipelines.schedule import run_steps
@@ -47,7 +48,8 @@ class EndedMeanwhile(Abort):
 class Approval(RunInput):
     """The form that a person answers."""
 
-    approve: bool = Field(description="Train on what the filters kept; if not, the run ends and trains nothing.")
+    # Chosen, not switched: a form that is sent untouched must not end a run.
+    answer: Answer = Field(description="approve: train on what the filters kept; reject: the run ends, untrained.")
     note: str = Field(default="", max_length=2000, description="Why; kept beside the shards, shown by internvl show.")
     who: str = Field(default="", max_length=200, description="Your name; kept with the note.")
 
@@ -111,7 +113,7 @@ def _ask(verdicts: Sequence[Manifest]) -> Decision:
     here, digests = settings(), digests_of(verdicts)
     run = f"{current_flow.name}"
     links = "\n".join(
-        f"- [{each.ref}]({here.report_url}/{each.ref.folder}/): dropped by {dropped_by(each)}" for each in verdicts
+        f"- [{each.ref}]({here.report_url}/{each.ref.folder}/): {dropped_by(each)}" for each in verdicts
     )
     text = (
         f"### What the filters kept\n\n{funnel(verdicts)}\n\nThe reports show samples and thresholds:\n\n{links}\n\n"
@@ -131,7 +133,7 @@ def _ask(verdicts: Sequence[Manifest]) -> Decision:
         with present():
             answer = asyncio.run(_answer_here(form, key))
     return Decision(
-        approved=answer.approve,
+        approved=answer.answer is Answer.APPROVE,
         note=answer.note,
         who=answer.who,
         verdicts=digests,

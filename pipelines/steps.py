@@ -21,11 +21,11 @@ from infra.settings import quiet_environment, settings
 from infra.storage import Store
 from pipelines.graph import Step
 from pipelines.owners import attach, lives, owners_of
-from pipelines.pages import progress_words, publish
+from pipelines.pages import in_a_line, progress_words, publish
 from stages.failures import note_failure
 from stages.manifest import Manifest, ManifestError, digest_of, find
 from stages.materialize import StageSpec, identity_of, standing
-from stages.pace import Pace
+from stages.pace import Pace, duration
 from stages.ref import Ref
 
 POLL_SECONDS = 1.0
@@ -124,7 +124,9 @@ def run_step(step: Step, force: bool = False) -> str:
             note_failure(store, step.spec.artifact, error, str(current_flow.id or ""))
         tell(step.artifact, "failed")
         raise
-    tell(step.artifact, "done", {"seconds": time.monotonic() - started})
+    seconds = time.monotonic() - started
+    tell(step.artifact, "done", {"seconds": seconds})
+    log.info("made %s in %s: %s", manifest.ref, duration(seconds), in_a_line(manifest))
     patiently(partial(publish, step.label, manifest, here.report_url))
     return str(manifest.ref)
 
