@@ -60,7 +60,8 @@ def in_a_line(manifest: Manifest) -> str:
 def summary_of(states: Mapping[str, str], force: bool = False) -> str:
     """Say how much of a run's work is to be made; `states` by artifact, as `states_of` gives them."""
     stand = 0 if force else Counter(states.values())[STANDS]
-    return f"{len(states)} steps: {len(states) - stand} to make, {stand} stand already"
+    steps = f"{len(states)} step" + ("" if len(states) == 1 else "s")
+    return f"{steps}: {len(states) - stand} to make, {stand} stand already" if stand else f"{steps} to make"
 
 
 def signpost(title: str, summary: str, here: Settings) -> str:

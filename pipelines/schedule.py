@@ -17,10 +17,11 @@ from infra.settings import settings
 from infra.storage import Store
 from pipelines.graph import Step
 from pipelines.pages import signpost, summary_of
+from pipelines.patience import patiently
 from pipelines.plan import STANDS, preflight, states_of
 from pipelines.presence import present
 from pipelines.remembered import remember_sources, remember_system
-from pipelines.steps import leave, patiently, run_step, stop_jobs, stop_steps, tell
+from pipelines.steps import leave, run_step, stop_jobs, stop_steps, tell
 
 TOGETHER = 3  # steps at once: two keep two cores busy while a third one starts
 RUNNER: Any = ThreadPoolTaskRunner(max_workers=TOGETHER)
