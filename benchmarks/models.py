@@ -15,9 +15,9 @@ import torch
 from torch import nn
 from transformers import InternVLVisionConfig, InternVLVisionModel
 
-from benchmarks.masks import drawn_patches
 from benchmarks.timing import interleaved, publish, ratio_of_medians, surroundings
 from models.config import VisionConfig
+from models.drawn_masks import drawn_patches
 from models.intern_vit import InternVisionModel
 from models.native_config import native_vision_config
 from models.vision_embeddings import kept_patches

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from infra.storage import Store
-from pipelines.clusters import Gpus
+from models.step_shape import Shape
+from pipelines.clusters import Card, Gpus
 from pipelines.graph import Step
 from pipelines.plan_memory import Fit, both
 from pipelines.plan_shapes import shapes_of
@@ -30,8 +31,11 @@ class Budget:
     gpus: int
     fits: tuple[Fit, ...]
     """Ways of lying over the processes, the placement's own first; none where nothing is trained."""
-    utilisation: Utilisation
+    utilisation: Utilisation | None
+    """None where nothing is trained, or on a CPU that was not calibrated."""
     step_seconds: float
+    step_flops: float
+    """Of all processes: of the recipe's own data where a calibration looked at them, else at full length."""
     gpu_hours: float
     days: float
     dollars: float | None
@@ -54,9 +58,11 @@ class Budget:
             **self.training.as_json(),
             "gpus": self.gpus,
             "memory": memory,
-            "utilisation": self.utilisation.share,
-            "utilisation_source": self.utilisation.source,
+            "utilisation": self.utilisation.share if self.utilisation else None,
+            "flops_per_second": self.utilisation.flops_per_second if self.utilisation else None,
+            "utilisation_source": self.utilisation.source if self.utilisation else None,
             "step_seconds": self.step_seconds,
+            "step_flops": self.step_flops,
             "gpu_hours_needed": self.gpu_hours,
             "days": self.days,
             "dollars": self.dollars,
@@ -71,12 +77,12 @@ def budgets(
     trainings: Sequence[Training],
     states: Mapping[str, str],
     store: Store,
-    gpus: Gpus,
+    gpus: Gpus | None,
     *,
     dollars_per_hour: float | None = None,
     given: float | None = None,
 ) -> list[Budget]:
-    """Return what each training stage needs of a cluster.
+    """Return what each training stage needs of a cluster; without one, those whose speed on this CPU is known.
 
     Args:
         steps: Of the recipe.
@@ -88,30 +94,43 @@ def budgets(
         given: Share of the data sheet's peak to reckon with; the measured one, or else our assumption, when None.
     """
     specs = _specs(steps)
-    shapes = shapes_of(specs)
-    found = []
+    shapes, found = shapes_of(specs), []
     for each in trainings:
         spec = specs[each.stage]
-        count = min(gpus.count, each.gpus) if each.gpus else 0
-        schedule = spec.parameters["schedule"]
-        fits: tuple[Fit, ...] = ()
-        if each.samples:
-            workers = count or spec.placement.get("workers", 1)
-            wide = Placement(**{**spec.placement, "workers": workers, "min_workers": None})
-            fits = tuple(
-                both(
-                    shapes[each.stage],
-                    each.parameters,
-                    each.trained,
-                    placement=wide,
-                    global_batch=schedule["global_batch_size"],
-                    precision=schedule["precision"],
-                    room=gpus.card.gigabytes * 10**9 if each.gpus else 0,
-                )
-            )
-        use = Utilisation(given, "given") if given is not None else utilisation(each.stage, spec, store)
-        found.append(_budget(each, spec, count, fits, use, gpus, dollars_per_hour, store, states))
+        count = min(gpus.count, each.gpus) if each.gpus and gpus else 0
+        use = None
+        if each.samples and (count or not each.gpus):
+            card = gpus.card if gpus and count else None
+            use = _speed(each, spec, shapes[each.stage], card, store, given)
+        if gpus is None and use is None:
+            continue
+        fits = _fits(each, spec, shapes[each.stage], count, gpus) if each.samples else ()
+        found.append(_budget(each, spec, count, fits, use, dollars_per_hour, store, states))
     return found
+
+
+def _speed(
+    each: Training, spec: StageSpec, shape: Shape, card: Card | None, store: Store, given: float | None
+) -> Utilisation | None:
+    if given is not None and card is not None:
+        return Utilisation.of(given, card, "given")
+    return utilisation(each.stage, spec, shape, card, store)
+
+
+def _fits(each: Training, spec: StageSpec, shape: Shape, count: int, gpus: Gpus | None) -> tuple[Fit, ...]:
+    workers = count or spec.placement.get("workers", 1)
+    wide = Placement(**{**spec.placement, "workers": workers, "min_workers": None})
+    return tuple(
+        both(
+            shape,
+            each.parameters,
+            each.trained,
+            placement=wide,
+            global_batch=spec.parameters["schedule"]["global_batch_size"],
+            precision=spec.parameters["schedule"]["precision"],
+            room=gpus.card.gigabytes * 10**9 if gpus and each.gpus else 0,
+        )
+    )
 
 
 def _budget(
@@ -119,28 +138,39 @@ def _budget(
     spec: StageSpec,
     count: int,
     fits: tuple[Fit, ...],
-    use: Utilisation,
-    gpus: Gpus,
+    use: Utilisation | None,
     dollars_per_hour: float | None,
     store: Store,
     states: Mapping[str, str],
 ) -> Budget:
     steps = spec.parameters["schedule"]["steps"] if each.samples else 0
-    seconds = each.flops / (gpus.card.tflops * 1e12 * use.share * count) if count and each.flops else 0.0
-    hours, per_second = seconds * count / 3600, each.samples / seconds if seconds else 0.0
+    flops = each.flops / steps if steps else 0.0
+    if use and use.sample_flops:
+        flops = use.sample_flops * spec.parameters["schedule"]["global_batch_size"]
+    step = _step_seconds(flops, each.trained, count or spec.placement.get("workers", 1), fits, use) if steps else 0.0
+    hours, per_second = step * steps * count / 3600, each.samples / (step * steps) if step else 0.0
     return Budget(
         each,
         count,
         fits,
         use,
-        seconds / steps if steps else 0.0,
+        step,
+        flops,
         hours,
-        seconds / 86400,
+        step * steps / 86400,
         None if dollars_per_hour is None else hours * dollars_per_hour,
         per_second / DECODED_PER_CORE,
         per_second * _sample_bytes(spec, store) / 1e9,
         states.get(str(spec.artifact), "missing"),
     )
+
+
+def _step_seconds(flops: float, trained: int, devices: int, fits: tuple[Fit, ...], use: Utilisation | None) -> float:
+    """Return the seconds of a step: each device's share of the FLOPs, and the weights that it updates."""
+    if use is None:
+        return 0.0
+    updated = trained / (devices if fits[0].sharding == "fsdp2" else 1)
+    return flops / devices / use.flops_per_second + updated * use.update_seconds
 
 
 def _specs(steps: Sequence[Step]) -> dict[str, StageSpec]:

@@ -4,59 +4,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from models.config import ChatConfig, InternVLConfig, TextConfig
-from models.memory_blocks import How, contrastive_blocks
+from models.memory_blocks import How
 from models.memory_forecast import FRAMEWORK, Forecast, forecast
-from models.memory_stages import Conversations, chat_blocks, generative_blocks, language_blocks
 from models.memory_trace import Block, Numbers
 from models.memory_walk import Section, Spread
+from models.step_shape import Shape
+from stages.calibration import pieces_of
 from stages.placement import Placement, Sharding
-
-
-@dataclass(frozen=True)
-class Shape:
-    """What one process computes at once, and of which model; hashable, so that equal ones are traced once."""
-
-    stage: str
-    towers: InternVLConfig | None = None
-    text: TextConfig | None = None
-    chat: ChatConfig | None = None
-    tokens: int = 0
-    kept: int | None = None
-    tiles: int = 0
-    """Of one conversation."""
-    text_learns: bool = True
-    vision_learns: bool = True
-    verdicts: int = 1
-    packed: bool = False
-    """Rows are packs, each as full as the placement allows; a process computes them one after the other."""
-    stays: int = 0
-    """Bytes that stay from step to step."""
-
-    def sections(self, rows: int, how: How, everyone: int) -> list[Section]:
-        """Return the blocks of a step that computes so many rows at once."""
-        if self.stage == "language":
-            assert self.text is not None
-            return language_blocks(self.text, rows, self.tokens, how)
-        if self.chat is not None:
-            tiles = max(1, rows * self.tiles)
-            learned = rows * self.tokens
-            talk = Conversations(rows, self.tokens, tiles, learned, self.vision_learns, self.text_learns)
-            return chat_blocks(self.chat, talk, how)
-        assert self.towers is not None
-        if self.stage == "generative":
-            return generative_blocks(self.towers, rows, self.tokens, how, verdicts=self.verdicts, everyone=everyone)
-        return contrastive_blocks(
-            self.towers, rows, self.tokens, how, kept=self.kept, text_learns=self.text_learns, everyone=everyone
-        )
-
-    def picture_bytes(self) -> int:
-        """Return the bytes of one row's pictures on the device, in float32."""
-        vision = self.chat.vision if self.chat else self.towers.vision if self.towers else None
-        if vision is None:
-            return 0
-        patch = vision.num_channels * vision.patch_size**2 * 4
-        return patch * (self.kept or vision.grid**2) * max(1, self.tiles)
 
 
 @dataclass(frozen=True)
@@ -94,8 +48,8 @@ def fit(
         sharding: How the model lies over the processes.
         room: Bytes of the card, 0 where there is none.
     """
-    share = 1 if shape.packed else max(1, global_batch // placement.workers)
-    rows = min(share, placement.micro_batch_size or share)
+    rows, pieces = pieces_of(shape, placement, global_batch)
+    share = 1 if shape.packed else rows * pieces
     sharded = sharding == "fsdp2" and placement.workers > 1
     how = How(Numbers.of(precision, sharded), placement.activation_checkpointing)
 
@@ -103,15 +57,15 @@ def fit(
     def at(count: int) -> Forecast:
         sections = shape.sections(count, how, global_batch)
         ddp = placement.workers > 1 and not sharded
-        spread = Spread(placement.workers, sharded, waiting=ddp or shape.packed or count < share)
+        spread = Spread(placement.workers, sharded, waiting=ddp or (pieces > 1 if shape.packed else count < share))
         return forecast(
             sections,
             parameters,
             trained,
             spread,
             root=_root(sections) if sharded else 0,
-            batch=share * shape.picture_bytes(),
-            kept=shape.stays,
+            batch=rows * pieces * shape.picture_bytes(),
+            kept=shape.stays + (share - count) * shape.seen_bytes(),
             framework=FRAMEWORK if placement.gpus_per_worker else 0,
         )
 

@@ -3,13 +3,14 @@
 from collections.abc import Mapping
 
 from models.config import ChatConfig, InternVLConfig
+from models.step_shape import Shape
 from pipelines.graph import ALIGN, INSTRUCT
-from pipelines.plan_memory import Shape
 from pipelines.training_price import TOWERS, text_of
 from stages import contrastive, generative, instruct, language
 from stages.contrastive_parameters import config_of
 from stages.generative import FEATURE_BYTES, TEXT_BYTES
 from stages.materialize import StageSpec
+from stages.placement import Placement
 
 
 def shapes_of(specs: Mapping[str, StageSpec]) -> dict[str, Shape]:
@@ -38,7 +39,8 @@ def shapes_of(specs: Mapping[str, StageSpec]) -> dict[str, Shape]:
             "generative",
             towers=whole,
             tokens=whole.context_length,
-            verdicts=3 if asked.image_negatives else 2,
+            paired=asked.paired,
+            image_negatives=asked.image_negatives,
             stays=FEATURE_BYTES + TEXT_BYTES,
         ),
     }
@@ -49,7 +51,7 @@ def shapes_of(specs: Mapping[str, StageSpec]) -> dict[str, Shape]:
 
 
 def _chat(given: instruct.Parameters, spec: StageSpec, towers: InternVLConfig) -> Shape:
-    """Return a chat training: one pack, as full as its placement allows, or one conversation at its longest."""
+    """Return a chat training: one pack, as full as its placement allows; else of what is computed at once."""
     layers = min(given.most_layers or towers.vision.num_hidden_layers, towers.vision.num_hidden_layers)
     shown = {"image_size": given.image_size or towers.vision.image_size, "num_hidden_layers": layers}
     fields = given.model_dump(include=set(ChatConfig.model_fields))
@@ -63,12 +65,15 @@ def _chat(given: instruct.Parameters, spec: StageSpec, towers: InternVLConfig) -
     )
     tiles = given.max_dynamic_patch + (given.max_dynamic_patch > 1 and given.use_thumbnail)
     learns = {tower: given.trains(tower) for tower in TOWERS}
+    placement = Placement(**spec.placement)
+    together = placement.micro_batch_size or max(1, given.schedule.global_batch_size // placement.workers)
     return Shape(
         "instruct",
         chat=config,
         packed=True,
-        tokens=spec.placement.get("max_packed_tokens") or given.context_length,
-        tiles=spec.placement.get("max_packed_tiles") or tiles,
+        tokens=placement.max_packed_tokens or together * given.context_length,
+        tiles=placement.max_packed_tiles or together * tiles,
+        length=given.context_length,
         text_learns=learns["language"],
         vision_learns=learns["vision"],
     )

@@ -1,27 +1,25 @@
 """Tables of a cluster's budget in the terminal, and the same as markdown for an artifact."""
 
-import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from infra.storage import Store
 from pipelines.clusters import Gpus
 from pipelines.terminal import console
+from stages.forecasts import Compared
 from stages.quantities import duration
-from stages.ref import Ref
 
 if TYPE_CHECKING:  # counts models, and so imports torch
     from pipelines.budget import Budget
     from pipelines.plan_memory import Fit
+    from pipelines.utilisation import Utilisation
 
 TIMES: "Sequence[tuple[str, Callable[[Budget], str]]]" = (
     ("stage", lambda each: each.training.stage),
     ("state", lambda each: each.state),
     ("GPUs", lambda each: f"{each.gpus or '–'}"),
-    ("of peak", lambda each: f"{each.utilisation.share:.0%}"),
+    ("of peak", lambda each: f"{each.utilisation.share:.0%}" if each.utilisation and each.utilisation.share else "–"),
     ("step", lambda each: duration(each.step_seconds) if each.step_seconds >= 10 else f"{each.step_seconds:.2f} s"),
     ("GPU hours", lambda each: f"{each.gpu_hours:,.0f}"),
     ("days", lambda each: f"{each.days:,.1f}"),
@@ -50,8 +48,8 @@ def _gigabytes(count: int) -> str:
 
 
 def time_rows(found: "Sequence[Budget]") -> list[list[str]]:
-    """Return a row for each stage that trains something."""
-    return [[cell(each) for _, cell in TIMES] for each in found if each.training.samples]
+    """Return a row for each stage whose time is known."""
+    return [[cell(each) for _, cell in TIMES] for each in found if each.utilisation]
 
 
 def memory_rows(found: "Sequence[Budget]") -> list[list[str]]:
@@ -60,15 +58,17 @@ def memory_rows(found: "Sequence[Budget]") -> list[list[str]]:
 
 
 def sources(found: "Sequence[Budget]") -> list[str]:
-    """Return a line for each stage that says how its share of the peak is known."""
-    return [
-        f"{each.training.stage}: {each.utilisation.share:.1%} of peak, {each.utilisation.source}"
-        for each in found
-        if each.training.samples
-    ]
+    """Return a line for each stage that says how its speed is known."""
+    return [f"{each.training.stage}: {_speed(each.utilisation)}" for each in found if each.utilisation]
 
 
-def show_budgets(found: "Sequence[Budget]", gpus: Gpus) -> None:
+def _speed(known: "Utilisation") -> str:
+    if known.share is None:
+        return f"{known.flops_per_second / 1e9:,.1f} GFLOP/s useful on each CPU, {known.source}"
+    return f"{known.share:.1%} of peak, {known.source}"
+
+
+def show_budgets(found: "Sequence[Budget]", gpus: Gpus | None) -> None:
     """Print both tables."""
     for title, names, rows in _tables(found, gpus):
         table = Table(*names, title=title, title_justify="left")
@@ -81,7 +81,7 @@ def show_budgets(found: "Sequence[Budget]", gpus: Gpus) -> None:
         console.print(line, style="dim", highlight=False, markup=False)
 
 
-def markdown(found: "Sequence[Budget]", gpus: Gpus) -> str:
+def markdown(found: "Sequence[Budget]", gpus: Gpus | None) -> str:
     """Return both tables and how the shares are known."""
     lines: list[str] = []
     for title, names, rows in _tables(found, gpus):
@@ -90,22 +90,21 @@ def markdown(found: "Sequence[Budget]", gpus: Gpus) -> str:
     return "\n".join([*lines, *(f"- {line}" for line in sources(found))])
 
 
-def _tables(found: "Sequence[Budget]", gpus: Gpus) -> list[tuple[str, list[str], list[list[str]]]]:
+def _tables(found: "Sequence[Budget]", gpus: Gpus | None) -> list[tuple[str, list[str], list[list[str]]]]:
     return [
-        (f"time on {gpus}", [name for name, _ in TIMES], time_rows(found)),
-        ("memory of one GPU, GB", ["stage", *(name for name, _ in MEMORY)], memory_rows(found)),
+        (f"time on {gpus or 'this machine'}", [name for name, _ in TIMES], time_rows(found)),
+        (
+            f"memory of one {'GPU' if gpus else 'process'}, GB",
+            ["stage", *(name for name, _ in MEMORY)],
+            memory_rows(found),
+        ),
     ]
 
 
-def show_compared(ref: Ref, store: Store, as_json: bool) -> None:
-    """Print what was forecast of a run beside what came."""
-    from pipelines.plan_compared import compare  # imports torch with the meters
-
-    found = compare(ref, store)
-    if as_json:
-        print(json.dumps([{**asdict(each), "ratio": each.ratio} for each in found], indent=2))
-        return
-    table = Table(str(ref), "forecast", "fact", "forecast / fact")
-    for each in found:
-        table.add_row(each.what, f"{each.forecast:,.4g}", f"{each.fact:,.4g}", f"{each.ratio:.2f}")
+def show_compared(found: Mapping[str, Sequence[Compared]]) -> None:
+    """Print what was forecast of runs beside what came."""
+    table = Table("run", "what", "forecast", "fact", "forecast / fact")
+    for ref, rows in found.items():
+        for each in rows:
+            table.add_row(ref, each.what, f"{each.forecast:,.4g}", f"{each.fact:,.4g}", f"{each.ratio:.2f}")
     console.print(table)

@@ -1,8 +1,7 @@
 """`internvl plan`: what a recipe would do, and what its downloads would cost."""
 
 import json
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
@@ -34,19 +33,16 @@ from pipelines.options import (
     app,
     own_data,
 )
+from pipelines.plan_compared import compared
+from pipelines.plan_compared import keep as keep_forecasts
 from pipelines.plan_tables import show_budgets, show_compared
-from pipelines.price_rows import PRICE_ROWS
-from pipelines.pricing import Unknown, pilot_steps, prices
+from pipelines.price_tables import show_prices, show_trainings
+from pipelines.pricing import pilot_steps, prices
 from pipelines.recipes import OwnData
 from pipelines.terminal import Refusal, clear_errors, console, run_flow
-from stages.download_price import Price
+from stages.forecasts import compare as compare_one
 from stages.manifest import find
 from stages.ref import Ref
-
-if TYPE_CHECKING:
-    from pipelines.budget import Budget
-    from pipelines.training_price import Training
-
 
 PlanOf = Annotated[str, typer.Argument(help="Which part of the road, or which recipe: data, train, internvl, paper.")]
 
@@ -94,6 +90,10 @@ def plan(
         float | None,
         typer.Option("--mfu", min=0.001, max=1, help="Share of the cards' peak; what was measured when left out."),
     ] = None,
+    calibrate: Annotated[
+        bool,
+        typer.Option("--calibrate", help="Take a few training steps on this machine; plans go by their speed after."),
+    ] = False,
     keep: Annotated[
         bool, typer.Option("--keep", help="Keep the forecast beside each training's checkpoint, to be compared.")
     ] = False,
@@ -104,19 +104,18 @@ def plan(
 ) -> None:
     """Show the steps of a recipe and which of them stand; what its training costs; what downloads, by a pilot."""
     with clear_errors():
+        from pipelines.budget import budgets
         from pipelines.missing import missing
         from pipelines.plan import states_of, steps_of
         from pipelines.rooms import too_small
         from pipelines.training_price import training_prices
 
         if compare is not None:
-            show_compared(Ref.model_validate(compare), Store(settings().store_root), as_json)
+            _compare(Ref.model_validate(compare), Store(settings().store_root), as_json)
             return
         what, recipe = _asked(what, recipe)
-        if (price is not None or mfu is not None or keep) and cluster is None:
-            raise Refusal(
-                "--price, --mfu and --keep are about GPUs; name them with --cluster, such as --cluster 640xA100"
-            )
+        if (price is not None or mfu is not None) and cluster is None:
+            raise Refusal("--price and --mfu are about GPUs; name them with --cluster, such as --cluster 640xA100")
         gpus = gpus_of(cluster) if cluster else None
         if pilot and what is FlowName.TRAIN:
             raise Refusal("training downloads nothing; a pilot prices data: internvl plan data --pilot 10000")
@@ -132,35 +131,56 @@ def plan(
         steps = steps_of(what, recipe, version, own)
         states, labels = states_of(steps, store), {str(step.spec.artifact): step.label for step in steps}
         priced, trained = prices(steps, store, workers, host_rate, pilot), training_prices(steps)
-        needed: list[Budget] = []
-        if gpus is not None:
-            from pipelines.budget import budgets
+        tried: list[str] = []
+        if calibrate:
+            from pipelines.calibrating import calibrate_all, gpus_here, lines
 
-            needed = budgets(steps, trained, states, store, gpus, dollars_per_hour=price, given=mfu)
-            if keep:
-                from pipelines.plan_compared import keep as keep_forecasts
-
-                keep_forecasts(needed, steps, store)
+            gpus = gpus or gpus_here()
+            tried = lines(calibrate_all(steps, store))
+        needed = budgets(steps, trained, states, store, gpus, dollars_per_hour=price, given=mfu)
+        if keep and not any(each.step_seconds for each in needed):
+            raise Refusal(
+                "there is no forecast to keep: no speed is known; name GPUs with --cluster, or measure this machine "
+                "with --calibrate"
+            )
+        if keep:
+            keep_forecasts(needed, steps, store)
+        held = compared(steps, store)
         if as_json:
             listed = [{"step": labels[name], "artifact": name, "state": state} for name, state in states.items()]
             sources, training = ([each.as_json() for each in group] for group in (priced, trained))
             found: dict[str, Any] = {"steps": listed, "sources": sources, "training": training}
-            if gpus is not None:
-                found |= {"cluster": str(gpus), "budget": [each.as_json() for each in needed]}
+            if gpus is not None or needed:
+                found |= {"cluster": gpus and str(gpus), "budget": [each.as_json() for each in needed]}
+            found |= {"compared": {ref: [each.as_json() for each in rows] for ref, rows in held.items()}}
+            found |= {"calibrated": tried} if calibrate else {}
             print(json.dumps(found, indent=2))
             return
         table = Table("step", "artifact", "state")
         for name, state in states.items():
             table.add_row(labels[name], name, state)
         console.print(table)
-        _show(priced)
-        _show_training(trained)
-        if gpus is not None:
+        show_prices(priced)
+        show_trainings(trained)
+        for line in tried:
+            console.print(line, highlight=False, markup=False)
+        if needed:
             show_budgets(needed, gpus)
+        if held:
+            show_compared(held)
         for line in missing(steps, store):
             console.print(f"missing: {line}", style="dim", highlight=False, markup=False)
         for line in too_small(steps, store):
             console.print(f"too small: {line}", style="dim", highlight=False, markup=False)
+
+
+def _compare(ref: Ref, store: Store, as_json: bool) -> None:
+    """Print what was forecast of a run beside what came."""
+    found = compare_one(ref, store)
+    if as_json:
+        print(json.dumps([each.as_json() for each in found], indent=2))
+        return
+    show_compared({str(ref): found})
 
 
 def _asked(what: str, recipe: RecipeName) -> tuple[FlowName, RecipeName]:
@@ -201,44 +221,3 @@ def _pilot(recipe: RecipeName, urls: int, version: str, own: OwnData, quiet: boo
         run_flow(here, begin)
     finally:
         console.quiet = was
-
-
-def _show(priced: Sequence[Price | Unknown]) -> None:
-    """Print what is known of the lists, a column per source."""
-    known = [each for each in priced if isinstance(each, Price)]
-    if known:
-        table = Table("whole list", *(each.source for each in known))
-        for name, cell in PRICE_ROWS:
-            table.add_row(name, *(cell(each) for each in known))
-        console.print(table)
-        rates = sorted({each.host_rate for each in known})
-        limits = ", ".join("no limit per host" if not rate else f"{rate:g} requests/s per host" for rate in rates)
-        console.print(
-            f"with {known[0].workers} downloads at once and {limits}; further tries, redirects and robots.txt "
-            "come on top of the requests",
-            style="dim",
-        )
-    for each in priced:
-        if isinstance(each, Unknown):
-            console.print(f"{each.source}: {each.reason}", style="dim", highlight=False)
-
-
-def _show_training(found: "Sequence[Training]") -> None:
-    """Print models and compute of the training stages, and GPU hours where there are GPUs."""
-    from pipelines.training_price import HEAD, PEAK_TFLOPS, UTILISATION
-
-    if not found:
-        return
-    table = Table(*HEAD, "GPUs")
-    for column in table.columns[1:]:
-        column.justify = "right"
-    for each in found:
-        table.add_row(*each.cells(), f"{each.gpus or '–'}")
-    console.print(table)
-    cards = ", ".join(f"{card} {peak:g}" for card, peak in PEAK_TFLOPS.items())
-    console.print(
-        f"GPU hours at {UTILISATION:.0%} of bf16 peak ({cards} TFLOP/s), texts at full length; what is computed "
-        "twice to save memory comes on top",
-        style="dim",
-        highlight=False,
-    )

@@ -15,12 +15,10 @@ from typing import Any
 import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
 from tokenizers import Tokenizer
-from torch import Tensor, nn
 
 from models.config import TextConfig
-from models.losses import IGNORE, caption_losses, labelled, shared
-from models.objective import SAMPLE_LOSS, Named
-from models.qllama import LlamaForCausalLM
+from models.language_objective import LanguageObjective
+from models.losses import IGNORE
 from stages.batches import open_samples
 from stages.held_out import SHARE, Share, by_shard, check_road, divide
 from stages.language_data import ROLES, LanguageBatches, Origin, Text, caption_texts, fingerprints, scene_texts
@@ -98,23 +96,6 @@ def _texts(parameters: Parameters, here: Workspace) -> tuple[list[Text], list[Te
     return [texts[row] for row in rows.taught], [texts[row] for row in rows.aside], origin
 
 
-class _Decoder(nn.Module):
-    """The decoder with its loss, as the training loop calls it."""
-
-    def __init__(self, config: TextConfig) -> None:
-        super().__init__()
-        self.model = LlamaForCausalLM(config)
-
-    def counts(self, batch: Named) -> dict[str, Tensor]:
-        """Return how many tokens are learned; see `models.objective.Objective`."""
-        return {"loss": labelled(batch["labels"]).sum().float()}
-
-    def forward(self, batch: Named, totals: Named | None = None) -> dict[str, Tensor]:
-        losses, learned = caption_losses(self.model(batch["input_ids"]), batch["labels"]), labelled(batch["labels"])
-        loss = shared(losses.sum(), learned.sum(), totals["loss"] if totals else None)
-        return {"loss": loss, SAMPLE_LOSS: losses.detach() / learned.clamp(min=1)}
-
-
 class LanguageTask:
     """Next-token prediction on short texts."""
 
@@ -142,7 +123,7 @@ class LanguageTask:
             num_hidden_layers=parameters.num_hidden_layers,
             num_attention_heads=parameters.num_attention_heads,
         )
-        self.module = _Decoder(self.config)
+        self.module = LanguageObjective(self.config)
         self.batches = LanguageBatches(self.tokenizer, parameters.context_length, texts, origin)
         self.held_out = held_out
         self.samples: int | Sequence[Source] = len(texts)
@@ -209,7 +190,8 @@ class LanguageTask:
         return {name: round(value, 4) for name, value in found.items()}
 
 
-def _build(parameters: Parameters, here: Workspace) -> Task:
+def build(parameters: Parameters, here: Workspace) -> Task:
+    """Return what is trained, and on what."""
     check_road(parameters.held_out_share, here.inputs.values())
     return LanguageTask(parameters, *_texts(parameters, here))
 
@@ -218,4 +200,4 @@ def run(parameters: Parameters, output: Output, here: Workspace) -> Manifest:
     """Train the decoder, or take the one that there is."""
     if parameters.pretrained is not None:
         return take(parameters.pretrained, parameters.pretrained_shape, output, here)
-    return train(_build, parameters, output, here)
+    return train(build, parameters, output, here)

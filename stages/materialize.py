@@ -16,6 +16,7 @@ from infra.lease import Lease, LeaseHeld
 from infra.scratch import scratch_folder
 from infra.storage import Store
 from stages.aliases import promoted
+from stages.forecasts import held_against
 from stages.manifest import Manifest, ManifestError, find, load
 from stages.output import lease_of
 from stages.quarantine import keys_in
@@ -233,5 +234,6 @@ def _materialize(
         )
         made: Manifest = module.run(parameters, output, here)
     facts = {"started": started, "seconds": round(time.time() - started, 1), "placement": spec.placement}
+    facts |= held_against(spec.artifact, store)
     store.write(spec.artifact.key("run.json"), json.dumps(facts).encode())
     return made

@@ -17,11 +17,11 @@ from models.step_cost import step_cost
 from models.step_work import StepCost
 from stages.aside import store_aside
 from stages.checkpoints import jsonl
-from stages.ref import Ref
+from stages.forecasts import meters_key
 from stages.training.flight import Seen
 from stages.training.gang import Gang
 from stages.training.loading import Step
-from stages.training.peak import matmul_peak
+from stages.training.peak import device_name, matmul_peak
 from stages.training.placing import Placed
 from stages.training.sinks import Sinks
 from stages.training.task import BatchMaker
@@ -31,11 +31,6 @@ METER_STEPS = 10
 """Steps between two looks; each look is one small exchange between the processes."""
 KEEP = 0.9
 """Of a running mean, what stays of it at each look."""
-
-
-def meters_key(ref: Ref) -> str:
-    """Return where a checkpoint's meters lie."""
-    return ref.key("training/meters.jsonl")
 
 
 class Meters:
@@ -87,7 +82,7 @@ class Meters:
         return list(self._lines)
 
     def _since_look(self) -> None:
-        self._start = time.monotonic()
+        self._start, self._computed = time.monotonic(), time.process_time()
         self._steps, self._samples, self._waited = 0, 0, 0.0
 
     def _look(self, seen: Seen, cost: StepCost) -> None:
@@ -97,6 +92,8 @@ class Meters:
         if self._gang.is_first:
             line = {
                 "step": seen.step + 1,
+                "device": device_name(self._gang.device),
+                "processes": self._gang.processes,
                 **self._whole(told),
                 "loss": dict(sorted(self._means.items())),
                 "watch": watched,
@@ -119,6 +116,7 @@ class Meters:
             peak = matmul_peak(str(self._gang.device), torch.bfloat16 if bf16 else torch.float32)
         return {
             "seconds": seconds,
+            "cpu_seconds": time.process_time() - self._computed,
             "waited": min(1.0, self._waited / seconds),
             "tokens": cost.tokens,
             "places": cost.places,
@@ -135,6 +133,7 @@ class Meters:
         sums = {name: sum(each[name] for each in told) for name in ("tokens", "places", "useful", "computed", "peak")}
         found: dict[str, Any] = {
             "seconds_per_step": seconds / max(1, self._steps),
+            "cpu_seconds_per_step": max(each["cpu_seconds"] for each in told) / max(1, self._steps),
             "samples_per_second": self._samples / seconds,
             "data_wait": sum(each["waited"] for each in told) / len(told),
             "peak_memory_bytes": max(each["memory"] for each in told),
@@ -184,6 +183,6 @@ def _flat(line: Mapping[str, Any]) -> dict[str, float]:
     for name, value in line.items():
         if isinstance(value, Mapping):
             flat |= {f"{name}/{key}": float(inner) for key, inner in value.items()}
-        elif name != "step":
+        elif name != "step" and not isinstance(value, str):
             flat[name] = float(value)
     return flat

@@ -17,13 +17,14 @@ from models.generative_objective import is_trained
 from models.internvl import InternVL
 from stages import generative_measures
 from stages.checkpoints import fetch
-from stages.generative import GenerativeTask, Parameters, _build
+from stages.forecasts import meters_key
+from stages.generative import GenerativeTask, Parameters, build
 from stages.generative_batches import GenerativeBatches
 from stages.generative_measures import area_under_curve, measure
 from stages.manifest import Manifest, ManifestError, load
 from stages.materialize import StageSpec, materialize
 from stages.ref import Ref
-from stages.training.meters import METER_STEPS, meters_key
+from stages.training.meters import METER_STEPS
 from stages.training.order import Order
 from stages.weight_files import open_weights
 from stages.workspace import Workspace
@@ -73,7 +74,7 @@ def trained(made: Store) -> Manifest:
 def task_of(store: Store, folder: Path, **given: object) -> GenerativeTask:
     inputs = {name: load(store, Ref(name=name, version="t")) for name in INPUTS}
     torch.manual_seed(0)
-    task = _build(Parameters.model_validate({**GIVEN, **given}), Workspace(store, InlineCluster(), folder, inputs))
+    task = build(Parameters.model_validate({**GIVEN, **given}), Workspace(store, InlineCluster(), folder, inputs))
     assert isinstance(task, GenerativeTask)
     return task
 

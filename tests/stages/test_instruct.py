@@ -21,6 +21,7 @@ from stages.chat_assembly import assemble
 from stages.chat_data import Conversations
 from stages.chat_template import CHAT_TOKENS, SPECIAL_TOKENS
 from stages.checkpoints import fetch
+from stages.forecasts import meters_key
 from stages.instruct_data import InstructBatches
 from stages.manifest import Manifest, ManifestError
 from stages.ref import Ref
@@ -91,7 +92,7 @@ def test_a_chat_model_comes_out_whole_and_the_same_twice(store: Store, tmp_path:
 def test_the_meters_tell_the_use_of_the_device(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(meters, "METER_STEPS", 3)
     made = run(store, prepared(store, tmp_path), small())
-    (line,) = [json.loads(each) for each in store.read(meters.meters_key(made.ref)).splitlines()]
+    (line,) = [json.loads(each) for each in store.read(meters_key(made.ref)).splitlines()]
     assert line["step"] == 3 and line["mfu"] > 0
     assert line["useful_share"] == 1, "rows that are packed have no padding, and all layers are shown"
 

@@ -16,12 +16,12 @@ from watched_runs import REF, make, rows_of_batch
 
 from infra.storage import Store
 from stages.checkpoints import fetch
+from stages.forecasts import meters_key
 from stages.manifest import Manifest, ManifestError
 from stages.training import flight
 from stages.training.audit import audit_run
 from stages.training.curves import curves_key
 from stages.training.flight_records import flight_records
-from stages.training.meters import meters_key
 
 WINDOW = tuple(rows_of_batch(batch)[3] for batch in (70, 71, 72))
 
