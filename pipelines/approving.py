@@ -8,6 +8,7 @@ import typer
 
 from infra.settings import settings
 from pipelines.approvals import KEY
+from pipelines.names import Answer
 from pipelines.options import app
 from pipelines.prefect_door import join, refusal
 from pipelines.terminal import Refusal, clear_errors, console
@@ -34,8 +35,9 @@ def approve(
             with get_client(sync_client=True) as client:
                 waiting = _waiting(client)
                 chosen = _chosen(waiting, run)
-                answer = {"approve": not reject, "note": note, "who": _me()}
-                result = client.resume_flow_run(chosen.id, run_input=answer)
+                answer = Answer.REJECT if reject else Answer.APPROVE
+                form = {"answer": answer.value, "note": note, "who": _me()}
+                result = client.resume_flow_run(chosen.id, run_input=form)
         except (PrefectHTTPStatusError, ObjectNotFound, OSError) as error:
             raise Refusal(f"Prefect at {here.prefect_api_url} did not take the answer: {error}") from error
         if result.status.value != "ACCEPT":

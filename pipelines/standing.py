@@ -1,6 +1,5 @@
 """How an installation stands, as `internvl status` tells it: what runs, what failed last, disk, links."""
 
-import os
 import shutil
 import time
 from dataclasses import asdict, dataclass
@@ -10,6 +9,7 @@ from typing import Any
 from infra.job_list import running_jobs
 from infra.settings import Settings
 from infra.storage import Store
+from pipelines.links import links, ray_asks, tensorboard
 from pipelines.live.next_moves import next_move, words_of
 from pipelines.live.shelf import Begun, Shelf
 from pipelines.live.states import Doing, doing
@@ -88,7 +88,7 @@ def standing_of(here: Settings, shelf: Shelf) -> Installation:
     running = None if jobs is None else {job.artifact for job in jobs}
     refused = refusal(here)
     runs = _runs(here) if not refused and answers(f"{here.prefect_api_url}/health") else None
-    events = here.home / "tensorboard"
+    found, asks = links(here), ray_asks(here)
     return Installation(
         stages=tuple(_stage(each, doing(each, running, now), now) for each in view.begun),
         runs=None if runs is None else runs[0],
@@ -99,15 +99,8 @@ def standing_of(here: Settings, shelf: Shelf) -> Installation:
         finished=len(view.finished),
         unreadable=view.unreadable,
         disks=disks(here),
-        links={
-            "runs and forms": here.prefect_ui_url,
-            "reports": here.report_url,
-            "lineage": f"{here.report_url}/lineage",
-            "parts": f"{here.report_url}/grid",
-            "checkpoints": f"{here.report_url}/checkpoints",
-            "Ray dashboard": _ray(here),
-        },
-        tensorboard=f"tensorboard --host 127.0.0.1 --logdir {events}" if events.is_dir() else "",
+        links={**found, "Ray dashboard": f"{found['Ray dashboard']}{f'  ({asks})' if asks else ''}"},
+        tensorboard=tensorboard(here) if (here.home / "tensorboard").is_dir() else "",
     )
 
 
@@ -137,12 +130,6 @@ def disks(here: Settings) -> tuple[Disk, ...]:
             # Both on one file system are one disk.
             found.setdefault((usage.total, path.stat().st_dev), Disk(str(path), usage.free, usage.total))
     return tuple(found.values())
-
-
-def _ray(here: Settings) -> str:
-    """Return the address of Ray's pages, and where the token lies that they ask for; never the token."""
-    asks = f"  (asks for the token in {here.ray_token_path})" if here.ray_token_path.exists() else ""
-    return here.ray_jobs_address if os.environ.get("INTERNVL_RAY_JOBS") else f"{here.ray_jobs_address}{asks}"
 
 
 def _runs(here: Settings) -> tuple[tuple[FlowRun, ...], tuple[FlowRun, ...]]:

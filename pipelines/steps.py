@@ -6,11 +6,10 @@ import shlex
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
-import httpx
 from prefect import get_run_logger, task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.runtime import flow_run as current_flow
@@ -22,20 +21,19 @@ from infra.storage import Store
 from pipelines.graph import Step
 from pipelines.moves import tell
 from pipelines.owners import attach, lives, owners_of
-from pipelines.pages import progress_words, publish
+from pipelines.pages import in_a_line, progress_words, publish
+from pipelines.patience import patiently
 from stages.failures import forget_failure, note_failure
 from stages.manifest import Manifest, ManifestError, digest_of, find
 from stages.materialize import StageSpec, identity_of, standing
-from stages.pace import Pace
+from stages.pace import Pace, duration
 from stages.ref import Ref
 
 POLL_SECONDS = 1.0
 TRIES = 2  # a job that was killed is started once more by itself; a refusal or an exception is not
 REFUSED = "refused: "
-PREFECT_PATIENCE_SECONDS = 240.0
-"""How long a step waits for a Prefect that is started again."""
-
-R = TypeVar("R")
+LOG_SECONDS = 15.0
+"""Between two lines of progress in a run's log, which Prefect's database keeps; the artifact follows each change."""
 
 _left = threading.Event()
 """Set when a stopped run gives up waiting for its jobs to end."""
@@ -59,24 +57,6 @@ class StageRefused(ManifestError):
 def jobs_of(address: str) -> Jobs:
     """Return this process's one client of a cluster."""
     return Jobs(address)
-
-
-def patiently(call: Callable[[], R]) -> R:
-    """Call Prefect until it answers: its server may be started again while a step's job works on.
-
-    Prefect's clients wait only where they have been connected before, and each artifact is told by a new one.
-
-    Raises:
-        httpx.TransportError: It stayed away for minutes.
-    """
-    stop = time.monotonic() + PREFECT_PATIENCE_SECONDS
-    while True:
-        try:
-            return call()
-        except httpx.TransportError:
-            if time.monotonic() > stop:
-                raise
-            time.sleep(2)
 
 
 def submission_prefix(spec: StageSpec, store: Store) -> str:
@@ -111,7 +91,9 @@ def run_step(step: Step, force: bool = False) -> str:
             note_failure(store, step.spec.artifact, error, str(current_flow.id or ""))
         tell(step.artifact, "failed")
         raise
-    tell(step.artifact, "done", {"seconds": time.monotonic() - started})
+    seconds = time.monotonic() - started
+    tell(step.artifact, "done", {"seconds": seconds})
+    log.info("made %s in %s: %s", manifest.ref, duration(seconds), in_a_line(manifest))
     patiently(partial(publish, step.label, manifest, here.report_url))
     return str(manifest.ref)
 
@@ -187,6 +169,7 @@ def _follow(step: Step, store: Store, jobs: Jobs, job: Job, log: Any) -> Job:
     progress_id: Any = patiently(partial(create_progress_artifact, progress=0.0, description=begins))
     key = step.spec.artifact.key("progress.json")
     last = _read(store, key)  # an earlier run's, so not shown
+    said, said_at = "", -LOG_SECONDS
     while not job.over:
         if job.submission_id in _others:
             raise StageStopped(f"{step.label} goes on: another run waits for its job {job.submission_id}")
@@ -200,7 +183,9 @@ def _follow(step: Step, store: Store, jobs: Jobs, job: Job, log: Any) -> Job:
             pace = Pace.of(progress)
             told = progress_words(step.label, pace.words(), step.spec.artifact, settings().report_url)
             patiently(partial(update_progress_artifact, progress_id, progress=100 * pace.share, description=told))
-            log.info("%s", pace.words())
+            if (words := pace.words()) != said and time.monotonic() - said_at >= LOG_SECONDS:
+                log.info("%s", words)
+                said, said_at = words, time.monotonic()
             tell(step.artifact, "running", progress)
         job = jobs.status(job.submission_id)
     share = 100.0 if job.status == "SUCCEEDED" else 0.0

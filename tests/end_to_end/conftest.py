@@ -1,7 +1,9 @@
-"""The smoke recipe, run once for all tests of this folder."""
+"""The smoke recipe, run once for all tests of this folder, and a page of a browser."""
 
 import threading
 import time
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from canaries import command_lines
@@ -25,3 +27,12 @@ def smoke(installation: Installation) -> Installation:
     assert run.returncode == 0, "".join(seen)[-6000:]
     installation.outer = outer
     return installation
+
+
+@pytest.fixture
+def page(browser: Any) -> Iterator[Any]:
+    """Return a page that waits as long as a busy machine needs."""
+    page = browser.new_page(viewport={"width": 1400, "height": 1100})
+    page.set_default_timeout(90_000)
+    yield page
+    page.close()

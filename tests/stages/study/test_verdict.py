@@ -1,6 +1,5 @@
 """What is within noise, and which variant the rules take."""
 
-
 from study_rows import row
 
 from stages.study.verdict import apart, compared_by, judge, within_noise
