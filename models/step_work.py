@@ -104,6 +104,11 @@ def decoder_products(config: TextConfig, tokens: int, past: int = 0) -> Products
     return Products(decoder_macs(config, tokens, past=past) - among, among)
 
 
+def head_products(config: TextConfig, tokens: int) -> Products:
+    """Return the logits of so many tokens."""
+    return Products(tokens * config.vocab_size * config.hidden_size)
+
+
 def pooling_products(width: int, tokens: int, embed_dim: int) -> Products:
     """Return the pooling of tokens into one vector."""
     among = 2 * tokens * width

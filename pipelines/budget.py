@@ -34,6 +34,8 @@ class Budget:
     utilisation: Utilisation | None
     """None where nothing is trained, or on a CPU that was not calibrated."""
     step_seconds: float
+    step_flops: float
+    """Useful ones of all processes, texts at their full length."""
     gpu_hours: float
     days: float
     dollars: float | None
@@ -60,6 +62,7 @@ class Budget:
             "flops_per_second": self.utilisation.flops_per_second if self.utilisation else None,
             "utilisation_source": self.utilisation.source if self.utilisation else None,
             "step_seconds": self.step_seconds,
+            "step_flops": self.step_flops,
             "gpu_hours_needed": self.gpu_hours,
             "days": self.days,
             "dollars": self.dollars,
@@ -149,6 +152,7 @@ def _budget(
         fits,
         use,
         step,
+        each.flops / steps if steps else 0.0,
         hours,
         step * steps / 86400,
         None if dollars_per_hour is None else hours * dollars_per_hour,

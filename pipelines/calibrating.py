@@ -10,8 +10,9 @@ from pipelines.clusters import CARDS, Gpus
 from pipelines.graph import Step
 from pipelines.plan_shapes import shapes_of
 from pipelines.training_price import training_prices
-from stages.calibration import Tried, calibrate, device_name, keep, pieces_of
+from stages.calibration import Tried, calibrate, keep, pieces_of
 from stages.manifest import ManifestError
+from stages.training.peak import device_name
 from stages.training.schedule import Schedule
 from stages.workspace import Placement
 

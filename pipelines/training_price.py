@@ -1,7 +1,8 @@
 """What a recipe's training would cost, from its parameters alone: nothing is read, nothing is built in memory.
 
-Matrix products that the gradient needs are counted (`models.cost`): what activation checkpointing and GradCache
-compute a second time comes on top, and texts are counted at their full length, which unpadded ones stay below.
+Matrix products that the gradient needs are counted (`models.step_work`, as meters do): what activation checkpointing
+and GradCache compute a second time comes on top, and texts are counted at their full length, which unpadded ones
+stay below.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,8 +12,19 @@ from typing import Any
 
 from models.composition import ChatPart, Language, Size
 from models.config import InternVLConfig, TextConfig
-from models.cost import connector_macs, decoder_macs, pooling_macs, query_macs, vision_macs
+from models.cost import connector_macs
 from models.counting import STAGE_2, count, parts, shapes
+from models.step_work import (
+    FROZEN,
+    LEARNS,
+    PASSED,
+    Products,
+    decoder_products,
+    head_products,
+    looking_products,
+    pooling_products,
+    vision_products,
+)
 from pipelines.graph import ALIGN, INSTRUCT, Step
 from stages import contrastive, generative, instruct, language
 from stages.contrastive_parameters import config_of
@@ -25,11 +37,9 @@ UTILISATION = 0.4
 """Ours, of that: published trainings of this size reach between a third and a half."""
 HEAD = ("training", "parameters", "trained", "samples", "FLOPs", *(f"{card} hours" for card in PEAK_TFLOPS))
 """What a table says of a training, column by column; `Training.cells` gives the rows."""
-TRAINED, PASSED = 3, 2
-"""Forward passes that a step costs: where weights learn, and where a gradient only passes through frozen ones."""
 TOWERS: tuple[Tower, ...] = ("vision", "language")
 Priced = tuple[int, int, Schedule | None, float]
-"""Parameters, those that learn, the schedule, and multiply-accumulates of all steps."""
+"""Parameters, those that learn, the schedule, and FLOPs of all steps."""
 
 
 @dataclass(frozen=True)
@@ -88,13 +98,13 @@ def training_prices(steps: Sequence[Step]) -> list[Training]:
             made[name] = partial(_instruct, talked, generative.config_of(asked, towers))
     found = []
     for name, price in made.items():
-        parameters, trained, schedule, macs = price()
+        parameters, trained, schedule, flops = price()
         samples = schedule.steps * schedule.global_batch_size if schedule else 0
         placement = given[name].placement
         gpus = placement.get("workers", 1) * placement.get("gpus_per_worker", 0)
         stage = name.removeprefix("checkpoints/")
-        released = 2.0 * samples * four_passes(asked, towers) if stage == "generative" else 0.0
-        found.append(Training(stage, parameters, trained, samples, 2.0 * macs, gpus, released))
+        released = samples * four_passes(asked, towers) if stage == "generative" else 0.0
+        found.append(Training(stage, parameters, trained, samples, flops, gpus, released))
     return found
 
 
@@ -114,7 +124,8 @@ def _language(given: language.Parameters, text: TextConfig) -> Priced:
     if given.pretrained is not None:
         return whole, 0, None, 0.0
     samples = given.schedule.steps * given.schedule.global_batch_size
-    return whole, whole, given.schedule, TRAINED * samples * decoder_macs(text, given.context_length, head=True)
+    one = decoder_products(text, given.context_length) + head_products(text, given.context_length)
+    return whole, whole, given.schedule, samples * LEARNS.flops(one)
 
 
 def _contrastive(given: contrastive.Parameters, towers: InternVLConfig) -> Priced:
@@ -123,34 +134,46 @@ def _contrastive(given: contrastive.Parameters, towers: InternVLConfig) -> Price
     whole, by_part = count(counted), parts(counted)
     frozen = not given.text_learning_rate_scale
     still = sum(number for part, number in by_part.items() if part.startswith("text tower")) if frozen else 0
-    text = decoder_macs(towers.text, towers.context_length) * (1 if frozen else TRAINED)
-    views, macs = given.views(), 0.0
+    text = (FROZEN if frozen else LEARNS).flops(decoder_products(towers.text, towers.context_length))
+    text += LEARNS.flops(Products(towers.text.hidden_size * towers.embed_dim))
+    views, flops = given.views(), 0.0
     for view, steps in ((views.early, views.step), (views.late, given.schedule.steps - views.step)):
-        picture = vision_macs(towers.vision, view.image_size, view.kept)
-        picture += pooling_macs(towers.vision.hidden_size, view.kept + 1, towers.embed_dim)
-        macs += steps * given.schedule.global_batch_size * (TRAINED * picture + text)
-    return whole, whole - still, given.schedule, macs
+        picture = vision_products(towers.vision, view.kept)
+        picture += pooling_products(towers.vision.hidden_size, view.kept + 1, towers.embed_dim)
+        flops += steps * given.schedule.global_batch_size * (LEARNS.flops(picture) + text)
+    return whole, whole - still, given.schedule, flops
 
 
 def _generative(given: generative.Parameters, found: InternVLConfig) -> Priced:
-    """InternVL-G in the form that shares passes: queries once for contrast and captions, each pair once."""
+    """InternVL-G in the form that shares passes: queries once for contrast and captions, each pair once.
+
+    Pictures are projected for the queries' look once, and pairs look at what was projected.
+    """
     towers = generative.config_of(given, found)
     counted = shapes(Size(name="generative", kind="generative", vision=towers.vision, towers=towers))
     trained = sum(parts(counted)[part] for part in STAGE_2)
     text, queries, tokens = towers.text, towers.num_query_token, towers.context_length
     seen, pairs = towers.vision.grid**2 + 1, 1 + given.paired + given.image_negatives
-    once = vision_macs(towers.vision) + pooling_macs(towers.vision.hidden_size, seen, towers.embed_dim)
-    once += decoder_macs(text, tokens)
-    passed = decoder_macs(text, queries) + decoder_macs(text, tokens, past=queries, head=True)
-    passed += pairs * decoder_macs(text, queries + tokens)
-    look = query_macs(towers, seen) - decoder_macs(text, queries)
-    learned = (1 + pairs) * look + pooling_macs(text.hidden_size, queries, towers.embed_dim)
+    passed = decoder_products(text, queries) + decoder_products(text, tokens, past=queries)
+    passed += head_products(text, tokens) + decoder_products(text, queries + tokens).times(pairs)
+    learned = looking_products(towers, seen) + looking_products(towers, seen, shown=True).times(pairs)
+    learned += pooling_products(text.hidden_size, queries, towers.embed_dim)
     samples = given.schedule.steps * given.schedule.global_batch_size
-    return count(counted), trained, given.schedule, samples * (once + PASSED * passed + TRAINED * learned)
+    one = _towers(towers) + PASSED.flops(passed) + LEARNS.flops(learned)
+    return count(counted), trained, given.schedule, samples * one
+
+
+def _towers(towers: InternVLConfig) -> float:
+    """Return the FLOPs of what both frozen towers say of a pair."""
+    seen = towers.vision.grid**2 + 1
+    once = vision_products(towers.vision, towers.vision.grid**2)
+    once += pooling_products(towers.vision.hidden_size, seen, towers.embed_dim)
+    once += decoder_products(towers.text, towers.context_length)
+    return FROZEN.flops(once + Products(towers.text.hidden_size * towers.embed_dim))
 
 
 def four_passes(given: generative.Parameters, found: InternVLConfig) -> float:
-    """Return the multiply-accumulates of one pair as the released code orders them.
+    """Return the FLOPs of one pair as the released code orders its passes.
 
     Queries and text go through QLLaMA together, once for contrast, twice for matching and once for captions, and each
     pass looks at the picture anew. In the pass for contrast neither sees the other, and of its text nothing
@@ -158,14 +181,11 @@ def four_passes(given: generative.Parameters, found: InternVLConfig) -> float:
     """
     towers = generative.config_of(given, found)
     text, queries, tokens = towers.text, towers.num_query_token, towers.context_length
-    seen = towers.vision.grid**2 + 1
-    look = query_macs(towers, seen) - decoder_macs(text, queries)
-    once = vision_macs(towers.vision) + pooling_macs(towers.vision.hidden_size, seen, towers.embed_dim)
-    once += decoder_macs(text, tokens)
-    passed = decoder_macs(text, queries) + 3 * decoder_macs(text, queries + tokens)
-    passed += tokens * text.vocab_size * text.hidden_size
-    learned = 4 * look + pooling_macs(text.hidden_size, queries, towers.embed_dim)
-    return once + PASSED * passed + TRAINED * learned
+    passed = decoder_products(text, queries) + decoder_products(text, queries + tokens).times(3)
+    passed += head_products(text, tokens)
+    learned = looking_products(towers, towers.vision.grid**2 + 1).times(4)
+    learned += pooling_products(text.hidden_size, queries, towers.embed_dim)
+    return _towers(towers) + PASSED.flops(passed) + LEARNS.flops(learned)
 
 
 def _instruct(given: instruct.Parameters, towers: InternVLConfig) -> Priced:
@@ -185,11 +205,17 @@ def _instruct(given: instruct.Parameters, towers: InternVLConfig) -> Priced:
     learns = {"vision": "vision" in whole, "language": "language" in whole, "connector": given.train_connector}
     trained = sum(number for name, number in by_part.items() if learns.get(name.partition(":")[0], False))
     tiles = given.max_dynamic_patch + (given.max_dynamic_patch > 1 and given.use_thumbnail)
-    cost = {tower: TRAINED if tower in whole else PASSED if given.rank(tower) else 1 for tower in TOWERS}
-    macs = tiles * vision_macs(vision) * cost["vision"]
-    macs += tiles * connector_macs(size) * TRAINED
+    work = {tower: LEARNS if tower in whole else PASSED if given.rank(tower) else FROZEN for tower in TOWERS}
+    # The connector is below the decoder: its gradient goes through.
+    spoken_work = LEARNS if work["language"] is LEARNS else PASSED
+    flops = tiles * work["vision"].flops(vision_products(vision, vision.grid**2))
+    flops += LEARNS.flops(Products(tiles * connector_macs(size)))
     if queries is not None:
-        macs += tiles * query_macs(queries, vision.grid**2 + 1)
-    macs += decoder_macs(towers.text, given.context_length, head=True) * max(PASSED, cost["language"])
+        looked = decoder_products(queries.text, queries.num_query_token)
+        looked += looking_products(queries, vision.grid**2 + 1)
+        flops += tiles * (FROZEN if work["vision"] is FROZEN else PASSED).flops(looked)
+    flops += spoken_work.flops(
+        decoder_products(towers.text, given.context_length) + head_products(towers.text, given.context_length)
+    )
     samples = given.schedule.steps * given.schedule.global_batch_size
-    return sum(by_part.values()), trained, given.schedule, float(samples * macs)
+    return sum(by_part.values()), trained, given.schedule, samples * flops

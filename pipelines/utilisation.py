@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 import torch
 
@@ -10,10 +11,11 @@ from infra.storage import Store
 from models.step_shape import Shape
 from pipelines.clusters import CARDS, Card
 from pipelines.training_price import UTILISATION
-from stages.calibration import Calibration, device_name, kept, pieces_of, way_of, widths_of
+from stages.calibration import Calibration, kept, pieces_of, way_of, widths_of
 from stages.forecasts import meters_key
 from stages.manifest import find
 from stages.materialize import StageSpec
+from stages.training.peak import device_name
 from stages.workspace import Placement
 
 MEASURED = Path(__file__).parents[1] / "benchmarks" / "results" / "gpu.json"
@@ -37,6 +39,11 @@ class Utilisation:
         """Return that of a share of a card's peak."""
         return cls(share * card.tflops * 1e12, source, share)
 
+    @classmethod
+    def measured(cls, flops: float, card: Card | None, source: str, update_seconds: float = 0.0) -> "Utilisation":
+        """Return that of a measured rate."""
+        return cls(flops, source, flops / (card.tflops * 1e12) if card else None, update_seconds)
+
 
 def calibrated(spec: StageSpec, shape: Shape, store: Store, card: Card | None) -> Calibration | None:
     """Return what was measured of a stage's widths and way of computing, on a card of this kind or on this CPU."""
@@ -49,6 +56,8 @@ def calibrated(spec: StageSpec, shape: Shape, store: Store, card: Card | None) -
 def utilisation(stage: str, spec: StageSpec, shape: Shape, card: Card | None, store: Store) -> Utilisation | None:
     """Return what a calibration measured, a finished run, the GPU benchmark, or our assumption; in this order.
 
+    What was measured holds for the same kind of card alone: a faster one reaches less of its peak.
+
     Args:
         stage: Which.
         spec: Its parameters and placement.
@@ -58,24 +67,44 @@ def utilisation(stage: str, spec: StageSpec, shape: Shape, card: Card | None, st
     """
     tried = calibrated(spec, shape, store, card)
     if tried is not None:
-        share = tried.flops_per_second / (card.tflops * 1e12) if card else None
-        return Utilisation(tried.flops_per_second, tried.source, share, tried.update_seconds)
-    if card is None:
+        return Utilisation.measured(tried.flops_per_second, card, tried.source, tried.update_seconds)
+    found = _of_run(spec, store, card)
+    if found is not None or card is None:
+        return found
+    source, told = "assumed", _benchmarked(stage, spec)
+    if told is not None:
+        flops, device, what = told
+        if card.name in device:
+            return Utilisation.measured(flops, card, f"{what}, measured on {device}")
+        other = next((each for name, each in CARDS.items() if name in device), None)
+        source += f" (on {device} {what} reached {flops / other.tflops / 1e12:.1%})" if other else ""
+    return Utilisation.of(UTILISATION, card, source)
+
+
+def _of_run(spec: StageSpec, store: Store, card: Card | None) -> Utilisation | None:
+    """Return what one process of a finished run computed usefully, by the median of its looks."""
+    key, device = meters_key(spec.artifact), card.name if card else device_name(torch.device("cpu"))
+    if find(store, spec.artifact) is None or not store.exists(key):
         return None
-    key = meters_key(spec.artifact)
-    if find(store, spec.artifact) is not None and store.exists(key):
-        lines = [json.loads(line) for line in store.read(key).splitlines()]
-        shares = sorted(line["mfu"] for line in lines if line.get("mfu"))
-        if shares:
-            return Utilisation.of(shares[len(shares) // 2], card, f"median of {spec.artifact}'s own meters")
+    lines = [json.loads(line) for line in store.read(key).splitlines()]
+    # What meters tell is a share of the products that its processes were measured to reach together.
+    rates = [
+        line["mfu"] * line["matmul_peak_flops"] / line["processes"]
+        for line in lines
+        if line.get("mfu") and device in line.get("device", "")
+    ]
+    if not rates:
+        return None
+    return Utilisation.measured(median(rates), card, f"median of {spec.artifact}'s own meters")
+
+
+def _benchmarked(stage: str, spec: StageSpec) -> tuple[float, str, str] | None:
+    """Return useful FLOPs per second of the benchmark of a stage's kind, on which device, and how it ran."""
     placement = Placement(**spec.placement)
     way = "recomputed" if placement.activation_checkpointing else "kept"
     way += ", compiled" if placement.compile else ""
-    if stage in BENCHMARKED and MEASURED.exists():
-        told = json.loads(MEASURED.read_text())
-        found = told["stages"].get(BENCHMARKED[stage], {}).get(way)
-        other = next((each for name, each in CARDS.items() if name in told["device"]), None)
-        if found and other:
-            share = found["useful_tflops"] / other.tflops
-            return Utilisation.of(share, card, f"{BENCHMARKED[stage]}, {way}, measured on an {other.name}")
-    return Utilisation.of(UTILISATION, card, "assumed")
+    if stage not in BENCHMARKED or not MEASURED.exists():
+        return None
+    told = json.loads(MEASURED.read_text())
+    found = told["stages"].get(BENCHMARKED[stage], {}).get(way)
+    return (found["useful_tflops"] * 1e12, told["device"], f"{BENCHMARKED[stage]}, {way}") if found else None

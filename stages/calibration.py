@@ -6,7 +6,6 @@ few layers are tried, and the rate that they reach holds for the whole model. `m
 
 import re
 import time
-from pathlib import Path
 
 import torch
 from pydantic import BaseModel, ConfigDict
@@ -15,6 +14,7 @@ from infra.storage import Store
 from models.step_shape import Shape
 from stages.manifest import digest_of
 from stages.placement import Placement
+from stages.training.peak import device_name
 from stages.training.schedule import Schedule
 from stages.training.trial import Held, Trial, forget
 
@@ -95,16 +95,6 @@ def pieces_of(shape: Shape, placement: Placement, global_batch: int) -> tuple[in
         return 1, max(1, -(-share * shape.length // shape.tokens))
     rows = min(share, placement.micro_batch_size or share)
     return rows, share // rows
-
-
-def device_name(device: torch.device) -> str:
-    """Return what a GPU's driver calls it, or the kernel a processor."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    told = Path("/proc/cpuinfo")
-    lines = told.read_text().splitlines() if told.exists() else []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, "one CPU")
 
 
 def calibrate(

@@ -45,8 +45,9 @@ class Compared:
 def compare(ref: Ref, store: Store) -> list[Compared]:
     """Return what was forecast of a run beside what its meters say.
 
-    On CPUs a step is held against the seconds that a process computed, as others may use the machine too; memory is
-    compared on GPUs alone, as a process holds more than tensors.
+    FLOPs are forecast for texts at their full length and come without padding: they tell how much of a difference in
+    time is none of speed. On CPUs a step is held against the seconds that a process computed, as others may use the
+    machine too; memory is compared on GPUs alone, as a process holds more than tensors.
 
     Raises:
         ManifestError: There is no forecast of it, or nothing was measured.
@@ -58,7 +59,8 @@ def compare(ref: Ref, store: Store) -> list[Compared]:
     forecast = json.loads(store.read(forecast_key(ref)))
     lines = [json.loads(line) for line in store.read(meters_key(ref)).splitlines()]
     seconds = "seconds_per_step" if forecast["gpus"] else "cpu_seconds_per_step"
-    rows = [("seconds of a step", forecast["step_seconds"], median(line[seconds] for line in lines))]
+    rows = [("seconds of a step", forecast["step_seconds"], median(line.get(seconds, 0.0) for line in lines))]
+    rows += [("useful FLOPs of a step", forecast["step_flops"], median(map(_flops, lines)))]
     if forecast["gpus"]:
         rows += [("peak memory, GB", _peak(forecast), max(line["peak_memory_bytes"] for line in lines) / 1e9)]
     return [Compared(what, before, after) for what, before, after in rows if before and after]
@@ -69,6 +71,11 @@ def held_against(ref: Ref, store: Store) -> dict[str, list[dict[str, str | float
     if not (store.exists(forecast_key(ref)) and store.exists(meters_key(ref))):
         return {}
     return {"forecast_against_fact": [each.as_json() for each in compare(ref, store)]}
+
+
+def _flops(line: Mapping[str, Any]) -> float:
+    """Return what all processes computed usefully in a step; 0 where the objective's FLOPs are not known."""
+    return float(line.get("mfu", 0.0) * line.get("matmul_peak_flops", 0.0) * line["seconds_per_step"])
 
 
 def _peak(forecast: Mapping[str, Any]) -> float:

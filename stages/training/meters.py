@@ -21,7 +21,7 @@ from stages.forecasts import meters_key
 from stages.training.flight import Seen
 from stages.training.gang import Gang
 from stages.training.loading import Step
-from stages.training.peak import matmul_peak
+from stages.training.peak import device_name, matmul_peak
 from stages.training.placing import Placed
 from stages.training.sinks import Sinks
 from stages.training.task import BatchMaker
@@ -92,6 +92,8 @@ class Meters:
         if self._gang.is_first:
             line = {
                 "step": seen.step + 1,
+                "device": device_name(self._gang.device),
+                "processes": self._gang.processes,
                 **self._whole(told),
                 "loss": dict(sorted(self._means.items())),
                 "watch": watched,
@@ -181,6 +183,6 @@ def _flat(line: Mapping[str, Any]) -> dict[str, float]:
     for name, value in line.items():
         if isinstance(value, Mapping):
             flat |= {f"{name}/{key}": float(inner) for key, inner in value.items()}
-        elif name != "step":
+        elif name != "step" and not isinstance(value, str):
             flat[name] = float(value)
     return flat

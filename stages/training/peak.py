@@ -1,11 +1,22 @@
-"""How fast this device multiplies matrices, measured: what a model's use of it is held against."""
+"""What a device is called, and how fast it multiplies matrices, measured: what a model's use is held against."""
 
 import time
 from functools import cache
+from pathlib import Path
 
 import torch
 
 SECONDS = 0.3
+
+
+def device_name(device: torch.device) -> str:
+    """Return what a GPU's driver calls it, or the kernel a processor."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    told = Path("/proc/cpuinfo")
+    lines = told.read_text().splitlines() if told.exists() else []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, "one CPU")
 
 
 @cache

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import gpu
+from benchmarks import gpu, gpu_checks
 
 ROOT = Path(__file__).parents[2]
 
@@ -20,12 +20,23 @@ def test_a_dry_run_measures_everything(tmp_path: Path, capsys: pytest.CaptureFix
     for name, ways in found["stages"].items():
         assert tuple(ways) == gpu.STAGES[name].ways
         assert all(measured["samples_per_second"] > 0 for measured in ways.values())
-    for name in gpu.CHECKS:
+        assert all(measured["forecast"]["total"] > 0 for measured in ways.values())
+        assert [way for way, measured in ways.items() if "forecast_seconds" not in measured] == [
+            way for way in ways if "compiled" in way
+        ], "compiled layers are not calibrated"
+    for name in gpu_checks.CHECKS:
         single, half = (found["parity"][f"{name}, {precision}"] for precision in ("fp32", "bf16"))
         assert single["outputs"] < 1e-5, "the recording itself is met"
         assert 1e-4 < half["outputs"] < 0.1, "half precision was half precision, and is near"
     assert found["resume"]["bitwise"] and found["resume"]["replayed"] == found["resume"]["onward"]
     assert "dry run" in capsys.readouterr().out
+
+
+def test_a_run_without_time_stops_and_keeps_what_it_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = [{"device": "x", "stages": {}}, {"resume": {"bitwise": True}}]
+    monkeypatch.setattr(gpu, "measure", lambda *_, **__: parts)
+    assert gpu.main(["--dry", "--seconds", "0", "--out", str(tmp_path / "gpu.json")]) == 0
+    assert json.loads((tmp_path / "gpu.json").read_text()) == parts[0]
 
 
 def test_a_resumed_run_that_differs_is_not_a_success(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
