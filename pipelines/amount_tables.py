@@ -16,10 +16,16 @@ def section(found: Sequence[Amounts]) -> Section:
     for each in found:
         groups.setdefault(each.group, []).append(each)
     rows = tuple(
-        (name, str(len(group)), *(_summed([getattr(each, column) for each in group], _cell(column)) for column in COLUMNS))
+        (
+            name,
+            str(len(group)),
+            *(_summed([getattr(each, column) for each in group], _cell(column)) for column in COLUMNS),
+        )
         for name, group in groups.items()
     )
-    return Section("rows, bytes and hours", HEAD, rows, ("? is not known; > is known of some only", *_sources(groups)))
+    return Section(
+        "rows, bytes and hours", HEAD, rows, ("? is not known; > is known of some only", *_sources(groups))
+    )
 
 
 def _sources(groups: dict[str, list[Amounts]]) -> list[str]:

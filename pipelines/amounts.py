@@ -1,4 +1,4 @@
-"""What each step of a plan reads, asks of the web, writes and computes: as it came, as a pilot says, or as reckoned."""
+"""What each step of a plan reads, asks of the web, writes and computes: as it came, by a pilot, or reckoned."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -90,7 +90,9 @@ class Reckoner:
             return self._standing(step, made)
         by_stage = {"list_urls": self._listed, "download": self._fetched, "score": self._scored}
         by_stage |= {"filter": self._judged, "write_shards": self._sharded}
-        reckon = by_stage.get(step.spec.stage, self._trains if step.artifact.startswith("checkpoints/") else self._other)
+        reckon = by_stage.get(
+            step.spec.stage, self._trains if step.artifact.startswith("checkpoints/") else self._other
+        )
         return reckon(step)
 
     def _standing(self, step: Step, made: Manifest) -> Amounts:
@@ -154,7 +156,9 @@ class Reckoner:
         policy = f"verdicts/{step.spec.parameters['policy']}/"
         read, kept = self._sum(step, policy, "rows_in"), self._sum(step, policy, "rows_out")
         size = None if kept is None else float(kept * SAMPLE_BYTES)
-        return self._reckoned(step, read, kept, known=f"{SAMPLE_BYTES // 1000} kB a picture, ours", read=size, out=size)
+        return self._reckoned(
+            step, read, kept, known=f"{SAMPLE_BYTES // 1000} kB a picture, ours", read=size, out=size
+        )
 
     def _trains(self, step: Step) -> Amounts:
         name = step.artifact.removeprefix("checkpoints/")

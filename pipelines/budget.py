@@ -8,6 +8,7 @@ from infra.storage import Store
 from models.step_shape import Shape
 from pipelines.clusters import Card, Gpus
 from pipelines.graph import Step
+from pipelines.plan_faults import Verdict, judge
 from pipelines.plan_memory import Fit, both
 from pipelines.plan_shapes import shapes_of
 from pipelines.training_price import Training
@@ -42,6 +43,8 @@ class Budget:
     decode_cores: float
     gigabytes_per_second: float
     state: str
+    said: tuple[str, ...] = ()
+    """What of its placement the cluster does not fit."""
 
     def as_json(self) -> dict[str, Any]:
         """Return it as plain values."""
@@ -69,6 +72,7 @@ class Budget:
             "decode_cores": self.decode_cores,
             "gigabytes_per_second": self.gigabytes_per_second,
             "state": self.state,
+            "remarks": [*self.said],
         }
 
 
@@ -96,17 +100,30 @@ def budgets(
     specs = _specs(steps)
     shapes, found = shapes_of(specs), []
     for each in trainings:
-        spec = specs[each.stage]
+        spec, shape = specs[each.stage], shapes[each.stage]
         count = min(gpus.count, each.gpus) if each.gpus and gpus else 0
+        fits = _fits(each, spec, shape, count, gpus) if each.samples and (gpus or not each.gpus) else ()
+        verdict = _verdict(each, spec, shape, count, fits, gpus)
+        if verdict.rows:
+            spec = spec.model_copy(update={"placement": {**spec.placement, "micro_batch_size": verdict.rows}})
+            fits = _fits(each, spec, shape, count, gpus)
         use = None
-        if each.samples and (count or not each.gpus):
+        if each.samples and verdict.runs and (count or not each.gpus):
             card = gpus.card if gpus and count else None
-            use = _speed(each, spec, shapes[each.stage], card, store, given)
+            use = _speed(each, spec, shape, card, store, given)
         if gpus is None and use is None:
             continue
-        fits = _fits(each, spec, shapes[each.stage], count, gpus) if each.samples else ()
-        found.append(_budget(each, spec, count, fits, use, dollars_per_hour, store, states))
+        found.append(_budget(each, spec, count, fits, use, verdict.said, dollars_per_hour, store, states))
     return found
+
+
+def _verdict(
+    each: Training, spec: StageSpec, shape: Shape, count: int, fits: tuple[Fit, ...], gpus: Gpus | None
+) -> Verdict:
+    if not (fits and count and gpus):
+        return Verdict(True)
+    whole = spec.parameters["schedule"]["global_batch_size"]
+    return judge(each, fits[0], global_batch=whole, packed=shape.packed, count=count, gpus=gpus)
 
 
 def _speed(
@@ -139,6 +156,7 @@ def _budget(
     count: int,
     fits: tuple[Fit, ...],
     use: Utilisation | None,
+    said: tuple[str, ...],
     dollars_per_hour: float | None,
     store: Store,
     states: Mapping[str, str],
@@ -159,6 +177,7 @@ def _budget(
         per_second / DECODED_PER_CORE,
         per_second * _sample_bytes(spec, store) / 1e9,
         states.get(str(spec.artifact), "missing"),
+        said,
     )
 
 

@@ -15,7 +15,7 @@ from pipelines.graph import Step
 from pipelines.missing import missing
 from pipelines.names import FlowName, RecipeName
 from pipelines.plan import states_of, steps_of
-from pipelines.plan_compared import compared, keep
+from pipelines.plan_compared import Held, compared, keep
 from pipelines.plan_tables import budget_sections, compared_section
 from pipelines.price_tables import price_sections, training_section
 from pipelines.pricing import Unknown, prices
@@ -24,7 +24,6 @@ from pipelines.rooms import too_small
 from pipelines.sections import Section
 from pipelines.training_price import Training, training_prices
 from stages.download_price import Price
-from stages.forecasts import Compared
 from stages.manifest import ManifestError
 
 
@@ -62,28 +61,30 @@ class Plan:
     tried: tuple[str, ...]
     """Lines about what was calibrated just now; none where nobody asked."""
     kept: tuple[str, ...]
-    """Trainings whose forecast was kept just now."""
-    held: Mapping[str, list[Compared]]
+    """Lines about forecasts that were kept just now."""
+    held: Held
     missing: tuple[str, ...]
     too_small: tuple[str, ...]
 
     def sections(self) -> list[Section]:
         """Return all of it as tables and remarks."""
-        states = tuple((step.label, name, self.states[name]) for step in self.steps if (name := str(step.spec.artifact)))
+        states = tuple(
+            (step.label, name, self.states[name]) for step in self.steps if (name := str(step.spec.artifact))
+        )
         return [
             Section("steps", ("step", "artifact", "state"), states, words=3),
             amounts_section(self.amounts),
             *price_sections(self.priced),
             *training_section(self.trained, hours=self.gpus is None),
             *budget_sections(self.needed, self.gpus),
-            *compared_section(self.held),
+            *compared_section(self.held.rows, self.held.said),
             *(Section(title, notes=lines) for title, lines in self._remarks().items() if lines),
         ]
 
     def _remarks(self) -> dict[str, tuple[str, ...]]:
         return {
             "calibrated": self.tried,
-            "kept": tuple(f"the forecast of {ref} is kept, to be held against its run" for ref in self.kept),
+            "forecasts": self.kept,
             "missing": tuple(f"missing: {line}" for line in self.missing),
             "too small": tuple(f"too small: {line}" for line in self.too_small),
         }
@@ -97,7 +98,7 @@ class Plan:
             "training": [each.as_json() for each in self.trained],
             "missing": [*self.missing],
             "too_small": [*self.too_small],
-            "compared": {ref: [each.as_json() for each in rows] for ref, rows in self.held.items()},
+            "compared": {ref: [each.as_json() for each in rows] for ref, rows in self.held.rows.items()},
         }
         if self.gpus is not None or self.needed:
             found |= {"cluster": self.gpus and str(self.gpus), "budget": [each.as_json() for each in self.needed]}
@@ -136,7 +137,7 @@ def made(asked: Asked) -> Plan:
         gpus=gpus,
         needed=tuple(needed),
         tried=tuple(tried),
-        kept=tuple(keep(needed, steps, store)) if asked.keep else (),
+        kept=tuple(keep(needed, steps, store, gpus)) if asked.keep else (),
         held=compared(steps, store),
         missing=tuple(missing(steps, store)),
         too_small=tuple(too_small(steps, store)),

@@ -22,8 +22,8 @@ def price_sections(priced: Sequence[Price | Unknown]) -> list[Section]:
     rates = sorted({each.host_rate for each in known})
     limits = ", ".join("no limit per host" if not rate else f"{rate:g} requests/s per host" for rate in rates)
     told = (
-        f"with {known[0].workers} downloads at once and {limits}; further tries, redirects and robots.txt come on top "
-        "of the requests"
+        f"with {known[0].workers} downloads at once and {limits}; further tries, redirects and robots.txt come on "
+        "top of the requests"
     )
     return [Section("downloads", ("whole list", *(each.source for each in known)), rows, (told, *notes))]
 
@@ -45,8 +45,8 @@ def training_section(found: "Sequence[Training]", *, hours: bool) -> list[Sectio
         cards = ", ".join(f"{card} {peak:g}" for card, peak in PEAK_TFLOPS.items())
         notes.append(f"GPU hours at {UTILISATION:.0%} of bf16 peak ({cards} TFLOP/s), assumed")
     notes += [
-        f"{each.stage}: {each.flops:.2e} FLOPs as computed here, {each.flops_as_released:.2e} in the four passes of the "
-        "released code, each with its text and each looking at the picture anew"
+        f"{each.stage}: {each.flops:.2e} FLOPs as computed here, {each.flops_as_released:.2e} in the four passes of "
+        "the released code, each with its text and each looking at the picture anew"
         for each in found
         if each.flops_as_released
     ]

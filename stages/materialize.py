@@ -91,14 +91,18 @@ def parameters_of(spec: StageSpec, store: Store) -> BaseModel:
     return grown
 
 
-def identity_of(spec: StageSpec, store: Store) -> dict[str, Any]:
-    """Return everything that decides the result: stage, code version, parameters, digests of the inputs."""
+def request_of(spec: StageSpec, store: Store) -> dict[str, Any]:
+    """Return what is asked for: stage, code version, parameters; known before any input stands."""
     return {
         "stage": spec.stage,
         "code": module_of(spec.stage).VERSION,
         "parameters": parameters_of(spec, store).model_dump(mode="json"),
-        "inputs": {ref.name: load(store, ref).digest for ref in spec.inputs},
     }
+
+
+def identity_of(spec: StageSpec, store: Store) -> dict[str, Any]:
+    """Return everything that decides the result: what is asked for, and digests of the inputs."""
+    return {**request_of(spec, store), "inputs": {ref.name: load(store, ref).digest for ref in spec.inputs}}
 
 
 def difference(old: Any, new: Any, path: str = "") -> list[str]:
