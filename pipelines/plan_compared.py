@@ -38,7 +38,7 @@ def keep(found: "Sequence[Budget]", steps: Sequence[Step], store: Store, gpus: G
 
 @dataclass(frozen=True)
 class Held:
-    """Forecast and fact of the runs that have both, by their refs, and why others cannot be held against each other."""
+    """Forecast and fact of the runs that have both, by their refs, and why those of others cannot be compared."""
 
     rows: dict[str, list[Compared]]
     said: tuple[str, ...] = ()

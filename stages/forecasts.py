@@ -49,7 +49,7 @@ def same(identity: Mapping[str, Any]) -> str:
 
 
 def mismatch(ref: Ref, store: Store) -> str | None:
-    """Return why the forecast of a finished run says nothing about it: it was of another training, or of other GPUs."""
+    """Return why the forecast of a run says nothing about it: it was of another training, or of other GPUs."""
     forecast, made = json.loads(store.read(forecast_key(ref))), find(store, ref)
     if made is not None and same(made.identity) != forecast["of"]:
         return f"the forecast of {ref} was made for other parameters than it was trained with"

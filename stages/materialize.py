@@ -213,6 +213,11 @@ def _alone(store: Store, ref: Ref) -> Iterator[int]:
         lease.give_back()
 
 
+def _spent(cluster: Cluster) -> float:
+    """Return the CPU seconds that this process and a cluster's works have computed so far."""
+    return time.process_time() + cluster.cpu_seconds_elsewhere
+
+
 def _materialize(
     spec: StageSpec, store: Store, cluster: Cluster, force: bool, progress: bool, fence: int
 ) -> Manifest:
@@ -225,7 +230,8 @@ def _materialize(
         return manifest
     module, parameters = module_of(spec.stage), parameters_of(spec, store)
     output = Output(store=store, ref=spec.artifact, stage=spec.stage, identity=identity_of(spec, store), fence=fence)
-    started = time.time()
+    started, spent = time.time(), _spent(cluster)
+    anew = not store.keys(spec.artifact.key("markers"))
     with scratch_folder(spec.stage) as scratch:
         here = Workspace(
             store=store,
@@ -238,6 +244,9 @@ def _materialize(
         )
         made: Manifest = module.run(parameters, output, here)
     facts = {"started": started, "seconds": round(time.time() - started, 1), "placement": spec.placement}
+    # Parts that stood before cost nothing now, and gangs are timed by their meters: neither would tell a rate.
+    if anew and not spec.artifact.name.startswith("checkpoints/"):
+        facts["cpu_seconds"] = round(_spent(cluster) - spent, 3)
     facts |= held_against(spec.artifact, store)
     store.write(spec.artifact.key("run.json"), json.dumps(facts).encode())
     return made
