@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable
 
-from benchmarks import chat, decoders, download, filters, loader, models, planted, training
+from benchmarks import chat, decoders, download, filters, loader, models, plan, planted, training
 
 BENCHMARKS: dict[str, Callable[[], None]] = {
     "chat": chat.main,
@@ -12,6 +12,7 @@ BENCHMARKS: dict[str, Callable[[], None]] = {
     "filters": filters.main,
     "loader": loader.main,
     "models": models.main,
+    "plan": plan.main,
     "planted": planted.main,
     "training": training.main,
 }

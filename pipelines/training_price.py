@@ -214,8 +214,10 @@ def _instruct(given: instruct.Parameters, towers: InternVLConfig) -> Priced:
         looked = decoder_products(queries.text, queries.num_query_token)
         looked += looking_products(queries, vision.grid**2 + 1)
         flops += tiles * (FROZEN if work["vision"] is FROZEN else PASSED).flops(looked)
+    # At its longest a conversation is its tiles, and text that is learned.
+    learned = max(1, given.context_length - tiles * size.image_tokens)
     flops += spoken_work.flops(
-        decoder_products(towers.text, given.context_length) + head_products(towers.text, given.context_length)
+        decoder_products(towers.text, given.context_length) + head_products(towers.text, learned)
     )
     samples = given.schedule.steps * given.schedule.global_batch_size
     return sum(by_part.values()), trained, given.schedule, samples * flops

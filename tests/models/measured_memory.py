@@ -1,6 +1,7 @@
 """What a step takes of memory, as PyTorch's CPU allocator tells it: each block handed out or given back, in turn."""
 
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Callable
@@ -12,16 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
-from models.chat import IGNORE, InternVLChat
 from models.config import ChatConfig, InternVLConfig, TextConfig, VisionConfig
-from models.contrastive_objective import ContrastiveObjective
-from models.generative_objective import GenerativeObjective
 from models.grad_cache import accumulate
-from models.internvl import InternVL
-from models.memory_blocks import How, contrastive_blocks
-from models.memory_stages import Conversations, chat_blocks, generative_blocks
-from models.memory_walk import Section
 from models.objective import totals_of
+from models.step_shape import Shape
+from models.trials import batches, objective_of
 from stages.training.sharding import shard
 
 VISION = VisionConfig(
@@ -38,57 +34,18 @@ TOWERS = InternVLConfig(
     context_length=24,
 )
 CHAT = ChatConfig(vision=VISION, text=TEXT, image_context_token_id=99, eos_token_id=2)
+LENGTH = 2 * CHAT.num_image_token + 20
+"""Of a conversation: two tiles and some text."""
+TALK = Shape("instruct", chat=CHAT, tokens=6 * LENGTH, tiles=12, length=LENGTH, packed=True)
 ROWS, TOKENS = 16, 24
-TALK = Conversations(rows=6, tokens=2 * CHAT.num_image_token + 20, tiles=12, learned=6 * 12)
-KINDS = ("contrastive", "generative", "instruct", "instruct, vision frozen")
-
-
-def world(kind: str) -> tuple[nn.Module, dict[str, Tensor]]:
-    """Return an objective and one batch whose texts are all of full length."""
-    torch.manual_seed(0)
-    if kind == "contrastive":
-        objective = ContrastiveObjective(InternVL(TOWERS, generative=False))
-        objective.model.qllama.lm_head.requires_grad_(False)
-        ids = torch.randint(3, 300, (ROWS, TOKENS))
-        pictures = torch.randn(ROWS, 3, 64, 64)
-        return objective, {"pixel_values": pictures, "input_ids": ids, "attention_mask": torch.ones_like(ids)}
-    if kind == "generative":
-        return GenerativeObjective(InternVL(TOWERS)), _pairs()
-    model, seen = InternVLChat(CHAT), 2 * CHAT.num_image_token
-    model.vision_model.requires_grad_(kind == "instruct")
-    ids = torch.full((TALK.rows, TALK.tokens), 7)
-    ids[:, :seen] = 99
-    labels = torch.full_like(ids, IGNORE)
-    labels[:, -12:] = 7
-    return model, {"input_ids": ids, "labels": labels, "pixel_values": torch.randn(TALK.tiles, 3, 64, 64)}
-
-
-def _pairs() -> dict[str, Tensor]:
-    ids, rows = torch.full((ROWS, TOKENS), 5), torch.arange(ROWS)
-    batch = {
-        "row": rows,
-        "pixel_values": torch.randn(ROWS, 3, 64, 64),
-        "image_id": rows,
-        "caption_id": rows,
-        "other_id": rows.roll(1),
-        "judged": rows % 2,
-        "uniform": torch.rand(ROWS, 2, dtype=torch.float64),
-        "prompted_labels": ids.clone(),
-    }
-    for name in ("summary", "caption", "other", "prompted"):
-        batch |= {f"{name}_input_ids": ids, f"{name}_attention_mask": torch.ones_like(ids)}
-    return batch
-
-
-def sections(kind: str, recompute: bool, processes: int = 1) -> list[Section]:
-    """Return the blocks that the forecast goes by."""
-    how = How(recompute=recompute)
-    if kind == "contrastive":
-        return contrastive_blocks(TOWERS, ROWS, TOKENS, how, everyone=processes * ROWS)
-    if kind == "generative":
-        return generative_blocks(TOWERS, ROWS, TOKENS, how, everyone=processes * ROWS)
-    talk = Conversations(**{**vars(TALK), "vision_learns": kind == "instruct"})
-    return chat_blocks(CHAT, talk, how)
+SHAPES = {
+    "contrastive": Shape("contrastive", towers=TOWERS, tokens=TOKENS),
+    "generative": Shape("generative", towers=TOWERS, tokens=TOKENS),
+    "instruct": TALK,
+    "instruct, vision frozen": Shape(**{**vars(TALK), "vision_learns": False}),
+}
+SPREAD = {"fsdp2": "contrastive", "ddp": "instruct"}
+"""What is measured over two processes."""
 
 
 def peak(step: Callable[[], Any]) -> int:
@@ -117,9 +74,14 @@ def states(module: nn.Module, optimizer: torch.optim.Optimizer) -> int:
 
 
 def measured(kind: str, recompute: bool, sharding: str = "") -> dict[str, int]:
-    """Return what a second step took on top of the states, and the states."""
+    """Return what a second step took on top of the states, the states, and how much learns of how much."""
     torch.set_num_threads(1)
-    objective, batch = world(kind)
+    torch.manual_seed(0)
+    shape = SHAPES[kind]
+    objective = objective_of(shape)
+    assert isinstance(objective, nn.Module)
+    (batch,) = batches(shape, 1 if shape.packed else ROWS, 1)
+    sizes = [(each.numel(), each.requires_grad) for each in objective.parameters()]
     for part in objective.modules():
         if hasattr(part, "gradient_checkpointing"):
             part.gradient_checkpointing = recompute
@@ -139,20 +101,27 @@ def measured(kind: str, recompute: bool, sharding: str = "") -> dict[str, int]:
         optimizer.zero_grad(set_to_none=True)
 
     step()
-    step()
-    return {"states": states(objective, optimizer), "peak": peak(step)}
+    found = peak(step)
+    return {
+        "states": states(objective, optimizer),
+        "peak": found,
+        "parameters": sum(size for size, _ in sizes),
+        "trained": sum(size for size, learns in sizes if learns),
+    }
 
 
 def main() -> None:
-    """Measure as one of several processes: kind, recompute, sharding, rank, processes, meeting file, answer."""
-    kind, recompute, sharding, rank, processes, meeting, answer = sys.argv[1:]
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{meeting}", rank=int(rank), world_size=int(processes)
-    )
-    found = measured(kind, recompute == "True", sharding)
-    if rank == "0":
-        Path(answer).write_text(json.dumps(found))
+    """Measure as two processes, the second a fork of the first: meeting file, answer."""
+    meeting, answer = sys.argv[1:]
+    child = os.fork()
+    rank = 0 if child else 1
+    torch.distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
+    found = {sharding: measured(kind, True, sharding) for sharding, kind in SPREAD.items()}
     torch.distributed.destroy_process_group()
+    if rank:
+        os._exit(0)
+    Path(answer).write_text(json.dumps(found))
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 
 if __name__ == "__main__":
