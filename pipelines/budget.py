@@ -1,7 +1,7 @@
 """What a recipe's training needs of a cluster: memory, time, money, and how fast data has to come."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from infra.storage import Store
@@ -12,7 +12,8 @@ from pipelines.plan_faults import Verdict, judge
 from pipelines.plan_memory import Fit, both
 from pipelines.plan_shapes import shapes_of
 from pipelines.training_price import Training
-from pipelines.utilisation import Utilisation, utilisation
+from pipelines.utilisation import ASSUMED, Utilisation, utilisation
+from stages.calibration import pieces_of
 from stages.manifest import find
 from stages.materialize import StageSpec
 from stages.workspace import Placement
@@ -22,6 +23,8 @@ SAMPLE_BYTES = 30_000
 DECODED_PER_CORE = 400.0
 """Ours: pictures of 256 pixels a second that a core reads, decodes and crops; benchmarks/results/loader.json has
 1,394 of 64 pixels, and arXiv:2605.08731 537 to 857 of ImageNet's larger ones for decoding alone."""
+TWICE = 4 / 3
+"""What a step takes whose micro batches are embedded a second time (GradCache): four forward passes, not three."""
 
 
 @dataclass(frozen=True)
@@ -102,28 +105,29 @@ def budgets(
     for each in trainings:
         spec, shape = specs[each.stage], shapes[each.stage]
         count = min(gpus.count, each.gpus) if each.gpus and gpus else 0
-        fits = _fits(each, spec, shape, count, gpus) if each.samples and (gpus or not each.gpus) else ()
-        verdict = _verdict(each, spec, shape, count, fits, gpus)
-        if verdict.rows:
-            spec = spec.model_copy(update={"placement": {**spec.placement, "micro_batch_size": verdict.rows}})
-            fits = _fits(each, spec, shape, count, gpus)
+        spec, fits, verdict = _placed(each, spec, shape, count, gpus)
         use = None
         if each.samples and verdict.runs and (count or not each.gpus):
-            card = gpus.card if gpus and count else None
-            use = _speed(each, spec, shape, card, store, given)
+            use = _speed(each, spec, shape, gpus.card if gpus and count else None, store, given)
         if gpus is None and use is None:
             continue
+        fits = fits or (_fits(each, spec, shape, count, gpus) if each.samples else ())
         found.append(_budget(each, spec, count, fits, use, verdict.said, dollars_per_hour, store, states))
     return found
 
 
-def _verdict(
-    each: Training, spec: StageSpec, shape: Shape, count: int, fits: tuple[Fit, ...], gpus: Gpus | None
-) -> Verdict:
-    if not (fits and count and gpus):
-        return Verdict(True)
-    whole = spec.parameters["schedule"]["global_batch_size"]
-    return judge(each, fits[0], global_batch=whole, packed=shape.packed, count=count, gpus=gpus)
+def _placed(
+    each: Training, spec: StageSpec, shape: Shape, count: int, gpus: Gpus | None
+) -> tuple[StageSpec, tuple[Fit, ...], Verdict]:
+    """Return a training as it is placed on GPUs, with fewer rows at once where its own do not fit."""
+    if not (each.samples and count and gpus):
+        return spec, (), Verdict(True)
+    fits, whole = _fits(each, spec, shape, count, gpus), spec.parameters["schedule"]["global_batch_size"]
+    verdict = judge(each, fits[0], global_batch=whole, packed=shape.packed, count=count, gpus=gpus)
+    if verdict.rows is None:
+        return spec, fits, verdict
+    fewer = spec.model_copy(update={"placement": {**spec.placement, "micro_batch_size": verdict.rows}})
+    return fewer, _fits(each, fewer, shape, count, gpus), verdict
 
 
 def _speed(
@@ -131,7 +135,16 @@ def _speed(
 ) -> Utilisation | None:
     if given is not None and card is not None:
         return Utilisation.of(given, card, "given")
-    return utilisation(each.stage, spec, shape, card, store)
+    use = utilisation(each.stage, spec, shape, card, store)
+    pieces = pieces_of(shape, Placement(**spec.placement), spec.parameters["schedule"]["global_batch_size"])[1]
+    if use is not None and use.source.startswith(ASSUMED) and each.stage == "contrastive" and pieces > 1:
+        return replace(
+            use,
+            flops_per_second=use.flops_per_second / TWICE,
+            share=(use.share or 0) / TWICE,
+            source=f"{use.source}, and micro batches are embedded twice",
+        )
+    return use
 
 
 def _fits(each: Training, spec: StageSpec, shape: Shape, count: int, gpus: Gpus | None) -> tuple[Fit, ...]:

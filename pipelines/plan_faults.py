@@ -42,7 +42,7 @@ def judge(each: Training, fit: Fit, *, global_batch: int, packed: bool, count: i
         return Verdict(True, said=tuple(said))
     share = 1 if packed else global_batch // count
     rows = max((size for size in range(1, fit.largest + 1) if share % size == 0), default=0)
-    too_much = f"{asked:,.0f} GB do not fit into a {card.name} of {card.gigabytes} GB"
+    too_much = f"{asked:,.0f} GB do not fit into the {card.gigabytes} GB of an {card.name}"
     if not rows:
         said.append(f"does not run: {too_much}, {_least(fit)}")
         return Verdict(False, said=tuple(said))
