@@ -1,29 +1,13 @@
-"""What each step of a plan reads, asks of the web, writes and computes: as it came, by a pilot, or reckoned."""
+"""What a step of a plan reads, asks of the web, writes and computes; and that of an artifact that stands."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from filters.funnel import PAPER
 from infra.storage import Store
-from pipelines.budget import DECODED_PER_CORE, SAMPLE_BYTES, Budget
-from pipelines.clusters import Gpus
-from pipelines.graph import Step
-from pipelines.pricing import Unknown
-from pipelines.rates import bytes_of, clip_flops, cpu_seconds, rate
-from pipelines.training_price import UTILISATION, Training
-from stages.download_price import Price
+from pipelines.rates import bytes_of, cpu_seconds
 from stages.manifest import Manifest, find
-
-MILLION = 10**6
-PUBLISHED = "rows: Table 2 of arXiv:2312.14238"
-AT_LEAST = "rows fetched: at least those that the paper kept, as its loss includes failed downloads"
-WEIGHT_BYTES = 4
-"""Of a parameter in a finished checkpoint: float32."""
-TRAINED = (
-    f"rows: steps times batch; {SAMPLE_BYTES // 1000} kB a picture, of which a core decodes {DECODED_PER_CORE:g} a "
-    "second, ours; written: weights in float32"
-)
+from stages.ref import Ref
 
 
 @dataclass(frozen=True)
@@ -49,201 +33,23 @@ class Amounts:
         return asdict(self)
 
 
-class Reckoner:
-    """Goes through the steps in their order: what one writes is what the next ones read."""
+def standing(made: Manifest, inputs: Sequence[Ref], store: Store) -> dict[str, Any]:
+    """Return the amounts of an artifact as it was made, GPU hours aside; by the names of `Amounts`.
 
-    def __init__(
-        self,
-        store: Store,
-        priced: Sequence[Price | Unknown],
-        trained: Sequence[Training],
-        needed: Sequence[Budget],
-        *,
-        gpus: Gpus | None,
-        published: bool,
-    ) -> None:
-        """Keep what is known already.
-
-        Args:
-            store: Where artifacts stand.
-            priced: Downloads, by pilots.
-            trained: Trainings as they are counted.
-            needed: The same on a cluster.
-            gpus: The cluster, for scoring.
-            published: Whether the lists are the paper's, with the rows of its Table 2.
-        """
-        self._store, self._gpus, self._published = store, gpus, published
-        self._priced = {each.source: each for each in priced if isinstance(each, Price)}
-        self._trained = {each.stage: each for each in trained}
-        self._known = {each.training.stage: each for each in needed if each.step_seconds}
-        self._made: dict[str, Amounts] = {}
-
-    def amounts(self, steps: Sequence[Step]) -> list[Amounts]:
-        """Return what each step handles."""
-        for step in steps:
-            self._made[step.artifact] = self._one(step)
-        return [self._made[step.artifact] for step in steps]
-
-    def _one(self, step: Step) -> Amounts:
-        made = find(self._store, step.spec.artifact)
-        if made is not None:
-            return self._standing(step, made)
-        by_stage = {"list_urls": self._listed, "download": self._fetched, "score": self._scored}
-        by_stage |= {"filter": self._judged, "write_shards": self._sharded}
-        reckon = by_stage.get(
-            step.spec.stage, self._trains if step.artifact.startswith("checkpoints/") else self._other
-        )
-        return reckon(step)
-
-    def _standing(self, step: Step, made: Manifest) -> Amounts:
-        inputs = [found for ref in step.spec.inputs if (found := find(self._store, ref))]
-        downloads, seconds = made.stage == "download", cpu_seconds(made, self._store)
-        read = made.totals.get("bytes_in") if downloads else sum(bytes_of(each) for each in inputs)
-        return self._of(
-            step,
-            rows_in=made.ledger.listed,
-            rows_out=made.ledger.kept,
-            requests=made.totals.get("ladder", {}).get("attempted") if downloads else 0,
-            gigabytes_in=None if read is None else read / 1e9,
-            gigabytes_out=bytes_of(made) / 1e9,
-            cpu_hours=None if seconds is None else seconds / 3600,
-            gpu_hours=None if step.spec.placement.get("gpus_per_worker") else 0.0,
-            source="as it stands",
-        )
-
-    def _listed(self, step: Step) -> Amounts:
-        source = _source(step)
-        price, paper = self._priced.get(source), self._paper(source)
-        rows = price.whole.listed if price else paper[0] if paper else None
-        return self._reckoned(step, rows, rows, known="the pilot's list" if price else PUBLISHED if paper else "")
-
-    def _fetched(self, step: Step) -> Amounts:
-        source = _source(step)
-        if price := self._priced.get(source):
-            return self._of(
-                step,
-                rows_in=price.whole.rows,
-                rows_out=round(price.whole.rows * price.fetched),
-                requests=price.requests,
-                gigabytes_in=price.gigabytes_in,
-                gigabytes_out=price.gigabytes_out,
-                cpu_hours=price.cpu_hours,
-                source=f"of a pilot of {price.sample_urls:,} urls",
-            )
-        rows, paper = self._rows(step, "listing/"), self._paper(source)
-        found = self._reckoned(step, rows, paper[1] if paper else None, known=AT_LEAST if paper else "", read=None)
-        return Amounts(**{**asdict(found), "requests": rows})
-
-    def _scored(self, step: Step) -> Amounts:
-        rows = self._rows(step, "pool/")
-        flops = clip_flops(step.spec.parameters["clip_model"])
-        if not step.spec.placement.get("gpus_per_worker"):
-            return self._reckoned(step, rows, rows, read=self._bytes(step, "pool/"))
-        hours, how = None, "GPU hours of scoring are not known"
-        if rows is not None and flops is not None and self._gpus is not None:
-            hours = rows * flops / (self._gpus.card.tflops * 1e12 * UTILISATION) / 3600
-            how = f"GPU: CLIP's {flops / 1e9:.1f} GFLOPs a pair at {UTILISATION:.0%} of the card's peak, assumed"
-        return self._reckoned(step, rows, rows, known=how, read=self._bytes(step, "pool/"), gpu_hours=hours)
-
-    def _judged(self, step: Step) -> Amounts:
-        strict = step.artifact.startswith("verdicts/caption_quality/")
-        rows, paper = self._rows(step, "verdicts/clean/" if strict else "signals/"), self._paper(_source(step))
-        kept = (paper[2] if strict else paper[1]) if paper else None
-        known = PUBLISHED if paper else "what a policy keeps is not known before it ran"
-        return self._reckoned(step, rows, kept, known=known, read=self._bytes(step, "signals/"))
-
-    def _sharded(self, step: Step) -> Amounts:
-        policy = f"verdicts/{step.spec.parameters['policy']}/"
-        read, kept = self._sum(step, policy, "rows_in"), self._sum(step, policy, "rows_out")
-        size = None if kept is None else float(kept * SAMPLE_BYTES)
-        return self._reckoned(
-            step, read, kept, known=f"{SAMPLE_BYTES // 1000} kB a picture, ours", read=size, out=size
-        )
-
-    def _trains(self, step: Step) -> Amounts:
-        name = step.artifact.removeprefix("checkpoints/")
-        counted, timed = self._trained.get(name), self._known.get(name)
-        if counted is None or not counted.samples:
-            return self._other(step)
-        pictures = 0 if name == "language" else counted.samples
-        if counted.gpus:
-            cpu = pictures / DECODED_PER_CORE / 3600
-        else:
-            cpu = timed and 24 * timed.days * step.spec.placement.get("workers", 1)
-        return self._of(
-            step,
-            rows_in=counted.samples,
-            rows_out=0,
-            gigabytes_in=pictures * SAMPLE_BYTES / 1e9 if pictures else None,
-            gigabytes_out=counted.parameters * WEIGHT_BYTES / 1e9,
-            cpu_hours=cpu,
-            gpu_hours=(timed and timed.gpu_hours) if counted.gpus else 0.0,
-            source=TRAINED,
-        )
-
-    def _other(self, step: Step) -> Amounts:
-        gpu = None if step.spec.placement.get("gpus_per_worker") else 0.0
-        return self._reckoned(step, None, None, read=None, gpu_hours=gpu)
-
-    def _reckoned(
-        self,
-        step: Step,
-        rows_in: int | None,
-        rows_out: int | None,
-        *,
-        known: str = "",
-        read: float | None = None,
-        out: float | None = None,
-        gpu_hours: float | None = 0.0,
-    ) -> Amounts:
-        """Return a step's amounts by its rows and by what a row takes."""
-        each = rate(step.spec, self._store)
-        size = out if out is not None else _times(rows_out, each.bytes_out)
-        seconds = _times(rows_in, each.cpu_seconds)
-        return self._of(
-            step,
-            rows_in=rows_in,
-            rows_out=rows_out,
-            gigabytes_in=None if read is None else read / 1e9,
-            gigabytes_out=None if size is None else size / 1e9,
-            cpu_hours=None if seconds is None else seconds / 3600,
-            gpu_hours=gpu_hours,
-            source="; ".join(each for each in (known, each.source if rows_in is not None else "") if each),
-        )
-
-    def _of(self, step: Step, **amounts: Any) -> Amounts:
-        return Amounts(step.label, str(step.spec.artifact), _group(step), **amounts)
-
-    def _paper(self, source: str) -> tuple[int, int, int] | None:
-        """Return the rows listed, after the light and after the strict step, where the paper says them."""
-        if not self._published or source not in PAPER:
-            return None
-        listed, light, strict = (round(millions * MILLION) for millions in PAPER[source])
-        return listed, light, strict
-
-    def _rows(self, step: Step, prefix: str) -> int | None:
-        found = self._sum(step, prefix, "rows_out")
-        return None if found is None else int(found)
-
-    def _bytes(self, step: Step, prefix: str) -> float | None:
-        found = self._sum(step, prefix, "gigabytes_out")
-        return None if found is None else found * 1e9
-
-    def _sum(self, step: Step, prefix: str, what: str) -> int | None:
-        """Return the sum over inputs of a kind; None where one is not known."""
-        values = [getattr(self._made[ref.name], what) for ref in step.spec.inputs if ref.name.startswith(prefix)]
-        return None if not values or None in values else sum(values)
-
-
-def _times(rows: int | None, one: float | None) -> float | None:
-    return None if rows is None or one is None else rows * one
-
-
-def _source(step: Step) -> str:
-    return step.artifact.rpartition("/")[2]
-
-
-def _group(step: Step) -> str:
-    if step.spec.stage in ("list_urls", "download", "score"):
-        return step.spec.stage
-    return step.label.rpartition("/")[0] if step.spec.stage == "filter" else step.label
+    Args:
+        made: The artifact.
+        inputs: What it was made from; what a takedown or a sweep took away is not counted.
+        store: Where both stand.
+    """
+    downloads, seconds = made.stage == "download", cpu_seconds(made, store)
+    read = [found for ref in inputs if (found := find(store, ref))]
+    taken = made.totals.get("bytes_in") if downloads else sum(bytes_of(each) for each in read)
+    return {
+        "rows_in": made.ledger.listed,
+        "rows_out": made.ledger.kept,
+        "requests": made.totals.get("ladder", {}).get("attempted") if downloads else 0,
+        "gigabytes_in": None if taken is None else taken / 1e9,
+        "gigabytes_out": bytes_of(made) / 1e9,
+        "cpu_hours": None if seconds is None else seconds / 3600,
+        "source": "as it stands",
+    }

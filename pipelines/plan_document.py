@@ -7,7 +7,7 @@ from typing import Any
 from infra.settings import settings
 from infra.storage import Store
 from pipelines.amount_tables import section as amounts_section
-from pipelines.amounts import Amounts, Reckoner
+from pipelines.amounts import Amounts
 from pipelines.budget import Budget, budgets
 from pipelines.calibrating import calibrate_all, gpus_here, lines
 from pipelines.clusters import Gpus, gpus_of
@@ -20,6 +20,7 @@ from pipelines.plan_tables import budget_sections, compared_section
 from pipelines.price_tables import price_sections, training_section
 from pipelines.pricing import Unknown, prices
 from pipelines.recipes import NO_DATA, OwnData
+from pipelines.reckoning import Reckoner
 from pipelines.rooms import too_small
 from pipelines.sections import Section
 from pipelines.training_price import Training, training_prices

@@ -12,13 +12,14 @@ from filters.funnel import PAPER
 from infra.storage import Store
 from pipelines import rates
 from pipelines.amount_tables import section
-from pipelines.amounts import Amounts, Reckoner
+from pipelines.amounts import Amounts
 from pipelines.budget import SAMPLE_BYTES
 from pipelines.clusters import gpus_of
 from pipelines.graph import Step
 from pipelines.names import FlowName, RecipeName
 from pipelines.plan import steps_of
 from pipelines.rates import bytes_of, clip_flops
+from pipelines.reckoning import Reckoner
 from pipelines.training_price import UTILISATION, Training
 from stages.download_price import Price, Whole
 from stages.manifest import File, Ledger, Manifest, Part, load

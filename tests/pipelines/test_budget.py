@@ -184,7 +184,9 @@ def test_what_a_cluster_does_not_fit_is_said() -> None:
     assert (runs, rows) == (False, None) and "do not divide by 48 GPUs; take 40 or 64" in said
     runs, rows, said = verdict("64xA100", fit(563 * 10**9, 2560, 300))
     assert (
-        (runs, rows) == (True, 256) and "563 GB do not fit into the 80 GB of an A100" in said and "(2,560 placed)" in said
+        (runs, rows) == (True, 256)
+        and "563 GB do not fit into the 80 GB of an A100" in said
+        and "(2,560 placed)" in said
     )
     runs, rows, said = verdict("1280xA100", fit(10**9, 256, 256), count=640)
     assert (runs, said) == (True, "takes 640 of 1,280 GPUs, as many as its placement has workers")
