@@ -39,7 +39,7 @@ class Budget:
     """None where nothing is trained, or on a CPU that was not calibrated."""
     step_seconds: float
     step_flops: float
-    """Useful ones of all processes, texts at their full length."""
+    """Of all processes: of the recipe's own data where a calibration looked at them, else at full length."""
     gpu_hours: float
     days: float
     dollars: float | None
@@ -175,7 +175,10 @@ def _budget(
     states: Mapping[str, str],
 ) -> Budget:
     steps = spec.parameters["schedule"]["steps"] if each.samples else 0
-    step = _step_seconds(each, steps, count or spec.placement.get("workers", 1), fits, use) if use and steps else 0.0
+    flops = each.flops / steps if steps else 0.0
+    if use and use.sample_flops:
+        flops = use.sample_flops * spec.parameters["schedule"]["global_batch_size"]
+    step = _step_seconds(flops, each.trained, count or spec.placement.get("workers", 1), fits, use) if steps else 0.0
     hours, per_second = step * steps * count / 3600, each.samples / (step * steps) if step else 0.0
     return Budget(
         each,
@@ -183,7 +186,7 @@ def _budget(
         fits,
         use,
         step,
-        each.flops / steps if steps else 0.0,
+        flops,
         hours,
         step * steps / 86400,
         None if dollars_per_hour is None else hours * dollars_per_hour,
@@ -194,10 +197,12 @@ def _budget(
     )
 
 
-def _step_seconds(each: Training, steps: int, devices: int, fits: tuple[Fit, ...], use: Utilisation) -> float:
+def _step_seconds(flops: float, trained: int, devices: int, fits: tuple[Fit, ...], use: Utilisation | None) -> float:
     """Return the seconds of a step: each device's share of the FLOPs, and the weights that it updates."""
-    updated = each.trained / (devices if fits[0].sharding == "fsdp2" else 1)
-    return each.flops / steps / devices / use.flops_per_second + updated * use.update_seconds
+    if use is None:
+        return 0.0
+    updated = trained / (devices if fits[0].sharding == "fsdp2" else 1)
+    return flops / devices / use.flops_per_second + updated * use.update_seconds
 
 
 def _specs(steps: Sequence[Step]) -> dict[str, StageSpec]:

@@ -5,16 +5,23 @@ from dataclasses import dataclass
 
 import torch
 
+from infra.cluster import InlineCluster
+from infra.scratch import scratch_folder
 from infra.storage import Store
 from pipelines.clusters import CARDS, Gpus
 from pipelines.graph import Step
 from pipelines.plan_shapes import shapes_of
 from pipelines.training_price import training_prices
-from stages.calibration import Tried, calibrate, keep, pieces_of
-from stages.manifest import ManifestError
+from stages.calibration import Calibration, Tried, calibrate, keep, pieces_of
+from stages.manifest import ManifestError, find
+from stages.materialize import StageSpec, module_of
+from stages.training.foretaste import sample_flops
 from stages.training.peak import device_name
 from stages.training.schedule import Schedule
-from stages.workspace import Placement
+from stages.workspace import Placement, Workspace
+
+SMALL = 500_000_000
+"""Parameters up to which a model is built to look at its data: ours, what any machine holds."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,8 @@ def calibrate_all(steps: Sequence[Step], store: Store) -> Calibrated:
         rows, pieces = pieces_of(shape, placement, schedule.global_batch_size)
         device = torch.device("cuda" if placement.gpus_per_worker else "cpu")
         found = calibrate(shape, rows, pieces, schedule=schedule, placement=placement, device=device)
+        if each.parameters <= SMALL:
+            found = found.model_copy(update={"calibration": _with_data(found.calibration, spec, store)})
         keep(store, found.calibration)
         tried[each.stage] = found
     if not tried:
@@ -63,6 +72,24 @@ def calibrate_all(steps: Sequence[Step], store: Store) -> Calibrated:
             f"nothing can be calibrated on this machine ({why}); run --calibrate where it would train"
         )
     return Calibrated(tried, left_out)
+
+
+def _with_data(found: Calibration, spec: StageSpec, store: Store) -> Calibration:
+    """Return a calibration that knows what the stage's own data take, where these stand already."""
+    inputs = {ref.name: find(store, ref) for ref in spec.inputs}
+    if not all(inputs.values()):
+        return found
+    module = module_of(spec.stage)
+    with scratch_folder("calibrate") as scratch:
+        here = Workspace(
+            store=store,
+            cluster=InlineCluster(),
+            scratch=scratch,
+            inputs={name: manifest for name, manifest in inputs.items() if manifest is not None},
+            placement=Placement(**spec.placement),
+        )
+        flops = sample_flops(module.build, module.Parameters.model_validate(spec.parameters), here)
+    return found.model_copy(update={"sample_flops": flops, "inputs": tuple(map(str, spec.inputs))})
 
 
 def lines(found: Calibrated) -> list[str]:

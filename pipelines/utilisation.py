@@ -1,7 +1,7 @@
 """How fast a device trains a stage: measured where anything was measured, and it says where."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
@@ -34,6 +34,8 @@ class Utilisation:
     """Of the card's data sheet; None on CPUs."""
     update_seconds: float = 0.0
     """What the optimizer takes for one weight, where it was measured apart."""
+    sample_flops: float | None = None
+    """Of the recipe's own data on the mean, where they were looked at; else texts count at their full length."""
 
     @classmethod
     def of(cls, share: float, card: Card, source: str) -> "Utilisation":
@@ -68,10 +70,14 @@ def utilisation(stage: str, spec: StageSpec, shape: Shape, card: Card | None, st
     """
     tried = calibrated(spec, shape, store, card)
     if tried is not None:
-        return Utilisation.measured(tried.flops_per_second, card, tried.source, tried.update_seconds)
-    found = _of_run(spec, store, card)
-    if found is not None or card is None:
-        return found
+        found = Utilisation.measured(tried.flops_per_second, card, tried.source, tried.update_seconds)
+        if tried.sample_flops is None or tried.inputs != tuple(map(str, spec.inputs)):
+            return found
+        source = f"{tried.source}, texts as long as those of {', '.join(tried.inputs) or 'its world'}"
+        return replace(found, source=source, sample_flops=tried.sample_flops)
+    ran = _of_run(spec, store, card)
+    if ran is not None or card is None:
+        return ran
     source, told = ASSUMED, _benchmarked(stage, spec)
     if told is not None:
         flops, device, what = told

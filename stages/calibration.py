@@ -46,6 +46,10 @@ class Calibration(BaseModel):
     """What clipping and the optimizer take for one weight that learns."""
     torch: str
     measured_at: str
+    sample_flops: float | None = None
+    """What a sample of its own data takes on the mean, padding among it; None where it was not looked at."""
+    inputs: tuple[str, ...] = ()
+    """These data."""
 
     @property
     def source(self) -> str:

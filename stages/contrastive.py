@@ -98,7 +98,8 @@ class ContrastiveTask:
         return {name: round(value, 4) for name, value in found.items()}
 
 
-def _build(parameters: Parameters, here: Workspace) -> Task:
+def build(parameters: Parameters, here: Workspace) -> Task:
+    """Return what is trained, and on what."""
     check_road(parameters.held_out_share, here.inputs.values())
     _, samples = shards_of(here, parameters.shards)
     language = fetch(here.store, here.input("checkpoints/language"), here.scratch / "language")
@@ -107,4 +108,4 @@ def _build(parameters: Parameters, here: Workspace) -> Task:
 
 def run(parameters: Parameters, output: Output, here: Workspace) -> Manifest:
     """Train InternVL-C."""
-    return train(_build, parameters, output, here)
+    return train(build, parameters, output, here)

@@ -144,7 +144,8 @@ def _teacher(parameters: Parameters, here: Workspace) -> InternVisionModel:
     return vision_tower(folder, "the teacher")
 
 
-def _build(parameters: Parameters, here: Workspace) -> Task:
+def build(parameters: Parameters, here: Workspace) -> Task:
+    """Return what is trained, and on what."""
     check_road(parameters.held_out_share, here.inputs.values())
     samples = open_samples(here, here.input(parameters.shards))
     return DistillTask(parameters, _teacher(parameters, here), samples)
@@ -152,4 +153,4 @@ def _build(parameters: Parameters, here: Workspace) -> Task:
 
 def run(parameters: Parameters, output: Output, here: Workspace) -> Manifest:
     """Distil the encoder."""
-    return train(_build, parameters, output, here)
+    return train(build, parameters, output, here)

@@ -175,7 +175,8 @@ def load(folder: Path, parameters: Parameters | None = None) -> InternVL:
     return InternVL.from_state(tuned, model.state_dict())
 
 
-def _build(parameters: Parameters, here: Workspace) -> Task:
+def build(parameters: Parameters, here: Workspace) -> Task:
+    """Return what is trained, and on what."""
     check_road(parameters.held_out_share, here.inputs.values())
     _, samples = shards_of(here, parameters.shards)
     start = fetch(here.store, here.input(parameters.checkpoint), here.scratch / "start")
@@ -184,4 +185,4 @@ def _build(parameters: Parameters, here: Workspace) -> Task:
 
 def run(parameters: Parameters, output: Output, here: Workspace) -> Manifest:
     """Tune a checkpoint for retrieval."""
-    return train(_build, parameters, output, here)
+    return train(build, parameters, output, here)

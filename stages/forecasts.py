@@ -64,9 +64,10 @@ def mismatch(ref: Ref, store: Store) -> str | None:
 def compare(ref: Ref, store: Store) -> list[Compared]:
     """Return what was forecast of a run beside what its meters say.
 
-    FLOPs are forecast for texts at their full length and come without padding: they tell how much of a difference in
-    time is none of speed. On CPUs a step is held against the seconds that a process computed, as others may use the
-    machine too; memory is compared on GPUs alone, as a process holds more than tensors.
+    FLOPs, padding among them, tell how much of a difference in time is none of speed: they are forecast for texts
+    at their full length, unless a calibration looked at the data. On CPUs a step is held against the seconds that a
+    process computed, as others may use the machine too; memory is compared on GPUs alone, as a process holds more
+    than tensors.
 
     Raises:
         ManifestError: There is no forecast of it, nothing was measured, or the forecast was of something else.
@@ -80,7 +81,7 @@ def compare(ref: Ref, store: Store) -> list[Compared]:
     forecast, lines = json.loads(store.read(forecast_key(ref))), _lines(ref, store)
     seconds = "seconds_per_step" if forecast["gpus"] else "cpu_seconds_per_step"
     rows = [("seconds of a step", forecast["step_seconds"], median(line.get(seconds, 0.0) for line in lines))]
-    rows += [("useful FLOPs of a step", forecast["step_flops"], median(map(_flops, lines)))]
+    rows += [("FLOPs of a step", forecast["step_flops"], median(map(_flops, lines)))]
     if forecast["gpus"]:
         rows += [("peak memory, GB", _peak(forecast), max(line["peak_memory_bytes"] for line in lines) / 1e9)]
     return [Compared(what, before, after) for what, before, after in rows if before and after]
@@ -100,8 +101,9 @@ def _lines(ref: Ref, store: Store) -> list[dict[str, Any]]:
 
 
 def _flops(line: Mapping[str, Any]) -> float:
-    """Return what all processes computed usefully in a step; 0 where the objective's FLOPs are not known."""
-    return float(line.get("mfu", 0.0) * line.get("matmul_peak_flops", 0.0) * line["seconds_per_step"])
+    """Return what all processes computed in a step, padding with it; 0 where the objective's FLOPs are not known."""
+    useful = line.get("mfu", 0.0) * line.get("matmul_peak_flops", 0.0) * line["seconds_per_step"]
+    return float(useful / line.get("useful_share", 1.0))
 
 
 def _peak(forecast: Mapping[str, Any]) -> float:

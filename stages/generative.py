@@ -195,7 +195,8 @@ class GenerativeTask:
         return Finished(self.model.state_dict(), beside(self.config, self.contrastive), found)
 
 
-def _build(parameters: Parameters, here: Workspace) -> Task:
+def build(parameters: Parameters, here: Workspace) -> Task:
+    """Return what is trained, and on what."""
     check_road(parameters.held_out_share, here.inputs.values())
     _, samples = shards_of(here, parameters.shards)
     contrastive = fetch(here.store, here.input("checkpoints/contrastive"), here.scratch / "contrastive")
@@ -204,4 +205,4 @@ def _build(parameters: Parameters, here: Workspace) -> Task:
 
 def run(parameters: Parameters, output: Output, here: Workspace) -> Manifest:
     """Train InternVL-G."""
-    return train(_build, parameters, output, here)
+    return train(build, parameters, output, here)

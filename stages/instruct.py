@@ -175,7 +175,8 @@ def _shape(config: ChatConfig) -> dict[str, Any]:
     return {"vision": config.vision.model_dump(exclude=free), "text": config.text.model_dump()}
 
 
-def _build(parameters: Parameters, here: Workspace) -> Task:
+def build(parameters: Parameters, here: Workspace) -> Task:
+    """Return what is trained, and on what."""
     check_road(parameters.held_out_share, here.inputs.values())
     chat, tokenizer = assemble(parameters, here)
     base = base_of(parameters, chat, here)
@@ -202,4 +203,4 @@ def _build(parameters: Parameters, here: Workspace) -> Task:
 
 def run(parameters: Parameters, output: Output, here: Workspace) -> Manifest:
     """Train the chat model."""
-    return train(_build, parameters, output, here)
+    return train(build, parameters, output, here)

@@ -190,7 +190,8 @@ class LanguageTask:
         return {name: round(value, 4) for name, value in found.items()}
 
 
-def _build(parameters: Parameters, here: Workspace) -> Task:
+def build(parameters: Parameters, here: Workspace) -> Task:
+    """Return what is trained, and on what."""
     check_road(parameters.held_out_share, here.inputs.values())
     return LanguageTask(parameters, *_texts(parameters, here))
 
@@ -199,4 +200,4 @@ def run(parameters: Parameters, output: Output, here: Workspace) -> Manifest:
     """Train the decoder, or take the one that there is."""
     if parameters.pretrained is not None:
         return take(parameters.pretrained, parameters.pretrained_shape, output, here)
-    return train(_build, parameters, output, here)
+    return train(build, parameters, output, here)

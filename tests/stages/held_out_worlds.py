@@ -96,7 +96,7 @@ class World:
         yield from self._evaluations()
 
     def _language(self, parameters: language.Parameters) -> Sight:
-        task = language._build(parameters, self.workspace("language"))
+        task = language.build(parameters, self.workspace("language"))
         assert isinstance(task, language.LanguageTask)
         told = {self.picture_of[text[-1].text] for text in task.held_out}
         taught = {self.picture_of[task.batches.facts(row).uid] for row in _epoch(task)}
@@ -104,7 +104,7 @@ class World:
         return Sight("language", taught, told)
 
     def _pairs(self, stage: str, module: Any, parameters: Any) -> Sight:
-        task = module._build(parameters, self.workspace(stage))
+        task = module.build(parameters, self.workspace(stage))
         rows = _epoch(task)
         shown = {self.numbers[number] for number in task.batches(rows, 0)["image_id"].tolist()}
         assert shown == {self.picture_of[task.batches.facts(row).uid] for row in rows}
@@ -112,7 +112,7 @@ class World:
         return Sight(stage, shown, {_hash(samples.read(row, "jpg")) for row in task.held_out})
 
     def _instruct(self, parameters: instruct.Parameters) -> Sight:
-        task = instruct._build(parameters, self.workspace("instruct"))
+        task = instruct.build(parameters, self.workspace("instruct"))
         assert isinstance(task, instruct.InstructTask)
         taught = {self.picture_of[task.batches.facts(row).uid] for row in _epoch(task)}
         (data,) = task.batches.data

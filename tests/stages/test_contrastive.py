@@ -14,7 +14,7 @@ from models.config import INTERN_VIT_6B_224, InternVLConfig
 from models.internvl import InternVL
 from models.learning_rates import decays
 from stages.checkpoints import fetch
-from stages.contrastive import ContrastiveTask, Parameters, _build
+from stages.contrastive import ContrastiveTask, Parameters, build
 from stages.contrastive_parameters import paper_parameters
 from stages.manifest import Manifest, ManifestError
 from stages.materialize import StageSpec, materialize
@@ -52,7 +52,7 @@ def task_of(store: Store, folder: Path, **given: object) -> ContrastiveTask:
     from stages.manifest import load
 
     inputs = {name: load(store, Ref(name=name, version="t")) for name in INPUTS}
-    task = _build(Parameters.model_validate({**GIVEN, **given}), Workspace(store, InlineCluster(), folder, inputs))
+    task = build(Parameters.model_validate({**GIVEN, **given}), Workspace(store, InlineCluster(), folder, inputs))
     assert isinstance(task, ContrastiveTask)
     return task
 

@@ -15,7 +15,7 @@ from models.config import InternVLConfig
 from models.internvl import InternVL
 from stages import checkpoints
 from stages.checkpoints import fetch
-from stages.finetune import FinetuneTask, Parameters, _build, paper_parameters
+from stages.finetune import FinetuneTask, Parameters, build, paper_parameters
 from stages.manifest import Ledger, Manifest, ManifestError, digest_of, load
 from stages.materialize import StageSpec, materialize
 from stages.ref import Ref
@@ -83,7 +83,7 @@ def tuned(made: Store) -> Manifest:
 
 def task_of(store: Store, folder: Path, **given: object) -> FinetuneTask:
     inputs = {ref.name: load(store, ref) for ref in (PAIRS, START)}
-    task = _build(Parameters.model_validate({**GIVEN, **given}), Workspace(store, InlineCluster(), folder, inputs))
+    task = build(Parameters.model_validate({**GIVEN, **given}), Workspace(store, InlineCluster(), folder, inputs))
     assert isinstance(task, FinetuneTask)
     return task
 
@@ -148,7 +148,7 @@ def test_internvl_g_is_tuned_with_both_its_views(made: Store, tmp_path: Path) ->
     generative = output.commit([checkpoints.publish(output, digest_of("g"), named, 1, facts)])
     inputs = {PAIRS.name: load(made, PAIRS), generative.ref.name: generative}
     given = Parameters.model_validate({**GIVEN, "checkpoint": "checkpoints/generative"})
-    task = _build(given, Workspace(made, InlineCluster(), start, inputs))
+    task = build(given, Workspace(made, InlineCluster(), start, inputs))
     losses = task.module(task.batches(range(12), 0))
     losses["loss"].backward()
     without = {name for name, p in task.module.named_parameters() if p.requires_grad and p.grad is None}

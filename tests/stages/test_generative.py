@@ -18,7 +18,7 @@ from models.internvl import InternVL
 from stages import generative_measures
 from stages.checkpoints import fetch
 from stages.forecasts import meters_key
-from stages.generative import GenerativeTask, Parameters, _build
+from stages.generative import GenerativeTask, Parameters, build
 from stages.generative_batches import GenerativeBatches
 from stages.generative_measures import area_under_curve, measure
 from stages.manifest import Manifest, ManifestError, load
@@ -74,7 +74,7 @@ def trained(made: Store) -> Manifest:
 def task_of(store: Store, folder: Path, **given: object) -> GenerativeTask:
     inputs = {name: load(store, Ref(name=name, version="t")) for name in INPUTS}
     torch.manual_seed(0)
-    task = _build(Parameters.model_validate({**GIVEN, **given}), Workspace(store, InlineCluster(), folder, inputs))
+    task = build(Parameters.model_validate({**GIVEN, **given}), Workspace(store, InlineCluster(), folder, inputs))
     assert isinstance(task, GenerativeTask)
     return task
 

@@ -1,0 +1,40 @@
+"""What a recipe's own data cost to train on, told by the batches of its first steps."""
+
+from collections.abc import Callable
+from typing import Any
+
+from models.step_cost import step_cost
+from models.step_work import StepCost
+from stages.training.accumulating import Cutting
+from stages.training.order import Order, Source
+from stages.training.schedule import Schedule
+from stages.training.task import Task
+from stages.workspace import Workspace
+
+STEPS = 2
+
+
+def sample_flops(
+    build: Callable[[Any, Workspace], Task], parameters: Any, here: Workspace, steps: int = STEPS
+) -> float:
+    """Return the FLOPs that training computes for a sample, padding among them, on the mean of a few steps.
+
+    Args:
+        build: Makes the stage's task.
+        parameters: Of the stage, with its `schedule`.
+        here: Its inputs, and the placement that says how many rows are computed at once.
+        steps: As many from the first one, by the rows of the first process.
+
+    Raises:
+        ManifestError: The data or the parameters do not allow training.
+    """
+    task, schedule = build(parameters, here), Schedule.model_validate(parameters.schedule)
+    sources = [Source("samples", (task.samples,))] if isinstance(task.samples, int) else task.samples
+    order = Order(schedule.seed, sources, schedule.shuffle_window)
+    cutting = Cutting.of(here.placement, here.placement.workers, task.batches)
+    cost, rows = StepCost(), 0
+    for step in range(steps):
+        for piece in cutting.micro_batches(order.rows(step, schedule.global_batch_size), 0):
+            cost += step_cost(task.module, task.batches(piece, step))
+            rows += len(piece)
+    return cost.computed / rows
