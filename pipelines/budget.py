@@ -111,7 +111,7 @@ def budgets(
             use = _speed(each, spec, shape, gpus.card if gpus and count else None, store, given)
         if gpus is None and use is None:
             continue
-        fits = fits or (_fits(each, spec, shape, count, gpus) if each.samples else ())
+        fits = fits or (_fits(each, spec, shape, gpus) if each.samples else ())
         found.append(_budget(each, spec, count, fits, use, verdict.said, dollars_per_hour, store, states))
     return found
 
@@ -119,15 +119,20 @@ def budgets(
 def _placed(
     each: Training, spec: StageSpec, shape: Shape, count: int, gpus: Gpus | None
 ) -> tuple[StageSpec, tuple[Fit, ...], Verdict]:
-    """Return a training as it is placed on GPUs, with fewer rows at once where its own do not fit."""
+    """Return a training as it is placed on GPUs: as many processes, and fewer rows at once where its own do not fit."""
     if not (each.samples and count and gpus):
         return spec, (), Verdict(True)
-    fits, whole = _fits(each, spec, shape, count, gpus), spec.parameters["schedule"]["global_batch_size"]
+    spec = _with(spec, workers=count, min_workers=None)
+    fits, whole = _fits(each, spec, shape, gpus), spec.parameters["schedule"]["global_batch_size"]
     verdict = judge(each, fits[0], global_batch=whole, packed=shape.packed, count=count, gpus=gpus)
     if verdict.rows is None:
         return spec, fits, verdict
-    fewer = spec.model_copy(update={"placement": {**spec.placement, "micro_batch_size": verdict.rows}})
-    return fewer, _fits(each, fewer, shape, count, gpus), verdict
+    spec = _with(spec, micro_batch_size=verdict.rows)
+    return spec, _fits(each, spec, shape, gpus), verdict
+
+
+def _with(spec: StageSpec, **placed: int | None) -> StageSpec:
+    return spec.model_copy(update={"placement": {**spec.placement, **placed}})
 
 
 def _speed(
@@ -147,15 +152,13 @@ def _speed(
     return use
 
 
-def _fits(each: Training, spec: StageSpec, shape: Shape, count: int, gpus: Gpus | None) -> tuple[Fit, ...]:
-    workers = count or spec.placement.get("workers", 1)
-    wide = Placement(**{**spec.placement, "workers": workers, "min_workers": None})
+def _fits(each: Training, spec: StageSpec, shape: Shape, gpus: Gpus | None) -> tuple[Fit, ...]:
     return tuple(
         both(
             shape,
             each.parameters,
             each.trained,
-            placement=wide,
+            placement=Placement(**spec.placement),
             global_batch=spec.parameters["schedule"]["global_batch_size"],
             precision=spec.parameters["schedule"]["precision"],
             room=gpus.card.gigabytes * 10**9 if gpus and each.gpus else 0,
