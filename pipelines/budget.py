@@ -119,7 +119,7 @@ def budgets(
 def _placed(
     each: Training, spec: StageSpec, shape: Shape, count: int, gpus: Gpus | None
 ) -> tuple[StageSpec, tuple[Fit, ...], Verdict]:
-    """Return a training as it is placed on GPUs: as many processes, and fewer rows at once where its own do not fit."""
+    """Return a training as it is placed on GPUs: a process each, and fewer rows at once where its own do not fit."""
     if not (each.samples and count and gpus):
         return spec, (), Verdict(True)
     spec = _with(spec, workers=count, min_workers=None)

@@ -188,8 +188,8 @@ def pool(given: Pool, cluster: Cluster, seeds: int, seed: int = 0) -> Seconds:
     random = np.random.default_rng(seed)
     tasks = given.tasks_per_machine * cluster.machines
     one = _side_by_side if given.rows <= tasks * given.rows_per_part else _in_turn
-    found = np.array([one(given, cluster, random) for _ in range(seeds)])
-    return np.maximum(found, given.rows * given.bytes_per_row / given.bytes_per_second)
+    least = given.rows * given.bytes_per_row / given.bytes_per_second
+    return np.array([max(least, one(given, cluster, random)) for _ in range(seeds)], dtype=np.float64)
 
 
 def _in_turn(given: Pool, cluster: Cluster, random: np.random.Generator) -> float:
@@ -201,7 +201,7 @@ def _in_turn(given: Pool, cluster: Cluster, random: np.random.Generator) -> floa
     again = given.tasks_per_machine * (lost * cluster.restart_seconds + _begun(random, lost, given).sum())
     last = _parts(random, tasks, given) * random.uniform(size=tasks)
     # While the longest of the last parts runs, the others are done: on the mean half of a part each.
-    return (whole + again) / tasks + float(last.max() - last.mean())
+    return float((whole + again) / tasks + last.max() - last.mean())
 
 
 def _side_by_side(given: Pool, cluster: Cluster, random: np.random.Generator) -> float:
