@@ -68,7 +68,7 @@ class Reckoner:
         if made is not None:
             return self._standing(step, made)
         by_stage = {"list_urls": self._listed, "download": self._fetched, "score": self._scored}
-        by_stage |= {"filter": self._judged, "write_shards": self._sharded}
+        by_stage |= {"filter": self._judged, "write_shards": self._sharded, "export": self._exported}
         reckon = by_stage.get(
             step.spec.stage, self._trains if step.artifact.startswith("checkpoints/") else self._other
         )
@@ -130,23 +130,32 @@ class Reckoner:
     def _trains(self, step: Step) -> Amounts:
         name = step.artifact.removeprefix("checkpoints/")
         counted, timed = self._trained.get(name), self._known.get(name)
-        if counted is None or not counted.samples:
+        if counted is None:
             return self._other(step)
+        weights = counted.parameters * WEIGHT_BYTES / 1e9
+        if not counted.samples:
+            return self._of(
+                step, rows_in=0, rows_out=0, gigabytes_out=weights, source="published weights, taken over"
+            )
         pictures = 0 if name == "language" else counted.samples
-        if counted.gpus:
-            cpu = pictures / DECODED_PER_CORE / 3600
-        else:
-            cpu = timed and 24 * timed.days * step.spec.placement.get("workers", 1)
+        cpu: float | None = pictures / DECODED_PER_CORE / 3600
+        if not counted.gpus:
+            cpu = 24 * timed.days * step.spec.placement.get("workers", 1) if timed else None
         return self._of(
             step,
             rows_in=counted.samples,
             rows_out=0,
             gigabytes_in=pictures * self._picture_bytes(step) / 1e9 if pictures else None,
-            gigabytes_out=counted.parameters * WEIGHT_BYTES / 1e9,
+            gigabytes_out=weights,
             cpu_hours=cpu,
-            gpu_hours=(timed and timed.gpu_hours) if counted.gpus else 0.0,
+            gpu_hours=0.0 if not counted.gpus else timed.gpu_hours if timed else None,
             source=TRAINED,
         )
+
+    def _exported(self, step: Step) -> Amounts:
+        size = self._sum(step, "checkpoints/", "gigabytes_out")
+        known = "as large as the checkpoint"
+        return self._of(step, rows_in=0, rows_out=0, gigabytes_in=size, gigabytes_out=size, source=known)
 
     def _picture_bytes(self, step: Step) -> float:
         """Return the bytes of a picture in the shards that a training reads."""
@@ -227,4 +236,6 @@ def _source(step: Step) -> str:
 def _group(step: Step) -> str:
     if step.spec.stage in ("list_urls", "download", "score"):
         return step.spec.stage
-    return step.label.rpartition("/")[0] if step.spec.stage == "filter" else step.label
+    if step.spec.stage == "filter":
+        return step.label.rpartition("/")[0]
+    return " ".join(dict.fromkeys(step.label.split()))

@@ -51,7 +51,7 @@ def test_the_papers_funnel(paper: list[Step], store: Store) -> None:
     assert listed == round(1e6 * sum(each[0] for each in PAPER.values())) == 6_106_400_000
     clean, strict = found["shards/clean"], found["shards/caption_quality"]
     assert clean.rows_out == pytest.approx(4.98e9, rel=1e-3) and strict.rows_out == pytest.approx(1.03e9, rel=6e-3)
-    assert clean.gigabytes_out == pytest.approx(clean.rows_out * SAMPLE_BYTES / 1e9)
+    assert clean.gigabytes_out == pytest.approx(4_979_100_000 * SAMPLE_BYTES / 1e9)
     fetched = found["pool/coyo"]
     assert (fetched.requests, fetched.rows_in, fetched.rows_out) == (747_000_000, 747_000_000, 535_000_000)
     assert fetched.gigabytes_in is None, "nobody says how large pictures of the web are: a pilot does"
@@ -129,6 +129,11 @@ def test_a_training_reads_and_decodes(paper: list[Step], store: Store) -> None:
     got = reckoned(paper, store, trained=[training], needed=[timed])["checkpoints/contrastive"]
     assert (got.rows_in, got.cpu_hours, got.gpu_hours) == (400 * 3600, 1.0, 7.0)
     assert got.gigabytes_in == pytest.approx(400 * 3600 * SAMPLE_BYTES / 1e9) and got.gigabytes_out == 4e-6
+    given = Training("language", 500, 0, 0, 0.0, 0)
+    got = reckoned(paper, store, trained=[given, training])
+    assert (got["checkpoints/language"].rows_in, got["checkpoints/language"].gigabytes_out) == (0, 2e-6)
+    assert got["exports/contrastive"].gigabytes_in == got["exports/contrastive"].gigabytes_out == 4e-6
+    assert got["checkpoints/language"].group == "language" and got["checkpoints/contrastive"].gpu_hours is None
 
 
 def test_the_table_sums_sources_and_says_what_is_not_known() -> None:
