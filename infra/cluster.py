@@ -4,6 +4,7 @@ Both spread the same functions and give the same results; stages never import Ra
 """
 
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Any, Protocol, TypeVar
@@ -21,12 +22,17 @@ class ResourceError(RuntimeError):
     """The cluster has nothing that works could ever run on; the message says what lacks."""
 
 
-def _call(work: Callable[[T], R], item: T) -> R:
-    return work(item)
+def _call(work: Callable[[T], R], item: T) -> tuple[R, float]:
+    """Return a work's result and the CPU seconds that it took; a Ray worker has one work at a time."""
+    before = time.process_time()
+    return work(item), time.process_time() - before
 
 
 class Cluster(Protocol):
     """Something that runs many small works, or one gang of training workers."""
+
+    cpu_seconds_elsewhere: float
+    """What works have computed so far in other processes than this one; gangs are not counted."""
 
     def map(
         self,
@@ -72,6 +78,8 @@ class Cluster(Protocol):
 class InlineCluster:
     """Everything in this process, one item after the other: for tests, and for machines without Ray."""
 
+    cpu_seconds_elsewhere: float = 0.0
+
     def map(
         self,
         work: Callable[[T], R],
@@ -107,6 +115,7 @@ class RayCluster:
         At most `window_per_cpu` works per CPU are in flight at once.
         """
         self._address, self._window_per_cpu = address, window_per_cpu
+        self.cpu_seconds_elsewhere: float = 0.0
 
     def _join(self) -> Any:
         import ray
@@ -168,7 +177,8 @@ class RayCluster:
             for reference in ready:
                 item = live.pop(reference)
                 try:
-                    result: R = ray.get(reference)
+                    result, seconds = ray.get(reference)
+                    self.cpu_seconds_elsewhere += seconds
                 except ray.exceptions.RayTaskError:
                     raise  # the work's own error
                 except ray.exceptions.RayError as error:

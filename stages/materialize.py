@@ -92,14 +92,18 @@ def parameters_of(spec: StageSpec, store: Store) -> BaseModel:
     return grown
 
 
-def identity_of(spec: StageSpec, store: Store) -> dict[str, Any]:
-    """Return everything that decides the result: stage, code version, parameters, digests of the inputs."""
+def request_of(spec: StageSpec, store: Store) -> dict[str, Any]:
+    """Return what is asked for: stage, code version, parameters; known before any input stands."""
     return {
         "stage": spec.stage,
         "code": module_of(spec.stage).VERSION,
         "parameters": parameters_of(spec, store).model_dump(mode="json"),
-        "inputs": {ref.name: load(store, ref).digest for ref in spec.inputs},
     }
+
+
+def identity_of(spec: StageSpec, store: Store) -> dict[str, Any]:
+    """Return everything that decides the result: what is asked for, and digests of the inputs."""
+    return {**request_of(spec, store), "inputs": {ref.name: load(store, ref).digest for ref in spec.inputs}}
 
 
 def difference(old: Any, new: Any, path: str = "") -> list[str]:
@@ -210,6 +214,11 @@ def _alone(store: Store, ref: Ref) -> Iterator[int]:
         lease.give_back()
 
 
+def _spent(cluster: Cluster) -> float:
+    """Return the CPU seconds that this process and a cluster's works have computed so far."""
+    return time.process_time() + cluster.cpu_seconds_elsewhere
+
+
 def _materialize(
     spec: StageSpec, store: Store, cluster: Cluster, force: bool, progress: bool, fence: int
 ) -> Manifest:
@@ -225,7 +234,8 @@ def _materialize(
     forget_failure(store, spec.artifact)
     module, parameters = module_of(spec.stage), parameters_of(spec, store)
     output = Output(store=store, ref=spec.artifact, stage=spec.stage, identity=identity_of(spec, store), fence=fence)
-    started = time.time()
+    started, spent = time.time(), _spent(cluster)
+    anew = not store.keys(spec.artifact.key("markers"))
     with scratch_folder(spec.stage) as scratch:
         here = Workspace(
             store=store,
@@ -238,6 +248,9 @@ def _materialize(
         )
         made: Manifest = module.run(parameters, output, here)
     facts = {"started": started, "seconds": round(time.time() - started, 1), "placement": spec.placement}
+    # Parts that stood before cost nothing now, and gangs are timed by their meters: neither would tell a rate.
+    if anew and not spec.artifact.name.startswith("checkpoints/"):
+        facts["cpu_seconds"] = round(_spent(cluster) - spent, 3)
     facts |= held_against(spec.artifact, store)
     store.write(spec.artifact.key("run.json"), json.dumps(facts).encode())
     return made

@@ -33,6 +33,21 @@ def test_map_returns_every_result_once(any_cluster: Cluster) -> None:
     assert sorted(any_cluster.map(square, range(30))) == [n * n for n in range(30)]
 
 
+def burn(seconds: float) -> float:
+    """Compute for so many CPU seconds at least."""
+    start = time.process_time()
+    while time.process_time() - start < seconds:
+        pass
+    return seconds
+
+
+def test_what_works_compute_in_other_processes_is_counted(any_cluster: Cluster) -> None:
+    before = any_cluster.cpu_seconds_elsewhere
+    assert list(any_cluster.map(burn, [0.05, 0.05])) == [0.05, 0.05]
+    spent = any_cluster.cpu_seconds_elsewhere - before
+    assert spent >= 0.1 if isinstance(any_cluster, RayCluster) else spent == 0, "here the process's own clock has it"
+
+
 def test_map_of_nothing_is_nothing(any_cluster: Cluster) -> None:
     assert list(any_cluster.map(square, [])) == []
 

@@ -19,6 +19,7 @@ from pipelines import cli, planning, price_rows, pricing
 from pipelines.cli import app
 from pipelines.names import RecipeName
 from pipelines.recipes import OwnData
+from pipelines.sections import Section, markdown, show
 from stages.manifest import load
 from stages.materialize import materialize
 from stages.ref import Ref
@@ -164,10 +165,15 @@ def test_pictures_that_are_here_need_no_pilot(home: Path) -> None:
     assert result.exit_code == 0 and "its pictures are on this machine already" in result.output
 
 
-def test_a_host_cannot_format_the_terminal() -> None:
+def test_a_host_cannot_format_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     from stages.download_price import Tail
 
-    assert price_rows.tail(Tail("[red]x\u202e", 3, 1.0)) == "\\[red]x[RLO]: 3 urls, 60 min"
+    line = price_rows.tail(Tail("[red]x\u202e|<b>", 3, 1.0))
+    assert line == "[red]x[RLO]|<b>: 3 urls, 60 min"
+    section = Section("t", ("hosts",), ((line,),))
+    show([section])
+    assert "[red]x[RLO]|<b>: 3 urls" in capsys.readouterr().out
+    assert "| \\[red\\]x\\[RLO\\]\\|\\<b\\>: 3 urls, 60 min |" in markdown([section])
 
 
 def test_how_long_a_download_waits_is_the_installations_choice(monkeypatch: pytest.MonkeyPatch) -> None:
