@@ -25,12 +25,13 @@ from stages.sources.collect import Spilled, spill_piece, spread
 from stages.sources.columns import ColumnNames, Layout, layout_of
 from stages.sources.merge import Merge, merge_bucket
 from stages.sources.own_pictures import captions_of
-from stages.sources.pieces import Survey, unreadable
+from stages.sources.pieces import Survey
 from stages.sources.reading import located, resolve, survey
 from stages.sources.rows import SCHEMA, Rejection, Rules
 from stages.sources.spill import power_of_two, spills_for
 from stages.sources.web_lists import publish
 from stages.sources.web_site import SiteSpec
+from stages.unreadable import reading
 from stages.workspace import Output, Workspace
 
 __all__ = ["SCHEMA", "VERSION", "ColumnNames", "Parameters", "pin", "run"]
@@ -75,10 +76,8 @@ def _pictures(path: str) -> list[tuple[str, str]]:
     """Return (name, caption) of the pictures in a folder or tar."""
     if not Path(path).exists():
         raise ManifestError(f"{path} does not exist; give a folder or a tar of pictures")
-    try:
+    with reading(path):
         pictures = captions_of(Path(path))
-    except OSError as error:
-        raise ManifestError(f"{path} cannot be read as a folder or tar of pictures: {error}") from error
     if not pictures:
         raise ManifestError(f"{path} holds no .jpg, .jpeg, .png or .webp file")
     return pictures
@@ -108,16 +107,17 @@ def pin(parameters: Parameters) -> Parameters:
 
 
 def _fingerprint(path: str) -> str:
-    if "://" not in path:
-        return sha256_file(Path(path))
-    try:
-        fs, bare = located(path)
-        info = fs.info(bare)
-        facts = {key.lower().replace("-", ""): str(value) for key, value in info.items()}
-        said = {key: facts[key] for key in ("etag", "lastmodified", "size") if facts.get(key, "None") != "None"}
-        return digest_of(said) if {"etag", "lastmodified"} & set(said) else str(fs.checksum(bare))
-    except (OSError, ValueError) as error:
-        raise unreadable(path, error) from error
+    with reading(path):
+        return _said_of(path) if "://" in path else sha256_file(Path(path))
+
+
+def _said_of(path: str) -> str:
+    """Return the hash of what a server says of a file, of its bytes where it says too little."""
+    fs, bare = located(path)
+    info = fs.info(bare)
+    facts = {key.lower().replace("-", ""): str(value) for key, value in info.items()}
+    said = {key: facts[key] for key in ("etag", "lastmodified", "size") if facts.get(key, "None") != "None"}
+    return digest_of(said) if {"etag", "lastmodified"} & set(said) else str(fs.checksum(bare))
 
 
 def _survey(item: tuple[str, str], layout: Layout) -> tuple[str, Survey]:
