@@ -15,7 +15,8 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from infra.settings import Settings, quiet_environment
 from infra.storage import StorageError, StoreUnavailable
-from stages.manifest import ManifestError
+from pipelines.makers import next_move
+from stages.errors import ManifestError, Missing
 from stages.materialize import Drift
 
 # A log has no width of its own; the summary's tables need this much.
@@ -27,7 +28,9 @@ class Refusal(RuntimeError):
 
 
 def explain(error: BaseException) -> str:
-    """Return an error as one message; what pydantic found is named field by field."""
+    """Return an error as one message: what pydantic found by field, what does not stand with the command for it."""
+    if isinstance(error, Missing):
+        return next_move(error)
     if isinstance(error, ValidationError):
         return "; ".join(
             f"{'.'.join(map(str, each['loc'])) or error.title}: {each['msg'].removeprefix('Value error, ')}"
