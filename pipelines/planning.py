@@ -34,11 +34,13 @@ from pipelines.options import (
     app,
     own_data,
 )
+from pipelines.own_options import pilot_command
 from pipelines.plan_tables import show_budgets, show_compared
 from pipelines.price_rows import PRICE_ROWS
 from pipelines.pricing import Unknown, pilot_steps, prices
 from pipelines.recipes import OwnData
 from pipelines.terminal import Refusal, clear_errors, console, run_flow
+from stages.aliases import refuse_reserved
 from stages.download_price import Price
 from stages.manifest import find
 from stages.ref import Ref
@@ -104,7 +106,7 @@ def plan(
 ) -> None:
     """Show the steps of a recipe and which of them stand; what its training costs; what downloads, by a pilot."""
     with clear_errors():
-        from pipelines.missing import missing
+        from pipelines.missing import missing, refuse_unreadable
         from pipelines.plan import states_of, steps_of
         from pipelines.rooms import too_small
         from pipelines.training_price import training_prices
@@ -130,8 +132,12 @@ def plan(
             _pilot(recipe, pilot, version, own, quiet=as_json)
         store = Store(settings().store_root)
         steps = steps_of(what, recipe, version, own)
+        for step in steps:
+            refuse_reserved(step.spec.artifact)
+        refuse_unreadable(steps, store)
         states, labels = states_of(steps, store), {str(step.spec.artifact): step.label for step in steps}
-        priced, trained = prices(steps, store, workers, host_rate, pilot), training_prices(steps)
+        priced = prices(steps, store, workers, host_rate, pilot, pilot_command(recipe, version, own))
+        trained = training_prices(steps)
         needed: list[Budget] = []
         if gpus is not None:
             from pipelines.budget import budgets
@@ -220,7 +226,7 @@ def _show(priced: Sequence[Price | Unknown]) -> None:
         )
     for each in priced:
         if isinstance(each, Unknown):
-            console.print(f"{each.source}: {each.reason}", style="dim", highlight=False)
+            console.print(f"{each.source}: {each.reason}", style="dim", highlight=False, markup=False, soft_wrap=True)
 
 
 def _show_training(found: "Sequence[Training]") -> None:

@@ -67,6 +67,8 @@ def simulate(
 
         if steps and len(steps) != 2:
             raise Refusal("--step-seconds is given twice: for the contrastive stage and for the generative one")
+        if not page.absolute().parent.is_dir():
+            raise Refusal(f"there is no folder {page.parent} for the page; make it, or name another --page")
         machine = Cluster(1, mtbf, restart, stragglers)
         given = Given(
             machine=machine, cpu_machines=cpu_machines, tasks=tasks, gpus_per_machine=gpus,

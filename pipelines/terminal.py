@@ -18,6 +18,7 @@ from infra.storage import StorageError, StoreUnavailable
 from pipelines.makers import next_move
 from stages.errors import ManifestError, Missing
 from stages.materialize import Drift
+from stages.unreadable import fact_of
 
 # A log has no width of its own; the summary's tables need this much.
 console = Console(width=None if sys.stdout.isatty() or os.environ.get("COLUMNS") else 120)
@@ -31,9 +32,11 @@ def explain(error: BaseException) -> str:
     """Return an error as one message: what pydantic found by field, what does not stand with the command for it."""
     if isinstance(error, Missing):
         return next_move(error)
+    if isinstance(error, OSError) and error.filename is not None:
+        return "{}: {}; {}".format(error.filename, *fact_of(error))
     if isinstance(error, ValidationError):
         return "; ".join(
-            f"{'.'.join(map(str, each['loc'])) or error.title}: {each['msg'].removeprefix('Value error, ')}"
+            ": ".join(filter(None, (".".join(map(str, each["loc"])), each["msg"].removeprefix("Value error, "))))
             for each in error.errors()
         )
     return str(error)
@@ -52,7 +55,7 @@ def clear_errors() -> Iterator[None]:
         raise typer.Exit(130) from None
     except (
         Drift, ManifestError, StorageError, LaunchError, JobsUnreachable, Refusal, ValueError, FileNotFoundError,
-        PermissionError,
+        IsADirectoryError, NotADirectoryError, PermissionError,
     ) as error:  # fmt: skip
         console.print(f"[bold red]error:[/] {escape(explain(error))}", highlight=False, soft_wrap=True)
         raise typer.Exit(os.EX_TEMPFAIL if isinstance(error, StoreUnavailable) else 2) from None

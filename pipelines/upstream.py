@@ -7,11 +7,11 @@ from infra.storage import Store
 from pipelines.graph import Step, data_steps, train_steps
 from pipelines.names import RecipeName
 from pipelines.recipes import NO_DATA, make
+from stages.aliases import LATEST
 from stages.errors import Missing
 from stages.manifest import ManifestError, find, finished
 from stages.ref import Ref
 
-LATEST = "latest"
 LEAST_DIGEST = 8
 
 

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from infra.cluster import InlineCluster
 from infra.storage import sha256_file
@@ -25,7 +25,7 @@ from stages.sources.collect import Spilled, spill_piece, spread
 from stages.sources.columns import ColumnNames, Layout, layout_of
 from stages.sources.merge import Merge, merge_bucket
 from stages.sources.own_pictures import captions_of
-from stages.sources.pieces import Survey
+from stages.sources.pieces import Survey, kind_of
 from stages.sources.reading import located, resolve, survey
 from stages.sources.rows import SCHEMA, Rejection, Rules
 from stages.sources.spill import power_of_two, spills_for
@@ -37,10 +37,12 @@ from stages.workspace import Output, Workspace
 __all__ = ["SCHEMA", "VERSION", "ColumnNames", "Parameters", "pin", "run"]
 
 VERSION = 2
+LOOKED_AT = 20
+"""Files of a source whose heads are read before a run starts; its stage looks at all of them."""
 
 
 class Parameters(BaseModel):
-    """One source: exactly one of `paths`, `images` and `site` says where it comes from."""
+    """One source: one of `paths`, `images` and `site` says where it comes from; a recipe without data yet has none."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -70,6 +72,15 @@ class Parameters(BaseModel):
     content_digest: str | None = Field(
         default=None, description="Hash of what the parameters point at; filled in at start."
     )
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> "Parameters":
+        if self.paths and self.images:
+            raise ValueError(
+                f"source {self.source} is given a list (--urls) and pictures (--images), and reads one of them; leave "
+                "the other out, or make two runs of them"
+            )
+        return self
 
 
 def _pictures(path: str) -> list[tuple[str, str]]:
@@ -104,6 +115,24 @@ def pin(parameters: Parameters) -> Parameters:
     for paths in (parameters.paths, parameters.block_urls, parameters.block_domains):
         found += [_fingerprint(file) for file in resolve(paths)]
     return parameters.model_copy(update={"content_digest": digest_of(found)}) if found else parameters
+
+
+def look(parameters: Parameters) -> None:
+    """Look at the heads of a url list's files, before anything is started for it; no row is read.
+
+    Servers are asked only for a list that is pinned: for that they were asked already.
+
+    Raises:
+        ManifestError: A file cannot be read, is of no known kind, lacks a column or holds something else in it.
+    """
+    if not parameters.paths:
+        return
+    layout, _ = _adapter(parameters)
+    files = resolve(tuple(path for path in parameters.paths if parameters.content_digest or "://" not in path))
+    for path in files:
+        kind_of(path)
+    for path in files[:LOOKED_AT]:
+        survey(path, layout)
 
 
 def _fingerprint(path: str) -> str:

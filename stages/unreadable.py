@@ -23,7 +23,7 @@ _LOOK = "check the file, or leave it out"
 _BROKEN = ("it is damaged, or breaks off", "fetch it again")
 
 FACTS: dict[str, tuple[str, str]] = {
-    "FileNotFoundError": ("there is no such file", "check the name"),
+    "FileNotFoundError": ("there is no such file or folder", "check the name"),
     "IsADirectoryError": ("it is a folder", "name the files in it"),
     "NotADirectoryError": ("what should be a folder on the way there is a file", "check the name"),
     "PermissionError": ("it may not be read by you", "check the permissions of the file, or the credentials"),

@@ -2,8 +2,8 @@
 
 import os
 import secrets
-import socket
 import shutil
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path

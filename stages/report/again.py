@@ -9,8 +9,8 @@ from filters.cube import Cube
 from filters.funnel import Funnel
 from filters.policies import Policy
 from infra.storage import Store
-from stages.filter_report import page_of
 from stages.errors import Missing
+from stages.filter_report import page_of
 from stages.manifest import Manifest, ManifestError, find, load
 from stages.ref import Ref
 from stages.report import reviews

@@ -82,7 +82,10 @@ def test_a_bucket_whose_server_is_gone_or_wants_credentials(
     path = f"{s3_store.root}/{name}"
     with monkeypatch.context() as patch:
         patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{closed_port}")
-        with pytest.raises(ManifestError, match=r"its server (refuses the connection|cannot be reached); check the address, AWS_ENDPOINT_URL"):
+        with pytest.raises(
+            ManifestError,
+            match=r"its server (refuses the connection|cannot be reached); check the address, AWS_ENDPOINT_URL",
+        ):
             look(path)
     for variable in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(variable)
