@@ -153,8 +153,8 @@ def _clear(bucket: str, what: str, error: Exception) -> Exception:
 
     if isinstance(error, SSLError):
         return StorageError(
-            f"s3://{bucket}: the certificate of its server is not trusted: {str(error)[:200]}; name the authority that "
-            "signed it in AWS_CA_BUNDLE"
+            f"s3://{bucket}: the certificate of its server is not trusted: {str(error)[:200]}; name the authority "
+            "that signed it in AWS_CA_BUNDLE"
         )
     if _code(error) == "NoSuchBucket":
         return StorageError(f"there is no bucket {bucket!r}; make it, or set INTERNVL_STORE to one that is there")

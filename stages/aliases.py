@@ -45,8 +45,8 @@ def refuse_reserved(ref: Ref) -> None:
     """
     if meaning := RESERVED.get(ref.version):
         raise ManifestError(
-            f"{ref} cannot be made: where a version is read, {ref.version!r} means {meaning}; give the result another "
-            "name"
+            f"{ref} cannot be made: where a version is read, {ref.version!r} means {meaning}; give the result "
+            "another name"
         )
 
 

@@ -42,7 +42,7 @@ LOOKED_AT = 20
 
 
 class Parameters(BaseModel):
-    """One source: one of `paths`, `images` and `site` says where it comes from; a recipe without data yet has none."""
+    """One source: one of `paths`, `images` and `site` says where it comes from; none, as long as there are no data."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -77,8 +77,8 @@ class Parameters(BaseModel):
     def _one_origin(self) -> "Parameters":
         if self.paths and self.images:
             raise ValueError(
-                f"source {self.source} is given a list (--urls) and pictures (--images), and reads one of them; leave "
-                "the other out, or make two runs of them"
+                f"source {self.source} is given a list (--urls) and pictures (--images), and reads one of them; "
+                "leave the other out, or make two runs of them"
             )
         return self
 

@@ -1,4 +1,4 @@
-"""What files, buckets and servers answer with when they cannot be read, as one line: the thing, the fact, the next move.
+"""Why a file, a bucket or a server cannot be read, as one line: the thing, the fact, the next move.
 
 Each library has errors of its own for the same few facts. They are told apart by the names of their classes, the
 nearest first, so that nothing is imported only to be compared with; a fact that nobody foresaw keeps its own words.
