@@ -182,9 +182,8 @@ def test_a_refused_connection_is_asked_again_and_then_said_to_be_no_answer(
 @pytest.mark.parametrize("named", ["ConnectTimeoutError", "EndpointConnectionError", "ProxyConnectionError"])
 def test_a_server_that_comes_back_is_found_again(named: str) -> None:
     def refused() -> Exception:
-        error: Exception = getattr(botocore.exceptions, named)(
-            endpoint_url="http://x", proxy_url="x", error="refused"
-        )
+        kind = getattr(botocore.exceptions, named)
+        error: Exception = kind(endpoint_url="http://x", proxy_url="x", error="refused")
         return error
 
     answers: list[Exception | str] = [refused(), refused(), "bytes"]

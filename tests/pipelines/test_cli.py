@@ -59,7 +59,7 @@ def one_listing(home: Path, name: str = "listing/own", version: str = "photos", 
         (["run", "data", "--images", "/etc"], "brings its own data; use --recipe photos"),
         (
             ["run", "train", "--recipe", "photos"],
-            "finished; make it: internvl run data --recipe photos --urls FILE_OR_GLOB",
+            "make it: internvl run data --recipe photos --urls FILE_OR_GLOB",
         ),
         (["run", "data", "--recipe", "photos", "--images", "/nowhere/at/all"], "/nowhere/at/all"),
         (["run", "data", "--recipe", "photos", "--urls", "/nowhere/list.parquet"], "/nowhere/list.parquet"),

@@ -61,9 +61,9 @@ def refused(words: Sequence[str], message: str) -> None:
         ),
         (
             ["--recipe", "one_gpu", "--images", "pictures", "--language-model", "/nowhere"],
-            "is looked for in /nowhere",
+            "looked for in /nowhere",
         ),
-        (["--recipe", "one_gpu", "--images", "pictures", "--vision-model", "/nowhere"], "is looked for in /nowhere"),
+        (["--recipe", "one_gpu", "--images", "pictures", "--vision-model", "/nowhere"], "looked for in /nowhere"),
         (["--version", "latest"], "where a version is read, 'latest' means the newest version; give the result"),
         (["--version", "promoted"], "'promoted' means the version that was promoted last"),
         (["--version", "../x"], "error: version '../x': letters, digits, '.', '_', '-', at most 64"),

@@ -1,4 +1,4 @@
-"""Whatever cannot be read is named in one line: a list, pictures or a block-list, here, in a bucket or on a server."""
+"""Whatever cannot be read is named in one line: a list or pictures, here, in a bucket or on a server."""
 
 import gzip
 import http.server
@@ -84,7 +84,7 @@ def test_a_bucket_whose_server_is_gone_or_wants_credentials(
         patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{closed_port}")
         with pytest.raises(
             ManifestError,
-            match=r"its server (refuses the connection|cannot be reached); check the address, AWS_ENDPOINT_URL",
+            match=r"its server (refuses|cannot be).*; check the address, AWS_END",
         ):
             look(path)
     for variable in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
@@ -116,7 +116,7 @@ def test_pictures_that_are_neither_a_folder_nor_a_tar(tmp_path: Path, broken: st
 def test_a_fault_of_the_code_is_not_called_the_files() -> None:
     with pytest.raises(KeyError), reading("x"):
         raise KeyError("no such column")
-    with pytest.raises(ManifestError, match="^as it is$"), reading("x"):
+    with pytest.raises(ManifestError, match=r"^as it is$"), reading("x"):
         raise ManifestError("as it is")
 
 
