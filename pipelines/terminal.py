@@ -28,6 +28,10 @@ class Refusal(RuntimeError):
     """Something a user can put right; shown as one message, without a traceback."""
 
 
+class Later(Refusal):
+    """The same command may work later, and goes on with what is done."""
+
+
 def explain(error: BaseException) -> str:
     """Return an error as one message: what pydantic found by field, what does not stand with the command for it."""
     if isinstance(error, Missing):
@@ -58,7 +62,7 @@ def clear_errors() -> Iterator[None]:
         IsADirectoryError, NotADirectoryError, PermissionError,
     ) as error:  # fmt: skip
         console.print(f"[bold red]error:[/] {escape(explain(error))}", highlight=False, soft_wrap=True)
-        raise typer.Exit(os.EX_TEMPFAIL if isinstance(error, StoreUnavailable) else 2) from None
+        raise typer.Exit(os.EX_TEMPFAIL if isinstance(error, StoreUnavailable | Later) else 2) from None
 
 
 def links(here: Settings) -> None:
@@ -123,13 +127,15 @@ def run_flow(here: Settings, begin: Callable[[], list[str]]) -> tuple[list[str],
     """Start the services and run a flow; return its references, seconds per artifact made, seconds in all.
 
     Raises:
+        Later: A stage's store, or a process of it, did not answer; what it made is kept.
         Refusal: A stage failed; what it made is kept.
     """
     started = time.monotonic()
     start(here)
     from prefect.exceptions import Abort
 
-    from pipelines.steps import StageFailed, watch
+    from pipelines.job_ends import StageFailed, StageLater
+    from pipelines.steps import watch
 
     with Progress(
         TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"), TimeElapsedColumn(),
@@ -141,6 +147,8 @@ def run_flow(here: Settings, begin: Callable[[], list[str]]) -> tuple[list[str],
             made = begin()
         except Abort as ended:
             raise Refusal(str(ended)) from ended
+        except StageLater as error:
+            raise Later(str(error)) from error
         except StageFailed as error:
             raise Refusal(f"{error}\nfinished parts are kept: run the same command to go on") from error
     return made, bars.seconds, time.monotonic() - started
