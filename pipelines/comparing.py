@@ -11,7 +11,7 @@ from infra.settings import settings
 from infra.storage import Store
 from pipelines.options import app
 from pipelines.terminal import Refusal, clear_errors, console
-from stages.manifest import Manifest, find, load
+from stages.manifest import Manifest, load
 from stages.ref import Ref
 
 if TYPE_CHECKING:
@@ -45,9 +45,7 @@ def _evaluation(store: Store, text: str) -> Manifest:
         from pipelines.measuring import benchmark_ref
 
         ref = benchmark_ref(load(store, ref).ref)
-    made = find(store, ref)
-    if made is None:
-        raise Refusal(f"{ref} is not in {store.root}; measure it first: internvl evaluate {text} --data DIR")
+    made = load(store, ref)
     if made.stage != "benchmark":
         raise Refusal(f"{ref} was made by stage {made.stage} and is no evaluation on benchmarks")
     return made

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from infra.storage import Store
 from pipelines.choosing import NOTHING, choices
 from pipelines.graph import Step
 from pipelines.measuring import benchmark_spec
@@ -10,10 +11,14 @@ from pipelines.names import FlowName, RecipeName
 from pipelines.plan import steps_of
 from pipelines.recipes import make
 from pipelines.wanted import Wanted
+from stages.aliases import FOLDER
+from stages.errors import Missing
 from stages.follow import Parameters, follow_ref
 from stages.manifest import ManifestError
 from stages.materialize import StageSpec
 from stages.ref import Ref
+from stages.training.flight_records import run_key
+from stages.training.snapshots import STEP
 
 FOLLOWED = ("contrastive", "generative", "instruct")
 """Stages whose checkpoints recipes measure."""
@@ -71,6 +76,24 @@ def with_followers(steps: Sequence[Step], every: int, best: str = "") -> list[St
             spec = spec.model_copy(update={"inputs": inputs})
             road.append(Step(label=f"follow {training.name.partition('/')[2]}", spec=spec))
     return road
+
+
+def refuse_unknown(training: Ref, store: Store) -> None:
+    """Refuse to wait for a training that nothing tells of: its name is most likely misspelt.
+
+    One that is of a recipe's own version may be waited for before it begins.
+
+    Raises:
+        Missing: Nothing was ever written of it.
+    """
+    if training.version in list(RecipeName) or store.exists(run_key(training)):
+        return
+    begun = [version for version in store.folders(training.name) if version != FOLDER and STEP not in version]
+    if training.version not in begun:
+        known = f"{training.name} has begun as {', '.join(begun)}" if begun else f"no {training.name} has"
+        raise Missing(
+            f"no training of {training} has begun in {store.root}, and {known}", training.name, training.version
+        )
 
 
 def followed(

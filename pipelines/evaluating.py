@@ -114,8 +114,10 @@ def _follow(
     placement: Mapping[str, Any], chosen: Mapping[str, Any],
 ) -> None:  # fmt: skip
     from pipelines.during import followed as following
+    from pipelines.during import refuse_unknown
 
     spec, left_out = following(training, recipe, wanted, version, placement, **chosen)
+    refuse_unknown(Ref.model_validate(training), store)
     _left_out(left_out)
     with followed(store, spec.artifact):
         made = made_aside(spec, store)

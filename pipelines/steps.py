@@ -19,19 +19,19 @@ from infra.jobs import Job, Jobs
 from infra.settings import quiet_environment, settings
 from infra.storage import Store
 from pipelines.graph import Step
+from pipelines.job_ends import StageFailed, StageStopped, end_of
 from pipelines.moves import tell
 from pipelines.owners import attach, lives, owners_of
 from pipelines.pages import in_a_line, progress_words, publish
 from pipelines.patience import patiently
 from stages.failures import forget_failure, note_failure
-from stages.manifest import Manifest, ManifestError, digest_of, find
+from stages.manifest import Manifest, digest_of, find
 from stages.materialize import StageSpec, identity_of, standing
 from stages.pace import Pace, duration
 from stages.ref import Ref
 
 POLL_SECONDS = 1.0
 TRIES = 2  # a job that was killed is started once more by itself; a refusal or an exception is not
-REFUSED = "refused: "
 LOG_SECONDS = 15.0
 """Between two lines of progress in a run's log, which Prefect's database keeps; the artifact follows each change."""
 
@@ -39,18 +39,6 @@ _left = threading.Event()
 """Set when a stopped run gives up waiting for its jobs to end."""
 _others: set[str] = set()
 """Jobs that a stopped run leaves to other runs, which wait for them too."""
-
-
-class StageFailed(RuntimeError):
-    """A stage's job ended without its manifest; the message holds the end of its log."""
-
-
-class StageStopped(StageFailed):
-    """A stage's job was stopped by a person."""
-
-
-class StageRefused(ManifestError):
-    """A stage refused its input or parameters; the message is the stage's own."""
 
 
 @functools.cache
@@ -73,6 +61,7 @@ def run_step(step: Step, force: bool = False) -> str:
     Raises:
         Drift: The version stands with other parameters.
         StageRefused: The stage gave a reason why it cannot work.
+        StageLater: The job could not go on now; the same command does later.
         StageFailed: The job failed.
     """
     here = settings()
@@ -116,13 +105,7 @@ def _make(step: Step, store: Store, jobs: Jobs, force: bool, log: Any) -> Manife
         if not job.lost:
             break
         log.warning("%s was killed: %s", job.submission_id, job.message)
-    lines = jobs.log(job.submission_id).splitlines()
-    refusals = [number for number, line in enumerate(lines) if line.startswith(REFUSED)]
-    if job.exit_code == 2 and refusals:
-        raise StageRefused("\n".join(lines[refusals[-1] :]).removeprefix(REFUSED).rstrip())
-    if job.status == "STOPPED":
-        raise StageStopped(f"{step.label} was stopped")
-    raise StageFailed(f"{step.label} {job.status.lower()}: {job.message}\n" + "\n".join(lines[-15:]))
+    raise end_of(step.label, job, jobs.log(job.submission_id))
 
 
 def _traces(store: Store, ref: Ref) -> tuple[bytes, ...]:

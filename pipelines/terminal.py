@@ -15,8 +15,10 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from infra.settings import Settings
 from infra.storage import StorageError, StoreUnavailable
-from stages.manifest import ManifestError
+from pipelines.makers import next_move
+from stages.errors import ManifestError, Missing
 from stages.materialize import Drift
+from stages.unreadable import fact_of
 
 # A log has no width of its own; the summary's tables need this much.
 console = Console(width=None if sys.stdout.isatty() or os.environ.get("COLUMNS") else 120)
@@ -26,11 +28,19 @@ class Refusal(RuntimeError):
     """Something a user can put right; shown as one message, without a traceback."""
 
 
+class Later(Refusal):
+    """The same command may work later, and goes on with what is done."""
+
+
 def explain(error: BaseException) -> str:
-    """Return an error as one message; what pydantic found is named field by field."""
+    """Return an error as one message: what pydantic found by field, what does not stand with the command for it."""
+    if isinstance(error, Missing):
+        return next_move(error)
+    if isinstance(error, OSError) and error.filename is not None:
+        return "{}: {}; {}".format(error.filename, *fact_of(error))
     if isinstance(error, ValidationError):
         return "; ".join(
-            f"{'.'.join(map(str, each['loc'])) or error.title}: {each['msg'].removeprefix('Value error, ')}"
+            ": ".join(filter(None, (".".join(map(str, each["loc"])), each["msg"].removeprefix("Value error, "))))
             for each in error.errors()
         )
     return str(error)
@@ -49,10 +59,10 @@ def clear_errors() -> Iterator[None]:
         raise typer.Exit(130) from None
     except (
         Drift, ManifestError, StorageError, LaunchError, JobsUnreachable, Refusal, ValueError, FileNotFoundError,
-        PermissionError,
+        IsADirectoryError, NotADirectoryError, PermissionError,
     ) as error:  # fmt: skip
         console.print(f"[bold red]error:[/] {escape(explain(error))}", highlight=False, soft_wrap=True)
-        raise typer.Exit(os.EX_TEMPFAIL if isinstance(error, StoreUnavailable) else 2) from None
+        raise typer.Exit(os.EX_TEMPFAIL if isinstance(error, StoreUnavailable | Later) else 2) from None
 
 
 def links(here: Settings) -> None:
@@ -128,14 +138,15 @@ def run_flow(here: Settings, begin: Callable[[], list[str]]) -> tuple[list[str],
     """Start the services and run a flow; return its references, seconds per artifact made, seconds in all.
 
     Raises:
+        Later: A stage's store, or a process of it, did not answer; what it made is kept.
         Refusal: A stage failed; what it made is kept.
     """
     started = time.monotonic()
     start(here)
     from prefect.exceptions import Abort
 
+    from pipelines.job_ends import StageFailed, StageLater
     from pipelines.moves import watch
-    from pipelines.steps import StageFailed
 
     with Progress(
         TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"), TimeElapsedColumn(),
@@ -147,6 +158,8 @@ def run_flow(here: Settings, begin: Callable[[], list[str]]) -> tuple[list[str],
             made = begin()
         except Abort as ended:
             raise Refusal(str(ended)) from ended
+        except StageLater as error:
+            raise Later(str(error)) from error
         except StageFailed as error:
             raise Refusal(f"{error}\nfinished parts are kept: run the same command to go on") from error
     return made, bars.seconds, time.monotonic() - started

@@ -43,7 +43,7 @@ class Wanted(BaseModel):
         A folder in `own` stands for all descriptions in it.
 
         Raises:
-            ManifestError: One of them is not written so, or names an unknown protocol.
+            ManifestError: One of them is not written so, names an unknown protocol, or `data` is no folder.
         """
         places, settled = {}, dict[str, dict[str, Any]]()
         for text in at:
@@ -59,6 +59,8 @@ class Wanted(BaseModel):
                     f"{', '.join(PROTOCOLS)}"
                 )
             settled.setdefault(protocol, {})[name] = value
+        if data and not Path(data).expanduser().is_dir():
+            raise ManifestError(f"there is no folder {data}; --data names the folder that holds one per benchmark")
         return cls(
             data=Path(data).expanduser().resolve() if data else None,
             names=tuple(names),

@@ -15,7 +15,7 @@ from infra.cluster import Cluster
 from infra.lease import Lease, LeaseHeld
 from infra.scratch import scratch_folder
 from infra.storage import Store
-from stages.aliases import promoted
+from stages.aliases import promoted, refuse_reserved
 from stages.failures import forget_failure
 from stages.fence import lease_of
 from stages.forecasts import held_against
@@ -188,10 +188,11 @@ def materialize(
 
     Raises:
         Drift: The version stands with other parameters and `force` is not given.
-        ManifestError: The version's name is an alias, or another run makes this artifact now.
+        ManifestError: The version's name is an alias or reserved, or another run makes this artifact now.
     """
     if promoted(store, spec.artifact) is not None:
         raise ManifestError(f"{spec.artifact} is a promoted name, not a version; give the result another one")
+    refuse_reserved(spec.artifact)
     if not force and (manifest := standing(spec, store)):
         return manifest
     with _alone(store, spec.artifact) as fence:

@@ -119,7 +119,7 @@ def test_two_checkpoints_are_compared_by_name(home: Store, tmp_path: Path) -> No
     assert table.exit_code == 0 and "top1" in table.output and f"{first['p']:.4f}" in table.output
     make_towers(home, version="c", seed=3)
     lost = internvl("compare", "checkpoints/contrastive@a", "checkpoints/contrastive@c")
-    assert lost.exit_code == 2 and "measure it first: internvl evaluate checkpoints/contrastive@c" in lost.output
+    assert lost.exit_code == 2 and "make it: internvl evaluate checkpoints/contrastive@c --data FOLDER" in lost.output
     less = internvl("evaluate", "checkpoints/contrastive@c", *at, "--limit", 5)
     assert less.exit_code == 0
     other = internvl("compare", "checkpoints/contrastive@a", "checkpoints/contrastive@c")
