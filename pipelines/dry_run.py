@@ -8,12 +8,11 @@ from prefect.artifacts import create_markdown_artifact
 from infra.settings import settings
 from infra.storage import Store
 from pipelines.graph import Step
-from pipelines.plan import preflight, state_of
+from pipelines.plan import STANDS, preflight, state_of
 from pipelines.price_rows import PRICE_ROWS
 from pipelines.pricing import Unknown, prices
 from stages.download_price import Price
 
-STANDS = "stands"
 AGAIN = "is made again"
 
 

@@ -3,10 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pipelines.choosing import NOTHING, choices
 from pipelines.graph import Step
-from pipelines.measuring import benchmark_spec, choices
+from pipelines.measuring import benchmark_spec
 from pipelines.names import FlowName, RecipeName
 from pipelines.plan import steps_of
+from pipelines.recipes import make
 from pipelines.wanted import Wanted
 from stages.follow import Parameters, follow_ref
 from stages.manifest import ManifestError
@@ -103,7 +105,8 @@ def followed(
         evaluations = [step.spec for step in road if step.spec.stage == "evaluate" and training in step.spec.inputs]
     left_out: dict[str, str] = {}
     if wanted.data or wanted.at or wanted.names or wanted.own:
-        rows, left_out = choices(kind, wanted)  # type: ignore[arg-type]  # one of FOLLOWED
+        usual = make(recipe).protocols if recipe is not None else NOTHING
+        rows, left_out, _ = choices(kind, wanted, usual=usual)  # type: ignore[arg-type]  # one of FOLLOWED
         if rows:
             evaluations.append(benchmark_spec(training, rows))
     return follow_spec(training, evaluations, version, placement, **chosen), left_out

@@ -14,6 +14,8 @@ from pipelines.rooms import refuse_too_small
 from stages.manifest import find, load
 from stages.materialize import Drift, standing
 
+STANDS = "stands"
+
 
 def steps_of(flow: FlowName, recipe: RecipeName, version: str = "", own: OwnData = NO_DATA) -> list[Step]:
     """Return the steps of a flow, in an order that can be run.
@@ -26,7 +28,7 @@ def steps_of(flow: FlowName, recipe: RecipeName, version: str = "", own: OwnData
     here = settings()
     name = version or str(recipe)
     if recipe in (RecipeName.ONE_GPU, RecipeName.PAPER) and not own.system:
-        own = own.model_copy(update={"system": remembered_system(name, Store(here.store_root))})
+        own = own.model_copy(update={"system": remembered_system(name, Store(here.store_root)) or ""})
     made = make(recipe, own, here.web_url)
     if recipe in (*LISTED, RecipeName.PAPER) and not own.conversations:
         made = remembered_sources(made, name, Store(here.store_root), own.mixing)
@@ -89,6 +91,6 @@ def state_of(step: Step, store: Store) -> str:
     if not all(find(store, ref) for ref in step.spec.inputs):
         return "waits for its inputs"
     try:
-        return "stands" if standing(step.spec, store) else "missing"
+        return STANDS if standing(step.spec, store) else "missing"
     except Drift:
         return "stands with other parameters"

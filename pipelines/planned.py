@@ -1,11 +1,14 @@
 """The plan of a recipe's training as a Prefect flow: the tables of `internvl plan`, kept as an artifact."""
 
+from typing import Annotated
+
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
+from pydantic import Field
 
 from infra.settings import settings
 from infra.storage import Store
-from pipelines.names import FlowName, RecipeName
+from pipelines.names import FlowName, RecipeName, Version
 from pipelines.recipes import NO_DATA, OwnData
 
 
@@ -13,8 +16,8 @@ from pipelines.recipes import NO_DATA, OwnData
 def plan(
     recipe: RecipeName = RecipeName.PAPER,
     cluster: str = "640xA100",
-    dollars_per_gpu_hour: float | None = None,
-    version: str = "",
+    dollars_per_gpu_hour: Annotated[float | None, Field(gt=0)] = None,
+    version: Version = "",
     own: OwnData = NO_DATA,
 ) -> str:
     """Count what a recipe's training needs of a cluster; nothing is read or run.

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from infra.settings import Settings, quiet_environment
+from infra.settings import Settings
 from infra.storage import StorageError, StoreUnavailable
 from stages.manifest import ManifestError
 from stages.materialize import Drift
@@ -57,8 +57,18 @@ def clear_errors() -> Iterator[None]:
 
 def links(here: Settings) -> None:
     """Print where a person looks."""
-    console.print(f"runs and forms  {here.prefect_ui_url}", highlight=False)
+    console.print(f"runs and forms  {forms(here)}", highlight=False, soft_wrap=True)
     console.print(f"reports         {reports(here)}", highlight=False, soft_wrap=True)
+
+
+def forms(here: Settings) -> str:
+    """Return the address of runs and forms, and the password that it asks for: on a terminal alone, as `reports`."""
+    from pipelines.prefect_door import password_of
+
+    if not (password := password_of(here)):
+        return here.prefect_ui_url
+    shown = f"password {password}" if sys.stdout.isatty() else "internvl status --links prints the password"
+    return f"{here.prefect_ui_url}  ({shown})"
 
 
 def reports(here: Settings) -> str:
@@ -74,9 +84,10 @@ def reports(here: Settings) -> str:
 def start(here: Settings) -> None:
     """Start the services, and make this process use them quietly."""
     from pipelines import launcher
+    from pipelines.prefect_door import join
 
     launcher.up(here, lambda text: console.print(text, style="dim"))
-    os.environ.update(quiet_environment(here))
+    join(here)
     # The run's log goes to Prefect; the terminal shows bars instead.
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     links(here)
@@ -123,7 +134,8 @@ def run_flow(here: Settings, begin: Callable[[], list[str]]) -> tuple[list[str],
     start(here)
     from prefect.exceptions import Abort
 
-    from pipelines.steps import StageFailed, watch
+    from pipelines.moves import watch
+    from pipelines.steps import StageFailed
 
     with Progress(
         TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"), TimeElapsedColumn(),

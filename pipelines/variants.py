@@ -5,6 +5,7 @@ from typing import Any
 from prefect import flow
 
 from pipelines.hooks import HOOKS
+from pipelines.names import Version
 from pipelines.schedule import RUNNER, run_steps
 from pipelines.study import study_steps
 
@@ -13,7 +14,7 @@ from pipelines.study import study_steps
 def compare_variants(
     shards: str = "shards/clean@tiny",
     language: str = "",
-    version: str = "",
+    version: Version = "",
     parameters: dict[str, Any] | None = None,
     placement: dict[str, Any] | None = None,
     force: bool = False,

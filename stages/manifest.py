@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -204,3 +205,15 @@ def verify(store: Store, manifest: Manifest) -> list[str]:
     except LedgerError as error:
         wrong.append(str(error))
     return wrong
+
+
+def finished(keys: Iterable[str]) -> Iterator[Ref]:
+    """Yield the artifacts that are finished among all keys of a store: those with a manifest."""
+    for key in keys:
+        folder, _, file = key.rpartition("/")
+        name, _, version = folder.rpartition("/")
+        if file == "manifest.json" and name:
+            try:
+                yield Ref(name=name, version=version)
+            except ValueError:
+                continue  # a file of somebody else's

@@ -16,9 +16,10 @@ from infra.lease import Lease, LeaseHeld
 from infra.scratch import scratch_folder
 from infra.storage import Store
 from stages.aliases import promoted
+from stages.failures import forget_failure
+from stages.fence import lease_of
 from stages.forecasts import held_against
 from stages.manifest import Manifest, ManifestError, find, load
-from stages.output import lease_of
 from stages.quarantine import keys_in
 from stages.ref import Ref
 from stages.workspace import Output, Placement, Progress, Workspace
@@ -219,6 +220,9 @@ def _materialize(
             store.remove(spec.artifact.key("markers"))
     elif manifest := standing(spec, store):
         return manifest
+    # Of an earlier attempt: pages would take it for what happens now.
+    store.remove(spec.artifact.key("progress.json"))
+    forget_failure(store, spec.artifact)
     module, parameters = module_of(spec.stage), parameters_of(spec, store)
     output = Output(store=store, ref=spec.artifact, stage=spec.stage, identity=identity_of(spec, store), fence=fence)
     started = time.time()
@@ -229,7 +233,7 @@ def _materialize(
             scratch=scratch,
             inputs={ref.name: load(store, ref) for ref in spec.inputs},
             placement=Placement(**spec.placement),
-            progress=Progress(store, spec.artifact) if progress else lambda *_, **__: None,
+            progress=Progress(store, spec.artifact, fence) if progress else lambda *_, **__: None,
             earlier=find(store, spec.artifact),
         )
         made: Manifest = module.run(parameters, output, here)

@@ -91,7 +91,7 @@ def _work(config: dict[str, Any]) -> None:
         scratch=scratch,
         inputs=job.inputs,
         placement=job.placement,
-        progress=Progress(job.output.store, job.output.ref),
+        progress=Progress(job.output.store, job.output.ref, job.output.fence),
         on_corrupt=job.schedule.on_corrupt,
     )
     gang = None

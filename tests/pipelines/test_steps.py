@@ -153,3 +153,31 @@ def test_a_job_that_should_add_to_what_stands_and_fails_is_no_success(world: Sto
     commit(world)
     with pytest.raises(steps.StageFailed, match="failed"):
         make(world, Ray(("FAILED", 1, nothing)), force=False)
+
+
+class Telling(Ray):
+    """A job that tells of its progress at each look, and then ends."""
+
+    def __init__(self, store: Store, *done: int) -> None:
+        super().__init__()
+        self.store, self.left, self.at = store, list(done), 0
+        self.known["job"] = Job("job", "RUNNING", "", {})
+
+    def status(self, name: str) -> Job:
+        if not self.left:
+            return replace(self.known[name], status="SUCCEEDED")
+        self.at += 1
+        told = {"done": self.left.pop(0), "total": 9, "unit": "parts", "note": "", "at": self.at}
+        self.store.write(REF.key("progress.json"), json.dumps(told).encode())
+        return self.known[name]
+
+
+@pytest.mark.parametrize(("seconds", "lines"), [(0.0, ["1 of 9 parts", "2 of 9 parts"]), (900.0, ["1 of 9 parts"])])
+def test_a_log_has_a_line_for_news_alone_and_not_too_often(
+    world: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, seconds: float, lines: list[str]
+) -> None:
+    monkeypatch.setattr(steps, "LOG_SECONDS", seconds)
+    ray = Telling(world, 1, 1, 1, 2, 2)
+    with caplog.at_level(logging.INFO, "test"):
+        steps._follow(STEP, world, ray, ray.status("job"), logging.getLogger("test"))  # type: ignore[arg-type]
+    assert [record.getMessage() for record in caplog.records if record.name == "test"] == lines
