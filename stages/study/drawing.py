@@ -51,6 +51,7 @@ def accuracy_by_speed(rows: Sequence[Row], verdict: Verdict) -> Markup:
     """
     chance = next(iter(verdict.chosen.chances.values()))
     low, high = _padded([end for each in rows for end in _ends(each.accuracy)] + [chance])
+    low, high = max(low, 0.0), min(high, 1.0)  # an interval may reach beyond what accuracy can be
     speed = [each.cost["speed"]["saturated"] for each in rows]
     left, right = _padded([end for each in speed for end in (each["low"], each["high"])])
     x, y = _scale(left, right, LEFT, WIDTH - RIGHT), _scale(low, high, HEIGHT - BOTTOM, TOP)
@@ -78,7 +79,7 @@ def _band(verdict: Verdict, y: Scale) -> list[Markup]:
 
 def _mark(number: int, each: Row, x: Scale, y: Scale, range_: tuple[float, float], kind: str) -> list[Markup]:
     at, middle = x(each.saturated), y(each.accuracy.value)
-    bottom, top = _ends(each.accuracy)
+    bottom, top = (min(max(end, 0.0), 1.0) for end in _ends(each.accuracy))
     return [
         line(at, y(bottom), at, y(top), f"error {kind}"),
         line(x(range_[0]), middle, x(range_[1]), middle, f"error {kind}"),

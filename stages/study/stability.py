@@ -12,7 +12,7 @@ from stages.training.guard import GuardPolicy
 
 SETTLED = 5
 """Steps whose median is taken where one noisy step shall decide nothing."""
-MARGIN = 0.05
+MARGIN = 0.1
 """Nats below guessing from which a training has learned something."""
 USUAL = 128
 """Most steps that say how far a loss usually moves."""

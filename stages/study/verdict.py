@@ -62,7 +62,7 @@ def judge(rows: Sequence[Row]) -> Verdict:
     reason = (
         f"{chosen.variant.name}. {len(near)} of {len(rows)} variants could be the most accurate ({_names(near)}); "
         f"{len(calm)} of these failed least often ({_names(calm)}: {_failures(calm)}); of these it is the fastest, "
-        f"{chosen.saturated:,.0f} pictures per second."
+        f"{chosen.saturated:,.0f} pictures per second.{_reserve(chosen, near, rows)}"
     )
     noise = (
         *_accuracy_noise(rows, near, compared),
@@ -70,6 +70,15 @@ def judge(rows: Sequence[Row]) -> Verdict:
         *_other_noise(rows, calm, chosen),
     )
     return Verdict(chosen, tuple(near), compared, reason, noise)
+
+
+def _reserve(chosen: Row, near: Sequence[Row], rows: Sequence[Row]) -> str:
+    """Return what takes weight from a recommendation."""
+    if len(rows[0].curves) > 1 and _near_chance(chosen):
+        return " Its accuracy is not told from guessing: train longer before taking it."
+    if len(near) == len(rows):
+        return " Accuracy did not decide: no variant is told apart from the most accurate."
+    return ""
 
 
 def _failures(calm: Sequence[Row]) -> str:

@@ -61,6 +61,11 @@ def test_the_plot_has_a_mark_with_error_bars_for_each_variant_and_a_band_of_nois
     upright = re.findall(r'class="error other" x1="([\d.]+)" y1="([\d.]+)" x2="([\d.]+)" y2="([\d.]+)"', drawn)[0]
     assert upright[0] == upright[2] and upright[1] != upright[3]
     assert drawn.count('class="noise"') == 1
+    wide = [row(2, (0.1, 0.9)), row(4, (0.3, 0.8))]
+    tops = re.findall(
+        r'<line class="error \w+" x1="[\d.]+" y1="([-\d.]+)"', str(accuracy_by_speed(wide, judge(wide)))
+    )
+    assert all(0 <= float(top) <= 340 for top in tops), "no bar leaves the drawing"
     alone = [row(2, (0.4,)), row(4, (0.3,))]
     assert 'class="noise"' not in str(accuracy_by_speed(alone, judge(alone))), "one seed has no noise to show"
 

@@ -18,6 +18,7 @@ def test_what_is_not_told_apart_from_the_best_is_noise_and_what_is_is_named() ->
     assert "Told apart: d6_h8_r4 below d4_h8_r4, d2_h8_r4." in told
     assert f"Within noise of the most accurate, {best.variant.name}: {near.variant.name}." in told
     assert "By retrieval, which decides nothing here, d2_h8_r4 is highest; within noise of it: d4_h8_r4" in told
+    assert "Accuracy did not decide" not in verdict.reason and "Accuracy did not decide" in judge([best, near]).reason
     alone = " ".join(judge([best, far]).noise)
     assert "above every other variant by more than noise" in alone
 
@@ -62,3 +63,4 @@ def test_what_is_not_above_guessing_is_said() -> None:
     guessing = row(6, (0.24, 0.25, 0.27))
     assert any("Not told from guessing: d6_h8_r4" in line for line in judge([row(2), guessing]).noise)
     assert not any("guessing" in line for line in judge([row(2), row(4)]).noise)
+    assert judge([guessing, row(4, (0.25, 0.24, 0.26))]).reason.endswith("train longer before taking it.")
