@@ -18,7 +18,7 @@ def departures(name: str, choice: Choice, examples: int) -> tuple[str, ...]:
     found, spec = [], choice.spec
     if spec.examples not in (None, examples):
         found.append(f"{examples:,} of {spec.examples:,} examples")
-    elif choice.limit is not None:
+    if spec.examples is None and choice.limit is not None:
         found.append(f"limit {choice.limit:,}")
     row = next((each.row for each in named_rows(spec) if each.name == name), None)
     if row is not None:

@@ -59,7 +59,6 @@ def detail(row: Measured) -> dict[str, Any]:
         "heat": heat(result.classes, row.confusion),
         "galleries": _galleries(row.shown),
         "written": _written(row.written),
-        "written_in": (row.written.file, row.written.lines),
         "notes": result.notes,
         "departures": "; ".join(result.departures),
         "examples": result.examples,
@@ -151,13 +150,16 @@ def heat(classes: Sequence[str], counts: Counts | None) -> Markup | None:
     return _HEAT.format(label, f"{left + side * cell:g}", f"{side * cell:g}", Markup("").join(parts))
 
 
-def _written(written: Written) -> list[list[tuple[str, str]]]:
-    """Return what was written, each with all that is told of it; of several right answers each once."""
+def _written(written: Written) -> dict[str, Any]:
+    """Return a table of what was written: columns that hold something, lines joined, each right answer once."""
 
     def told(value: Any) -> str:
-        return drawn(" | ".join(dict.fromkeys(value)) if isinstance(value, list) else value or "", LONGEST)
+        text = " | ".join(dict.fromkeys(value)) if isinstance(value, list) else value or ""
+        return drawn(" ".join(text.splitlines()), LONGEST)
 
-    return [[(name, told(value)) for name, value in row.items() if value] for row in written.first]
+    names = [name for name in (written.first[0] if written.first else ()) if any(row[name] for row in written.first)]
+    rows = [[told(row[name]) for name in names] for row in written.first]
+    return {"names": names, "rows": rows, "file": written.file, "lines": written.lines}
 
 
 def _galleries(shown: Sequence[Shown]) -> list[tuple[str, list[dict[str, Any]]]]:

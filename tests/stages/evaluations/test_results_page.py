@@ -166,7 +166,8 @@ def test_what_was_written_is_listed_and_its_file_is_named(store: Store) -> None:
     html = page(board_of("instruct", {row.name: row}, [spec], []), Measured(row, "/data", {}, written=found))
     assert html.encode()
     assert f"the first {WRITTEN} of {WRITTEN + 2}" in html and found.file in html
-    assert "<b>a" not in html and html.count("<span>answer</span>") == WRITTEN - 1, "nothing was said to the first"
+    assert "<b>a" not in html and html.count("&lt;b&gt;a") == WRITTEN - 1, "nothing was said to the first"
+    assert '<th scope="col">answer</th>' in html and '<th scope="col">category</th>' not in html
     silent = page(board_of("instruct", {row.name: row}, [spec], []), Measured(row, "/data", {}))
     assert "Written, word for word" not in silent
 
