@@ -143,9 +143,11 @@ def any_cluster(request: pytest.FixtureRequest) -> Cluster:
 def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """Start Prefect, Ray, the report server and the tiny web once for all tests that need them."""
     here = Installation(tmp_path_factory.mktemp("installation"), [free_port() for _ in range(5)])
-    here.internvl("up", timeout=900)
-    yield here
-    here.internvl("down")
+    try:
+        here.internvl("up", timeout=900)
+        yield here
+    finally:
+        here.internvl("down")
     left = here.processes()
     assert not left, f"`internvl down` left running: {left}"
 
