@@ -10,6 +10,7 @@ from typing import Any
 
 from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact
+from prefect.exceptions import TerminationSignal
 from prefect.runtime import flow_run as current_flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
@@ -22,7 +23,7 @@ from pipelines.patience import patiently
 from pipelines.plan import STANDS, preflight, states_of
 from pipelines.presence import present
 from pipelines.remembered import remember_sources, remember_system
-from pipelines.steps import leave, run_step, stop_jobs, stop_steps
+from pipelines.steps import end_here, leave, run_step, stop_jobs, stop_steps
 
 TOGETHER = 3  # steps at once: two keep two cores busy while a third one starts
 RUNNER: Any = ThreadPoolTaskRunner(max_workers=TOGETHER)
@@ -89,6 +90,10 @@ def _run_all(steps: Sequence[Step], force: bool) -> list[str]:
                 stop_steps([step for step in live.values() if step.spec.stage == "follow"])
     except KeyboardInterrupt:
         _stop(list(live))
+        raise
+    except TerminationSignal:
+        # Prefect waits 30 seconds for the threads of a cancelled run, and only then has its jobs stopped.
+        end_here()
         raise
     if failed is not None:
         raise failed

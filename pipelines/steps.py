@@ -37,6 +37,8 @@ LOG_SECONDS = 15.0
 
 _left = threading.Event()
 """Set when a stopped run gives up waiting for its jobs to end."""
+_ended = threading.Event()
+"""Set when somebody ends this process."""
 _others: set[str] = set()
 """Jobs that a stopped run leaves to other runs, which wait for them too."""
 
@@ -156,6 +158,10 @@ def _follow(step: Step, store: Store, jobs: Jobs, job: Job, log: Any) -> Job:
     while not job.over:
         if job.submission_id in _others:
             raise StageStopped(f"{step.label} goes on: another run waits for its job {job.submission_id}")
+        if _ended.is_set():
+            raise StageStopped(
+                f"{step.label}: its flow process was ended; a cancelled run's job is stopped, others go on"
+            )
         if _left.is_set():
             raise StageFailed(
                 f"{step.label} did not stop; its job {job.submission_id} runs on: internvl down ends it"
@@ -174,6 +180,11 @@ def _follow(step: Step, store: Store, jobs: Jobs, job: Job, log: Any) -> Job:
     share = 100.0 if job.status == "SUCCEEDED" else 0.0
     patiently(partial(update_progress_artifact, progress_id, progress=share))
     return job
+
+
+def end_here() -> None:
+    """Let go of all jobs at once: this process is being ended, and whoever does it should not have to wait."""
+    _ended.set()
 
 
 def leave() -> None:

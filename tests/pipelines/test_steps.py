@@ -2,6 +2,8 @@
 
 import json
 import logging
+import signal
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,11 +11,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from prefect.exceptions import TerminationSignal
 
 from infra.jobs import Job
 from infra.lease import Lease
 from infra.storage import Store
-from pipelines import steps
+from pipelines import schedule, steps
 from pipelines.graph import Step
 from pipelines.job_ends import StageFailed, StageStopped
 from stages.manifest import Ledger, Manifest, find
@@ -182,3 +185,19 @@ def test_a_log_has_a_line_for_news_alone_and_not_too_often(
     with caplog.at_level(logging.INFO, "test"):
         steps._follow(STEP, world, ray, ray.status("job"), logging.getLogger("test"))  # type: ignore[arg-type]
     assert [record.getMessage() for record in caplog.records if record.name == "test"] == lines
+
+
+def test_a_process_that_is_ended_lets_go_of_its_jobs_at_once(world: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def told(_: object) -> None:
+        raise TerminationSignal(signal.SIGTERM)
+
+    monkeypatch.setattr(steps, "_ended", threading.Event())
+    monkeypatch.setattr(schedule, "run_step", SimpleNamespace(submit=lambda *_, **__: object()))
+    monkeypatch.setattr(schedule, "_first", told)
+    with pytest.raises(TerminationSignal):
+        schedule._run_all([STEP], force=False)
+    ray = Ray()
+    ray.known["job"] = Job("job", "RUNNING", "", {})
+    with pytest.raises(steps.StageStopped, match="its flow process was ended"):
+        steps._follow(STEP, world, ray, ray.known["job"], logging.getLogger("test"))  # type: ignore[arg-type]
+    assert ray.stopped == [], "its run may come back; a cancelled run's hook stops it"
