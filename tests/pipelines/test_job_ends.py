@@ -34,7 +34,7 @@ def test_an_exit_code_without_its_words_is_a_failure() -> None:
 
 
 @pytest.mark.parametrize(
-    ("raised", "code"), [(StageLater("x: the store does not answer"), 75), (StageFailed("x"), 2)]
+    ("raised", "code"), [(StageLater("x: no answer"), 75), (StageFailed("x"), 2)]
 )
 def test_the_command_ends_with_75_where_it_may_be_given_again(
     raised: Exception, code: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
