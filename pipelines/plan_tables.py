@@ -62,7 +62,9 @@ def _step(seconds: float) -> str:
 
 
 def _gigabytes(count: int) -> str:
-    return f"{count / 1e9:,.1f}"
+    """Return 10^9 bytes; small models have less than a tenth of one."""
+    size = count / 1e9
+    return f"{size:,.1f}" if size >= 0.1 else f"{size:.3f}" if size >= 0.0005 else "0"
 
 
 def budget_sections(found: "Sequence[Budget]", gpus: Gpus | None) -> list[Section]:
