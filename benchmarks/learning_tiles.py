@@ -60,7 +60,9 @@ def make_conversations(store: Store, pictures: int) -> Manifest:
 def spec_of(way: str, data: Ref, steps: int = STEPS, held_out: int = 256) -> StageSpec:
     """Return the training from tiles, or from thumbnails alone."""
     given = tiny.tiny("http://127.0.0.1:1").instruct
-    schedule = given.schedule.model_copy(update={"steps": steps, "global_batch_size": BATCH, "learning_rate": LEARNING_RATE})
+    schedule = given.schedule.model_copy(
+        update={"steps": steps, "global_batch_size": BATCH, "learning_rate": LEARNING_RATE}
+    )
     changed = {"max_dynamic_patch": WAYS[way], "schedule": schedule, "held_out": held_out}
     parameters: dict[str, Any] = given.model_copy(update=changed).model_dump()
     made = Ref(name="checkpoints/instruct", version=f"wide-{way}")
