@@ -4,6 +4,7 @@ Both spread the same functions and give the same results; stages never import Ra
 """
 
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Any, Protocol, TypeVar
@@ -21,12 +22,17 @@ class ResourceError(RuntimeError):
     """The cluster has nothing that works could ever run on; the message says what lacks."""
 
 
-def _call(work: Callable[[T], R], item: T) -> R:
-    return work(item)
+def _call(work: Callable[[T], R], item: T) -> tuple[R, float]:
+    """Return a work's result and the CPU seconds that it took; a Ray worker has one work at a time."""
+    before = time.process_time()
+    return work(item), time.process_time() - before
 
 
 class Cluster(Protocol):
     """Something that runs many small works, or one gang of training workers."""
+
+    cpu_seconds_elsewhere: float
+    """What works have computed so far in other processes than this one; gangs are not counted."""
 
     def map(
         self,
@@ -60,13 +66,19 @@ class Cluster(Protocol):
         """Run `loop(config)` on a gang of workers, all or none, and restart it after a fault.
 
         The loop restores itself from its own checkpoints. While there is no place for the gang,
-        `waiting` is told every few seconds what it waits for.
+        `waiting` is told every few seconds what it waits for. Several threads may each run a gang.
         """
+        ...
+
+    def room(self, size: GangSize) -> int:
+        """Return how many gangs of a size may train side by side, one at least; what others use is not counted."""
         ...
 
 
 class InlineCluster:
     """Everything in this process, one item after the other: for tests, and for machines without Ray."""
+
+    cpu_seconds_elsewhere: float = 0.0
 
     def map(
         self,
@@ -89,6 +101,10 @@ class InlineCluster:
         """Run the loop as the only worker, or as one of `torchrun`'s."""
         loop(config)
 
+    def room(self, size: GangSize) -> int:
+        """Return one: this process."""
+        return 1
+
 
 class RayCluster:
     """A Ray cluster, joined from inside a Ray job or at a given address."""
@@ -99,6 +115,7 @@ class RayCluster:
         At most `window_per_cpu` works per CPU are in flight at once.
         """
         self._address, self._window_per_cpu = address, window_per_cpu
+        self.cpu_seconds_elsewhere: float = 0.0
 
     def _join(self) -> Any:
         import ray
@@ -160,7 +177,8 @@ class RayCluster:
             for reference in ready:
                 item = live.pop(reference)
                 try:
-                    result: R = ray.get(reference)
+                    result, seconds = ray.get(reference)
+                    self.cpu_seconds_elsewhere += seconds
                 except ray.exceptions.RayTaskError:
                     raise  # the work's own error
                 except ray.exceptions.RayError as error:
@@ -174,3 +192,9 @@ class RayCluster:
     ) -> None:
         """Run the loop under Ray Train; a dead worker restarts the gang, which then resumes itself."""
         run_gang(self._join(), loop, config, size, name, waiting)
+
+    def room(self, size: GangSize) -> int:
+        """Return how often the whole cluster holds a gang; one that finds no place waits until there is one."""
+        resource, amount = size.resource
+        held = self._join().cluster_resources().get(resource, 0)
+        return max(1, int(held // (size.workers * amount)))

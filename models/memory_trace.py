@@ -74,6 +74,9 @@ class Block:
     """Of its weights that learn: held from its backward pass on."""
     weights: int = 0
     """All of its weights, as they compute: gathered for it where they lie in shards."""
+    copies: int = 0
+    """Of its weights in bfloat16 that autocast makes and keeps to the end of the whole forward pass, where autograd
+    does not keep them anyway."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,12 @@ class Numbers:
             yield
         finally:
             torch.set_default_dtype(before)
+
+    def copies(self, module: nn.Module) -> int:
+        """Return the bytes of copies that autocast keeps: of matrices that learn, and of what is single precision."""
+        if not self.autocast or self.weights != torch.float32:
+            return 0
+        return sum(2 * each.numel() for each in module.parameters() if each.requires_grad and each.ndim > 1)
 
     def context(self) -> Any:
         """Open autocast, or nothing."""
@@ -149,4 +158,6 @@ def trace(
             backward = ledger.peak if first.requires_grad else 0
         sizes = [(each.numel() * each.element_size(), each.requires_grad) for each in module.parameters()]
     learned, whole = sum(size for size, learned in sizes if learned), sum(size for size, _ in sizes)
-    return Block(name, kept, forward, backward, learned, whole)
+    # What is not computed again is saved for the backward pass, copies with it.
+    copies = numbers.copies(module) if recompute else 0
+    return Block(name, kept, forward, backward, learned, whole, copies)

@@ -61,12 +61,14 @@ def moments(sections: Sequence[Section], spread: Spread, root: int = 0) -> list[
     cut = spread.processes if spread.sharded else 1
     still = most // cut
     early = still if spread.waiting else 0
+    copied, most_copied = 0, most // 2  # passes that share weights share their copies
     for section in sections:
         inside = 0
         for block in section.blocks:
-            gathered = _gathered(block, spread, root)
-            found.append(Moment(f"{block.name}, forward", held + inside + block.forward, early, gathered))
+            gathered, there = _gathered(block, spread, root), held + inside + min(copied, most_copied)
+            found.append(Moment(f"{block.name}, forward", there + block.forward, early, gathered))
             inside += block.kept
+            copied += block.copies
         if section.left is None:
             running += section.blocks
         held += inside if section.left is None else section.left

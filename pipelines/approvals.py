@@ -13,6 +13,8 @@ from pipelines.graph import Step
 from stages.manifest import Manifest, ManifestError, digest_of, load, sealed, unsealed
 from stages.ref import Ref
 
+KEY = "approval-"
+"""How Prefect's names of our questions begin; a paused run may have been asked others by its own flow."""
 LEASE_PATIENCE_SECONDS = 60.0
 
 Digests = dict[str, str]

@@ -1,17 +1,19 @@
 """What a recipe's training needs of a cluster: memory, time, money, and how fast data has to come."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from infra.storage import Store
 from models.step_shape import Shape
 from pipelines.clusters import Card, Gpus
 from pipelines.graph import Step
+from pipelines.plan_faults import Verdict, judge
 from pipelines.plan_memory import Fit, both
 from pipelines.plan_shapes import shapes_of
 from pipelines.training_price import Training
-from pipelines.utilisation import Utilisation, utilisation
+from pipelines.utilisation import ASSUMED, Utilisation, utilisation
+from stages.calibration import pieces_of
 from stages.manifest import find
 from stages.materialize import StageSpec
 from stages.workspace import Placement
@@ -21,6 +23,8 @@ SAMPLE_BYTES = 30_000
 DECODED_PER_CORE = 400.0
 """Ours: pictures of 256 pixels a second that a core reads, decodes and crops; benchmarks/results/loader.json has
 1,394 of 64 pixels, and arXiv:2605.08731 537 to 857 of ImageNet's larger ones for decoding alone."""
+TWICE = 4 / 3
+"""What a step takes whose micro batches are embedded a second time (GradCache): four forward passes, not three."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,8 @@ class Budget:
     decode_cores: float
     gigabytes_per_second: float
     state: str
+    said: tuple[str, ...] = ()
+    """What of its placement the cluster does not fit."""
 
     def as_json(self) -> dict[str, Any]:
         """Return it as plain values."""
@@ -69,6 +75,7 @@ class Budget:
             "decode_cores": self.decode_cores,
             "gigabytes_per_second": self.gigabytes_per_second,
             "state": self.state,
+            "remarks": [*self.said],
         }
 
 
@@ -96,17 +103,36 @@ def budgets(
     specs = _specs(steps)
     shapes, found = shapes_of(specs), []
     for each in trainings:
-        spec = specs[each.stage]
+        spec, shape = specs[each.stage], shapes[each.stage]
         count = min(gpus.count, each.gpus) if each.gpus and gpus else 0
+        spec, fits, verdict = _placed(each, spec, shape, count, gpus)
         use = None
-        if each.samples and (count or not each.gpus):
-            card = gpus.card if gpus and count else None
-            use = _speed(each, spec, shapes[each.stage], card, store, given)
+        if each.samples and verdict.runs and (count or not each.gpus):
+            use = _speed(each, spec, shape, gpus.card if gpus and count else None, store, given)
         if gpus is None and use is None:
             continue
-        fits = _fits(each, spec, shapes[each.stage], count, gpus) if each.samples else ()
-        found.append(_budget(each, spec, count, fits, use, dollars_per_hour, store, states))
+        fits = fits or (_fits(each, spec, shape, gpus) if each.samples else ())
+        found.append(_budget(each, spec, count, fits, use, verdict.said, dollars_per_hour, store, states))
     return found
+
+
+def _placed(
+    each: Training, spec: StageSpec, shape: Shape, count: int, gpus: Gpus | None
+) -> tuple[StageSpec, tuple[Fit, ...], Verdict]:
+    """Return a training as it is placed on GPUs: a process each, and fewer rows at once where its own do not fit."""
+    if not (each.samples and count and gpus):
+        return spec, (), Verdict(True)
+    spec = _with(spec, workers=count, min_workers=None)
+    fits, whole = _fits(each, spec, shape, gpus), spec.parameters["schedule"]["global_batch_size"]
+    verdict = judge(each, fits[0], global_batch=whole, packed=shape.packed, count=count, gpus=gpus)
+    if verdict.rows is None:
+        return spec, fits, verdict
+    spec = _with(spec, micro_batch_size=verdict.rows)
+    return spec, _fits(each, spec, shape, gpus), verdict
+
+
+def _with(spec: StageSpec, **placed: int | None) -> StageSpec:
+    return spec.model_copy(update={"placement": {**spec.placement, **placed}})
 
 
 def _speed(
@@ -114,18 +140,25 @@ def _speed(
 ) -> Utilisation | None:
     if given is not None and card is not None:
         return Utilisation.of(given, card, "given")
-    return utilisation(each.stage, spec, shape, card, store)
+    use = utilisation(each.stage, spec, shape, card, store)
+    pieces = pieces_of(shape, Placement(**spec.placement), spec.parameters["schedule"]["global_batch_size"])[1]
+    if use is not None and use.source.startswith(ASSUMED) and each.stage == "contrastive" and pieces > 1:
+        return replace(
+            use,
+            flops_per_second=use.flops_per_second / TWICE,
+            share=(use.share or 0) / TWICE,
+            source=f"{use.source}, and micro batches are embedded twice",
+        )
+    return use
 
 
-def _fits(each: Training, spec: StageSpec, shape: Shape, count: int, gpus: Gpus | None) -> tuple[Fit, ...]:
-    workers = count or spec.placement.get("workers", 1)
-    wide = Placement(**{**spec.placement, "workers": workers, "min_workers": None})
+def _fits(each: Training, spec: StageSpec, shape: Shape, gpus: Gpus | None) -> tuple[Fit, ...]:
     return tuple(
         both(
             shape,
             each.parameters,
             each.trained,
-            placement=wide,
+            placement=Placement(**spec.placement),
             global_batch=spec.parameters["schedule"]["global_batch_size"],
             precision=spec.parameters["schedule"]["precision"],
             room=gpus.card.gigabytes * 10**9 if gpus and each.gpus else 0,
@@ -139,6 +172,7 @@ def _budget(
     count: int,
     fits: tuple[Fit, ...],
     use: Utilisation | None,
+    said: tuple[str, ...],
     dollars_per_hour: float | None,
     store: Store,
     states: Mapping[str, str],
@@ -162,6 +196,7 @@ def _budget(
         per_second / DECODED_PER_CORE,
         per_second * _sample_bytes(spec, store) / 1e9,
         states.get(str(spec.artifact), "missing"),
+        said,
     )
 
 

@@ -26,7 +26,7 @@ def deployments() -> list[Any]:
         evaluate.to_deployment("evaluate", description="The paper's benchmarks on a checkpoint, or on a recipe's."),
         what_if.to_deployment("whatif", description="What other thresholds would keep, without running anything."),
         run_pilot.to_deployment("pilot", description="A few urls of each source, to price the whole lists."),
-        plan.to_deployment("plan", description="Memory, time and money of a recipe's training on a cluster."),
+        plan.to_deployment("plan", description="What a recipe would do and take: rows, bytes, memory, time, money."),
         compare_variants.to_deployment("variants", description="Encoders of one size, trained alike and compared."),
         rerun.to_deployment("rerun", description="One stage again, and if wanted everything after it."),
     ]

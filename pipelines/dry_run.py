@@ -7,11 +7,12 @@ from prefect.artifacts import create_markdown_artifact
 
 from infra.settings import settings
 from infra.storage import Store
+from pipelines import sections
 from pipelines.graph import Step
 from pipelines.plan import STANDS, preflight, state_of
-from pipelines.price_rows import PRICE_ROWS
-from pipelines.pricing import Unknown, prices
-from stages.download_price import Price
+from pipelines.price_tables import price_sections, training_section
+from pipelines.pricing import prices
+from pipelines.sections import Section
 
 AGAIN = "is made again"
 
@@ -26,30 +27,19 @@ def markdown(steps: Sequence[Step], store: Store, force: bool = False) -> str:
     """
     states = {step.artifact: state_of(step, store) for step in steps}
     told = {name: AGAIN if force and state.startswith(STANDS) else state for name, state in states.items()}
-    rows = [[step.label, str(step.spec.artifact), told[step.artifact]] for step in steps]
-    lines = ["## What would run", "", *_table(["step", "artifact", "state"], rows)]
+    rows = [(step.label, str(step.spec.artifact), told[step.artifact]) for step in steps]
+    found = [Section("what would run", ("step", "artifact", "state"), tuple(rows), words=3)]
     running = {name for name, state in told.items() if state != STANDS}
-    priced = prices([step for step in steps if step.artifact in running], store)
-    if known := [each for each in priced if isinstance(each, Price)]:
-        cells = [[name.strip(), *(cell(each).replace("\n", "; ") for each in known)] for name, cell in PRICE_ROWS]
-        lines += ["", "## Downloads", "", *_table(["whole list", *(each.source for each in known)], cells)]
-    lines += [f"\n{each.source}: {each.reason}" for each in priced if isinstance(each, Unknown)]
-    return "\n".join([*lines, *_trainings(steps, running)])
+    found += price_sections(prices([step for step in steps if step.artifact in running], store))
+    return sections.markdown([*found, *_trainings(steps, running)])
 
 
-def _trainings(steps: Sequence[Step], running: Container[str]) -> list[str]:
-    from pipelines.training_price import HEAD, training_prices  # imports torch, which serving can spare
+def _trainings(steps: Sequence[Step], running: Container[str]) -> list[Section]:
+    from pipelines.training_price import training_prices  # imports torch, which serving can spare
 
     # All are looked at, as one's shape follows from another's; only those that would run are told.
     found = [each for each in training_prices(steps) if f"checkpoints/{each.stage}" in running]
-    if not found:
-        return []
-    return ["", "## Trainings", "", *_table(HEAD, [each.cells() for each in found])]
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    line = [":--", *["--:"] * (len(head) - 1)]
-    return [f"| {' | '.join(each)} |" for each in (head, line, *rows)]
+    return training_section(found, hours=True)
 
 
 def show(steps: Sequence[Step], force: bool = False) -> list[str]:

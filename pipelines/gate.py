@@ -20,20 +20,29 @@ from pydantic import Field
 from infra.settings import settings
 from infra.storage import Store
 from pipelines import notices
-from pipelines.approvals import Decision, Rejected, approved, digests_of, dropped_by, funnel, keep, split, verdicts_of
+from pipelines.approvals import (
+    KEY,
+    Decision,
+    Rejected,
+    approved,
+    digests_of,
+    dropped_by,
+    funnel,
+    keep,
+    split,
+    verdicts_of,
+)
 from pipelines.graph import Step
+from pipelines.moves import tell
 from pipelines.names import Answer
 from pipelines.plan import preflight
 from pipelines.presence import present
 from pipelines.schedule import run_steps
-from pipelines.steps import tell
 from stages.manifest import Manifest, digest_of
 
 PATIENCE_SECONDS = 90 * 86_400
 """How long an answer may take; then the run fails, and what it made is kept."""
 POLL_SECONDS = 2
-KEY = "approval-"
-"""How Prefect's names of our questions begin."""
 
 
 class EndedMeanwhile(Abort):

@@ -1,12 +1,10 @@
-"""Tables of a cluster's budget in the terminal, and the same as markdown for an artifact."""
+"""Tables of a cluster's budget, and of forecasts beside what came."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from rich.table import Table
-
 from pipelines.clusters import Gpus
-from pipelines.terminal import console
+from pipelines.sections import Section
 from stages.forecasts import Compared
 from stages.quantities import duration
 
@@ -15,51 +13,87 @@ if TYPE_CHECKING:  # counts models, and so imports torch
     from pipelines.plan_memory import Fit
     from pipelines.utilisation import Utilisation
 
+NONE = "–"
+
+
+def _known(said: "Callable[[Budget], str]") -> "Callable[[Budget], str]":
+    """Return a cell that stays empty where the time of a step is not known."""
+    return lambda each: said(each) if each.step_seconds else NONE
+
+
 TIMES: "Sequence[tuple[str, Callable[[Budget], str]]]" = (
     ("stage", lambda each: each.training.stage),
     ("state", lambda each: each.state),
-    ("GPUs", lambda each: f"{each.gpus or '–'}"),
-    ("of peak", lambda each: f"{each.utilisation.share:.0%}" if each.utilisation and each.utilisation.share else "–"),
-    ("step", lambda each: duration(each.step_seconds) if each.step_seconds >= 10 else f"{each.step_seconds:.2f} s"),
-    ("GPU hours", lambda each: f"{each.gpu_hours:,.0f}"),
-    ("days", lambda each: f"{each.days:,.1f}"),
-    ("dollars", lambda each: "–" if each.dollars is None else f"{each.dollars:,.0f}"),
-    ("decode cores", lambda each: f"{each.decode_cores:,.1f}"),
-    ("GB/s read", lambda each: f"{each.gigabytes_per_second:,.3f}"),
+    ("GPUs", lambda each: f"{each.gpus or NONE}"),
+    (
+        "of peak",
+        lambda each: f"{each.utilisation.share:.0%}" if each.utilisation and each.utilisation.share else NONE,
+    ),
+    ("step", _known(lambda each: _step(each.step_seconds))),
+    ("GPU hours", _known(lambda each: f"{each.gpu_hours:,.0f}" if each.gpus else NONE)),
+    ("days", _known(lambda each: f"{each.days:,.1f}")),
+    ("dollars", _known(lambda each: NONE if each.dollars is None or not each.gpus else f"{each.dollars:,.0f}")),
+    ("decode cores", _known(lambda each: f"{each.decode_cores:,.1f}")),
+    ("GB/s read", _known(lambda each: f"{each.gigabytes_per_second:,.3f}")),
 )
-MEMORY: "Sequence[tuple[str, Callable[[Fit], str]]]" = (
-    ("placed", lambda fit: fit.sharding),
-    ("micro batch", lambda fit: f"{fit.rows:,}"),
-    ("weights", lambda fit: _gigabytes(fit.memory.weights)),
-    ("optimizer", lambda fit: _gigabytes(fit.memory.optimizer)),
-    ("gradients", lambda fit: _gigabytes(fit.memory.gradients)),
-    ("activations", lambda fit: _gigabytes(fit.memory.activations)),
-    ("loss", lambda fit: _gigabytes(fit.memory.loss)),
-    ("gathered", lambda fit: _gigabytes(fit.memory.gathered)),
-    ("batch", lambda fit: _gigabytes(fit.memory.batch)),
-    ("framework", lambda fit: _gigabytes(fit.memory.framework)),
-    ("all", lambda fit: _gigabytes(fit.memory.total)),
-    ("largest that fits", lambda fit: f"{fit.largest:,}" if fit.largest else "none"),
+MEMORY: "Sequence[tuple[str, Callable[[Budget, Fit], str]]]" = (
+    ("stage", lambda each, fit: each.training.stage),
+    ("placed", lambda each, fit: fit.sharding),
+    ("rows", lambda each, fit: f"{fit.rows:,}"),
+    ("weights", lambda each, fit: _gigabytes(fit.memory.weights)),
+    ("optim.", lambda each, fit: _gigabytes(fit.memory.optimizer)),
+    ("grads", lambda each, fit: _gigabytes(fit.memory.gradients)),
+    ("activ.", lambda each, fit: _gigabytes(fit.memory.activations)),
+    ("loss", lambda each, fit: _gigabytes(fit.memory.loss)),
+    ("gathered", lambda each, fit: _gigabytes(fit.memory.gathered)),
+    ("batch", lambda each, fit: _gigabytes(fit.memory.batch)),
+    ("CUDA", lambda each, fit: _gigabytes(fit.memory.framework)),
+    ("all", lambda each, fit: _gigabytes(fit.memory.total)),
+    ("fit", lambda each, fit: (f"{fit.largest:,}" if fit.largest else "none") if each.gpus else NONE),
 )
+
+
+def _share(known: "Utilisation | None") -> str:
+    return f"{known.share:.0%}" if known and known.share else NONE
+
+
+def _step(seconds: float) -> str:
+    return duration(seconds) if seconds >= 10 else f"{seconds:.2f} s"
 
 
 def _gigabytes(count: int) -> str:
-    return f"{count / 1e9:,.1f}"
+    """Return 10^9 bytes; small models have less than a tenth of one."""
+    size = count / 1e9
+    return f"{size:,.1f}" if size >= 0.1 else f"{size:.3f}" if size >= 0.0005 else "0"
 
 
-def time_rows(found: "Sequence[Budget]") -> list[list[str]]:
-    """Return a row for each stage whose time is known."""
-    return [[cell(each) for _, cell in TIMES] for each in found if each.utilisation]
+def budget_sections(found: "Sequence[Budget]", gpus: Gpus | None) -> list[Section]:
+    """Return time, then memory, and how the speeds are known; nothing where nothing is reckoned."""
+    trained = [each for each in found if each.fits]
+    if not trained:
+        return []
+    times = tuple(tuple(cell(each) for _, cell in TIMES) for each in trained)
+    memory = tuple(tuple(cell(each, fit) for _, cell in MEMORY) for each in trained for fit in each.fits)
+    notes = tuple(line for each in trained for line in _remarks(each))
+    said = (
+        "rows computed at once, and the most of them that fit; optim., grads and activ. are the optimizer's moments, "
+        "gradients and activations, CUDA its context, NCCL's buffers and gaps of the allocator"
+    )
+    return [
+        Section(f"time on {gpus or 'this machine'}", tuple(name for name, _ in TIMES), times, notes, words=2),
+        Section(
+            "memory of one GPU, or of one process on CPUs, GB", tuple(name for name, _ in MEMORY), memory, (said,), 2
+        ),
+    ]
 
 
-def memory_rows(found: "Sequence[Budget]") -> list[list[str]]:
-    """Return a row for each stage and way of lying over the processes, in 10^9 bytes of one GPU."""
-    return [[each.training.stage, *(cell(fit) for _, cell in MEMORY)] for each in found for fit in each.fits]
-
-
-def sources(found: "Sequence[Budget]") -> list[str]:
-    """Return a line for each stage that says how its speed is known."""
-    return [f"{each.training.stage}: {_speed(each.utilisation)}" for each in found if each.utilisation]
+def _remarks(each: "Budget") -> list[str]:
+    lines = [*each.said]
+    if each.utilisation is not None:
+        lines.append(_speed(each.utilisation))
+    elif not each.gpus:
+        lines.append("trains on CPUs, how fast is not known: internvl plan --calibrate measures it on this machine")
+    return [f"{each.training.stage}: {line}" for line in lines]
 
 
 def _speed(known: "Utilisation") -> str:
@@ -68,43 +102,12 @@ def _speed(known: "Utilisation") -> str:
     return f"{known.share:.1%} of peak, {known.source}"
 
 
-def show_budgets(found: "Sequence[Budget]", gpus: Gpus | None) -> None:
-    """Print both tables."""
-    for title, names, rows in _tables(found, gpus):
-        table = Table(*names, title=title, title_justify="left")
-        for column in table.columns[1:]:
-            column.justify = "right"
-        for row in rows:
-            table.add_row(*row)
-        console.print(table)
-    for line in sources(found):
-        console.print(line, style="dim", highlight=False, markup=False)
-
-
-def markdown(found: "Sequence[Budget]", gpus: Gpus | None) -> str:
-    """Return both tables and how the shares are known."""
-    lines: list[str] = []
-    for title, names, rows in _tables(found, gpus):
-        lines += [f"### {title}", "", f"| {' | '.join(names)} |", "|" + " --: |" * len(names)]
-        lines += [f"| {' | '.join(row)} |" for row in rows] + [""]
-    return "\n".join([*lines, *(f"- {line}" for line in sources(found))])
-
-
-def _tables(found: "Sequence[Budget]", gpus: Gpus | None) -> list[tuple[str, list[str], list[list[str]]]]:
-    return [
-        (f"time on {gpus or 'this machine'}", [name for name, _ in TIMES], time_rows(found)),
-        (
-            f"memory of one {'GPU' if gpus else 'process'}, GB",
-            ["stage", *(name for name, _ in MEMORY)],
-            memory_rows(found),
-        ),
-    ]
-
-
-def show_compared(found: Mapping[str, Sequence[Compared]]) -> None:
-    """Print what was forecast of runs beside what came."""
-    table = Table("run", "what", "forecast", "fact", "forecast / fact")
-    for ref, rows in found.items():
-        for each in rows:
-            table.add_row(ref, each.what, f"{each.forecast:,.4g}", f"{each.fact:,.4g}", f"{each.ratio:.2f}")
-    console.print(table)
+def compared_section(found: Mapping[str, Sequence[Compared]], said: Sequence[str] = ()) -> list[Section]:
+    """Return what was forecast of runs beside what came, and what is said of others; nothing where there are none."""
+    rows = tuple(
+        (ref, each.what, f"{each.forecast:,.4g}", f"{each.fact:,.4g}", f"{each.ratio:.2f}")
+        for ref, lines in found.items()
+        for each in lines
+    )
+    head = ("run", "what", "forecast", "fact", "forecast / fact")
+    return [Section("forecast and fact", head, rows, tuple(said), 2)] if rows or said else []

@@ -1,14 +1,12 @@
-"""`internvl plan`: what a recipe would do, and what its downloads would cost."""
+"""`internvl plan`: what a recipe would do, and what that takes."""
 
 import json
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from infra.settings import settings
 from infra.storage import Store
-from pipelines.clusters import gpus_of
 from pipelines.names import FlowName, Mixing, RecipeName
 from pipelines.options import (
     AcceptWithdrawn,
@@ -33,12 +31,10 @@ from pipelines.options import (
     app,
     own_data,
 )
-from pipelines.plan_compared import compared
-from pipelines.plan_compared import keep as keep_forecasts
-from pipelines.plan_tables import show_budgets, show_compared
-from pipelines.price_tables import show_prices, show_trainings
-from pipelines.pricing import pilot_steps, prices
+from pipelines.plan_tables import compared_section
+from pipelines.pricing import pilot_steps
 from pipelines.recipes import OwnData
+from pipelines.sections import show
 from pipelines.terminal import Refusal, clear_errors, console, run_flow
 from stages.forecasts import compare as compare_one
 from stages.manifest import find
@@ -102,21 +98,14 @@ def plan(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
 ) -> None:
-    """Show the steps of a recipe and which of them stand; what its training costs; what downloads, by a pilot."""
+    """Show the steps of a recipe and which of them stand; rows, bytes and hours of each; what its training takes."""
     with clear_errors():
-        from pipelines.budget import budgets
-        from pipelines.missing import missing
-        from pipelines.plan import states_of, steps_of
-        from pipelines.rooms import too_small
-        from pipelines.training_price import training_prices
+        from pipelines.plan_document import Asked, made
 
         if compare is not None:
             _compare(Ref.model_validate(compare), Store(settings().store_root), as_json)
             return
         what, recipe = _asked(what, recipe)
-        if (price is not None or mfu is not None) and cluster is None:
-            raise Refusal("--price and --mfu are about GPUs; name them with --cluster, such as --cluster 640xA100")
-        gpus = gpus_of(cluster) if cluster else None
         if pilot and what is FlowName.TRAIN:
             raise Refusal("training downloads nothing; a pilot prices data: internvl plan data --pilot 10000")
         own = own_data(
@@ -127,51 +116,16 @@ def plan(
         )  # fmt: skip
         if pilot:
             _pilot(recipe, pilot, version, own, quiet=as_json)
-        store = Store(settings().store_root)
-        steps = steps_of(what, recipe, version, own)
-        states, labels = states_of(steps, store), {str(step.spec.artifact): step.label for step in steps}
-        priced, trained = prices(steps, store, workers, host_rate, pilot), training_prices(steps)
-        tried: list[str] = []
-        if calibrate:
-            from pipelines.calibrating import calibrate_all, gpus_here, lines
-
-            gpus = gpus or gpus_here()
-            tried = lines(calibrate_all(steps, store))
-        needed = budgets(steps, trained, states, store, gpus, dollars_per_hour=price, given=mfu)
-        if keep and not any(each.step_seconds for each in needed):
-            raise Refusal(
-                "there is no forecast to keep: no speed is known; name GPUs with --cluster, or measure this machine "
-                "with --calibrate"
+        found = made(
+            Asked(
+                what, recipe, version, own, cluster or "", price, mfu, pilot=pilot, workers=workers,
+                host_rate=host_rate, calibrate=calibrate, keep=keep,
             )
-        if keep:
-            keep_forecasts(needed, steps, store)
-        held = compared(steps, store)
+        )  # fmt: skip
         if as_json:
-            listed = [{"step": labels[name], "artifact": name, "state": state} for name, state in states.items()]
-            sources, training = ([each.as_json() for each in group] for group in (priced, trained))
-            found: dict[str, Any] = {"steps": listed, "sources": sources, "training": training}
-            if gpus is not None or needed:
-                found |= {"cluster": gpus and str(gpus), "budget": [each.as_json() for each in needed]}
-            found |= {"compared": {ref: [each.as_json() for each in rows] for ref, rows in held.items()}}
-            found |= {"calibrated": tried} if calibrate else {}
-            print(json.dumps(found, indent=2))
-            return
-        table = Table("step", "artifact", "state")
-        for name, state in states.items():
-            table.add_row(labels[name], name, state)
-        console.print(table)
-        show_prices(priced)
-        show_trainings(trained)
-        for line in tried:
-            console.print(line, highlight=False, markup=False)
-        if needed:
-            show_budgets(needed, gpus)
-        if held:
-            show_compared(held)
-        for line in missing(steps, store):
-            console.print(f"missing: {line}", style="dim", highlight=False, markup=False)
-        for line in too_small(steps, store):
-            console.print(f"too small: {line}", style="dim", highlight=False, markup=False)
+            print(json.dumps(found.as_json(), indent=2))
+        else:
+            show(found.sections())
 
 
 def _compare(ref: Ref, store: Store, as_json: bool) -> None:
@@ -180,7 +134,7 @@ def _compare(ref: Ref, store: Store, as_json: bool) -> None:
     if as_json:
         print(json.dumps([each.as_json() for each in found], indent=2))
         return
-    show_compared({str(ref): found})
+    show(compared_section({str(ref): found}))
 
 
 def _asked(what: str, recipe: RecipeName) -> tuple[FlowName, RecipeName]:

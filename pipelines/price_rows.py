@@ -2,8 +2,6 @@
 
 from collections.abc import Callable, Sequence
 
-from rich.markup import escape
-
 from stages.download_price import Price, Tail
 from stages.filter_report import visible
 from stages.quantities import duration, gigabytes
@@ -35,6 +33,6 @@ def _hours(hours: float | None) -> str:
 
 
 def tail(host: Tail) -> str:
-    """Return a host, harmless to a terminal, with its urls and time."""
+    """Return a host, its control characters made visible, with its urls and time."""
     took = "" if host.hours is None else f", {duration(3600 * host.hours)}"
-    return escape(f"{visible(host.host)}: {host.urls:,} urls{took}")
+    return f"{visible(host.host)}: {host.urls:,} urls{took}"

@@ -2,7 +2,7 @@
 
 from prefect import flow
 
-from pipelines.changes import rerun_steps
+from pipelines.changes import made_anew, rerun_steps
 from pipelines.dry_run import show
 from pipelines.gate import run_with_approval
 from pipelines.hooks import HOOKS
@@ -48,7 +48,7 @@ def rerun(
     """
     names = [str(source) for source in sources]
     steps = rerun_steps(stage, recipe, names, changes, version, new_version, and_everything_after, retry)
-    anew = force or not bool(changes or new_version or retry)
+    anew = made_anew(force, changes, new_version, retry)
     if dry_run:
         return show(steps, anew)
     return run_with_approval(steps, anew) if approve_before_training else run_steps(steps, anew)

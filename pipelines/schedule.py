@@ -19,12 +19,13 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from infra.settings import settings
 from infra.storage import Store
 from pipelines.graph import Step
+from pipelines.moves import tell
 from pipelines.pages import signpost, summary_of
 from pipelines.patience import patiently
 from pipelines.plan import STANDS, preflight, states_of
 from pipelines.presence import present
 from pipelines.remembered import remember_sources, remember_system
-from pipelines.steps import end_here, leave, run_step, stop_jobs, stop_steps, tell
+from pipelines.steps import end_here, leave, run_step, stop_jobs, stop_steps
 
 TOGETHER = 3  # steps at once: two keep two cores busy while a third one starts
 RUNNER: Any = ThreadPoolTaskRunner(max_workers=TOGETHER)

@@ -1,21 +1,18 @@
 """The paper's long runs as the simulator takes them: rows, steps and GPUs of arXiv:2312.14238, and our figures."""
 
-from dataclasses import dataclass, field, replace
+import math
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from pipelines.budget import SAMPLE_BYTES
 from stages.download_price import Pace
 from stages.quantities import duration
-from stages.simulation import Cluster, Pool, Training, best_interval, daly, expected, pool, quantiles, train, young
+from stages.simulation import Cluster, Pool, Training, best_interval, daly, ends, expected, pool, quantiles, train
 
 ROWS = 6_030_000_000
 """Of all lists together (table 2)."""
-TRAININGS = {"contrastive": (175_000, 640), "generative": (80_000, 160)}
-"""Steps and A100 of both large trainings (appendix, training settings)."""
-STEP_SECONDS = (13.9, 21.4)
-"""Ours: 1.94e23 and 3.42e22 FLOPs at 40 % of an A100's peak, over as many steps; `internvl plan` counts them, and
-measured step times take their place with --step-seconds."""
 MILLISECONDS = 50.0
-"""Ours: what one task takes for a row, download and filter together, most of it waiting for the web."""
+"""Ours: what one task takes for a row that it downloads, most of it waiting for the web."""
 ROWS_PER_PART = 10_000
 FACTORS = (0.125, 0.25, 0.5, 0.71, 1.0, 1.41, 2.0, 4.0, 8.0)
 """Intervals that are tried, as multiples of Daly's."""
@@ -24,24 +21,33 @@ HOURS = (1_000.0, 2_500.0, 5_000.0, 10_000.0, 20_000.0, 50_000.0)
 """Mean times between failures of a machine that a curve runs through."""
 
 
-class Figures(NamedTuple):
-    """What parts take, and how that is known."""
+@dataclass(frozen=True)
+class Timed:
+    """A training, and what one of its steps takes."""
 
-    seconds_per_row: float
-    row_source: str
-    step_seconds: tuple[float, ...]
-    step_source: str
+    name: str
+    steps: int
+    gpus: int
+    card: str
+    step_seconds: float
+    source: str
+    """How that is known."""
 
 
-def figures(milliseconds: float | None, pace: Pace | None, steps: tuple[float, ...] | None) -> Figures:
+class RowTime(NamedTuple):
+    """What a task takes for a row, and how that is known."""
+
+    seconds: float
+    source: str
+
+
+def row_time(milliseconds: float | None, pace: Pace | None) -> RowTime:
     """Return what is given, what was measured, or what we assume; in this order."""
     if milliseconds is not None:
-        row = (milliseconds / 1000, "given")
-    elif pace is not None and pace.work_seconds is not None:
-        row = (pace.work_seconds / pace.urls, f"measured on {pace.urls:,} urls")
-    else:
-        row = (MILLISECONDS / 1000, "assumed")
-    return Figures(*row, steps or STEP_SECONDS, "given" if steps else "counted FLOPs at 40 % of peak")
+        return RowTime(milliseconds / 1000, "given")
+    if pace is not None and pace.work_seconds is not None:
+        return RowTime(pace.work_seconds / pace.urls, f"measured on {pace.urls:,} urls")
+    return RowTime(MILLISECONDS / 1000, "assumed")
 
 
 @dataclass(frozen=True)
@@ -57,7 +63,10 @@ class Given:
     dollars_per_gpu_hour: float
     dollars_per_cpu_machine_hour: float
     seeds: int
-    figures: Figures = field(default_factory=lambda: figures(None, None, None))
+    row: RowTime
+    trainings: tuple[Timed, ...]
+    store_bytes_per_second: float = math.inf
+    """What the way to the store lets through, for all CPU machines together."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +90,8 @@ class Run:
     def cells(self) -> list[str]:
         """Return it as people read it."""
         days = [f"{each / 86400:,.1f}" for each in (self.calm, self.low, self.median, self.high)]
-        return [*days, f"{self.dollars:,.0f}", duration(self.interval) if self.interval else "–"]
+        states = [duration(each) if each else "–" for each in (self.interval, self.searched)]
+        return [*days, f"{self.dollars:,.0f}", *states]
 
 
 @dataclass(frozen=True)
@@ -113,28 +123,31 @@ def simulated(given: Given) -> Simulated:
     """Return runs and curves of the data and of both trainings."""
     runs, curves = list[Run](), list[Curve]()
     data = _data(given, given.cpu_machines)
-    calm = ROWS * given.figures.seconds_per_row / (given.tasks * given.cpu_machines)
-    hourly = given.dollars_per_cpu_machine_hour * given.cpu_machines
-    runs.append(
-        Run(
-            "download and filter",
-            f"{given.cpu_machines} machines of {given.tasks} tasks",
-            calm,
-            *data,
-            data[1] / 3600 * hourly,
-        )
+    calm = max(
+        ROWS * given.row.seconds / (given.tasks * given.cpu_machines),
+        ROWS * SAMPLE_BYTES / given.store_bytes_per_second,
     )
+    hourly = given.dollars_per_cpu_machine_hour * given.cpu_machines
+    where = f"{given.cpu_machines} machines of {given.tasks} tasks"
+    runs.append(Run("download", where, calm, *data, data[1] / 3600 * hourly))
     points = tuple((float(count), *_lost(_data(given, count), 0.0)) for count in MACHINES)
-    curves.append(Curve(f"Download and filter of {ROWS:,} rows", "machines", "days", points))
-    for (name, (steps, gpus)), seconds in zip(TRAININGS.items(), given.figures.step_seconds, strict=True):
-        run, own = _training(given, name, Training(steps, seconds, given.checkpoint_seconds), gpus)
+    curves.append(Curve(f"download of {ROWS:,} rows", "machines", "days", points))
+    for each in given.trainings:
+        run, own = _training(given, each)
         runs.append(run)
         curves += own
     return Simulated(tuple(runs), tuple(curves), _notes(given))
 
 
 def _data(given: Given, machines: int) -> tuple[float, float, float]:
-    rows = Pool(ROWS, ROWS_PER_PART, given.figures.seconds_per_row, given.tasks)
+    rows = Pool(
+        ROWS,
+        ROWS_PER_PART,
+        given.row.seconds,
+        given.tasks,
+        bytes_per_row=SAMPLE_BYTES,
+        bytes_per_second=given.store_bytes_per_second,
+    )
     return quantiles(pool(rows, replace(given.machine, machines=machines), given.seeds))
 
 
@@ -148,44 +161,46 @@ def _lost(three: tuple[float, float, float], work: float) -> tuple[float, float,
     return low, median, high
 
 
-def _training(given: Given, name: str, run: Training, gpus: int) -> tuple[Run, list[Curve]]:
-    cluster = replace(given.machine, machines=-(-gpus // given.gpus_per_machine))
+def _training(given: Given, timed: Timed) -> tuple[Run, list[Curve]]:
+    run = Training(timed.steps, timed.step_seconds, given.checkpoint_seconds)
+    cluster = replace(given.machine, machines=-(-timed.gpus // given.gpus_per_machine))
     work, state = run.work(cluster), run.checkpoint_seconds
     right = daly(state, cluster.between_failures)
     tried = [right * factor for factor in FACTORS]
-    spread = [(each, quantiles(train(work, each, state, cluster, given.seeds))) for each in tried]
-    best = best_interval(work, state, cluster, tried, given.seeds)
-    low, median, high = spread[FACTORS.index(1.0)][1]
+    # An interval far too long for the machines would never end; Daly's own is refused in `train`.
+    tried = [each for each in tried if each == right or ends(work, each, state, cluster)]
+    spread = {each: quantiles(train(work, each, state, cluster, given.seeds)) for each in tried}
+    low, median, high = spread[right]
     found = Run(
-        name,
-        f"{gpus} GPUs on {cluster.machines} machines",
+        timed.name,
+        f"{timed.gpus} {timed.card} in {cluster.machines} machines",
         work,
         low,
         median,
         high,
-        median / 3600 * gpus * given.dollars_per_gpu_hour,
+        median / 3600 * timed.gpus * given.dollars_per_gpu_hour,
         right,
-        best,
+        best_interval(work, state, cluster, tried, given.seeds),
     )
     by_interval = Curve(
-        f"{name}: lost to failures and states, by interval between states",
+        f"{timed.name}: lost to failures and states, by interval between states",
         "minutes of work between states",
         "days",
-        tuple((each / 60, *_lost(three, work)) for each, three in spread),
-        mark=young(state, cluster.between_failures) / 60,
-        marked="Young",
+        tuple((each / 60, *_lost(three, work)) for each, three in spread.items()),
+        mark=right / 60,
+        marked="Daly",
         formula=tuple((each / 60, _days(expected(work, each, state, cluster) - work)) for each in tried),
     )
-    return found, [by_interval, _by_failures(given, name, run, cluster)]
+    return found, [by_interval, _by_failures(given, timed.name, run, cluster)]
 
 
 def _by_failures(given: Given, name: str, run: Training, cluster: Cluster) -> Curve:
-    points = list[tuple[float, float, float, float]]()
+    points, state = list[tuple[float, float, float, float]](), run.checkpoint_seconds
     for hours in HOURS:
         frail = replace(cluster, mtbf_hours=hours)
-        interval = daly(run.checkpoint_seconds, frail.between_failures)
-        three = quantiles(train(run.work(frail), interval, run.checkpoint_seconds, frail, given.seeds))
-        points.append((hours, *_lost(three, run.work(frail))))
+        work, interval = run.work(frail), daly(state, frail.between_failures)
+        if ends(work, interval, state, frail):
+            points.append((hours, *_lost(quantiles(train(work, interval, state, frail, given.seeds)), work)))
     title = f"{name}: lost, by how often machines fail, states at Daly's interval"
     return Curve(
         title, "hours between failures of one machine", "days", tuple(points), given.machine.mtbf_hours, "given"
@@ -193,12 +208,19 @@ def _by_failures(given: Given, name: str, run: Training, cluster: Cluster) -> Cu
 
 
 def _notes(given: Given) -> tuple[str, ...]:
-    machine = given.machine
+    machine, limit = given.machine, given.store_bytes_per_second
+    way = "" if math.isinf(limit) else f"; the store takes {limit / 1e9:g} GB/s, {SAMPLE_BYTES // 1000} kB a row"
     return (
-        f"A row takes a task {1000 * given.figures.seconds_per_row:,.1f} ms ({given.figures.row_source}); steps take "
-        f"{' and '.join(f'{each:g} s' for each in given.figures.step_seconds)} ({given.figures.step_source}).",
-        f"A machine fails every {machine.mtbf_hours:,g} hours on the mean and is back after "
+        f"Downloading a row takes a task {1000 * given.row.seconds:,.1f} ms ({given.row.source}){way}. Scoring, "
+        "filtering and writing shards are not in it: internvl plan paper reckons their hours.",
+        *(
+            f"A step of the {each.name} stage takes {each.step_seconds:.3g} s: {each.source}."
+            for each in given.trainings
+        ),
+        f"A machine, with GPUs or without, fails every {machine.mtbf_hours:,g} hours on the mean and is back after "
         f"{duration(machine.restart_seconds)}; a state takes {given.checkpoint_seconds:g} s; speeds differ "
         f"by a spread of {machine.straggler_sigma:g}, and a step waits for the slowest.",
+        f"States are written at Daly's interval; best of search is the best of up to {len(FACTORS)} intervals "
+        "from an eighth to eight times it, all in the same failures.",
         f"Shown are the 5th, 50th and 95th percentile of {given.seeds} runs. Nothing of it was run at this size.",
     )

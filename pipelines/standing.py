@@ -62,6 +62,8 @@ class Installation:
 
     stages: tuple[Stage, ...]
     runs: tuple[FlowRun, ...] | None
+    refused: str
+    """Why Prefect does not let us in, with the next move; empty where it does."""
     failed_runs: tuple[FlowRun, ...]
     ray_answers: bool
     reports_answer: bool
@@ -79,15 +81,18 @@ class Installation:
 
 def standing_of(here: Settings, shelf: Shelf) -> Installation:
     """Ask the store, Ray and Prefect."""
-    from pipelines.launcher import answers
+    from pipelines.health import answers
+    from pipelines.prefect_door import refusal
 
     jobs, view, now = running_jobs(here), shelf.look(), time.time()
     running = None if jobs is None else {job.artifact for job in jobs}
-    runs = _runs(here) if answers(f"{here.prefect_api_url}/health") else None
+    refused = refusal(here)
+    runs = _runs(here) if not refused and answers(f"{here.prefect_api_url}/health") else None
     found, asks = links(here), ray_asks(here)
     return Installation(
         stages=tuple(_stage(each, doing(each, running, now), now) for each in view.begun),
         runs=None if runs is None else runs[0],
+        refused=refused,
         failed_runs=() if runs is None else runs[1],
         ray_answers=jobs is not None,
         reports_answer=answers(f"{here.report_url}/healthz"),
@@ -106,12 +111,12 @@ def _stage(begun: Begun, does: Doing, now: float) -> Stage:
         stage=begun.stage,
         doing=does.value,
         share=pace.share if pace else 0.0,
-        words=words_of(begun, does),
+        words=words_of(begun, does, now),
         rate=pace.rate if pace else None,
         remaining_seconds=pace.remaining_seconds if pace else None,
         heard_seconds=max(0.0, now - pace.at) if pace and pace.at else None,
         message=begun.failure.message if does is Doing.FAILED and begun.failure else "",
-        next=next_move(begun, does),
+        next=next_move(begun, does, now),
     )
 
 

@@ -20,6 +20,7 @@ from stages.workspace import Placement
 
 MEASURED = Path(__file__).parents[1] / "benchmarks" / "results" / "gpu.json"
 """Of a checkout; an installed package has none."""
+ASSUMED = "assumed"
 BENCHMARKED = {"contrastive": "S1-true", "generative": "S2-true", "align": "S3-2B", "instruct": "S3-2B"}
 
 
@@ -77,7 +78,7 @@ def utilisation(stage: str, spec: StageSpec, shape: Shape, card: Card | None, st
     ran = _of_run(spec, store, card)
     if ran is not None or card is None:
         return ran
-    source, told = "assumed", _benchmarked(stage, spec)
+    source, told = ASSUMED, _benchmarked(stage, spec)
     if told is not None:
         flops, device, what = told
         if card.name in device:

@@ -19,7 +19,7 @@ def compare_variants(
     placement: dict[str, Any] | None = None,
     force: bool = False,
 ) -> list[str]:
-    """Train variants of an encoder that have equally many parameters, and say which to take.
+    """Train variants of an encoder that have about equally many parameters, and say which to take.
 
     Args:
         shards: What all variants are trained on, name@version.

@@ -11,6 +11,7 @@ from typing import Any
 
 from infra.storage import Store
 from stages.errors import ManifestError
+from stages.manifest import digest_of, find
 from stages.ref import Ref
 
 
@@ -42,6 +43,24 @@ class Compared:
         return {**asdict(self), "ratio": self.ratio}
 
 
+def same(identity: Mapping[str, Any]) -> str:
+    """Return the digest of what a run was asked for, its inputs aside: they may not stand when a forecast is made."""
+    return digest_of({name: identity[name] for name in ("stage", "code", "parameters")})
+
+
+def mismatch(ref: Ref, store: Store) -> str | None:
+    """Return why the forecast of a run says nothing about it: it was of another training, or of other GPUs."""
+    forecast, made = json.loads(store.read(forecast_key(ref))), find(store, ref)
+    if made is not None and same(made.identity) != forecast["of"]:
+        return f"the forecast of {ref} was made for other parameters than it was trained with"
+    line = _lines(ref, store)[-1]
+    ran, device = line["processes"], line.get("device", "")
+    if ran != forecast["processes"] or (forecast["card"] or "") not in device:
+        planned = f"{forecast['processes']} {forecast['card'] or 'CPU'} processes"
+        return f"the forecast of {ref} is for {planned}, and it ran in {ran} on {device or 'an unnamed device'}"
+    return None
+
+
 def compare(ref: Ref, store: Store) -> list[Compared]:
     """Return what was forecast of a run beside what its meters say.
 
@@ -51,14 +70,15 @@ def compare(ref: Ref, store: Store) -> list[Compared]:
     than tensors.
 
     Raises:
-        ManifestError: There is no forecast of it, or nothing was measured.
+        ManifestError: There is no forecast of it, nothing was measured, or the forecast was of something else.
     """
     if not store.exists(forecast_key(ref)):
         raise ManifestError(f"{ref} has no forecast; make one before it is trained: internvl plan RECIPE --keep")
     if not store.exists(meters_key(ref)):
         raise ManifestError(f"nothing measured {ref}: it was not trained yet, or for fewer steps than meters look at")
-    forecast = json.loads(store.read(forecast_key(ref)))
-    lines = [json.loads(line) for line in store.read(meters_key(ref)).splitlines()]
+    if why := mismatch(ref, store):
+        raise ManifestError(f"{why}; keep one for what will run, before it runs: internvl plan RECIPE --keep")
+    forecast, lines = json.loads(store.read(forecast_key(ref))), _lines(ref, store)
     seconds = "seconds_per_step" if forecast["gpus"] else "cpu_seconds_per_step"
     rows = [("seconds of a step", forecast["step_seconds"], median(line.get(seconds, 0.0) for line in lines))]
     rows += [("FLOPs of a step", forecast["step_flops"], median(map(_flops, lines)))]
@@ -67,11 +87,17 @@ def compare(ref: Ref, store: Store) -> list[Compared]:
     return [Compared(what, before, after) for what, before, after in rows if before and after]
 
 
-def held_against(ref: Ref, store: Store) -> dict[str, list[dict[str, str | float]]]:
+def held_against(ref: Ref, store: Store) -> dict[str, Any]:
     """Return the same for the facts of a finished run; nothing where it had no forecast or no meters."""
     if not (store.exists(forecast_key(ref)) and store.exists(meters_key(ref))):
         return {}
+    if why := mismatch(ref, store):
+        return {"forecast_not_compared": why}
     return {"forecast_against_fact": [each.as_json() for each in compare(ref, store)]}
+
+
+def _lines(ref: Ref, store: Store) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in store.read(meters_key(ref)).splitlines()]
 
 
 def _flops(line: Mapping[str, Any]) -> float:

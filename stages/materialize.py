@@ -15,10 +15,11 @@ from infra.cluster import Cluster
 from infra.lease import Lease, LeaseHeld
 from infra.scratch import scratch_folder
 from infra.storage import Store
-from stages.aliases import promoted
+from stages.aliases import promoted, refuse_reserved
+from stages.failures import forget_failure
+from stages.fence import lease_of
 from stages.forecasts import held_against
 from stages.manifest import Manifest, ManifestError, find, load
-from stages.output import lease_of
 from stages.quarantine import keys_in
 from stages.ref import Ref
 from stages.workspace import Output, Placement, Progress, Workspace
@@ -91,14 +92,18 @@ def parameters_of(spec: StageSpec, store: Store) -> BaseModel:
     return grown
 
 
-def identity_of(spec: StageSpec, store: Store) -> dict[str, Any]:
-    """Return everything that decides the result: stage, code version, parameters, digests of the inputs."""
+def request_of(spec: StageSpec, store: Store) -> dict[str, Any]:
+    """Return what is asked for: stage, code version, parameters; known before any input stands."""
     return {
         "stage": spec.stage,
         "code": module_of(spec.stage).VERSION,
         "parameters": parameters_of(spec, store).model_dump(mode="json"),
-        "inputs": {ref.name: load(store, ref).digest for ref in spec.inputs},
     }
+
+
+def identity_of(spec: StageSpec, store: Store) -> dict[str, Any]:
+    """Return everything that decides the result: what is asked for, and digests of the inputs."""
+    return {**request_of(spec, store), "inputs": {ref.name: load(store, ref).digest for ref in spec.inputs}}
 
 
 def difference(old: Any, new: Any, path: str = "") -> list[str]:
@@ -183,10 +188,11 @@ def materialize(
 
     Raises:
         Drift: The version stands with other parameters and `force` is not given.
-        ManifestError: The version's name is an alias, or another run makes this artifact now.
+        ManifestError: The version's name is an alias or reserved, or another run makes this artifact now.
     """
     if promoted(store, spec.artifact) is not None:
         raise ManifestError(f"{spec.artifact} is a promoted name, not a version; give the result another one")
+    refuse_reserved(spec.artifact)
     if not force and (manifest := standing(spec, store)):
         return manifest
     with _alone(store, spec.artifact) as fence:
@@ -209,6 +215,11 @@ def _alone(store: Store, ref: Ref) -> Iterator[int]:
         lease.give_back()
 
 
+def _spent(cluster: Cluster) -> float:
+    """Return the CPU seconds that this process and a cluster's works have computed so far."""
+    return time.process_time() + cluster.cpu_seconds_elsewhere
+
+
 def _materialize(
     spec: StageSpec, store: Store, cluster: Cluster, force: bool, progress: bool, fence: int
 ) -> Manifest:
@@ -219,9 +230,13 @@ def _materialize(
             store.remove(spec.artifact.key("markers"))
     elif manifest := standing(spec, store):
         return manifest
+    # Of an earlier attempt: pages would take it for what happens now.
+    store.remove(spec.artifact.key("progress.json"))
+    forget_failure(store, spec.artifact)
     module, parameters = module_of(spec.stage), parameters_of(spec, store)
     output = Output(store=store, ref=spec.artifact, stage=spec.stage, identity=identity_of(spec, store), fence=fence)
-    started = time.time()
+    started, spent = time.time(), _spent(cluster)
+    anew = not store.keys(spec.artifact.key("markers"))
     with scratch_folder(spec.stage) as scratch:
         here = Workspace(
             store=store,
@@ -229,11 +244,14 @@ def _materialize(
             scratch=scratch,
             inputs={ref.name: load(store, ref) for ref in spec.inputs},
             placement=Placement(**spec.placement),
-            progress=Progress(store, spec.artifact) if progress else lambda *_, **__: None,
+            progress=Progress(store, spec.artifact, fence) if progress else lambda *_, **__: None,
             earlier=find(store, spec.artifact),
         )
         made: Manifest = module.run(parameters, output, here)
     facts = {"started": started, "seconds": round(time.time() - started, 1), "placement": spec.placement}
+    # Parts that stood before cost nothing now, and gangs are timed by their meters: neither would tell a rate.
+    if anew and not spec.artifact.name.startswith("checkpoints/"):
+        facts["cpu_seconds"] = round(_spent(cluster) - spent, 3)
     facts |= held_against(spec.artifact, store)
     store.write(spec.artifact.key("run.json"), json.dumps(facts).encode())
     return made

@@ -13,6 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 Seconds = NDArray[np.float64]
+MOST_TIMES = 100.0
+"""A run that takes more than so many times its work is not simulated: it would hardly ever end."""
+LARGEST_EXPONENT = 600.0
+"""Beyond it e to a power is no number any more."""
 STRAGGLER_DRAWS = 2000
 """Steps that are drawn to know how much the slowest machine holds up a step on the mean."""
 
@@ -88,8 +92,15 @@ def daly(checkpoint_seconds: float, between_failures: float) -> float:
 def expected(work: float, interval: float, checkpoint_seconds: float, cluster: Cluster) -> float:
     """Return the seconds that a run takes on the mean (Daly, equation 20): failures may come at any time."""
     mean = cluster.between_failures
-    exponent = (interval + checkpoint_seconds) / mean
-    return mean * math.exp(cluster.restart_seconds / mean) * math.expm1(exponent) * work / interval
+    exponent, restart = (interval + checkpoint_seconds) / mean, cluster.restart_seconds / mean
+    if exponent + restart > LARGEST_EXPONENT:
+        return math.inf
+    return mean * math.exp(restart) * math.expm1(exponent) * work / interval
+
+
+def ends(work: float, interval: float, checkpoint_seconds: float, cluster: Cluster) -> bool:
+    """Return whether a run ends in a time that anyone would wait: at most `MOST_TIMES` its work, on the mean."""
+    return expected(work, interval, checkpoint_seconds, cluster) <= MOST_TIMES * work
 
 
 def train(
@@ -106,10 +117,16 @@ def train(
         seed: Of the draws.
 
     Raises:
-        ValueError: The interval is not above 0.
+        ValueError: The interval is not above 0, or machines fail so often that the run would hardly ever end.
     """
     if interval <= 0:
         raise ValueError(f"states every {interval:g} seconds cannot be; give an interval above 0")
+    if not ends(work, interval, checkpoint_seconds, cluster):
+        raise ValueError(
+            f"a run would hardly ever end: of {cluster.machines:,} machines one fails every "
+            f"{cluster.between_failures:,.0f} s, a state takes {checkpoint_seconds:g} s and a restart "
+            f"{cluster.restart_seconds:g} s; take machines that last longer, or faster states and restarts"
+        )
     random = np.random.default_rng(seed)
     left, took, restarting = np.full(seeds, float(work)), np.zeros(seeds), np.zeros(seeds)
     going = np.arange(seeds)
@@ -119,12 +136,12 @@ def train(
         # The last stretch ends the run: no state is written behind it.
         stretches = np.ceil(left[going] / interval - 1e-9)
         needed = left[going] + (stretches - 1) * checkpoint_seconds
-        ends = free >= needed
-        took[going] += np.where(ends, restarting[going] + needed, until)
+        done = free >= needed
+        took[going] += np.where(done, restarting[going] + needed, until)
         saved = np.floor(np.maximum(free, 0) / (interval + checkpoint_seconds)) * interval
-        left[going] -= np.where(ends, left[going], np.minimum(saved, (stretches - 1) * interval))
+        left[going] -= np.where(done, left[going], np.minimum(saved, (stretches - 1) * interval))
         restarting[going] = cluster.restart_seconds
-        going = going[~ends]
+        going = going[~done]
     return took
 
 
@@ -156,21 +173,48 @@ def pool(given: Pool, cluster: Cluster, seeds: int, seed: int = 0) -> Seconds:
     """Return how long all parts took, once for each seed, shape (seeds,).
 
     Tasks take one part after the other. Their sum is drawn as a normal (there are very many), the end as what the
-    last part of each task still takes; a failure costs each task of its machine a part begun, and the restart.
+    last part of each task still takes; a failure costs each task of its machine a part begun, and the restart. Where
+    every part has a task of its own, the longest of them decides.
+
+    Raises:
+        ValueError: A machine does not last as long as a part takes.
     """
+    mean, _ = _part_seconds(given)
+    if mean >= cluster.mtbf_hours * 3600:
+        raise ValueError(
+            f"a part of {given.rows_per_part:,} rows takes {mean:,.0f} s and a machine fails every "
+            f"{cluster.mtbf_hours * 3600:,.0f} s: hardly any part would be done; take machines that last longer"
+        )
     random = np.random.default_rng(seed)
-    parts, tasks = -(-given.rows // given.rows_per_part), given.tasks_per_machine * cluster.machines
+    tasks = given.tasks_per_machine * cluster.machines
+    one = _side_by_side if given.rows <= tasks * given.rows_per_part else _in_turn
+    least = given.rows * given.bytes_per_row / given.bytes_per_second
+    return np.array([max(least, one(given, cluster, random)) for _ in range(seeds)], dtype=np.float64)
+
+
+def _in_turn(given: Pool, cluster: Cluster, random: np.random.Generator) -> float:
+    """Return how long it took where tasks have many parts each."""
     mean, deviation = _part_seconds(given)
-    found = np.zeros(seeds)
-    for number in range(seeds):
-        whole = max(0.0, random.normal(parts * mean, math.sqrt(parts) * deviation))
-        busy = whole / tasks
-        lost = random.poisson(busy / cluster.between_failures)
-        again = given.tasks_per_machine * (lost * cluster.restart_seconds + _begun(random, lost, given).sum())
-        last = _parts(random, min(tasks, parts), given) * random.uniform(size=min(tasks, parts))
-        # While the longest of the last parts runs, the others are done: on the mean half of a part each.
-        found[number] = (whole + again) / tasks + max(0.0, float(last.max() - last.mean()))
-    return np.maximum(found, given.rows * given.bytes_per_row / given.bytes_per_second)
+    parts, tasks = given.rows / given.rows_per_part, given.tasks_per_machine * cluster.machines
+    whole = max(0.0, random.normal(parts * mean, math.sqrt(parts) * deviation))
+    lost = random.poisson(whole / tasks / cluster.between_failures)
+    again = given.tasks_per_machine * (lost * cluster.restart_seconds + _begun(random, lost, given).sum())
+    last = _parts(random, tasks, given) * random.uniform(size=tasks)
+    # While the longest of the last parts runs, the others are done: on the mean half of a part each.
+    return float((whole + again) / tasks + last.max() - last.mean())
+
+
+def _side_by_side(given: Pool, cluster: Cluster, random: np.random.Generator) -> float:
+    """Return how long it took where every part has a task of its own; the last one may be short."""
+    count = -(-given.rows // given.rows_per_part)
+    took = _parts(random, count, given)
+    took[-1] *= (given.rows - (count - 1) * given.rows_per_part) / given.rows_per_part
+    machine = np.arange(count) // given.tasks_per_machine
+    lost = random.poisson(took.max() / (cluster.mtbf_hours * 3600) * (machine[-1] + 1))
+    for _ in range(lost):
+        hit = machine == random.integers(machine[-1] + 1)
+        took[hit] += cluster.restart_seconds + took[hit] * random.uniform()
+    return float(took.max())
 
 
 def _part_seconds(given: Pool) -> tuple[float, float]:

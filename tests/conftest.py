@@ -3,6 +3,7 @@
 import os
 import secrets
 import shutil
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -56,6 +57,14 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 def store(tmp_path: Path) -> Store:
     """Return an empty store on disk."""
     return Store(str(tmp_path / "store"))
+
+
+@pytest.fixture
+def closed_port() -> Iterator[int]:
+    """Yield a port of this machine that refuses every connection: taken, so that nobody else listens on it."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield int(held.getsockname()[1])
 
 
 @pytest.fixture(scope="session")
@@ -134,9 +143,11 @@ def any_cluster(request: pytest.FixtureRequest) -> Cluster:
 def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """Start Prefect, Ray, the report server and the tiny web once for all tests that need them."""
     here = Installation(tmp_path_factory.mktemp("installation"), [free_port() for _ in range(5)])
-    here.internvl("up", timeout=900)
-    yield here
-    here.internvl("down")
+    try:
+        here.internvl("up", timeout=900)
+        yield here
+    finally:
+        here.internvl("down")
     left = here.processes()
     assert not left, f"`internvl down` left running: {left}"
 

@@ -66,7 +66,7 @@ def overview(look: Look, query: Query) -> bytes:
 
 def _row(begun: Begun, look: Look) -> dict[str, object]:
     doing = look.doing[begun.ref]
-    words = words_of(begun, doing)
+    words = words_of(begun, doing, look.now)
     return {
         "ref": begun.ref,
         "stage": begun.stage,
@@ -75,7 +75,7 @@ def _row(begun: Begun, look: Look) -> dict[str, object]:
         "words": words,
         "heard": heard_of(begun, look.now),
         "message": begun.failure.message if doing is Doing.FAILED and begun.failure else "",
-        "next": next_move(begun, doing),
+        "next": next_move(begun, doing, look.now),
     }
 
 

@@ -1,10 +1,13 @@
 """What a recipe's own data cost to train on, told by the batches of its first steps."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from torch import nn
+
+from models.frozen_towers import Passed
+from models.generative_objective import GenerativeObjective
 from models.step_cost import step_cost
-from models.step_work import StepCost
 from stages.training.accumulating import Cutting
 from stages.training.order import Order, Source
 from stages.training.schedule import Schedule
@@ -32,9 +35,22 @@ def sample_flops(
     sources = [Source("samples", (task.samples,))] if isinstance(task.samples, int) else task.samples
     order = Order(schedule.seed, sources, schedule.shuffle_window)
     cutting = Cutting.of(here.placement, here.placement.workers, task.batches)
-    cost, rows = StepCost(), 0
+    # A sample is new once in the run; what frozen towers saw of it then is remembered.
+    new = min(1.0, sum(each.samples for each in sources) / (schedule.steps * schedule.global_batch_size))
+    cost, rows = 0.0, 0
     for step in range(steps):
         for piece in cutting.micro_batches(order.rows(step, schedule.global_batch_size), 0):
-            cost += step_cost(task.module, task.batches(piece, step))
+            batch = task.batches(piece, step)
+            first = step_cost(task.module, batch).computed
+            later = step_cost(task.module, batch).computed if _remembered(task.module, batch) else first
+            cost += new * first + (1 - new) * later
             rows += len(piece)
-    return cost.computed / rows
+    return cost / rows
+
+
+def _remembered(objective: nn.Module, batch: Mapping[str, Any]) -> bool:
+    """Note of a batch that towers which remember need not see it again; say whether there are any."""
+    if not isinstance(objective, GenerativeObjective) or not objective.towers.visions.room_bytes:
+        return False
+    objective.passed[batch["row"]] = Passed(0, 0, [], [])
+    return True

@@ -17,6 +17,19 @@ def picture(page: Any, name: str) -> None:
         page.screenshot(path=str(Path(folder) / f"{name}.png"), full_page=True)
 
 
+def sign_in(page: Any, here: Installation) -> None:
+    """Show Prefect's password once, as a person does; a wrong one lets nobody in."""
+    page.goto(f"{here.prefect}/")
+    page.wait_for_url(re.compile(r"/login\?"))
+    given = page.locator("input[type=password]")
+    given.fill("internvl:wrong")
+    page.keyboard.press("Enter")
+    page.get_by_text("Invalid credentials").wait_for()
+    given.fill(here.password)
+    page.keyboard.press("Enter")
+    page.wait_for_url(lambda url: "/login" not in url)
+
+
 def field(page: Any, parameter: str) -> Any:
     """Return what belongs to one parameter of a form."""
     return page.locator(".p-label", has=page.get_by_text(re.compile(rf"^{parameter}( \(Optional\))?$"))).last

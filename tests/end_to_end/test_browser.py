@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from installation import Installation, wait_for
-from prefect_forms import add, choose, open_form, open_run, picture, submit, wait_for_state, write
+from prefect_forms import add, choose, open_form, open_run, picture, sign_in, submit, wait_for_state, write
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(1800)]
 ENDLESS = "schedule.steps=1000000"
@@ -12,6 +12,7 @@ ENDLESS = "schedule.steps=1000000"
 
 def test_a_rerun_with_another_threshold_ends_in_a_filter_report(smoke: Installation, page: Any) -> None:
     made_before = len(smoke.jobs())
+    sign_in(page, smoke)
     deployment = open_form(page, smoke, "rerun")
     choose(page, "stage", "filter")
     choose(page, "recipe", "smoke")
@@ -50,7 +51,7 @@ def test_a_rerun_with_another_threshold_ends_in_a_filter_report(smoke: Installat
 
 def look_at_our_pages(page: Any, here: Installation, report: str) -> None:
     """Open the filter report and each live page, as one who was let in; nothing is missing, nothing complains."""
-    page.goto(here.internvl("status", "--links").strip())
+    page.goto(here.report_link)
     errors: list[str] = []
     page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
     page.goto(report)
@@ -79,6 +80,7 @@ def test_a_run_that_is_watched_and_cancelled_on_its_page_stops_its_job(smoke: In
     deployment = smoke.api("GET", "/deployments/name/rerun/rerun")
     parameters = {"stage": "language", "recipe": "smoke", "changes": [ENDLESS], "new_version": "cancelled"}
     run = smoke.api("POST", f"/deployments/{deployment['id']}/create_flow_run", {"parameters": parameters})
+    sign_in(page, smoke)
     open_run(page, smoke, run["id"])
     job = wait_for("the job", lambda: smoke.job(artifact))
     assert job["metadata"]["flow_run_id"] == run["id"]

@@ -4,13 +4,14 @@ from typing import Any
 
 import pytest
 from installation import Installation, wait_for
-from prefect_forms import choose, open_form, open_run, picture, submit, switch_on, wait_for_state, write
+from prefect_forms import choose, open_form, open_run, picture, sign_in, submit, switch_on, wait_for_state, write
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(1800)]
 ROAD = ("run", "internvl", "--recipe", "smoke", "--approve")
 
 
 def test_a_person_rejects_then_approves_and_is_not_asked_again(smoke: Installation, page: Any) -> None:
+    sign_in(page, smoke)
     deployment = open_form(page, smoke, "internvl")
     choose(page, "recipe", "smoke")
     switch_on(page, "approve_before_training")

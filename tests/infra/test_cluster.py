@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from infra.cluster import Cluster, RayCluster, ResourceError
+from infra.gang import GangSize
 
 
 def square(value: int) -> int:
@@ -32,6 +33,21 @@ def test_map_returns_every_result_once(any_cluster: Cluster) -> None:
     assert sorted(any_cluster.map(square, range(30))) == [n * n for n in range(30)]
 
 
+def burn(seconds: float) -> float:
+    """Compute for so many CPU seconds at least."""
+    start = time.process_time()
+    while time.process_time() - start < seconds:
+        pass
+    return seconds
+
+
+def test_what_works_compute_in_other_processes_is_counted(any_cluster: Cluster) -> None:
+    before = any_cluster.cpu_seconds_elsewhere
+    assert list(any_cluster.map(burn, [0.05, 0.05])) == [0.05, 0.05]
+    spent = any_cluster.cpu_seconds_elsewhere - before
+    assert spent >= 0.1 if isinstance(any_cluster, RayCluster) else spent == 0, "here the process's own clock has it"
+
+
 def test_map_of_nothing_is_nothing(any_cluster: Cluster) -> None:
     assert list(any_cluster.map(square, [])) == []
 
@@ -55,6 +71,12 @@ def test_works_run_where_a_machine_offers_what_they_need(any_cluster: Cluster) -
 def test_what_no_machine_offers_is_said_and_not_waited_for(ray_cluster: RayCluster) -> None:
     with pytest.raises(ResourceError, match=r"no machine of the Ray cluster offers 'moon'.*INTERNVL_EGRESS_RESOURCE"):
         list(ray_cluster.map(square, [1], resources={"moon": 1}))
+
+
+@pytest.mark.ray
+def test_a_gang_has_room_as_often_as_the_cluster_holds_it(ray_cluster: RayCluster) -> None:
+    assert [ray_cluster.room(GangSize(workers=workers)) for workers in (1, 2, 3)] == [2, 1, 1]
+    assert ray_cluster.room(GangSize(workers=1, gpus_per_worker=1)) == 1
 
 
 def die(value: int) -> int:

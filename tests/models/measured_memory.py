@@ -3,7 +3,6 @@
 import json
 import os
 import sys
-import tempfile
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -52,15 +51,12 @@ def peak(step: Callable[[], Any]) -> int:
     """Return the most bytes that the allocator had handed out during a step, beyond those at its beginning."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
         step()
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "trace.json"
-        seen.export_chrome_trace(str(file))
-        events = json.loads(file.read_text())["traceEvents"]
-    found = [each for each in events if each.get("name") == "[memory]" and each["args"]["Device Type"] == 0]
+    assert seen.profiler is not None
+    found = [each for each in seen.profiler.kineto_results.events() if each.name() == "[memory]"]
     assert found, "the profiler told nothing of memory"
     live = most = 0
-    for event in sorted(found, key=lambda each: each["ts"]):
-        live += event["args"]["Bytes"]
+    for event in sorted(found, key=lambda each: each.start_ns()):
+        live += event.nbytes()
         most = max(most, live)
     return most
 

@@ -17,11 +17,14 @@ from pipelines.clusters import CARDS, Card, Gpus, gpus_of
 from pipelines.names import FlowName, RecipeName
 from pipelines.plan import states_of, steps_of
 from pipelines.plan_compared import keep
+from pipelines.plan_faults import judge
 from pipelines.plan_memory import Fit
-from pipelines.plan_tables import markdown
+from pipelines.plan_tables import budget_sections
+from pipelines.sections import markdown
 from pipelines.training_price import Training, training_prices
 from pipelines.utilisation import Utilisation
-from stages.forecasts import meters_key
+from stages.forecasts import held_against, meters_key
+from stages.manifest import Ledger, Manifest
 from stages.ref import Ref
 
 
@@ -95,7 +98,7 @@ def test_a_budget_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     assert shards.memory.weights == whole.memory.weights // 640
     assert shards.largest == 256 and shards.memory.total < 80e9, "256 pairs fit into an A100 where all is sharded"
     assert whole.largest == 0, "13 billion parameters with their states fit onto no card"
-    text = markdown([found], gpus_of("640xA100"))
+    text = markdown(budget_sections([found], gpus_of("640xA100")))
     assert "| contrastive | waits for its inputs | 640 | 50% |" in text and "of peak, given" in text
 
 
@@ -106,7 +109,7 @@ def test_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
         seen.extend(trained)
         return []
 
-    monkeypatch.setattr("pipelines.budget.budgets", few)
+    monkeypatch.setattr("pipelines.plan_document.budgets", few)
     result = call("plan", "paper", "--cluster", "640xA100", "--json")
     found = json.loads(result.output)
     assert found["cluster"] == "640xA100-80GB" and found["budget"] == []
@@ -128,17 +131,19 @@ def test_a_forecast_is_held_against_its_run() -> None:
     store, steps = Store(settings().store_root), steps_of(FlowName.TRAIN, RecipeName.PAPER)
     ref = Ref(name="checkpoints/contrastive", version="paper")
     refused = call("plan", "--compare", str(ref))
-    assert refused.exit_code == 2 and "has no forecast; make one with internvl plan" in refused.output
+    assert refused.exit_code == 2 and "has no forecast; make one before it is trained" in refused.output
     training = Training("contrastive", 10, 10, 100, 1e15, 640)
     memory = Forecast(1, 2, 3, 4, 5, 6, 7, 972, "somewhere")
     fits = (Fit("fsdp2", 4, memory, 8),)
     assumed = Utilisation.of(0.4, CARDS["A100"], "assumed")
     budget = Budget(training, 640, fits, assumed, 12.0, 6e12, 1.0, 1.0, None, 1.0, 1.0, "missing")
-    assert keep([budget], steps, store) == [str(ref)]
+    assert keep([budget], steps, store, gpus_of("640xA100")) == [
+        f"the forecast of {ref} is kept, to be held against its run"
+    ]
     assert "nothing measured" in call("plan", "--compare", str(ref)).output
+    ran = {"mfu": 0.5, "matmul_peak_flops": 1e12, "processes": 640, "device": "NVIDIA A100-SXM4-80GB"}
     lines = [
-        {"seconds_per_step": s, "peak_memory_bytes": b, "mfu": 0.5, "matmul_peak_flops": 1e12}
-        for s, b in ((9.0, 100), (10.0, 800), (30.0, 700))
+        {"seconds_per_step": s, "peak_memory_bytes": b, **ran} for s, b in ((9.0, 100), (10.0, 800), (30.0, 700))
     ]
     store.write(meters_key(ref), "\n".join(json.dumps(each) for each in lines).encode())
     step, flops, peak = json.loads(call("plan", "--compare", str(ref), "--json").output)
@@ -146,3 +151,52 @@ def test_a_forecast_is_held_against_its_run() -> None:
     assert (flops["forecast"], flops["fact"]) == (6e12, 5e12)
     assert peak["fact"] == 800 / 1e9 and peak["ratio"] == pytest.approx(1000 / 800)
     assert "1.20" in call("plan", "--compare", str(ref)).output
+    assert "was trained already" in keep([budget], steps, store, gpus_of("640xA100"))[0], "no forecast afterwards"
+
+    store.write(meters_key(ref), json.dumps({**lines[0], "processes": 8}).encode())
+    refused = call("plan", "--compare", str(ref))
+    assert refused.exit_code == 2 and "is for 640 A100 processes, and it ran in 8 on NVIDIA A100" in refused.output
+    assert held_against(ref, store).keys() == {"forecast_not_compared"}
+    store.write(meters_key(ref), json.dumps(lines[0]).encode())
+    spec = next(step.spec for step in steps if step.spec.artifact == ref)
+    other = {"stage": spec.stage, "code": 0, "parameters": spec.parameters}
+    none = Ledger(listed=0, kept=0)
+    stands = Manifest(ref=ref, stage=spec.stage, identity=other, ledger=none, parts=())
+    store.write(ref.key("manifest.json"), stands.model_dump_json().encode())
+    assert "made for other parameters" in call("plan", "--compare", str(ref)).output
+
+
+def fit(total: int, rows: int, largest: int) -> Fit:
+    return Fit("fsdp2", rows, Forecast(0, 0, 0, 0, 0, 0, 0, total, "somewhere"), largest)
+
+
+def test_what_a_cluster_does_not_fit_is_said() -> None:
+    """By the trainer's own rules: rows divide by processes, and a share by micro batches."""
+    training = Training("contrastive", 10, 10, 100, 1e15, 640)
+
+    def verdict(cluster: str, memory: Fit, count: int = 0, packed: bool = False) -> tuple[bool, int | None, str]:
+        gpus = gpus_of(cluster)
+        found = judge(training, memory, global_batch=163_840, packed=packed, count=count or gpus.count, gpus=gpus)
+        return found.runs, found.rows, " ".join(found.said)
+
+    assert verdict("640xA100", fit(79 * 10**9, 256, 256)) == (True, None, "")
+    runs, rows, said = verdict("48xA100", fit(563 * 10**9, 3413, 256))
+    assert (runs, rows) == (False, None) and "do not divide by 48 GPUs; take 40 or 64" in said
+    runs, rows, said = verdict("64xA100", fit(563 * 10**9, 2560, 300))
+    assert (
+        (runs, rows) == (True, 256)
+        and "563 GB do not fit into the 80 GB of an A100" in said
+        and "(2,560 placed)" in said
+    )
+    runs, rows, said = verdict("1280xA100", fit(10**9, 256, 256), count=640)
+    assert (runs, said) == (True, "takes 640 of 1,280 GPUs, as many as its placement has workers")
+    assert verdict("64xA100", fit(90 * 10**9, 1, 0), packed=True)[:2] == (False, None)
+
+
+def test_nothing_is_said_of_what_is_not_known() -> None:
+    training, memory = Training("language", 10, 10, 100, 1e15, 0), fit(10**9, 4, 0)
+    budget = Budget(training, 0, (memory,), None, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, "missing")
+    times, memories = budget_sections([budget], gpus_of("8xH100"))
+    assert times.rows == (("language", "missing", *["–"] * 8),), "a CPU's time is not nought"
+    assert memories.rows[0][-1] == "–" and "plan --calibrate measures it" in times.notes[0]
+    assert budget_sections([], None) == []

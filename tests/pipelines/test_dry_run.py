@@ -25,14 +25,14 @@ def test_the_whole_road_is_priced_and_nothing_is_made(tmp_path: Path) -> None:
     assert "| download laion_en | pool/laion_en@paper | waits for its inputs |" in text
     assert "nothing of it was downloaded yet: internvl plan data --pilot 10000" in text
     (line,) = [line for line in text.splitlines() if line.startswith("| contrastive |") and "e+" in line]
-    assert line.count("|") == 8 and "–" not in line, "GPU hours of both cards are told"
+    assert line.count("|") == 9 and "–" not in line, "GPU hours of both cards are told, and the GPUs"
     assert store.keys() == []
 
 
 def test_a_rerun_without_training_prices_no_training(tmp_path: Path) -> None:
     text = markdown(rerun_steps("filter", RecipeName.TINY, ["coyo"], []), Store(str(tmp_path / "store")))
     assert text.count("| filter ") == 2
-    assert "Trainings" not in text and "Downloads" not in text
+    assert "### trainings" not in text and "### downloads" not in text
 
 
 def test_only_what_would_run_is_priced_and_force_runs_what_stands(
@@ -47,10 +47,10 @@ def test_only_what_would_run_is_priced_and_force_runs_what_stands(
     assert "is made again" not in text and "| stands |" not in forced
 
     def priced(page: str, name: str) -> bool:
-        return any(line.startswith((f"| {name} |", f"{name}: ")) for line in page.splitlines())
+        return any(line.startswith((f"| {name} |", f"- {name}: ")) for line in page.splitlines())
 
     def trained(page: str) -> str:
-        return page.partition("## Trainings")[2]
+        return page.partition("### trainings")[2]
 
     assert not priced(text, "laion_en") and not priced(trained(text), "contrastive"), "they stand and cost nothing"
     assert priced(forced, "laion_en") and priced(trained(forced), "contrastive")

@@ -1,6 +1,7 @@
 """`internvl plan data`: a pilot is downloaded from a real server, and prices the list that it was drawn from."""
 
 import json
+import shlex
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,6 +20,7 @@ from pipelines import cli, planning, price_rows, pricing
 from pipelines.cli import app
 from pipelines.names import RecipeName
 from pipelines.recipes import OwnData
+from pipelines.sections import Section, markdown, show
 from stages.manifest import load
 from stages.materialize import materialize
 from stages.ref import Ref
@@ -94,7 +96,10 @@ def call(*given: str) -> Result:
 def test_without_a_download_nothing_is_known(words: list[str]) -> None:
     result = call("plan", "data", *words)
     assert result.exit_code == 0
-    assert "own: nothing of it was downloaded yet: internvl plan data --pilot 10000" in result.output
+    (line,) = (line for line in result.output.splitlines() if line.startswith("own: "))
+    said, _, command = line.rpartition(": ")
+    assert said == "own: nothing of it was downloaded yet"
+    assert shlex.split(command) == ["internvl", "plan", "data", *words, "--pilot", "10000"], "typed as it stands"
 
 
 def test_private_hosts_that_may_be_asked_are_told_first(
@@ -164,10 +169,15 @@ def test_pictures_that_are_here_need_no_pilot(home: Path) -> None:
     assert result.exit_code == 0 and "its pictures are on this machine already" in result.output
 
 
-def test_a_host_cannot_format_the_terminal() -> None:
+def test_a_host_cannot_format_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     from stages.download_price import Tail
 
-    assert price_rows.tail(Tail("[red]x\u202e", 3, 1.0)) == "\\[red]x[RLO]: 3 urls, 60 min"
+    line = price_rows.tail(Tail("[red]x\u202e|<b>", 3, 1.0))
+    assert line == "[red]x[RLO]|<b>: 3 urls, 60 min"
+    section = Section("t", ("hosts",), ((line,),))
+    show([section])
+    assert "[red]x[RLO]|<b>: 3 urls" in capsys.readouterr().out
+    assert "| \\[red\\]x\\[RLO\\]\\|\\<b\\>: 3 urls, 60 min |" in markdown([section])
 
 
 def test_how_long_a_download_waits_is_the_installations_choice(monkeypatch: pytest.MonkeyPatch) -> None:

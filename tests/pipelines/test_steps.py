@@ -18,6 +18,7 @@ from infra.lease import Lease
 from infra.storage import Store
 from pipelines import schedule, steps
 from pipelines.graph import Step
+from pipelines.job_ends import StageFailed, StageStopped
 from stages.manifest import Ledger, Manifest, find
 from stages.materialize import StageSpec
 from stages.output import Output
@@ -85,7 +86,7 @@ def nothing() -> None:
 
 def test_a_forced_step_keeps_what_stands_where_its_job_does_not_begin(world: Store) -> None:
     stood = commit(world)
-    with pytest.raises(steps.StageFailed, match="failed"):
+    with pytest.raises(StageFailed, match="failed"):
         make(world, Ray(("FAILED", 1, nothing)))
     assert find(world, REF) == stood, "neither removed, nor taken for the result of this run"
 
@@ -145,7 +146,7 @@ def test_a_cancelled_run_leaves_a_job_that_another_run_waits_for(
     lease = Lease.take(world, "leases/flow_runs/two", "two")
     try:
         assert cancel(ray, monkeypatch, "one") == ["own"]
-        with pytest.raises(steps.StageStopped, match="another run waits for its job shared"):
+        with pytest.raises(StageStopped, match="another run waits for its job shared"):
             steps._follow(STEP, world, ray, ray.known["shared"], logging.getLogger("test"))  # type: ignore[arg-type]
     finally:
         lease.give_back()
@@ -154,7 +155,7 @@ def test_a_cancelled_run_leaves_a_job_that_another_run_waits_for(
 
 def test_a_job_that_should_add_to_what_stands_and_fails_is_no_success(world: Store) -> None:
     commit(world)
-    with pytest.raises(steps.StageFailed, match="failed"):
+    with pytest.raises(StageFailed, match="failed"):
         make(world, Ray(("FAILED", 1, nothing)), force=False)
 
 

@@ -66,6 +66,16 @@ def test_an_artifact_is_whole_and_verifies(any_store: Store) -> None:
     assert load(any_store, Ref.model_validate("toy@v1")).digest == manifest.digest
 
 
+def test_cpu_seconds_are_told_where_all_was_made_in_one_go(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    spent = iter((10.0, 12.5, 20.0, 20.5))
+    monkeypatch.setattr(materialize_module, "_spent", lambda cluster: next(spent))
+    run_key = materialize(spec(), store, InlineCluster()).ref.key("run.json")
+    assert json.loads(store.read(run_key))["cpu_seconds"] == 2.5
+    store.remove("toy/v1/manifest.json")
+    materialize(spec(), store, InlineCluster())
+    assert "cpu_seconds" not in json.loads(store.read(run_key)), "its parts stood: what is left tells no rate"
+
+
 def test_flipping_one_byte_of_any_file_is_found_and_named(store: Store) -> None:
     manifest = materialize(spec(), store, InlineCluster())
     for file in manifest.files():

@@ -12,6 +12,7 @@ from stages.simulation import (
     Training,
     best_interval,
     daly,
+    ends,
     expected,
     pool,
     quantiles,
@@ -86,6 +87,28 @@ def test_what_failures_cost_a_pool() -> None:
     calm, rough = (pool(given, Cluster(10, mtbf, restart_seconds=600), seeds=2000).mean() for mtbf in (1e12, 10.0))
     # 1,000 s hold 0.28 failures; each costs a tenth of the tasks 600 s and half of a part of 100 s.
     assert rough - calm == pytest.approx(1000 / 3600 * 650 / 10, rel=0.2)
+
+
+def test_a_part_of_its_own_takes_as_long_as_it_takes() -> None:
+    given = Pool(rows=1000, rows_per_part=10_000, seconds_per_row=0.05, tasks_per_machine=256, spread=0.0)
+    assert pool(given, NEVER, seeds=2).tolist() == [50.0, 50.0], "255 other tasks cannot help with one part"
+    given = Pool(rows=25_000, rows_per_part=10_000, seconds_per_row=0.05, tasks_per_machine=1, spread=0.0)
+    calm = Cluster(machines=3, mtbf_hours=1e12)
+    assert pool(given, calm, seeds=1).tolist() == [500.0], "the last part is short, the longest decides"
+    rough = Cluster(machines=3, mtbf_hours=0.5, restart_seconds=100)
+    assert pool(given, rough, seeds=400).mean() > 520, "lost machines hold up what they were doing"
+
+
+def test_what_would_never_end_is_refused() -> None:
+    frail = Cluster(machines=80, mtbf_hours=1.0, restart_seconds=600)
+    interval = daly(60, frail.between_failures)
+    assert not ends(2e6, interval, 60, frail) and expected(2e6, 1e9, 60, frail) == math.inf
+    with pytest.raises(ValueError, match="hardly ever end: of 80 machines one fails every 45 s"):
+        train(2e6, interval, 60, frail, seeds=5)
+    with pytest.raises(ValueError, match="would hardly ever end"):
+        train(2e6, 3600, 60, Cluster(80, 6300.0, restart_seconds=1e9), seeds=5)
+    with pytest.raises(ValueError, match="hardly any part would be done"):
+        pool(Pool(100_000, 10_000, 1.0, 16), Cluster(4, 1.0), seeds=2)
 
 
 def test_the_way_to_the_store_may_decide() -> None:
