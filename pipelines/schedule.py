@@ -7,9 +7,11 @@ from concurrent.futures import FIRST_COMPLETED, wait
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
+from uuid import UUID
 
 from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact
+from prefect.client.orchestration import get_client
 from prefect.exceptions import TerminationSignal
 from prefect.runtime import flow_run as current_flow
 from prefect.task_runners import ThreadPoolTaskRunner
@@ -92,12 +94,23 @@ def _run_all(steps: Sequence[Step], force: bool) -> list[str]:
         _stop(list(live))
         raise
     except TerminationSignal:
-        # Prefect waits 30 seconds for the threads of a cancelled run, and only then has its jobs stopped.
+        # Prefect's hook comes only when this process has gone, half a minute later; then it finds nothing to stop.
         end_here()
+        if _cancelled():
+            stop_jobs(None, SimpleNamespace(id=current_flow.id), None)
         raise
     if failed is not None:
         raise failed
     return [str(futures[step.artifact].result()) for step in steps]
+
+
+def _cancelled() -> bool:
+    """Say whether a person cancelled this run, rather than that its process is ended and its jobs go on."""
+    if not current_flow.id:
+        return False
+    with get_client(sync_client=True) as client:
+        state = client.read_flow_run(UUID(current_flow.id)).state
+    return state is not None and state.is_cancelling()
 
 
 def _first(live: Sequence[Any]) -> list[Any]:

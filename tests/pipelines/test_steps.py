@@ -187,17 +187,23 @@ def test_a_log_has_a_line_for_news_alone_and_not_too_often(
     assert [record.getMessage() for record in caplog.records if record.name == "test"] == lines
 
 
-def test_a_process_that_is_ended_lets_go_of_its_jobs_at_once(world: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("cancelled", [True, False])
+def test_a_process_that_is_ended_lets_go_of_its_jobs_and_stops_those_of_a_cancelled_run(
+    world: Store, monkeypatch: pytest.MonkeyPatch, cancelled: bool
+) -> None:
     def told(_: object) -> None:
         raise TerminationSignal(signal.SIGTERM)
 
+    stopped: list[object] = []
     monkeypatch.setattr(steps, "_ended", threading.Event())
     monkeypatch.setattr(schedule, "run_step", SimpleNamespace(submit=lambda *_, **__: object()))
     monkeypatch.setattr(schedule, "_first", told)
+    monkeypatch.setattr(schedule, "_cancelled", lambda: cancelled)
+    monkeypatch.setattr(schedule, "stop_jobs", lambda *given: stopped.append(given))
     with pytest.raises(TerminationSignal):
         schedule._run_all([STEP], force=False)
+    assert bool(stopped) == cancelled, "the job of a run that may come back goes on"
     ray = Ray()
     ray.known["job"] = Job("job", "RUNNING", "", {})
     with pytest.raises(steps.StageStopped, match="its flow process was ended"):
         steps._follow(STEP, world, ray, ray.known["job"], logging.getLogger("test"))  # type: ignore[arg-type]
-    assert ray.stopped == [], "its run may come back; a cancelled run's hook stops it"
