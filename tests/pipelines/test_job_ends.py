@@ -33,9 +33,7 @@ def test_an_exit_code_without_its_words_is_a_failure() -> None:
     assert type(end_of("score own", job("STOPPED", None), LOG)) is StageStopped
 
 
-@pytest.mark.parametrize(
-    ("raised", "code"), [(StageLater("x: no answer"), 75), (StageFailed("x"), 2)]
-)
+@pytest.mark.parametrize(("raised", "code"), [(StageLater("x: no answer"), 75), (StageFailed("x"), 2)])
 def test_the_command_ends_with_75_where_it_may_be_given_again(
     raised: Exception, code: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
