@@ -101,7 +101,8 @@ def prices(
             continue
         sample = _sample(store, source, version, pilot)
         if sample is None:
-            found.append(Unknown(source, "nothing of it was downloaded yet" + (f": {ask}" if ask else "")))
+            told = ask or "give the options of this run to internvl plan data --pilot 10000"
+            found.append(Unknown(source, f"nothing of it was downloaded yet: {told}"))
             continue
         pool, whole = sample
         rate = host_rate if host_rate is not None else pool.identity["parameters"].get("per_host_per_second", 0.0)

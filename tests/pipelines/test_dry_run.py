@@ -23,7 +23,7 @@ def test_the_whole_road_is_priced_and_nothing_is_made(tmp_path: Path) -> None:
     text = markdown(steps_of(FlowName.INTERNVL, RecipeName.PAPER), store)
     assert "| list_urls laion_en | listing/laion_en@paper | missing |" in text
     assert "| download laion_en | pool/laion_en@paper | waits for its inputs |" in text
-    assert "nothing of it was downloaded yet: internvl plan data --pilot 10000" in text
+    assert "downloaded yet: give the options of this run to internvl plan data --pilot 10000" in text
     (line,) = [line for line in text.splitlines() if line.startswith("| contrastive |") and "e+" in line]
     assert line.count("|") == 9 and "–" not in line, "GPU hours of both cards are told, and the GPUs"
     assert store.keys() == []
