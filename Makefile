@@ -51,7 +51,7 @@ test-faults: setup ## Run the fault suite alone: the hostile web, killed process
 # PostgreSQL comes from Debian where this may install it; without it those tests are skipped, and say so.
 test-cluster: setup ## Several Ray nodes, a faulty S3, Prefect on PostgreSQL (minutes)
 	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || { test "$$(id -u)" = 0 && apt-get install -qq -y postgresql >/dev/null; } || true
-	@$(BIN)/python -m pytest -m cluster -rs --timeout 1800
+	@$(BIN)/python -m pytest tests/cluster tests/stages/training -m cluster -rs --durations 0
 
 test-slow: setup ## Run the tests that take minutes each
 	@$(BIN)/python -m pytest -m "slow and not cluster" --timeout 1800

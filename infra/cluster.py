@@ -66,8 +66,12 @@ class Cluster(Protocol):
         """Run `loop(config)` on a gang of workers, all or none, and restart it after a fault.
 
         The loop restores itself from its own checkpoints. While there is no place for the gang,
-        `waiting` is told every few seconds what it waits for.
+        `waiting` is told every few seconds what it waits for. Several threads may each run a gang.
         """
+        ...
+
+    def room(self, size: GangSize) -> int:
+        """Return how many gangs of a size may train side by side, one at least; what others use is not counted."""
         ...
 
 
@@ -96,6 +100,10 @@ class InlineCluster:
     ) -> None:
         """Run the loop as the only worker, or as one of `torchrun`'s."""
         loop(config)
+
+    def room(self, size: GangSize) -> int:
+        """Return one: this process."""
+        return 1
 
 
 class RayCluster:
@@ -184,3 +192,9 @@ class RayCluster:
     ) -> None:
         """Run the loop under Ray Train; a dead worker restarts the gang, which then resumes itself."""
         run_gang(self._join(), loop, config, size, name, waiting)
+
+    def room(self, size: GangSize) -> int:
+        """Return how often the whole cluster holds a gang; one that finds no place waits until there is one."""
+        resource, amount = size.resource
+        held = self._join().cluster_resources().get(resource, 0)
+        return max(1, int(held // (size.workers * amount)))

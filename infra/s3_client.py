@@ -44,22 +44,41 @@ def _code(error: BaseException) -> str:
     return str(_reply(error).get("Error", {}).get("Code", ""))
 
 
+def _unreached(error: BaseException) -> bool:
+    """Say whether nobody took our call: refused, no way there, no such host, or no answer to the knock."""
+    import aiohttp
+    from botocore.exceptions import (  # type: ignore[import-untyped]
+        ConnectTimeoutError,
+        EndpointConnectionError,
+        ProxyConnectionError,
+    )
+
+    # None of botocore's three is a ConnectionError or a TimeoutError of Python's, nor an HTTPClientError of its own.
+    # Its SSLError, their sibling, is left out: a certificate that is not trusted is no better a minute later.
+    return isinstance(
+        error,
+        EndpointConnectionError | ConnectTimeoutError | ProxyConnectionError | ConnectionRefusedError
+        | aiohttp.ClientConnectorError,
+    )  # fmt: skip
+
+
 def _may_pass(error: BaseException) -> bool:
     """Say whether asking again can help."""
     import aiohttp
-    from botocore.exceptions import (  # type: ignore[import-untyped]
-        HTTPClientError,
-        IncompleteReadError,
-        ResponseStreamingError,
-    )
+    from botocore.exceptions import HTTPClientError, IncompleteReadError, ResponseStreamingError
 
     if status := _status(error):
         return status >= 500 or status in (408, 409, 429)
-    return isinstance(
+    return _unreached(error) or isinstance(
         error,
         TimeoutError | ConnectionError | HTTPClientError | IncompleteReadError | ResponseStreamingError
         | aiohttp.ClientError,
     )  # fmt: skip
+
+
+def _endpoint() -> str | None:
+    """Return the address of the server that the environment names, None for Amazon's own."""
+    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
 
 
 def client() -> Any:
@@ -69,7 +88,7 @@ def client() -> Any:
     found = fsspec.filesystem(
         "s3",
         use_listings_cache=False,
-        endpoint_url=os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL"),
+        endpoint_url=_endpoint(),
         config_kwargs={"retries": {"total_max_attempts": 1}, "connect_timeout": 10, "read_timeout": 60},
     )
     found.retries = 2  # `patiently` asks again; two more layers that do would multiply its time
@@ -112,18 +131,31 @@ def patiently(bucket: str, what: str, ask: Callable[[], T]) -> T:
             # Full jitter: a thousand workers must not come back in step.
             pause = random.uniform(0, min(5.0, 0.2 * 2**tries))
             if waited + pause > PATIENCE_SECONDS:
-                raise StoreUnavailable(
-                    f"s3://{bucket} did not {what} in {tries} tries over {waited:.0f} s: "
-                    f"{type(error).__name__}: {str(error)[:200]}; finished parts are kept: "
-                    "run the same command again when the store answers"
-                ) from error
+                raise _unavailable(bucket, what, error, f"{tries} tries over {waited:.0f} s") from error
             log.warning("s3://%s did not %s: %s; try %d follows", bucket, what, str(error)[:200], tries + 1)
             time.sleep(pause)
 
 
-def _clear(bucket: str, what: str, error: Exception) -> Exception:
-    from botocore.exceptions import BotoCoreError
+def _unavailable(bucket: str, what: str, error: Exception, tried: str) -> StoreUnavailable:
+    said = f"{type(error).__name__}: {str(error)[:200]}"
+    later = "finished parts are kept: run the same command again when the store answers"
+    if _unreached(error):
+        server = _endpoint() or "Amazon's own server, as AWS_ENDPOINT_URL is not set"
+        return StoreUnavailable(
+            f"s3://{bucket} does not answer at {server}: it did not {what} in {tried}: {said}; check the address and "
+            f"that the server runs; {later}"
+        )
+    return StoreUnavailable(f"s3://{bucket} did not {what} in {tried}: {said}; {later}")
 
+
+def _clear(bucket: str, what: str, error: Exception) -> Exception:
+    from botocore.exceptions import BotoCoreError, SSLError
+
+    if isinstance(error, SSLError):
+        return StorageError(
+            f"s3://{bucket}: the certificate of its server is not trusted: {str(error)[:200]}; name the authority "
+            "that signed it in AWS_CA_BUNDLE"
+        )
     if _code(error) == "NoSuchBucket":
         return StorageError(f"there is no bucket {bucket!r}; make it, or set INTERNVL_STORE to one that is there")
     if isinstance(error, PermissionError | BotoCoreError):

@@ -85,6 +85,11 @@ class Settings(BaseModel):
         return self.home / "ray" / "token"
 
     @property
+    def prefect_password_path(self) -> Path:
+        """File with the `name:password` that our own Prefect asks for, mode 600."""
+        return self.home / "prefect" / "password"
+
+    @property
     def report_token_path(self) -> Path:
         """File with the token that our report server asks for, mode 600."""
         return self.home / "reports" / "token"

@@ -84,6 +84,7 @@ class Store:
         """Prove that the root can be written and read, and that of two writers one wins.
 
         Raises:
+            StoreUnavailable: It did not answer in time.
             StorageError: It cannot, or both would; the message says why.
         """
         probe = f"tmp/probe-{uuid.uuid4().hex}"
@@ -91,6 +92,8 @@ class Store:
             self.write(probe, b"probe")
             both_win = self.create(probe, b"rival")
             self.remove(probe)
+        except StoreUnavailable:
+            raise
         except Exception as error:
             raise StorageError(
                 f"store {self.root} cannot be written: {type(error).__name__}: {error}; "

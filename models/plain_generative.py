@@ -96,7 +96,7 @@ class PlainGenerativeObjective(nn.Module):
         wanted = F.pad(
             batch["prompted_labels"], (0, ids[2].shape[1] - batch["prompted_labels"].shape[1]), value=IGNORE
         )
-        surprise = F.cross_entropy(logits.transpose(1, 2), wanted[:, 1:], ignore_index=IGNORE, reduction="sum")
+        surprise = F.cross_entropy(logits.flatten(0, 1), wanted[:, 1:].flatten(), ignore_index=IGNORE, reduction="sum")
         itg = surprise / totals["itg"].clamp(min=1)
         return {"loss": itc + itm + itg, "itc": itc.detach(), "itm": itm.detach(), "itg": itg.detach()}
 

@@ -13,6 +13,8 @@ from pipelines.graph import Step
 from stages.manifest import Manifest, ManifestError, digest_of, load, sealed, unsealed
 from stages.ref import Ref
 
+KEY = "approval-"
+"""How Prefect's names of our questions begin; a paused run may have been asked others by its own flow."""
 LEASE_PATIENCE_SECONDS = 60.0
 
 Digests = dict[str, str]
@@ -142,6 +144,7 @@ def funnel(verdicts: Sequence[Manifest]) -> str:
 
 
 def dropped_by(verdicts: Manifest, most: int = 3) -> str:
-    """Return the rules of a policy that dropped the most rows, with how many."""
+    """Say which rules of a policy dropped the most rows, and how many."""
     reasons = sorted(verdicts.totals["reasons"].items(), key=lambda pair: (-pair[1], pair[0]))[:most]
-    return ", ".join(f"{name.replace('_', ' ')} {number:,}" for name, number in reasons if number) or "nothing"
+    told = ", ".join(f"{name.replace('_', ' ')} {number:,}" for name, number in reasons if number)
+    return f"dropped by {told}" if told else "nothing dropped"

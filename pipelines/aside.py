@@ -13,6 +13,7 @@ from infra.storage import Store
 from pipelines.terminal import Refusal
 from stages.manifest import Manifest
 from stages.materialize import Drift, StageSpec, materialize
+from stages.unreadable import reading
 from stages.workspace import Placement
 
 Workers = Annotated[
@@ -33,9 +34,13 @@ def given_in(file: Path | None, what: str = "parameters") -> dict[str, Any]:
     """Return the fields of a JSON file; none without a file.
 
     Raises:
-        Refusal: It holds something else.
+        ManifestError: It cannot be read, or is no JSON.
+        Refusal: It holds something else than an object.
     """
-    found = json.loads(file.read_text()) if file else {}
+    if file is None:
+        return {}
+    with reading(str(file)):
+        found = json.loads(file.read_text(encoding="utf-8"))
     if not isinstance(found, dict):
         raise Refusal(f"{file} holds a {type(found).__name__}; {what} are a JSON object")
     return found

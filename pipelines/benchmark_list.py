@@ -42,7 +42,7 @@ def benchmarks(
         if markdown:
             print(page(mine), end="")
             return
-        places = Wanted.of(at=at or []).at
+        places = Wanted.of(str(data or ""), at=at or []).at
         if name is not None:
             _show(next((each for each in mine if each.name == name), None) or benchmark(name), data, places)
             return

@@ -50,6 +50,11 @@ def rerun_steps(
     return with_version(steps, wanted, new_version) if new_version else wanted
 
 
+def made_anew(force: bool, changes: Sequence[str], new_version: str, retry: Sequence[str]) -> bool:
+    """Say whether a rerun replaces what stands: by force, and where it asks for nothing else than the same again."""
+    return force or not (changes or new_version or retry)
+
+
 def select(
     steps: Sequence[Step], stage: str, sources: Sequence[str], changes: dict[str, Any]
 ) -> tuple[list[Step], list[Step]]:

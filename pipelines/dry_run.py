@@ -9,12 +9,11 @@ from infra.settings import settings
 from infra.storage import Store
 from pipelines import sections
 from pipelines.graph import Step
-from pipelines.plan import preflight, state_of
+from pipelines.plan import STANDS, preflight, state_of
 from pipelines.price_tables import price_sections, training_section
 from pipelines.pricing import prices
 from pipelines.sections import Section
 
-STANDS = "stands"
 AGAIN = "is made again"
 
 

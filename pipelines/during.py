@@ -3,15 +3,22 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from infra.storage import Store
+from pipelines.choosing import NOTHING, choices
 from pipelines.graph import Step
-from pipelines.measuring import benchmark_spec, choices
+from pipelines.measuring import benchmark_spec
 from pipelines.names import FlowName, RecipeName
 from pipelines.plan import steps_of
+from pipelines.recipes import make
 from pipelines.wanted import Wanted
+from stages.aliases import FOLDER
+from stages.errors import Missing
 from stages.follow import Parameters, follow_ref
 from stages.manifest import ManifestError
 from stages.materialize import StageSpec
 from stages.ref import Ref
+from stages.training.flight_records import run_key
+from stages.training.snapshots import STEP
 
 FOLLOWED = ("contrastive", "generative", "instruct")
 """Stages whose checkpoints recipes measure."""
@@ -71,6 +78,24 @@ def with_followers(steps: Sequence[Step], every: int, best: str = "") -> list[St
     return road
 
 
+def refuse_unknown(training: Ref, store: Store) -> None:
+    """Refuse to wait for a training that nothing tells of: its name is most likely misspelt.
+
+    One that is of a recipe's own version may be waited for before it begins.
+
+    Raises:
+        Missing: Nothing was ever written of it.
+    """
+    if training.version in list(RecipeName) or store.exists(run_key(training)):
+        return
+    begun = [version for version in store.folders(training.name) if version != FOLDER and STEP not in version]
+    if training.version not in begun:
+        known = f"{training.name} has begun as {', '.join(begun)}" if begun else f"no {training.name} has"
+        raise Missing(
+            f"no training of {training} has begun in {store.root}, and {known}", training.name, training.version
+        )
+
+
 def followed(
     text: str, recipe: RecipeName | None, wanted: Wanted, version: str = "",
     placement: Mapping[str, Any] | None = None, **chosen: Any,
@@ -103,7 +128,8 @@ def followed(
         evaluations = [step.spec for step in road if step.spec.stage == "evaluate" and training in step.spec.inputs]
     left_out: dict[str, str] = {}
     if wanted.data or wanted.at or wanted.names or wanted.own:
-        rows, left_out = choices(kind, wanted)  # type: ignore[arg-type]  # one of FOLLOWED
+        usual = make(recipe).protocols if recipe is not None else NOTHING
+        rows, left_out, _ = choices(kind, wanted, usual=usual)  # type: ignore[arg-type]  # one of FOLLOWED
         if rows:
             evaluations.append(benchmark_spec(training, rows))
     return follow_spec(training, evaluations, version, placement, **chosen), left_out

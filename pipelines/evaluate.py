@@ -1,12 +1,15 @@
 """Benchmarks of a checkpoint, or of all checkpoints of a recipe, as one Prefect flow."""
 
+from typing import Annotated
+
 from prefect import flow
 from prefect.runtime import flow_run as current_run
+from pydantic import Field
 
 from infra.settings import settings
 from infra.storage import Store
 from pipelines.hooks import HOOKS
-from pipelines.names import RecipeName
+from pipelines.names import RecipeName, Version
 from pipelines.schedule import RUNNER, run_steps
 
 
@@ -24,9 +27,9 @@ def evaluate(
     benchmarks: tuple[str, ...] = (),
     at: tuple[str, ...] = (),
     own: tuple[str, ...] = (),
-    limit: int | None = None,
+    limit: Annotated[int | None, Field(ge=1)] = None,
     changes: tuple[str, ...] = (),
-    version: str = "",
+    version: Version = "",
     force: bool = False,
 ) -> list[str]:
     """Measure a checkpoint on the paper's benchmarks, or a recipe's checkpoints by its own steps and on benchmarks.

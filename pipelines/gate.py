@@ -20,19 +20,29 @@ from pydantic import Field
 from infra.settings import settings
 from infra.storage import Store
 from pipelines import notices
-from pipelines.approvals import Decision, Rejected, approved, digests_of, dropped_by, funnel, keep, split, verdicts_of
+from pipelines.approvals import (
+    KEY,
+    Decision,
+    Rejected,
+    approved,
+    digests_of,
+    dropped_by,
+    funnel,
+    keep,
+    split,
+    verdicts_of,
+)
 from pipelines.graph import Step
+from pipelines.moves import tell
+from pipelines.names import Answer
 from pipelines.plan import preflight
 from pipelines.presence import present
 from pipelines.schedule import run_steps
-from pipelines.steps import tell
 from stages.manifest import Manifest, digest_of
 
 PATIENCE_SECONDS = 90 * 86_400
 """How long an answer may take; then the run fails, and what it made is kept."""
 POLL_SECONDS = 2
-KEY = "approval-"
-"""How Prefect's names of our questions begin."""
 
 
 class EndedMeanwhile(Abort):
@@ -47,7 +57,8 @@ class EndedMeanwhile(Abort):
 class Approval(RunInput):
     """The form that a person answers."""
 
-    approve: bool = Field(description="Train on what the filters kept; if not, the run ends and trains nothing.")
+    # Chosen, not switched: a form that is sent untouched must not end a run.
+    answer: Answer = Field(description="approve: train on what the filters kept; reject: the run ends, untrained.")
     note: str = Field(default="", max_length=2000, description="Why; kept beside the shards, shown by internvl show.")
     who: str = Field(default="", max_length=200, description="Your name; kept with the note.")
 
@@ -111,7 +122,7 @@ def _ask(verdicts: Sequence[Manifest]) -> Decision:
     here, digests = settings(), digests_of(verdicts)
     run = f"{current_flow.name}"
     links = "\n".join(
-        f"- [{each.ref}]({here.report_url}/{each.ref.folder}/): dropped by {dropped_by(each)}" for each in verdicts
+        f"- [{each.ref}]({here.report_url}/{each.ref.folder}/): {dropped_by(each)}" for each in verdicts
     )
     text = (
         f"### What the filters kept\n\n{funnel(verdicts)}\n\nThe reports show samples and thresholds:\n\n{links}\n\n"
@@ -131,7 +142,7 @@ def _ask(verdicts: Sequence[Manifest]) -> Decision:
         with present():
             answer = asyncio.run(_answer_here(form, key))
     return Decision(
-        approved=answer.approve,
+        approved=answer.answer is Answer.APPROVE,
         note=answer.note,
         who=answer.who,
         verdicts=digests,

@@ -53,7 +53,8 @@ class _Builder:
             placement=self.recipe.placement.get(stage, {}),
         )
         tail = artifact.partition("/")[2]
-        self.steps.append(Step(f"{stage} {tail}".strip(), spec, self.recipe.system))
+        label = stage if tail in ("", stage) else f"{stage} {tail}"
+        self.steps.append(Step(label, spec, self.recipe.system))
 
 
 def data_steps(recipe: Recipe, version: str) -> list[Step]:

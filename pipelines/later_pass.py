@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from infra.storage import Store
 from pipelines.graph import Step, everything_after, with_version
 from pipelines.names import RetryName
+from stages.errors import Missing
 from stages.manifest import Manifest, find
 from stages.outcome import TRANSIENT, Outcome
 from stages.ref import Ref
@@ -67,15 +68,13 @@ def earlier_of(store: Store, artifact: str, base: str, before: int) -> Manifest:
     """Return the newest finished pass of an artifact before a number.
 
     Raises:
-        ValueError: There is none.
+        Missing: There is none.
     """
     for number in range(before - 1, 0, -1):
         version = base if number == 1 else f"{base}-{number}"
         if manifest := find(store, Ref(name=artifact, version=version)):
             return manifest
-    raise ValueError(
-        f"{artifact}@{base} is not finished, so there is nothing to ask for again; first run: internvl run data"
-    )
+    raise Missing(f"{artifact}@{base} is not finished, so there is nothing to ask for again", artifact, base)
 
 
 def later_pass(
@@ -99,7 +98,8 @@ def later_pass(
         and_everything_after: Whether what depends on the new pools is made too.
 
     Raises:
-        ValueError: A download is not finished, or none has a row that could be asked for again.
+        Missing: A download is not finished.
+        ValueError: None has a row that could be asked for again.
     """
     wanted = retried(retry)
     names = [step.artifact for step in downloads]

@@ -5,16 +5,12 @@ the processes that `up` started and no others; `ray stop` is never called, becau
 Ray on the machine.
 """
 
-import base64
 import hashlib
-import json
 import os
 import secrets
 import shutil
-import socket
 import sys
 import time
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +18,8 @@ from infra.kept_file import kept
 from infra.processes import Services, drivers_of, end, tail
 from infra.settings import Settings, quiet_environment
 from infra.storage import Store
+from pipelines.health import answers, ask, basic, busy, free_port, has_node
+from pipelines.prefect_door import client_variables, make_password, ours, password_of, refusal, server_variables
 
 WAIT_SECONDS = 240.0
 RAY_TRIES = 3
@@ -34,54 +32,6 @@ class LaunchError(RuntimeError):
 def bin_path(name: str) -> str:
     """Return a command of this environment."""
     return str(Path(sys.executable).parent / name)
-
-
-def answer(url: str, headers: dict[str, str] | None = None) -> bytes | None:
-    """Return what an address answers with 200 now, None where it does not."""
-    try:
-        request = urllib.request.Request(url, headers=headers or {})
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(request, timeout=3) as response:
-            return bytes(response.read()) if response.status == 200 else None
-    except (OSError, ValueError):
-        return None
-
-
-def answers(url: str, headers: dict[str, str] | None = None) -> bool:
-    """Say whether an address answers 200 now."""
-    return answer(url, headers) is not None
-
-
-def basic(credential: str | None) -> dict[str, str]:
-    """Return the header that Prefect's API asks for, none where there is no password."""
-    if not credential:
-        return {}
-    return {"Authorization": f"Basic {base64.b64encode(credential.encode()).decode()}"}
-
-
-def has_node(told: bytes | None) -> bool:
-    """Say whether a Ray has a machine to work on, by what its `/api/v0/nodes` tells.
-
-    Its dashboard answers before there is one; on a busy machine the node may end while it starts.
-    """
-    if told is None:
-        return False
-    nodes = json.loads(told)["data"]["result"]["result"]
-    return any(node["state"] == "ALIVE" for node in nodes)
-
-
-def busy(host: str, port: int) -> bool:
-    """Say whether something listens on a port."""
-    with socket.socket() as probe:
-        probe.settimeout(1)
-        return probe.connect_ex((host, port)) == 0
-
-
-def free_port(host: str) -> int:
-    """Return a port that nothing listens on now."""
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
 
 
 def _token(path: Path) -> None:
@@ -120,7 +70,7 @@ def _commands(here: Settings) -> dict[str, tuple[list[str], int, Callable[[], bo
         "ray": (
             ray,
             here.ray_dashboard_port,
-            lambda: has_node(answer(f"{here.ray_jobs_address}/api/v0/nodes", token)),
+            lambda: has_node(ask(f"{here.ray_jobs_address}/api/v0/nodes", token)),
         ),
         "reports": (
             [sys.executable, "-m", "pipelines.report_server", "--host", here.host, "--port", str(here.report_port)],
@@ -166,13 +116,18 @@ def up(here: Settings, say: Callable[[str], None] = print) -> None:
 def _up(here: Settings, say: Callable[[str], None]) -> None:
     services = Services(here.home)
     outside = {
-        "prefect": here.prefect_api_url != here.own_prefect_api_url,
+        "prefect": not ours(here),
         "ray": bool(os.environ.get("INTERNVL_RAY_JOBS")),
         "reports": bool(os.environ.get("INTERNVL_REPORT_URL")),
         "web": bool(os.environ.get("INTERNVL_WEB_URL")),
     }
     if swept := services.sweep():
         say(f"ended what {', '.join(swept)} had left running")
+    if not services.find("prefect") and not services.find("deployments"):
+        make_password(here)
+    elif ours(here) and not password_of(here):
+        # Put on now, it would lock out what runs: an earlier release started that without one.
+        say("Prefect asks nobody for a password yet; it will from its next start: internvl down, then internvl up")
     commands = {name: each for name, each in _commands(here).items() if not outside.get(name)}
     started = set()
     for name, (command, port, _) in commands.items():
@@ -183,14 +138,22 @@ def _up(here: Settings, say: Callable[[str], None]) -> None:
                 f"port {port}, wanted for {name}, is taken by another program; free it, or choose another port: "
                 f"export {VARIABLES[name]}={port + 100}"
             )
-        services.start(name, command, quiet_environment(here))
+        services.start(name, command, _variables(here, name))
         started.add(name)
     for name, (_, _, healthy) in commands.items():
         _wait(here, services, name, healthy, say, tries=RAY_TRIES if name == "ray" else 1)
+    if why := refusal(here):
+        raise LaunchError(why)
     if not services.find("deployments"):
-        services.start("deployments", [sys.executable, "-m", "pipelines.deploy"], quiet_environment(here))
+        services.start("deployments", [sys.executable, "-m", "pipelines.deploy"], _variables(here, "deployments"))
     if started:
         say(f"started {', '.join(sorted(started))}")
+
+
+def _variables(here: Settings, name: str) -> dict[str, str]:
+    """Return what a service is told; Prefect's password goes to those two alone that need it."""
+    told = {"prefect": server_variables, "deployments": client_variables}
+    return told.get(name, quiet_environment)(here)
 
 
 def wait_for_forms(here: Settings) -> None:
@@ -200,7 +163,7 @@ def wait_for_forms(here: Settings) -> None:
         LaunchError: They were not registered in time.
     """
     services, stop = Services(here.home), time.monotonic() + WAIT_SECONDS
-    access = basic(os.environ.get("PREFECT_API_AUTH_STRING"))
+    access = basic(password_of(here))
     while services.find("deployments") and time.monotonic() < stop:
         if answers(f"{here.prefect_api_url}/deployments/name/rerun/rerun", access):
             return
@@ -227,7 +190,7 @@ def _wait(
             say(f"{name} did not start (a busy machine does that); trying again")
             shutil.rmtree(ray_folder(here), ignore_errors=True)
             time.sleep(2 * (attempt + 1))
-            services.start(name, _commands(here)[name][0], quiet_environment(here))
+            services.start(name, _commands(here)[name][0], _variables(here, name))
     raise LaunchError(f"{name} did not come up; its log is {log}:\n{tail(log)}")
 
 

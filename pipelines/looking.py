@@ -1,6 +1,5 @@
 """The command `status`: what runs now, how fast, what failed last and the next move, disk, links."""
 
-import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -13,11 +12,11 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from infra.settings import quiet_environment, settings
+from infra.settings import Settings, settings
 from infra.storage import Store
 from pipelines.options import app
 from pipelines.standing import Installation, Stage, standing_of
-from pipelines.terminal import clear_errors, console, reports
+from pipelines.terminal import clear_errors, console, forms, reports
 
 SECONDS = 3.0
 MOST_LINES = 12
@@ -29,7 +28,7 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="Print it as one JSON object.")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Keep it on the screen, up to date.")] = False,
     links: Annotated[
-        bool, typer.Option("--links", help="Print the link that lets a browser read the reports, and no more.")
+        bool, typer.Option("--links", help="Print what lets a browser in: the link to reports, Prefect's password.")
     ] = False,
 ) -> None:
     """Tell what runs now, how fast and for how long still, what failed last, disk, and where to look."""
@@ -38,18 +37,29 @@ def status(
 
         here = settings()
         if links:
-            from pipelines.report_door import link
-
-            print(link(here))
+            for line in ways_in(here):
+                print(line)
             return
-        os.environ.update(quiet_environment(here))
-        shelf = Shelf(Store(here.store_root))
+        from pipelines.prefect_door import join
+
+        join(here)
+        shelf, ways = Shelf(Store(here.store_root)), {"runs and forms": forms(here), "reports": reports(here)}
         if as_json:
             console.print_json(data=standing_of(here, shelf).plain())
         elif watch:
-            _watch(lambda: drawn(standing_of(here, shelf), reports(here)))
+            _watch(lambda: drawn(standing_of(here, shelf), ways))
         else:
-            console.print(drawn(standing_of(here, shelf), reports(here)))
+            console.print(drawn(standing_of(here, shelf), ways))
+
+
+def ways_in(here: Settings) -> list[str]:
+    """Return what a person's browser is let in with, for that person's eyes alone."""
+    from pipelines.prefect_door import password_of
+    from pipelines.report_door import link
+
+    password = password_of(here)
+    lines = [f"reports         {link(here)}", f"runs and forms  {here.prefect_ui_url}"]
+    return [*lines, f"  its password  {password}"] if password else lines
 
 
 def _watch(draw: Callable[[], RenderableType]) -> None:
@@ -60,12 +70,12 @@ def _watch(draw: Callable[[], RenderableType]) -> None:
             time.sleep(SECONDS)
 
 
-def drawn(now: Installation, letting_in: str) -> RenderableType:
+def drawn(now: Installation, ways: Mapping[str, str]) -> RenderableType:
     """Return it for a terminal.
 
     Args:
         now: What is told.
-        letting_in: The reports' address as this terminal may show it.
+        ways: Addresses that ask who comes, by name, with as much of how to get in as this terminal may show.
     """
     parts: list[RenderableType] = [*_services(now), *_runs(now)]
     running = [stage for stage in now.stages if stage.doing in ("running", "waiting")]
@@ -73,6 +83,8 @@ def drawn(now: Installation, letting_in: str) -> RenderableType:
     for stage in now.stages:
         if stage not in running:
             parts += _ended(stage)
+        elif stage.next:
+            parts.append(Text(f"{stage.artifact}: {stage.next}", style="yellow"))
     for run in now.failed_runs:
         parts.append(Text(f"\n{run.state.lower()} run {run.flow}/{run.name}  {run.page}", style="red"))
         parts.append(Text(_last_lines(run.message)))
@@ -82,7 +94,7 @@ def drawn(now: Installation, letting_in: str) -> RenderableType:
         Text(f"disk {disk.path}: {disk.free_bytes / 1e9:,.1f} GB free of {disk.total_bytes / 1e9:,.1f} GB")
         for disk in now.disks
     ]
-    parts.append(_links({**now.links, "reports": letting_in}))
+    parts.append(_links({**now.links, **ways}))
     if now.tensorboard:
         parts.append(Text(f"training's numbers by step: {now.tensorboard}"))
     return Group(*parts)
@@ -90,10 +102,11 @@ def drawn(now: Installation, letting_in: str) -> RenderableType:
 
 def _services(now: Installation) -> list[RenderableType]:
     states = {"Prefect": now.runs is not None, "Ray": now.ray_answers, "reports": now.reports_answer}
-    absent = [name for name, answers in states.items() if not answers]
+    absent = [name for name, answers in states.items() if not answers and not (name == "Prefect" and now.refused)]
+    told: list[RenderableType] = [Text(now.refused, style="red")] if now.refused else []
     if not absent:
-        return []
-    return [Text(f"no answer from {', '.join(absent)}; start what is missing: internvl up", style="yellow")]
+        return told
+    return [*told, Text(f"no answer from {', '.join(absent)}; start what is missing: internvl up", style="yellow")]
 
 
 def _runs(now: Installation) -> list[RenderableType]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from infra.storage import Store
 from pipelines.graph import Step
+from pipelines.recipes import OwnData
 from stages.manifest import ManifestError, find
 
 
@@ -20,14 +21,26 @@ def missing(steps: Sequence[Step], store: Store) -> list[str]:
         given = step.spec.parameters
         if step.spec.stage == "list_urls":
             found += _list(given)
-        elif step.spec.stage == "language" and (name := given["pretrained"]) and not _there(name):
-            found.append(
-                f"a language model is looked for in {name}: put config.json, tokenizer.json and *.safetensors there, "
-                "or name another with --language-model FOLDER"
-            )
-        elif step.spec.stage == "contrastive" and (name := given["start_vision"]) and not Path(name).exists():
-            found.append(f"a vision tower is looked for in {name}: name another with --vision-model FOLDER")
+        elif step.spec.stage == "language":
+            found += _language(given["pretrained"])
+        elif step.spec.stage == "contrastive":
+            found += _vision(given["start_vision"])
     return found
+
+
+def _language(name: str | None) -> list[str]:
+    if not name or _there(name):
+        return []
+    return [
+        f"a language model is looked for in {name}: put config.json, tokenizer.json and *.safetensors there, "
+        "or name another with --language-model FOLDER"
+    ]
+
+
+def _vision(name: str | None) -> list[str]:
+    if not name or Path(name).exists():
+        return []
+    return [f"a vision tower is looked for in {name}: name another with --vision-model FOLDER"]
 
 
 def _list(given: dict[str, object]) -> list[str]:
@@ -53,11 +66,38 @@ def _there(name: str) -> bool:
     return Path(name).is_dir() or (name.count("/") == 1 and not name.startswith((".", "~", "/")))
 
 
+def refuse_absent(own: OwnData) -> None:
+    """Find models that a user names and that are not there, also where no step asks for them yet.
+
+    Raises:
+        ManifestError: One is not; all are named.
+    """
+    _refuse([*_language(own.language_model), *_vision(own.vision_model)])
+
+
+def refuse_unreadable(steps: Sequence[Step], store: Store) -> None:
+    """Find lists whose files are there and have another shape, before anything starts; their heads alone are read.
+
+    Raises:
+        ManifestError: A file of a list that is still to be read lacks a column, or cannot be read.
+    """
+    from stages.list_urls import Parameters, look
+
+    for step in steps:
+        waits = step.spec.stage == "list_urls" and find(store, step.spec.artifact) is None
+        if waits and not _list(step.spec.parameters):
+            look(Parameters.model_validate(step.spec.parameters))
+
+
 def refuse_missing(steps: Sequence[Step], store: Store) -> None:
     """Find before anything starts what a user has yet to bring.
 
     Raises:
         ManifestError: Something is missing; all of it is named, with its place.
     """
-    if lines := missing(steps, store):
+    _refuse(missing(steps, store))
+
+
+def _refuse(lines: Sequence[str]) -> None:
+    if lines:
         raise ManifestError("this recipe needs what is not here yet:\n  " + "\n  ".join(lines))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from infra.storage import Store
 from pipelines.terminal import Refusal
-from stages.manifest import Manifest, load
+from stages.manifest import Manifest, finished_versions, load
 from stages.ref import Ref
 from stages.workspace import read_file
 
@@ -54,8 +54,7 @@ def _unknown(model: str, store: Store) -> str:
         f"{name}@{version}"
         for kind in ("checkpoints", "exports")
         for name in (f"{kind}/{each}" for each in store.folders(kind))
-        for version in store.folders(name)
-        if store.exists(f"{name}/{version}/manifest.json")
+        for version in finished_versions(store, name)
     ]
     return (
         f"{model!r} is no model that we know. Published sizes: {', '.join(SIZES)}. "

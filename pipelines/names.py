@@ -1,6 +1,12 @@
 """What can be chosen, as forms and commands offer it; light to import."""
 
 from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
+
+Version = Annotated[str, Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,63})?$")]
+"""A version's name, or nothing; a form refuses other letters before a run begins."""
 
 
 class FlowName(StrEnum):
@@ -33,6 +39,13 @@ class SourceName(StrEnum):
     SBU = "sbu"
     WUKONG = "wukong"
     OWN = "own"
+
+
+class Answer(StrEnum):
+    """What a person says to what the filters kept."""
+
+    APPROVE = "approve"
+    REJECT = "reject"
 
 
 class Mixing(StrEnum):

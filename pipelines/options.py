@@ -107,13 +107,13 @@ def own_data(
         # Questions and annotations, unless the comma is part of a name.
         return ",".join(absolute([path] if os.path.isfile(path) else path.split(",")))
 
-    def folder(path: str | None) -> str | None:
-        return os.path.abspath(os.path.expanduser(path)) if path and "://" not in path else path
+    def folder(path: str | None) -> str:
+        return os.path.abspath(os.path.expanduser(path)) if path and "://" not in path else path or ""
 
     spoken = language_model if language_model and not os.path.isdir(language_model) else folder(language_model)
     return OwnData(
         lists=folder(lists),
-        system=system,
+        system=system or "",
         language_model=spoken,
         vision_model=folder(vision_model),
         urls=absolute(urls),
@@ -123,7 +123,7 @@ def own_data(
         block_domains=absolute(block_domains),
         url_column=url_column,
         caption_column=caption_column,
-        images=os.path.abspath(images) if images else None,
+        images=os.path.abspath(images) if images else "",
         allow_hosts=tuple(allow or ()),
         conversations=tuple(map(instruction_data, conversations or ())),
         conversation_root=folder(conversation_root),

@@ -1,7 +1,13 @@
-"""What a finished step shows on its run's page in the Prefect UI."""
+"""What a run and its steps show on the run's page in the Prefect UI."""
+
+from collections import Counter
+from collections.abc import Mapping
 
 from prefect.artifacts import create_markdown_artifact
 
+from infra.settings import Settings
+from pipelines.links import links, ray_asks, tensorboard
+from pipelines.plan import STANDS
 from stages.download_report import LIVE
 from stages.manifest import Manifest
 from stages.ref import Ref
@@ -12,11 +18,10 @@ HIDDEN = ("markdown", "funnel", "outcomes")
 
 def markdown(label: str, manifest: Manifest, report_url: str) -> str:
     """Return a step's numbers as markdown, with links to its reports."""
-    ledger = manifest.ledger
     lines = [
         f"## {label}",
         "",
-        f"listed {ledger.listed:,} = kept {ledger.kept:,} + rejected {ledger.rejected:,} + failed {ledger.failed:,}",
+        in_a_line(manifest),
         "",
         f"[{manifest.ref}]({report_url}/{manifest.ref.folder}/), digest `{manifest.digest[:16]}`",
         "",
@@ -42,6 +47,44 @@ def markdown(label: str, manifest: Manifest, report_url: str) -> str:
     return "\n".join(lines)
 
 
+def in_a_line(manifest: Manifest) -> str:
+    """Say where an artifact's rows went, and for a training how far it came."""
+    ledger, totals = manifest.ledger, manifest.totals
+    rows = (
+        f"listed {ledger.listed:,} = kept {ledger.kept:,} + rejected {ledger.rejected:,} + failed {ledger.failed:,}"
+    )
+    trained = {"steps", "last_loss"} <= totals.keys()
+    return f"{rows}; {totals['steps']:,} steps, last loss {totals['last_loss']:.4g}" if trained else rows
+
+
+def summary_of(states: Mapping[str, str], force: bool = False) -> str:
+    """Say how much of a run's work is to be made; `states` by artifact, as `states_of` gives them."""
+    stand = 0 if force else Counter(states.values())[STANDS]
+    steps = f"{len(states)} step" + ("" if len(states) == 1 else "s")
+    return f"{steps}: {len(states) - stand} to make, {stand} stand already" if stand else f"{steps} to make"
+
+
+def signpost(title: str, summary: str, here: Settings) -> str:
+    """Return as markdown where to watch a run."""
+    at, asks = links(here), ray_asks(here)
+    return "\n".join(
+        [
+            f"## {title}",
+            "",
+            f"{summary}. Each step has an artifact of its own below: how far it is, then its numbers and reports.",
+            "",
+            f"- [What runs now]({at['reports']}/): done, rate, remaining time, what failed and why",
+            f"- [Lineage]({at['lineage']}), [parts]({at['parts']}), [checkpoints]({at['checkpoints']})",
+            f"- [Ray dashboard]({at['Ray dashboard']}): machines, jobs and their whole logs"
+            + (f"; it {asks.replace('in ', 'in `')}`" if asks else ""),
+            f"- TensorBoard, for each training by step: `{tensorboard(here)}`",
+            "",
+            "Our pages ask for a token: `internvl status --links` prints the link that lets a browser in. In a "
+            "terminal: `internvl status --watch`.",
+        ]
+    )
+
+
 def progress_words(label: str, pace: str, ref: Ref, report_url: str) -> str:
     """Return how far a step is as markdown, with links to the pages that show it beside the others."""
     return (
@@ -59,4 +102,4 @@ def _number(value: object) -> str:
 def publish(label: str, manifest: Manifest, report_url: str) -> None:
     """Put a step's numbers on the run's page; the key collects its versions over time."""
     key = manifest.ref.name.replace("/", "-").replace("_", "-").lower()
-    create_markdown_artifact(markdown(label, manifest, report_url), key=key)
+    create_markdown_artifact(markdown(label, manifest, report_url), key=key, description=in_a_line(manifest))

@@ -6,13 +6,17 @@ from typing import Any
 from infra.settings import Settings, settings
 from infra.storage import Store
 from pipelines.graph import Step, data_steps, train_steps
-from pipelines.missing import refuse_missing
+from pipelines.missing import refuse_absent, refuse_missing, refuse_unreadable
 from pipelines.names import FlowName, RecipeName
 from pipelines.recipes import LISTED, NO_DATA, OwnData, make
 from pipelines.remembered import remembered, remembered_sources, remembered_system
 from pipelines.rooms import refuse_too_small
+from stages.aliases import refuse_reserved
 from stages.manifest import find, load
 from stages.materialize import Drift, standing
+from stages.ref import check_version
+
+STANDS = "stands"
 
 
 def steps_of(flow: FlowName, recipe: RecipeName, version: str = "", own: OwnData = NO_DATA) -> list[Step]:
@@ -21,12 +25,16 @@ def steps_of(flow: FlowName, recipe: RecipeName, version: str = "", own: OwnData
     Data, models and a published system need to be named once: later runs read them from what the first left behind.
 
     Raises:
-        ValueError: The photos recipe has no data, or another recipe is given some.
+        ValueError: The photos recipe has no data, another recipe is given some, or the version is no name.
+        ManifestError: The data are to be made for a model that is named and not there.
     """
     here = settings()
     name = version or str(recipe)
+    check_version(name)
+    if flow is FlowName.DATA:
+        refuse_absent(own)  # no step of these waits for them; a plan of the others tells it
     if recipe in (RecipeName.ONE_GPU, RecipeName.PAPER) and not own.system:
-        own = own.model_copy(update={"system": remembered_system(name, Store(here.store_root))})
+        own = own.model_copy(update={"system": remembered_system(name, Store(here.store_root)) or ""})
     made = make(recipe, own, here.web_url)
     if recipe in (*LISTED, RecipeName.PAPER) and not own.conversations:
         made = remembered_sources(made, name, Store(here.store_root), own.mixing)
@@ -64,11 +72,15 @@ def preflight(steps: Sequence[Step], store: Store, force: bool = False) -> None:
 
     Raises:
         ManifestError: An input is made by none of the steps and does not stand, or a list or a model of the user's
-            is missing, or a chat training does not fit into its placement.
+            is missing, or a list has no such columns, or a chat training does not fit into its placement, or a
+            version's name means something else.
         Drift: A version of a step stands and was made differently, and is not to be replaced.
     """
     ours = {step.spec.artifact for step in steps}
+    for step in steps:
+        refuse_reserved(step.spec.artifact)
     refuse_missing(steps, store)
+    refuse_unreadable(steps, store)
     refuse_too_small(steps, store)
     for step in steps:
         for ref in step.spec.inputs:
@@ -89,6 +101,6 @@ def state_of(step: Step, store: Store) -> str:
     if not all(find(store, ref) for ref in step.spec.inputs):
         return "waits for its inputs"
     try:
-        return "stands" if standing(step.spec, store) else "missing"
+        return STANDS if standing(step.spec, store) else "missing"
     except Drift:
         return "stands with other parameters"

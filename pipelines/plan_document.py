@@ -12,8 +12,9 @@ from pipelines.budget import Budget, budgets
 from pipelines.calibrating import calibrate_all, gpus_here, lines
 from pipelines.clusters import Gpus, gpus_of
 from pipelines.graph import Step
-from pipelines.missing import missing
+from pipelines.missing import missing, refuse_unreadable
 from pipelines.names import FlowName, RecipeName
+from pipelines.own_options import pilot_command
 from pipelines.plan import states_of, steps_of
 from pipelines.plan_compared import Held, compared, keep
 from pipelines.plan_tables import budget_sections, compared_section
@@ -24,6 +25,7 @@ from pipelines.reckoning import Reckoner
 from pipelines.rooms import too_small
 from pipelines.sections import Section
 from pipelines.training_price import Training, training_prices
+from stages.aliases import refuse_reserved
 from stages.download_price import Price
 from stages.manifest import ManifestError
 
@@ -117,8 +119,18 @@ def made(asked: Asked) -> Plan:
         raise ValueError("a price and a share of the peak are about GPUs; name them with --cluster, such as 640xA100")
     gpus, store = gpus_of(asked.cluster) if asked.cluster else None, Store(settings().store_root)
     steps = steps_of(asked.flow, asked.recipe, asked.version, asked.own)
+    for step in steps:
+        refuse_reserved(step.spec.artifact)
+    refuse_unreadable(steps, store)
     states, trained, tried = states_of(steps, store), training_prices(steps), list[str]()
-    priced = prices(steps, store, asked.workers, asked.host_rate, asked.pilot)
+    priced = prices(
+        steps,
+        store,
+        asked.workers,
+        asked.host_rate,
+        asked.pilot,
+        pilot_command(asked.recipe, asked.version, asked.own),
+    )
     if asked.calibrate:
         gpus = gpus or gpus_here()
         tried = lines(calibrate_all(steps, store))

@@ -1,11 +1,14 @@
 """The plan of a recipe as a Prefect flow: what `internvl plan` prints, kept as an artifact."""
 
+from typing import Annotated
+
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
+from pydantic import Field
 
 from infra.settings import settings
 from infra.storage import Store
-from pipelines.names import FlowName, RecipeName
+from pipelines.names import FlowName, RecipeName, Version
 from pipelines.pilot import run_pilot
 from pipelines.pricing import pilot_steps
 from pipelines.recipes import NO_DATA, OwnData
@@ -16,13 +19,13 @@ from stages.manifest import find
 def plan(
     recipe: RecipeName = RecipeName.PAPER,
     cluster: str = "640xA100",
-    dollars_per_gpu_hour: float | None = None,
-    share_of_peak: float | None = None,
-    pilot_urls: int = 0,
-    downloads_at_once: int = 0,
-    requests_per_host_and_second: float | None = None,
+    dollars_per_gpu_hour: Annotated[float | None, Field(gt=0)] = None,
+    share_of_peak: Annotated[float | None, Field(gt=0, le=1)] = None,
+    pilot_urls: Annotated[int, Field(ge=0)] = 0,
+    downloads_at_once: Annotated[int, Field(ge=0)] = 0,
+    requests_per_host_and_second: Annotated[float | None, Field(gt=0)] = None,
     keep_forecasts: bool = False,
-    version: str = "",
+    version: Version = "",
     own: OwnData = NO_DATA,
 ) -> str:
     """Say what a recipe would do, and what that takes; nothing is run but the pilot, where one is asked for.

@@ -76,7 +76,12 @@ def pilot_steps(recipe: RecipeName, urls: int, version: str = "", own: OwnData =
 
 
 def prices(
-    steps: Sequence[Step], store: Store, workers: int = 0, host_rate: float | None = None, pilot: int = 0
+    steps: Sequence[Step],
+    store: Store,
+    workers: int = 0,
+    host_rate: float | None = None,
+    pilot: int = 0,
+    ask: str = "",
 ) -> list[Price | Unknown]:
     """Return what each source of a recipe would cost.
 
@@ -86,6 +91,7 @@ def prices(
         workers: Tasks that fetch at the same time; as many as this machine has CPUs when 0.
         host_rate: Requests per second to one host; what the download was given when None.
         pilot: Size of the pilot to go by; the pool, or else the largest pilot, when 0.
+        ask: The command that draws a pilot of these sources, told where nothing was downloaded yet.
     """
     found: list[Price | Unknown] = []
     for step in (each for each in steps if each.spec.stage == "download"):
@@ -95,7 +101,7 @@ def prices(
             continue
         sample = _sample(store, source, version, pilot)
         if sample is None:
-            found.append(Unknown(source, "nothing of it was downloaded yet: internvl plan data --pilot 10000"))
+            found.append(Unknown(source, "nothing of it was downloaded yet" + (f": {ask}" if ask else "")))
             continue
         pool, whole = sample
         rate = host_rate if host_rate is not None else pool.identity["parameters"].get("per_host_per_second", 0.0)

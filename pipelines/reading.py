@@ -9,7 +9,7 @@ from infra.storage import Store
 from pipelines.approvals import decisions
 from pipelines.options import app
 from pipelines.terminal import Refusal, clear_errors, console
-from stages.manifest import load, verify
+from stages.manifest import finished, load, verify
 from stages.quarantine import QUARANTINED
 from stages.ref import Ref
 
@@ -45,13 +45,12 @@ def verify_command(
     refs: Annotated[list[str] | None, typer.Argument(help="name@version; everything when left out")] = None,
 ) -> None:
     """Read every byte back and compare; exit 1 and name the file where something differs."""
-    from pipelines.report_server import finished
-
     with clear_errors():
         store = Store(settings().store_root)
-        manifests = [load(store, Ref.model_validate(ref)) for ref in refs] if refs else finished(store)
-        if not manifests:
+        named = [Ref.model_validate(ref) for ref in refs or ()] or sorted(finished(store.keys()), key=str)
+        if not named:
             raise Refusal(f"no finished artifact in {store.root}; run something first: internvl demo")
+        manifests = [load(store, ref) for ref in named]
         wrong = 0
         for manifest in manifests:
             problems = verify(store, manifest)

@@ -17,6 +17,7 @@ from infra.jobs import Jobs
 from infra.lease import Tenure, Watch
 from infra.settings import settings
 from infra.storage import Store
+from pipelines import notices
 from pipelines.owners import owners_of
 from pipelines.presence import forget, tenures
 
@@ -41,6 +42,7 @@ class Run:
     since: float
     """When it came into this state, in seconds since 1970."""
     deployed: bool = True
+    name: str = ""
 
     @property
     def over(self) -> bool:
@@ -70,6 +72,8 @@ class Reaper:
     ours: str
     """Mark of this installation in a job's metadata."""
     grace_seconds: float
+    notify: Callable[[Run, str], object]
+    """Tells people of a run that crashed: where its process is gone, so are the hooks that would."""
     now: Callable[[], float] = time.time
     _missed: dict[str, float] = field(default_factory=dict)
     _watch: Watch = field(default_factory=lambda: Watch(2 * EVERY_SECONDS))
@@ -124,6 +128,7 @@ class Reaper:
             why = f"its process {tenure.holder} is gone; what it made is kept: run it again"
             self.server.end(run, "CRASHED", why)
             done.append(f"marked the run {run.id} crashed")
+            self.notify(run, why)
         elif run.state == "CANCELLING":
             self.server.end(run, "CANCELLED", f"its process {tenure.holder} is gone")
             done.append(f"marked the run {run.id} cancelled")
@@ -170,7 +175,7 @@ class Prefect:
                     if run.state is not None:
                         since = run.state.timestamp.timestamp()
                         deployed = run.deployment_id is not None
-                        found[str(run.id)] = Run(str(run.id), run.state.type.value, since, deployed)
+                        found[str(run.id)] = Run(str(run.id), run.state.type.value, since, deployed, run.name)
         return found
 
     def end(self, run: Run, state: str, message: str) -> None:
@@ -197,12 +202,16 @@ def _uuids(ids: Iterable[str]) -> list[Any]:
     return found
 
 
+def _notify(run: Run, why: str) -> None:
+    notices.send("failed", run.name, why, run.id)
+
+
 def watch() -> None:
     """Look again and again, for as long as this process lives."""
     here = settings()
     jobs = Jobs(here.ray_jobs_address, patience_seconds=0)
     grace = here.orphan_grace_seconds
-    reaper = Reaper(Prefect(), jobs, Store(here.store_root), installation(here), grace)
+    reaper = Reaper(Prefect(), jobs, Store(here.store_root), installation(here), grace, _notify)
     while True:
         try:
             for sentence in reaper():

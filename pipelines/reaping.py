@@ -1,10 +1,10 @@
 """The command that watches for orphans, where no `internvl up` does: beside flow workers of your own."""
 
 import logging
-import os
 
-from infra.settings import quiet_environment, settings
+from infra.settings import settings
 from pipelines.options import app
+from pipelines.prefect_door import join
 from pipelines.terminal import clear_errors
 
 
@@ -12,8 +12,7 @@ from pipelines.terminal import clear_errors
 def reap() -> None:
     """Stop jobs that no run waits for, until stopped; `internvl up` does so itself."""
     with clear_errors():
-        # Before Prefect is imported, which reads its settings then.
-        os.environ.update(quiet_environment(settings()))
+        join(settings())
         from pipelines.reaper import watch
 
         logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s")

@@ -35,18 +35,6 @@ class Answer(NamedTuple):
     status: int = 200
 
 
-def finished(store: Store) -> list[Manifest]:
-    """Return all finished artifacts, sorted by name and version."""
-    found = []
-    for key in sorted(store.keys()):
-        folder, _, file = key.rpartition("/")
-        if file == "manifest.json":
-            name, _, version = folder.rpartition("/")
-            if manifest := find(store, Ref(name=name, version=version)):
-                found.append(manifest)
-    return found
-
-
 def live_pages(store: Store, manifest: Manifest) -> dict[str, str]:
     """Return the pages of one run of an artifact, title to key: they hold times, so no manifest names them."""
     folder = manifest.ref.key("reports-live")
@@ -198,8 +186,9 @@ class Handler(BaseHTTPRequestHandler):
 NO_ENTRY = pages.message(
     "This page asks who you are",
     "Reports show what is in the data, so they are for those alone who run this installation.",
-    "Open the link that this command prints where the installation runs; your browser is then let in until it is "
-    f"closed, and this page works. On a cluster, add ?token= and what its secret {VARIABLE} holds to this address.",
+    "Open the link to the reports that this command prints where the installation runs; your browser is then let in "
+    "until it is closed, and this page works. On a cluster, add ?token= to this address, and what its secret "
+    f"{VARIABLE} holds.",
     command="internvl status --links",
     doors=False,
 )

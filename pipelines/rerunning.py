@@ -38,7 +38,7 @@ def rerun(
 ) -> None:
     """Run one stage again, with other parameters if wanted; without, what stands is made again."""
     with clear_errors():
-        from pipelines.changes import rerun_steps
+        from pipelines.changes import made_anew, rerun_steps
         from pipelines.plan import preflight
         from pipelines.summary import summary
 
@@ -53,7 +53,7 @@ def rerun(
             after,
             retry or (),
         )
-        anew = force or not (change or new_version or retry)
+        anew = made_anew(force, change or (), new_version, retry or ())
         preflight(steps, Store(here.store_root), anew)
         if dry_run:
             from pipelines.dry_run import markdown

@@ -2,21 +2,27 @@
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
+from prefect import get_run_logger
+from prefect.artifacts import create_markdown_artifact
 from prefect.runtime import flow_run as current_flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from infra.settings import settings
 from infra.storage import Store
 from pipelines.graph import Step
-from pipelines.plan import preflight
+from pipelines.moves import tell
+from pipelines.pages import signpost, summary_of
+from pipelines.patience import patiently
+from pipelines.plan import STANDS, preflight, states_of
 from pipelines.presence import present
 from pipelines.remembered import remember_sources, remember_system
-from pipelines.steps import leave, run_step, stop_jobs, stop_steps, tell
+from pipelines.steps import leave, run_step, stop_jobs, stop_steps
 
 TOGETHER = 3  # steps at once: two keep two cores busy while a third one starts
 RUNNER: Any = ThreadPoolTaskRunner(max_workers=TOGETHER)
@@ -44,8 +50,18 @@ def run_steps(steps: Sequence[Step], force: bool = False) -> list[str]:
     remember_sources(steps, store, force)
     remember_system(steps, store)
     tell("", "planned", {"steps": len(steps)})
+    _show_the_way(states_of(steps, store), force)
     with present():
         return _run_all(steps, force)
+
+
+def _show_the_way(states: Mapping[str, str], force: bool) -> None:
+    """Put on the run's page how much there is to make and where to watch it, where there is anything to make."""
+    if not current_flow.id or (not force and set(states.values()) == {STANDS}):
+        return
+    here, summary = settings(), summary_of(states, force)
+    get_run_logger().info("%s; watch them at %s", summary, here.report_url)
+    patiently(partial(create_markdown_artifact, signpost(f"{current_flow.name}", summary, here), description=summary))
 
 
 def _run_all(steps: Sequence[Step], force: bool) -> list[str]:

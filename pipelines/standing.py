@@ -1,6 +1,5 @@
 """How an installation stands, as `internvl status` tells it: what runs, what failed last, disk, links."""
 
-import os
 import shutil
 import time
 from dataclasses import asdict, dataclass
@@ -10,6 +9,7 @@ from typing import Any
 from infra.job_list import running_jobs
 from infra.settings import Settings
 from infra.storage import Store
+from pipelines.links import links, ray_asks, tensorboard
 from pipelines.live.next_moves import next_move, words_of
 from pipelines.live.shelf import Begun, Shelf
 from pipelines.live.states import Doing, doing
@@ -62,6 +62,8 @@ class Installation:
 
     stages: tuple[Stage, ...]
     runs: tuple[FlowRun, ...] | None
+    refused: str
+    """Why Prefect does not let us in, with the next move; empty where it does."""
     failed_runs: tuple[FlowRun, ...]
     ray_answers: bool
     reports_answer: bool
@@ -79,30 +81,26 @@ class Installation:
 
 def standing_of(here: Settings, shelf: Shelf) -> Installation:
     """Ask the store, Ray and Prefect."""
-    from pipelines.launcher import answers
+    from pipelines.health import answers
+    from pipelines.prefect_door import refusal
 
     jobs, view, now = running_jobs(here), shelf.look(), time.time()
     running = None if jobs is None else {job.artifact for job in jobs}
-    runs = _runs(here) if answers(f"{here.prefect_api_url}/health") else None
-    events = here.home / "tensorboard"
+    refused = refusal(here)
+    runs = _runs(here) if not refused and answers(f"{here.prefect_api_url}/health") else None
+    found, asks = links(here), ray_asks(here)
     return Installation(
         stages=tuple(_stage(each, doing(each, running, now), now) for each in view.begun),
         runs=None if runs is None else runs[0],
+        refused=refused,
         failed_runs=() if runs is None else runs[1],
         ray_answers=jobs is not None,
         reports_answer=answers(f"{here.report_url}/healthz"),
         finished=len(view.finished),
         unreadable=view.unreadable,
         disks=disks(here),
-        links={
-            "runs and forms": here.prefect_ui_url,
-            "reports": here.report_url,
-            "lineage": f"{here.report_url}/lineage",
-            "parts": f"{here.report_url}/grid",
-            "checkpoints": f"{here.report_url}/checkpoints",
-            "Ray dashboard": _ray(here),
-        },
-        tensorboard=f"tensorboard --host 127.0.0.1 --logdir {events}" if events.is_dir() else "",
+        links={**found, "Ray dashboard": f"{found['Ray dashboard']}{f'  ({asks})' if asks else ''}"},
+        tensorboard=tensorboard(here) if (here.home / "tensorboard").is_dir() else "",
     )
 
 
@@ -113,12 +111,12 @@ def _stage(begun: Begun, does: Doing, now: float) -> Stage:
         stage=begun.stage,
         doing=does.value,
         share=pace.share if pace else 0.0,
-        words=words_of(begun, does),
+        words=words_of(begun, does, now),
         rate=pace.rate if pace else None,
         remaining_seconds=pace.remaining_seconds if pace else None,
         heard_seconds=max(0.0, now - pace.at) if pace and pace.at else None,
         message=begun.failure.message if does is Doing.FAILED and begun.failure else "",
-        next=next_move(begun, does),
+        next=next_move(begun, does, now),
     )
 
 
@@ -132,12 +130,6 @@ def disks(here: Settings) -> tuple[Disk, ...]:
             # Both on one file system are one disk.
             found.setdefault((usage.total, path.stat().st_dev), Disk(str(path), usage.free, usage.total))
     return tuple(found.values())
-
-
-def _ray(here: Settings) -> str:
-    """Return the address of Ray's pages, and where the token lies that they ask for; never the token."""
-    asks = f"  (asks for the token in {here.ray_token_path})" if here.ray_token_path.exists() else ""
-    return here.ray_jobs_address if os.environ.get("INTERNVL_RAY_JOBS") else f"{here.ray_jobs_address}{asks}"
 
 
 def _runs(here: Settings) -> tuple[tuple[FlowRun, ...], tuple[FlowRun, ...]]:

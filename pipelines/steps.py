@@ -6,11 +6,10 @@ import shlex
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
-import httpx
 from prefect import get_run_logger, task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.runtime import flow_run as current_flow
@@ -20,76 +19,32 @@ from infra.jobs import Job, Jobs
 from infra.settings import quiet_environment, settings
 from infra.storage import Store
 from pipelines.graph import Step
+from pipelines.job_ends import StageFailed, StageStopped, end_of
+from pipelines.moves import tell
 from pipelines.owners import attach, lives, owners_of
-from pipelines.pages import progress_words, publish
-from stages.failures import note_failure
-from stages.manifest import Manifest, ManifestError, digest_of, find
+from pipelines.pages import in_a_line, progress_words, publish
+from pipelines.patience import patiently
+from stages.failures import forget_failure, note_failure
+from stages.manifest import Manifest, digest_of, find
 from stages.materialize import StageSpec, identity_of, standing
-from stages.pace import Pace
+from stages.pace import Pace, duration
 from stages.ref import Ref
 
 POLL_SECONDS = 1.0
 TRIES = 2  # a job that was killed is started once more by itself; a refusal or an exception is not
-REFUSED = "refused: "
-PREFECT_PATIENCE_SECONDS = 240.0
-"""How long a step waits for a Prefect that is started again."""
+LOG_SECONDS = 15.0
+"""Between two lines of progress in a run's log, which Prefect's database keeps; the artifact follows each change."""
 
-R = TypeVar("R")
-
-Watcher = Callable[[str, str, dict[str, Any]], None]
-"""Called with (artifact, state, facts) as a step moves; the terminal draws its bars from it."""
-_watchers: list[Watcher] = []
 _left = threading.Event()
 """Set when a stopped run gives up waiting for its jobs to end."""
 _others: set[str] = set()
 """Jobs that a stopped run leaves to other runs, which wait for them too."""
 
 
-class StageFailed(RuntimeError):
-    """A stage's job ended without its manifest; the message holds the end of its log."""
-
-
-class StageStopped(StageFailed):
-    """A stage's job was stopped by a person."""
-
-
-class StageRefused(ManifestError):
-    """A stage refused its input or parameters; the message is the stage's own."""
-
-
-def watch(watcher: Watcher) -> None:
-    """Hear of every step's progress in this process."""
-    _watchers.append(watcher)
-
-
-def tell(artifact: str, state: str, facts: dict[str, Any] | None = None) -> None:
-    """Tell those who watch that a step moved."""
-    for watcher in _watchers:
-        watcher(artifact, state, facts or {})
-
-
 @functools.cache
 def jobs_of(address: str) -> Jobs:
     """Return this process's one client of a cluster."""
     return Jobs(address)
-
-
-def patiently(call: Callable[[], R]) -> R:
-    """Call Prefect until it answers: its server may be started again while a step's job works on.
-
-    Prefect's clients wait only where they have been connected before, and each artifact is told by a new one.
-
-    Raises:
-        httpx.TransportError: It stayed away for minutes.
-    """
-    stop = time.monotonic() + PREFECT_PATIENCE_SECONDS
-    while True:
-        try:
-            return call()
-        except httpx.TransportError:
-            if time.monotonic() > stop:
-                raise
-            time.sleep(2)
 
 
 def submission_prefix(spec: StageSpec, store: Store) -> str:
@@ -106,6 +61,7 @@ def run_step(step: Step, force: bool = False) -> str:
     Raises:
         Drift: The version stands with other parameters.
         StageRefused: The stage gave a reason why it cannot work.
+        StageLater: The job could not go on now; the same command does later.
         StageFailed: The job failed.
     """
     here = settings()
@@ -124,7 +80,9 @@ def run_step(step: Step, force: bool = False) -> str:
             note_failure(store, step.spec.artifact, error, str(current_flow.id or ""))
         tell(step.artifact, "failed")
         raise
-    tell(step.artifact, "done", {"seconds": time.monotonic() - started})
+    seconds = time.monotonic() - started
+    tell(step.artifact, "done", {"seconds": seconds})
+    log.info("made %s in %s: %s", manifest.ref, duration(seconds), in_a_line(manifest))
     patiently(partial(publish, step.label, manifest, here.report_url))
     return str(manifest.ref)
 
@@ -147,19 +105,20 @@ def _make(step: Step, store: Store, jobs: Jobs, force: bool, log: Any) -> Manife
         if not job.lost:
             break
         log.warning("%s was killed: %s", job.submission_id, job.message)
-    lines = jobs.log(job.submission_id).splitlines()
-    refusals = [number for number, line in enumerate(lines) if line.startswith(REFUSED)]
-    if job.exit_code == 2 and refusals:
-        raise StageRefused("\n".join(lines[refusals[-1] :]).removeprefix(REFUSED).rstrip())
-    if job.status == "STOPPED":
-        raise StageStopped(f"{step.label} was stopped")
-    raise StageFailed(f"{step.label} {job.status.lower()}: {job.message}\n" + "\n".join(lines[-15:]))
+    raise end_of(step.label, job, jobs.log(job.submission_id))
 
 
 def _traces(store: Store, ref: Ref) -> tuple[bytes, ...]:
     """Return what a job leaves last; its times differ even where it makes the same again."""
-    keys = (ref.key("manifest.json"), ref.key("run.json"))
-    return tuple(store.read(key) if store.exists(key) else b"" for key in keys)
+    return tuple(_read(store, ref.key(name)) for name in ("manifest.json", "run.json"))
+
+
+def _read(store: Store, key: str) -> bytes:
+    """Return what stands now, empty where nothing does: a job may remove it at any moment."""
+    try:
+        return store.read(key)
+    except FileNotFoundError:
+        return b""
 
 
 def _attach_or_submit(step: Step, store: Store, jobs: Jobs, force: bool, log: Any) -> Job:
@@ -179,6 +138,7 @@ def _attach_or_submit(step: Step, store: Store, jobs: Jobs, force: bool, log: An
     here = settings()
     artifact = str(step.spec.artifact)
     metadata = {"artifact": artifact, "flow_run_id": flow_run_id, "installation": installation(here)}
+    forget_failure(store, step.spec.artifact)
     if jobs.submit(name, command, {**quiet_environment(here), "INTERNVL_JOB": name}, metadata):
         log.info("submitted %s", name)
     else:
@@ -191,7 +151,8 @@ def _follow(step: Step, store: Store, jobs: Jobs, job: Job, log: Any) -> Job:
     begins = progress_words(step.label, "starting", step.spec.artifact, settings().report_url)
     progress_id: Any = patiently(partial(create_progress_artifact, progress=0.0, description=begins))
     key = step.spec.artifact.key("progress.json")
-    last = store.read(key) if store.exists(key) else b""  # an earlier run's, so not shown
+    last = _read(store, key)  # an earlier run's, so not shown
+    said, said_at = "", -LOG_SECONDS
     while not job.over:
         if job.submission_id in _others:
             raise StageStopped(f"{step.label} goes on: another run waits for its job {job.submission_id}")
@@ -200,12 +161,14 @@ def _follow(step: Step, store: Store, jobs: Jobs, job: Job, log: Any) -> Job:
                 f"{step.label} did not stop; its job {job.submission_id} runs on: internvl down ends it"
             )
         time.sleep(POLL_SECONDS)
-        if store.exists(key) and (data := store.read(key)) != last:
+        if (data := _read(store, key)) and data != last:
             last, progress = data, json.loads(data)
             pace = Pace.of(progress)
             told = progress_words(step.label, pace.words(), step.spec.artifact, settings().report_url)
             patiently(partial(update_progress_artifact, progress_id, progress=100 * pace.share, description=told))
-            log.info("%s", pace.words())
+            if (words := pace.words()) != said and time.monotonic() - said_at >= LOG_SECONDS:
+                log.info("%s", words)
+                said, said_at = words, time.monotonic()
             tell(step.artifact, "running", progress)
         job = jobs.status(job.submission_id)
     share = 100.0 if job.status == "SUCCEEDED" else 0.0

@@ -13,10 +13,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from infra.settings import Settings, quiet_environment
+from infra.settings import Settings
 from infra.storage import StorageError, StoreUnavailable
-from stages.manifest import ManifestError
+from pipelines.makers import next_move
+from stages.errors import ManifestError, Missing
 from stages.materialize import Drift
+from stages.unreadable import fact_of
 
 # A log has no width of its own; the summary's tables need this much.
 console = Console(width=None if sys.stdout.isatty() or os.environ.get("COLUMNS") else 120)
@@ -26,11 +28,19 @@ class Refusal(RuntimeError):
     """Something a user can put right; shown as one message, without a traceback."""
 
 
+class Later(Refusal):
+    """The same command may work later, and goes on with what is done."""
+
+
 def explain(error: BaseException) -> str:
-    """Return an error as one message; what pydantic found is named field by field."""
+    """Return an error as one message: what pydantic found by field, what does not stand with the command for it."""
+    if isinstance(error, Missing):
+        return next_move(error)
+    if isinstance(error, OSError) and error.filename is not None:
+        return "{}: {}; {}".format(error.filename, *fact_of(error))
     if isinstance(error, ValidationError):
         return "; ".join(
-            f"{'.'.join(map(str, each['loc'])) or error.title}: {each['msg'].removeprefix('Value error, ')}"
+            ": ".join(filter(None, (".".join(map(str, each["loc"])), each["msg"].removeprefix("Value error, "))))
             for each in error.errors()
         )
     return str(error)
@@ -49,16 +59,26 @@ def clear_errors() -> Iterator[None]:
         raise typer.Exit(130) from None
     except (
         Drift, ManifestError, StorageError, LaunchError, JobsUnreachable, Refusal, ValueError, FileNotFoundError,
-        PermissionError,
+        IsADirectoryError, NotADirectoryError, PermissionError,
     ) as error:  # fmt: skip
         console.print(f"[bold red]error:[/] {escape(explain(error))}", highlight=False, soft_wrap=True)
-        raise typer.Exit(os.EX_TEMPFAIL if isinstance(error, StoreUnavailable) else 2) from None
+        raise typer.Exit(os.EX_TEMPFAIL if isinstance(error, StoreUnavailable | Later) else 2) from None
 
 
 def links(here: Settings) -> None:
     """Print where a person looks."""
-    console.print(f"runs and forms  {here.prefect_ui_url}", highlight=False)
+    console.print(f"runs and forms  {forms(here)}", highlight=False, soft_wrap=True)
     console.print(f"reports         {reports(here)}", highlight=False, soft_wrap=True)
+
+
+def forms(here: Settings) -> str:
+    """Return the address of runs and forms, and the password that it asks for: on a terminal alone, as `reports`."""
+    from pipelines.prefect_door import password_of
+
+    if not (password := password_of(here)):
+        return here.prefect_ui_url
+    shown = f"password {password}" if sys.stdout.isatty() else "internvl status --links prints the password"
+    return f"{here.prefect_ui_url}  ({shown})"
 
 
 def reports(here: Settings) -> str:
@@ -74,9 +94,10 @@ def reports(here: Settings) -> str:
 def start(here: Settings) -> None:
     """Start the services, and make this process use them quietly."""
     from pipelines import launcher
+    from pipelines.prefect_door import join
 
     launcher.up(here, lambda text: console.print(text, style="dim"))
-    os.environ.update(quiet_environment(here))
+    join(here)
     # The run's log goes to Prefect; the terminal shows bars instead.
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     links(here)
@@ -117,13 +138,15 @@ def run_flow(here: Settings, begin: Callable[[], list[str]]) -> tuple[list[str],
     """Start the services and run a flow; return its references, seconds per artifact made, seconds in all.
 
     Raises:
+        Later: A stage's store, or a process of it, did not answer; what it made is kept.
         Refusal: A stage failed; what it made is kept.
     """
     started = time.monotonic()
     start(here)
     from prefect.exceptions import Abort
 
-    from pipelines.steps import StageFailed, watch
+    from pipelines.job_ends import StageFailed, StageLater
+    from pipelines.moves import watch
 
     with Progress(
         TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"), TimeElapsedColumn(),
@@ -135,6 +158,8 @@ def run_flow(here: Settings, begin: Callable[[], list[str]]) -> tuple[list[str],
             made = begin()
         except Abort as ended:
             raise Refusal(str(ended)) from ended
+        except StageLater as error:
+            raise Later(str(error)) from error
         except StageFailed as error:
             raise Refusal(f"{error}\nfinished parts are kept: run the same command to go on") from error
     return made, bars.seconds, time.monotonic() - started

@@ -7,10 +7,11 @@ from infra.storage import Store
 from pipelines.graph import Step, data_steps, train_steps
 from pipelines.names import RecipeName
 from pipelines.recipes import NO_DATA, make
-from stages.manifest import ManifestError, find
+from stages.aliases import LATEST
+from stages.errors import Missing
+from stages.manifest import ManifestError, find, finished_versions
 from stages.ref import Ref
 
-LATEST = "latest"
 LEAST_DIGEST = 8
 
 
@@ -41,18 +42,15 @@ def version_of(store: Store, names: Sequence[str], chosen: str) -> str:
         return chosen
     if chosen != LATEST:
         return _of_digest(store, names, chosen)
-    whole = set.intersection(*(set(_finished(store, name)) for name in names)) if names else set()
+    whole = set.intersection(*(set(finished_versions(store, name)) for name in names)) if names else set()
     if not whole:
-        raise ManifestError(f"no version has all of {', '.join(names)}; run the stages that make them first")
+        lost = next((name for name in names if not finished_versions(store, name)), names[0])
+        raise Missing(f"no version has all of {', '.join(names)}", lost)
     return max(whole, key=lambda version: (_age(store, names, version), version))
 
 
 def _hexadecimal(text: str) -> bool:
     return len(text) >= LEAST_DIGEST and set(text) <= set("0123456789abcdef")
-
-
-def _finished(store: Store, name: str) -> list[str]:
-    return [version for version in store.folders(name) if store.exists(f"{name}/{version}/manifest.json")]
 
 
 def _age(store: Store, names: Sequence[str], version: str) -> float:
@@ -62,14 +60,16 @@ def _age(store: Store, names: Sequence[str], version: str) -> float:
 
 
 def _of_digest(store: Store, names: Sequence[str], digest: str) -> str:
-    refs = [Ref(name=name, version=version) for name in names for version in _finished(store, name)]
+    refs = [Ref(name=name, version=version) for name in names for version in finished_versions(store, name)]
     found = [ref for ref in refs if (manifest := find(store, ref)) and manifest.digest.startswith(digest)]
     versions = sorted({ref.version for ref in found})
     if len(versions) == 1:
         return versions[0]
     if versions:
         raise ManifestError(f"digest {digest} means {', '.join(map(str, found))}; give more of it")
-    raise ManifestError(f"no version of {', '.join(names)} is named {digest} or has this digest")
+    stand = sorted({ref.version for ref in refs})
+    known = f"finished versions: {', '.join(stand)}" if stand else "no version of them is finished"
+    raise Missing(f"no version of {', '.join(names)} is named {digest} or has this digest; {known}", names[0])
 
 
 def reading(steps: Sequence[Step], store: Store, chosen: str) -> list[Step]:

@@ -5,6 +5,7 @@ from typing import Any
 from prefect import flow
 
 from pipelines.hooks import HOOKS
+from pipelines.names import Version
 from pipelines.schedule import RUNNER, run_steps
 from pipelines.study import study_steps
 
@@ -13,12 +14,12 @@ from pipelines.study import study_steps
 def compare_variants(
     shards: str = "shards/clean@tiny",
     language: str = "",
-    version: str = "",
+    version: Version = "",
     parameters: dict[str, Any] | None = None,
     placement: dict[str, Any] | None = None,
     force: bool = False,
 ) -> list[str]:
-    """Train variants of an encoder that have equally many parameters, and say which to take.
+    """Train variants of an encoder that have about equally many parameters, and say which to take.
 
     Args:
         shards: What all variants are trained on, name@version.

@@ -40,8 +40,10 @@ class Wanted(BaseModel):
     ) -> "Wanted":
         """Read what stands on a command line or in a form: NAME=PATH and PROTOCOL.FIELD=VALUE.
 
+        A folder in `own` stands for all descriptions in it.
+
         Raises:
-            ManifestError: One of them is not written so, or names an unknown protocol.
+            ManifestError: One of them is not written so, names an unknown protocol, or `data` is no folder.
         """
         places, settled = {}, dict[str, dict[str, Any]]()
         for text in at:
@@ -57,11 +59,22 @@ class Wanted(BaseModel):
                     f"{', '.join(PROTOCOLS)}"
                 )
             settled.setdefault(protocol, {})[name] = value
+        if data and not Path(data).expanduser().is_dir():
+            raise ManifestError(f"there is no folder {data}; --data names the folder that holds one per benchmark")
         return cls(
             data=Path(data).expanduser().resolve() if data else None,
             names=tuple(names),
             at=places,
-            own=tuple(Path(each).expanduser().resolve() for each in own),
+            own=tuple(path for each in own for path in _descriptions(Path(each).expanduser().resolve())),
             limit=limit,
             changes=settled,
         )
+
+
+def _descriptions(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    found = sorted(path.glob("*.yaml"))
+    if not found:
+        raise ManifestError(f"--own {path} is a folder without descriptions; put NAME.yaml into it, or name a file")
+    return found

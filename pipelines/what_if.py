@@ -1,7 +1,10 @@
 """The what-if form of the Prefect UI: other thresholds, and what they would keep."""
 
+from typing import Annotated
+
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
+from pydantic import Field
 
 from infra.settings import settings
 from infra.storage import Store
@@ -14,10 +17,10 @@ from stages.ref import Ref
 def what_if(
     verdicts: str = "verdicts/caption_quality/laion_en@tiny",
     changes: tuple[str, ...] = (),
-    target: float | None = None,
-    budget: int | None = None,
+    target: Annotated[float | None, Field(gt=0, le=1)] = None,
+    budget: Annotated[int | None, Field(ge=1)] = None,
     move: tuple[str, ...] = (),
-    within: float = 0.0,
+    within: Annotated[float, Field(ge=0, lt=1)] = 0.0,
     more_sources: tuple[SourceName, ...] = (),
 ) -> str:
     """Ask what other thresholds would keep; nothing is changed. The answer is an artifact of the run.

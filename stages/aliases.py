@@ -12,8 +12,14 @@ from infra.storage import StorageError, Store
 from stages.errors import ManifestError
 from stages.ref import Ref
 
-PROMOTED = "promoted"
+LATEST, PROMOTED = "latest", "promoted"
 FOLDER = "aliases"
+RESERVED = {
+    LATEST: "the newest version",
+    PROMOTED: "the version that was promoted last",
+    FOLDER: "the folder of promoted names",
+}
+"""What these mean wherever a version is read, so that nothing may be written under them."""
 
 
 class Promotion(BaseModel):
@@ -29,6 +35,19 @@ class Promotion(BaseModel):
     """The version that it meant before."""
     at: float
     """Seconds since 1970 by the store's clock; for people, nothing is ordered by it."""
+
+
+def refuse_reserved(ref: Ref) -> None:
+    """Refuse to write under a name that means something else wherever a version is read.
+
+    Raises:
+        ManifestError: It is one.
+    """
+    if meaning := RESERVED.get(ref.version):
+        raise ManifestError(
+            f"{ref} cannot be made: where a version is read, {ref.version!r} means {meaning}; give the result "
+            "another name"
+        )
 
 
 def promotions(store: Store, alias: Ref) -> list[Promotion]:

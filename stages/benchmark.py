@@ -24,14 +24,16 @@ from stages.evaluations.results import (
     read_confusion,
     read_result,
     read_shown,
+    read_written,
 )
 from stages.evaluations.row_views import Measured
 from stages.evaluations.subject import StoredSubject, kind_of
-from stages.evaluations.views import Board, board_of, markdown
+from stages.evaluations.views import Board, board_of
+from stages.evaluations.wording import markdown
 from stages.manifest import Manifest, Part
 from stages.workspace import Output, Progress, Workspace
 
-VERSION = 3
+VERSION = 4
 GROWS = "rows"
 """An evaluation that stands is added to: rows keep their parts, and one page tells all."""
 
@@ -89,7 +91,7 @@ def measure_row(name: str, work: Work) -> Part:
     if not torch.cuda.is_available():
         # Sums over one thread come in one order; on shared cores two threads are slower besides.
         torch.set_num_threads(1)
-    choice, progress = work.parameters.rows[name], Progress(work.output.store, work.output.ref)
+    choice, progress = work.parameters.rows[name], Progress(work.output.store, work.output.ref, work.output.fence)
     examples = choice.open(settings().home / "hashes")
     subject = _subject(work)
     subject.progress = lambda done, total, unit: progress(done, total, unit, name)
@@ -155,6 +157,7 @@ def read_board(store: Store, checkpoint: Manifest, made: Manifest) -> tuple[Boar
             settings=choices[name].settings,
             confusion=read_confusion(store, made, parts[name], len(results[name].classes)),
             shown=read_shown(store, made, parts[name]),
+            written=read_written(store, made, parts[name]),
         )
         for name in order
     ]

@@ -10,6 +10,7 @@ import fsspec
 from stages.manifest import ManifestError, digest_of
 from stages.sources.blocklists import BlockLists, load
 from stages.sources.reading import resolve
+from stages.unreadable import reading
 
 _BODY, _PICTURE = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{16}")
 
@@ -95,10 +96,5 @@ def read_addresses(urls: tuple[str, ...], domains: tuple[str, ...], digest: str)
 
 
 def _read(path: str) -> bytes:
-    try:
-        with fsspec.open(path, "rb") as file:
-            return bytes(file.read())
-    except (OSError, ValueError) as error:
-        raise ManifestError(
-            f"the block-list {path} cannot be read ({type(error).__name__}); give a path that every worker can read"
-        ) from error
+    with reading(path), fsspec.open(path, "rb") as file:
+        return bytes(file.read())

@@ -7,7 +7,7 @@ from typing import Any
 
 from infra.storage import Entry, Store
 from stages import aliases
-from stages.manifest import Manifest, ManifestError, find, load
+from stages.manifest import Manifest, ManifestError, find, finished, load
 from stages.ref import Ref
 
 NAME = "checkpoints"
@@ -62,10 +62,8 @@ def promote(store: Store, ref: Ref, alias: str) -> aliases.Promotion:
 
 
 def _manifests(store: Store, there: dict[str, Entry]) -> Iterator[Manifest]:
-    for key in there:
-        folder, _, file = key.rpartition("/")
-        name, _, version = folder.rpartition("/")
-        if file == "manifest.json" and (manifest := find(store, Ref(name=name, version=version))) is not None:
+    for ref in finished(there):
+        if (manifest := find(store, ref)) is not None:
             yield manifest
 
 

@@ -28,9 +28,11 @@ def is_chat(folder: Path) -> bool:
     """Return whether a folder's `config.json` is a chat model's, in whatever layout.
 
     Raises:
-        ManifestError: It has none.
+        ManifestError: It has none, or there is no such folder.
     """
     given = folder / "config.json"
+    if not folder.is_dir():
+        raise ManifestError(f"there is no folder {folder}; name the folder of a model, or an artifact name@version")
     if not given.is_file():
         raise ManifestError(f"{folder} has no config.json; name the folder of a model, or an artifact name@version")
     return bool(_FIELDS & json.loads(given.read_bytes()).keys())

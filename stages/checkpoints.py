@@ -35,6 +35,13 @@ def beside(config: BaseModel, source: Path) -> dict[str, bytes]:
     }
 
 
+def file_named(checkpoint: Manifest, plain: str) -> File | None:
+    """Return a checkpoint's file by its plain name; None where it has none."""
+    part = checkpoint.parts[0]
+    names = part.facts.get("names", {})
+    return next((file for role, file in part.files.items() if names.get(role, Path(file.name).name) == plain), None)
+
+
 def fetch(store: Store, checkpoint: Manifest, folder: Path) -> Path:
     """Copy a checkpoint's files into a folder under their plain names, each hash checked before anything reads it."""
     folder.mkdir(parents=True, exist_ok=True)

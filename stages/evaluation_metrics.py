@@ -163,17 +163,23 @@ def ratio_measure(
         chance: What guessing gives.
     """
     part, whole = (np.asarray(each, dtype=np.float64).reshape(len(np.asarray(each)), -1) for each in (parts, wholes))
-    (value,) = _mean_ratios(part.mean(axis=0, keepdims=True), whole.mean(axis=0, keepdims=True))
-    low, high = spread(_mean_ratios(resampled_means(part), resampled_means(whole)), float(value), len(part))
+    (value,) = mean_ratios(part.mean(axis=0, keepdims=True), whole.mean(axis=0, keepdims=True))
+    drawn = mean_ratios(resampled_means(part), resampled_means(whole))
+    low, high = spread(drawn[~np.isnan(drawn)], float(value), len(part))
     return Measure(split, language, name, float(value), len(part), low, high, chance=chance)
 
 
-def _mean_ratios(parts: Floats, wholes: Floats) -> Floats:
-    """Return the mean over columns of their ratios, for each row that has one whose whole is not 0."""
+def mean_ratios(parts: Floats, wholes: Floats) -> Floats:
+    """Return the mean over columns of their ratios, shape (rows,); nan where all wholes of a row are 0.
+
+    Args:
+        parts: Shape (rows, columns).
+        wholes: Same shape; a column does not count in a row where it is 0.
+    """
     counted = wholes > 0
     ratios = np.divide(parts, wholes, out=np.zeros_like(parts), where=counted)
     columns = counted.sum(axis=1)
-    return np.asarray(ratios.sum(axis=1)[columns > 0] / columns[columns > 0])
+    return np.asarray(np.where(columns > 0, ratios.sum(axis=1) / np.maximum(columns, 1), np.nan))
 
 
 def recall(scores: Floats, right: Bools, k: int) -> Bools:

@@ -30,11 +30,16 @@ def note_failure(store: Store, ref: Ref, error: Exception, flow_run_id: str = ""
 
 
 def failure_of(store: Store, ref: Ref) -> Failure | None:
-    """Return the note of the last failure, None where there is none; a later attempt may run, or have succeeded."""
+    """Return the note of the last failure, None where there is none or a later attempt has begun."""
     try:
         return Failure(**json.loads(store.read(_key(ref))))
     except FileNotFoundError:
         return None
+
+
+def forget_failure(store: Store, ref: Ref) -> None:
+    """Remove the note: another attempt begins, and what it does is what counts."""
+    store.remove(_key(ref))
 
 
 def _key(ref: Ref) -> str:

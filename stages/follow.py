@@ -227,7 +227,7 @@ class _Following:
         }
         if given.best is not None:
             totals["best_value"] = round(best.metrics[given.best], 6)
-        reports = {"page": ("measured.html", page(given.training, points).encode())}
+        reports = {"page": ("measured.html", page(given.training, points, best, given.best).encode())}
         return self._output.commit(self.parts, totals=totals, reports=reports)
 
 

@@ -111,7 +111,16 @@ def table(points: Sequence[Point], best: Point, metric: str | None) -> str:
     return "\n".join(lines)
 
 
-def page(training: Ref, points: Sequence[Point]) -> str:
-    """Return all metrics over steps as one page."""
-    rows = [{"step": float(point.step), **point.metrics} for point in points]
-    return curves.page(f"{training}, measured while it was trained", rows, [])
+def page(training: Ref, points: Sequence[Point], best: Point, metric: str | None) -> str:
+    """Return all metrics over steps as one page, the chosen metric first."""
+    names = sorted({name for point in points for name in point.metrics}, key=lambda name: name != metric)
+    rows = [
+        {"step": float(point.step), **{name: point.metrics[name] for name in names if name in point.metrics}}
+        for point in points
+    ]
+    states = "1 state was measured" if len(points) == 1 else f"{len(points):,} states were measured"
+    lead = f"{states}; the latest, of step {best.step:,}, is kept"
+    if metric is not None:
+        value = f": {best.metrics[metric]:.4g}" if metric in best.metrics else ""
+        lead = f"{states}; the best by {metric} is that of step {best.step:,}{value}"
+    return curves.page(f"{training}, measured while it was trained", rows, [], lead)

@@ -11,6 +11,7 @@ from pathlib import Path
 from filters.funnel import PAPER, PAPER_TOTAL
 from infra.settings import settings
 from infra.storage import Store
+from stages.errors import Missing
 from stages.manifest import ManifestError, load
 from stages.ref import Ref
 
@@ -42,7 +43,7 @@ def count_sources(store: Store, version: str) -> dict[str, Counts]:
         pool, clean, quality = (load(store, Ref(name=name, version=version)).ledger for name in names)
         found[source] = (pool.listed, pool.kept, clean.kept, quality.kept)
     if not found:
-        raise ManifestError(f"{store.root} holds no pool of version {version!r}; make it first: internvl run data")
+        raise Missing(f"{store.root} holds no pool of version {version!r}", "pool", version)
     return found
 
 

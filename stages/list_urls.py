@@ -14,110 +14,24 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from infra.cluster import InlineCluster
-from infra.storage import sha256_file
-from stages.manifest import Manifest, ManifestError, Part, digest_of
+from stages.list_parameters import Parameters, adapter_of, look, pictures_of, pin
+from stages.manifest import Manifest, ManifestError, Part
 from stages.sources import blocklists
-from stages.sources.catalog import GENERIC, SITE_SCHEMAS, source_named
+from stages.sources.catalog import SITE_SCHEMAS, source_named
 from stages.sources.collect import Spilled, spill_piece, spread
 from stages.sources.columns import ColumnNames, Layout, layout_of
 from stages.sources.merge import Merge, merge_bucket
-from stages.sources.own_pictures import captions_of
-from stages.sources.pieces import Survey, unreadable
-from stages.sources.reading import located, resolve, survey
+from stages.sources.pieces import Survey
+from stages.sources.reading import resolve, survey
 from stages.sources.rows import SCHEMA, Rejection, Rules
 from stages.sources.spill import power_of_two, spills_for
 from stages.sources.web_lists import publish
-from stages.sources.web_site import SiteSpec
 from stages.workspace import Output, Workspace
 
-__all__ = ["SCHEMA", "VERSION", "ColumnNames", "Parameters", "pin", "run"]
+__all__ = ["SCHEMA", "VERSION", "ColumnNames", "Parameters", "look", "pin", "run"]
 
 VERSION = 2
-
-
-class Parameters(BaseModel):
-    """One source: exactly one of `paths`, `images` and `site` says where it comes from."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    source: str = Field(pattern=r"^[a-z0-9_]+$", description="Name of the source, as in its artifacts.")
-    paths: tuple[str, ...] = Field(
-        default=(), description="Files or globs: parquet, csv, tsv, json, jsonl; local, s3:// or https://."
-    )
-    images: str | None = Field(
-        default=None, description="Folder or WebDataset tar of pictures that are already there."
-    )
-    site: SiteSpec | None = Field(default=None, description="The procedural web of the tiny recipe.")
-    adapter: str = Field(
-        default=GENERIC, description="Known source whose schema the files have; generic reads `columns`."
-    )
-    columns: ColumnNames = ColumnNames()
-    language: str | None = Field(default=None, description="Language of captions where the source says none.")
-    accept_withdrawn: bool = Field(
-        default=False, description="Read a list that its publisher withdrew, at your own responsibility."
-    )
-    block_urls: tuple[str, ...] = Field(
-        default=(), description="Files of addresses, or of SHA-256 of canonical addresses, that are not listed."
-    )
-    block_domains: tuple[str, ...] = Field(
-        default=(), description="Files of domains that are not listed, with everything below them."
-    )
-    rows_per_part: int = Field(default=1000, ge=1, description="Rows of one part at most, on the average.")
-    content_digest: str | None = Field(
-        default=None, description="Hash of what the parameters point at; filled in at start."
-    )
-
-
-def _pictures(path: str) -> list[tuple[str, str]]:
-    """Return (name, caption) of the pictures in a folder or tar."""
-    if not Path(path).exists():
-        raise ManifestError(f"{path} does not exist; give a folder or a tar of pictures")
-    try:
-        pictures = captions_of(Path(path))
-    except OSError as error:
-        raise ManifestError(f"{path} cannot be read as a folder or tar of pictures: {error}") from error
-    if not pictures:
-        raise ManifestError(f"{path} holds no .jpg, .jpeg, .png or .webp file")
-    return pictures
-
-
-def pin(parameters: Parameters) -> Parameters:
-    """Return the parameters with the hash of what they point at, so that changed files are seen as drift.
-
-    Local files count by their bytes; remote ones by what their server says of them (ETag, size, time of the last
-    change), and by their bytes where it says neither an ETag nor a time.
-
-    Raises:
-        ManifestError: A file is missing, no source has such a schema, or its publisher withdrew it.
-    """
-    if parameters.paths:
-        _adapter(parameters)
-    found: list[Any] = []
-    if parameters.images:
-        path, pictures = Path(parameters.images), _pictures(parameters.images)
-        if path.is_file():
-            found.append(sha256_file(path))
-        else:
-            found.append(digest_of([[name, sha256_file(path / name), caption] for name, caption in pictures]))
-    for paths in (parameters.paths, parameters.block_urls, parameters.block_domains):
-        found += [_fingerprint(file) for file in resolve(paths)]
-    return parameters.model_copy(update={"content_digest": digest_of(found)}) if found else parameters
-
-
-def _fingerprint(path: str) -> str:
-    if "://" not in path:
-        return sha256_file(Path(path))
-    try:
-        fs, bare = located(path)
-        info = fs.info(bare)
-        facts = {key.lower().replace("-", ""): str(value) for key, value in info.items()}
-        said = {key: facts[key] for key in ("etag", "lastmodified", "size") if facts.get(key, "None") != "None"}
-        return digest_of(said) if {"etag", "lastmodified"} & set(said) else str(fs.checksum(bare))
-    except (OSError, ValueError) as error:
-        raise unreadable(path, error) from error
 
 
 def _survey(item: tuple[str, str], layout: Layout) -> tuple[str, Survey]:
@@ -134,31 +48,11 @@ def _files(parameters: Parameters, scratch: Path) -> tuple[list[tuple[str, str]]
         return [(str(path), path.name)], layout, parameters.language, True
     if parameters.images:
         path = scratch / "pictures.jsonl"
-        rows = ({"url": f"images:///{name}", "caption": text} for name, text in _pictures(parameters.images))
+        rows = ({"url": f"images:///{name}", "caption": text} for name, text in pictures_of(parameters.images))
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
         return [(str(path), parameters.images)], layout_of(ColumnNames()), parameters.language, True
-    layout, language = _adapter(parameters)
+    layout, language = adapter_of(parameters)
     return [(path, path) for path in resolve(parameters.paths)], layout, language, False
-
-
-def _adapter(parameters: Parameters) -> tuple[Layout, str | None]:
-    """Return (layout, language) of a url list.
-
-    Raises:
-        ManifestError: No source has such a schema, or its publisher withdrew it.
-    """
-    if parameters.adapter == GENERIC:
-        return layout_of(parameters.columns), parameters.language
-    try:
-        known = source_named(parameters.adapter)
-    except ValueError as error:
-        raise ManifestError(f"source {parameters.source}: {error}") from error
-    if known.withdrawn and not parameters.accept_withdrawn:
-        raise ManifestError(
-            f"{known.title} was withdrawn by its publisher; take {known.withdrawn}; to read the original all "
-            "the same, set accept_withdrawn (--accept-withdrawn)"
-        )
-    return known.layout, parameters.language or known.language
 
 
 def run(parameters: Parameters, output: Output, here: Workspace) -> Manifest:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -9,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from infra.storage import Store
 from stages.aliases import promoted
 from stages.errors import ManifestError as ManifestError
+from stages.errors import Missing
 from stages.ref import Ref
 
 SCHEMA = 1
@@ -146,15 +148,29 @@ def load(store: Store, ref: Ref) -> Manifest:
     """Return the manifest of a finished artifact, or of the one that an alias (`name@promoted`) means.
 
     Raises:
-        ManifestError: It does not stand; the message lists the versions that do.
+        Missing: It does not stand; the message lists the versions that do.
+        ManifestError: It is damaged, or the alias means what is gone.
     """
     if manifest := find(store, ref):
         return manifest
     if manifest := _meant(store, ref):
         return manifest
-    standing = [v for v in store.folders(ref.name) if store.exists(f"{ref.name}/{v}/manifest.json")]
-    known = f"finished versions: {', '.join(standing)}" if standing else "no version of it is finished"
-    raise ManifestError(f"{ref} is not in {store.root}; {known}; run the stage that makes it first")
+    raise Missing(f"{ref} is not in {store.root}; {_known(store, ref.name)}", ref.name, ref.version)
+
+
+def finished_versions(store: Store, name: str) -> list[str]:
+    """Return the versions of an artifact that stand, sorted."""
+    return [version for version in store.folders(name) if store.exists(f"{name}/{version}/manifest.json")]
+
+
+def _known(store: Store, name: str) -> str:
+    """Return what stands instead of a version: others of this name, else other names beside it."""
+    if versions := finished_versions(store, name):
+        return f"finished versions: {', '.join(versions)}"
+    folder, _, own = name.rpartition("/")
+    beside = [each for each in store.folders(folder) if each != own and finished_versions(store, f"{folder}/{each}")]
+    named = f", only of {', '.join(f'{folder}/{each}' for each in beside)}" if folder and beside else ""
+    return f"no version of it is finished{named}"
 
 
 def find_digest(store: Store, name: str, digest: str, version: str) -> Manifest | None:
@@ -204,3 +220,15 @@ def verify(store: Store, manifest: Manifest) -> list[str]:
     except LedgerError as error:
         wrong.append(str(error))
     return wrong
+
+
+def finished(keys: Iterable[str]) -> Iterator[Ref]:
+    """Yield the artifacts that are finished among all keys of a store: those with a manifest."""
+    for key in keys:
+        folder, _, file = key.rpartition("/")
+        name, _, version = folder.rpartition("/")
+        if file == "manifest.json" and name:
+            try:
+                yield Ref(name=name, version=version)
+            except ValueError:
+                continue  # a file of somebody else's

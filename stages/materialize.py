@@ -15,10 +15,11 @@ from infra.cluster import Cluster
 from infra.lease import Lease, LeaseHeld
 from infra.scratch import scratch_folder
 from infra.storage import Store
-from stages.aliases import promoted
+from stages.aliases import promoted, refuse_reserved
+from stages.failures import forget_failure
+from stages.fence import lease_of
 from stages.forecasts import held_against
 from stages.manifest import Manifest, ManifestError, find, load
-from stages.output import lease_of
 from stages.quarantine import keys_in
 from stages.ref import Ref
 from stages.workspace import Output, Placement, Progress, Workspace
@@ -187,10 +188,11 @@ def materialize(
 
     Raises:
         Drift: The version stands with other parameters and `force` is not given.
-        ManifestError: The version's name is an alias, or another run makes this artifact now.
+        ManifestError: The version's name is an alias or reserved, or another run makes this artifact now.
     """
     if promoted(store, spec.artifact) is not None:
         raise ManifestError(f"{spec.artifact} is a promoted name, not a version; give the result another one")
+    refuse_reserved(spec.artifact)
     if not force and (manifest := standing(spec, store)):
         return manifest
     with _alone(store, spec.artifact) as fence:
@@ -228,6 +230,9 @@ def _materialize(
             store.remove(spec.artifact.key("markers"))
     elif manifest := standing(spec, store):
         return manifest
+    # Of an earlier attempt: pages would take it for what happens now.
+    store.remove(spec.artifact.key("progress.json"))
+    forget_failure(store, spec.artifact)
     module, parameters = module_of(spec.stage), parameters_of(spec, store)
     output = Output(store=store, ref=spec.artifact, stage=spec.stage, identity=identity_of(spec, store), fence=fence)
     started, spent = time.time(), _spent(cluster)
@@ -239,7 +244,7 @@ def _materialize(
             scratch=scratch,
             inputs={ref.name: load(store, ref) for ref in spec.inputs},
             placement=Placement(**spec.placement),
-            progress=Progress(store, spec.artifact) if progress else lambda *_, **__: None,
+            progress=Progress(store, spec.artifact, fence) if progress else lambda *_, **__: None,
             earlier=find(store, spec.artifact),
         )
         made: Manifest = module.run(parameters, output, here)

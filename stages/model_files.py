@@ -15,6 +15,7 @@ from models.sizes import SIZES
 from stages.chat_template import IMG_CONTEXT
 from stages.weight_files import on_meta, open_weights
 
+_WEIGHTS = (".pth", ".pt", ".bin", ".safetensors")
 _LLAMA = "LlamaForCausalLM"
 _NO_HEADS = (
     "no config.json is written: shapes do not tell the number of heads, and no published model has these; "
@@ -74,6 +75,8 @@ def open_source(path: Path, config: Path | None = None, image_token_id: int | No
     if not path.exists():
         raise FileNotFoundError(f"{path} is missing; name a folder with config.json and weights, or a .pth")
     lone = path.is_file()
+    if lone and path.suffix not in _WEIGHTS:
+        raise ValueError(f"{path} is no model; name a folder with config.json and weights, or a .pth")
     beside = config or (path.with_suffix(".json") if lone else path / "config.json")
     if not beside.is_file():
         if config or not lone or path.suffix == ".safetensors":

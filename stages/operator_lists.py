@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 
 from stages.manifest import ManifestError
 from stages.sources.columns import is_bytes, is_text
+from stages.unreadable import reading
 
 
 def lines_of(path: str) -> Iterator[tuple[int, str]]:
@@ -17,28 +18,23 @@ def lines_of(path: str) -> Iterator[tuple[int, str]]:
     Raises:
         ManifestError: It cannot be read, or its first column is neither text nor bytes.
     """
-    try:
-        with fsspec.open(path, "rb") as file:
-            if not path.lower().endswith(".parquet"):
-                for number, line in enumerate(io.TextIOWrapper(file, encoding="utf-8-sig"), start=1):
-                    if (word := line.strip()) and not word.startswith("#"):
-                        yield number, word
-                return
-            number = 0
-            table = pq.ParquetFile(file)
-            _check_readable(path, table.schema_arrow.field(0).type)
-            for batch in table.iter_batches(columns=table.schema_arrow.names[:1]):
-                for value in batch.column(0).to_pylist():
-                    number += 1
-                    if isinstance(value, bytes):
-                        # Eight bytes are a perceptual hash, also where their digits look like a number.
-                        yield number, f"phash:{value.hex()}" if len(value) == 8 else value.hex()
-                    elif value is not None:
-                        yield number, value.strip()
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise ManifestError(
-            f"the list {path} cannot be read ({type(error).__name__}); give text or parquet that is there"
-        ) from error
+    with reading(path), fsspec.open(path, "rb") as file:
+        if not path.lower().endswith(".parquet"):
+            for number, line in enumerate(io.TextIOWrapper(file, encoding="utf-8-sig"), start=1):
+                if (word := line.strip()) and not word.startswith("#"):
+                    yield number, word
+            return
+        number = 0
+        table = pq.ParquetFile(file)
+        _check_readable(path, table.schema_arrow.field(0).type)
+        for batch in table.iter_batches(columns=table.schema_arrow.names[:1]):
+            for value in batch.column(0).to_pylist():
+                number += 1
+                if isinstance(value, bytes):
+                    # Eight bytes are a perceptual hash, also where their digits look like a number.
+                    yield number, f"phash:{value.hex()}" if len(value) == 8 else value.hex()
+                elif value is not None:
+                    yield number, value.strip()
 
 
 def _check_readable(path: str, found: pa.DataType) -> None:

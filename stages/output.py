@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from infra import lease
 from infra.failpoints import failpoint
 from infra.storage import Store, sha256_file
+from stages.fence import Fence
 from stages.manifest import (
     File,
     Ledger,
@@ -41,11 +41,6 @@ Data = bytes | Path | Hashed
 """What a file is published from."""
 
 
-def lease_of(ref: Ref) -> str:
-    """Return where the lease on an artifact lies: beside no artifact, so that a removal of one leaves it."""
-    return f"leases/{ref.folder}"
-
-
 def held(data: Data) -> bytes | Path:
     """Return the bytes, or the file that holds them."""
     return data.path if isinstance(data, Hashed) else data
@@ -61,6 +56,10 @@ class Output:
     identity: dict[str, Any]
     fence: int = 0
     """Number of the lease under which it is made; 0 where none is needed."""
+
+    @property
+    def _fence(self) -> Fence:
+        return Fence(self.store, self.ref, self.fence)
 
     @property
     def config_digest(self) -> str:
@@ -153,8 +152,13 @@ class Output:
 
         Returns:
             The part that stands, which may be a rival attempt's equal one.
+
+        Raises:
+            LedgerError: The ledger does not close.
+            TakenOver: Another run makes this artifact now.
         """
         ledger.check(f"{self.ref} part {key}")
+        self._fence.check()
         failpoint("before_part")
         published = {}
         for role, (name, data) in sorted(files.items()):
@@ -192,7 +196,8 @@ class Output:
 
         Raises:
             LedgerError: The ledger does not close; nothing was committed.
-            ManifestError: Another run finished this artifact meanwhile, and differently, or took it over.
+            ManifestError: Another run finished this artifact meanwhile, and differently.
+            TakenOver: Another run makes it now.
         """
         ordered = tuple(sorted(parts, key=lambda part: part.key))
         whole = ledger if ledger is not None else sum((p.ledger for p in ordered), Ledger(listed=0, kept=0))
@@ -211,7 +216,7 @@ class Output:
             },
         )
         failpoint("before_manifest")
-        self._refuse_late()
+        self._fence.check()
         self.store.write(self.ref.key("recipe.json"), json.dumps(self.identity, indent=2, sort_keys=True).encode())
         if not self._replace(manifest, replaces):
             raise ManifestError(
@@ -231,12 +236,3 @@ class Output:
             return False
         self.store.write(key, seal)
         return True
-
-    def _refuse_late(self) -> None:
-        """Refuse to finish what another run took over while this one stood still."""
-        if not self.fence:
-            return
-        try:
-            lease.check(self.store, lease_of(self.ref), self.fence)
-        except lease.LeaseLost as lost:
-            raise ManifestError(f"{lost}; the run that holds it goes on, and finds all parts of this one") from lost

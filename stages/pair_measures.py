@@ -73,6 +73,6 @@ def language_loss(model: LlamaForCausalLM, texts: Texts, captions: Sequence[str]
         ids, mask = texts.plain(captions[start : start + MEASURE_BATCH])
         labels = ids.masked_fill(mask == 0, IGNORE)[:, 1:].to(device)
         logits = model(ids.to(device))[:, :-1]
-        total += float(F.cross_entropy(logits.transpose(1, 2), labels, ignore_index=IGNORE, reduction="sum"))
+        total += float(F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORE, reduction="sum"))
         count += float((labels != IGNORE).sum())
     return total / max(1.0, count)

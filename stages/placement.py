@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
+from infra.gang import GangSize
 from stages.errors import ManifestError
 
 Sharding = Literal["ddp", "fsdp2"]
@@ -88,3 +89,13 @@ class Placement:
                 f"best_is {self.best_is!r} must be lower or higher, and on_failed_save {self.on_failed_save!r} "
                 "stop or go_on"
             )
+
+    @property
+    def gang(self) -> GangSize:
+        """Return the processes that train together."""
+        return GangSize(
+            workers=self.workers,
+            min_workers=self.min_workers,
+            gpus_per_worker=self.gpus_per_worker,
+            timeout_seconds=self.collective_timeout_seconds,
+        )

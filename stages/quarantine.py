@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from infra.storage import StorageError
+from stages.fence import TakenOver
 from stages.manifest import Ledger, ManifestError, Part
 
 QUARANTINED = "quarantined"
@@ -19,7 +20,7 @@ log = logging.getLogger(__name__)
 class Tried:
     """Work that is tried again after an error, and gives an empty part where it never succeeds.
 
-    The store's own errors pass: they are no fault of a part.
+    The store's own errors pass, and that another run makes the artifact now: they are no fault of a part.
     """
 
     work: Callable[..., Part]
@@ -32,7 +33,7 @@ class Tried:
         for attempt in range(1, self.tries + 1):
             try:
                 return self.work(item, **given)
-            except StorageError:
+            except (StorageError, TakenOver):
                 raise
             except Exception as error:
                 log.exception("part %s, try %d of %d", item[0], attempt, self.tries)

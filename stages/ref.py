@@ -35,8 +35,7 @@ class Ref(BaseModel):
     def _checked(self) -> "Ref":
         if not _NAME.fullmatch(self.name):
             raise ValueError(f"artifact name {self.name!r}: lower-case letters, digits, '_' and '/' only")
-        if not _VERSION.fullmatch(self.version):
-            raise ValueError(f"version {self.version!r}: letters, digits, '.', '_', '-', at most 64")
+        check_version(self.version)
         return self
 
     @model_serializer
@@ -55,3 +54,13 @@ class Ref(BaseModel):
     def key(self, file: str) -> str:
         """Return the store key of one of the artifact's files."""
         return f"{self.folder}/{file}"
+
+
+def check_version(version: str) -> None:
+    """Refuse what cannot be the name of a version.
+
+    Raises:
+        ValueError: It is empty, too long, or holds characters that could leave the store.
+    """
+    if not _VERSION.fullmatch(version):
+        raise ValueError(f"version {version!r}: letters, digits, '.', '_', '-', at most 64")

@@ -5,7 +5,6 @@ job shows a part's files before the marker that counts them.
 """
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import PurePosixPath
@@ -13,7 +12,7 @@ from pathlib import PurePosixPath
 from infra.disk_files import is_temporary
 from infra.storage import Entry, Store
 from stages.evaluations.memory import PREFIX, folder_of
-from stages.manifest import ManifestError, Part, digest_of, find, unsealed
+from stages.manifest import ManifestError, Part, digest_of, find, finished, unsealed
 from stages.ref import Ref
 
 DAY_SECONDS = 86_400.0
@@ -100,7 +99,7 @@ class _Counted:
         self._configurations: dict[str, str] = {}
         self._remembering: set[str] = set()
         whole = [entry.key for entry in there if not entry.upload]
-        for ref in _finished(whole):
+        for ref in finished(whole):
             self._read_manifest(store, ref)
         for key in whole:
             match = _MARKER.fullmatch(key)
@@ -151,14 +150,3 @@ class _Counted:
         if (match := _PRIVATE.fullmatch(key)) and match["folder"] in self._configurations:
             return Kind.PRIVATE
         return None
-
-
-def _finished(keys: list[str]) -> Iterator[Ref]:
-    for key in keys:
-        folder, _, file = key.rpartition("/")
-        name, _, version = folder.rpartition("/")
-        if file == "manifest.json" and name:
-            try:
-                yield Ref(name=name, version=version)
-            except ValueError:
-                continue

@@ -19,7 +19,6 @@ from typing import Any
 import torch
 
 from infra.cluster import InlineCluster
-from infra.gang import GangSize
 from infra.storage import StorageError
 from stages.checkpoints import FINAL
 from stages.manifest import Manifest, ManifestError, digest_of
@@ -35,7 +34,7 @@ from stages.training.states import States
 from stages.training.stepping import take_steps
 from stages.training.stopping import stop_requests
 from stages.training.task import Metrics, Task
-from stages.workspace import Output, Placement, Progress, Workspace
+from stages.workspace import Output, Progress, Workspace
 
 WHOLE = "whole"
 """Folder of a process's own in which a model that lay in shards is put together."""
@@ -65,7 +64,7 @@ def train(build: Callable[[Any, Workspace], Task], parameters: Any, output: Outp
         here.cluster.train(
             _work,
             {"job": job},
-            size=_size(here.placement),
+            size=here.placement.gang,
             name=f"{output.ref.folder.replace('/', '-')}-{output.config_digest[:12]}",
             waiting=lambda note: here.progress(0, job.schedule.steps, "steps", note),
         )
@@ -82,15 +81,6 @@ def train(build: Callable[[Any, Workspace], Task], parameters: Any, output: Outp
     return output.commit([part], totals=totals)
 
 
-def _size(placement: Placement) -> GangSize:
-    return GangSize(
-        workers=placement.workers,
-        min_workers=placement.min_workers,
-        gpus_per_worker=placement.gpus_per_worker,
-        timeout_seconds=placement.collective_timeout_seconds,
-    )
-
-
 def _work(config: dict[str, Any]) -> None:
     """Run one process of a training job."""
     job: Job = config["job"]
@@ -101,7 +91,7 @@ def _work(config: dict[str, Any]) -> None:
         scratch=scratch,
         inputs=job.inputs,
         placement=job.placement,
-        progress=Progress(job.output.store, job.output.ref),
+        progress=Progress(job.output.store, job.output.ref, job.output.fence),
         on_corrupt=job.schedule.on_corrupt,
     )
     gang = None

@@ -6,6 +6,7 @@ artifacts below `checkpoints/contrastive/`: those that stand are found, so a kil
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -16,7 +17,8 @@ from stages.study.measuring import Trained, measure_trained
 from stages.study.page import render
 from stages.study.parameters import Parameters
 from stages.study.speed import measure_speed
-from stages.study.summary import Row, Verdict, judge, row
+from stages.study.stability import end_loss
+from stages.study.summary import Row, row
 from stages.study.training import (
     Training,
     check_order,
@@ -25,11 +27,12 @@ from stages.study.training import (
     raised_trainings,
     train_all,
 )
+from stages.study.verdict import Verdict, judge
 from stages.workspace import Output, Workspace
 
 __all__ = ["VERSION", "Parameters", "run"]
 
-VERSION = 1
+VERSION = 2
 SPEED = "speed"
 
 
@@ -41,7 +44,8 @@ def _screened(
         return list(variants), []
     short = [Training(variant, parameters.seeds[0], screening=True) for variant in variants]
     made = train_all(short, parameters, output.ref.version, here)
-    losses = {training.variant: float(made[training].totals["last_loss"]) for training in short}
+    ends = {training.variant: end_loss(history_of(here.store, made[training])) for training in short}
+    losses = {variant: math.inf if loss is None else loss for variant, loss in ends.items()}
     keep = max(2, round(parameters.screen_keep * len(variants)))
     best = sorted(variants, key=lambda each: losses[each])[:keep]
     stopped = [
@@ -128,7 +132,7 @@ def _totals(rows: Sequence[Row], verdict: Verdict) -> dict[str, Any]:
     return {
         "recommended": verdict.chosen.variant.name,
         "variants": len(rows),
-        "trainings": sum(len(each.curves) + len(each.trials) for each in rows),
+        "trainings": sum(len(each.all_failures) for each in rows),
         **{f"accuracy_{each.variant.name}": round(each.accuracy.value, 4) for each in rows},
         "markdown": text,
     }

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from infra.cluster import Cluster
 from infra.storage import Store
 from stages.aside import store_aside
+from stages.fence import Fence
 from stages.manifest import File, Manifest, ManifestError, Part
 from stages.output import Output
 from stages.placement import Placement
@@ -98,18 +99,24 @@ def opened_table(store: Store, manifest: Manifest, part: Part, role: str) -> tup
 class Progress:
     """Writes `progress.json` beside the artifact, at most once a second, for the UI and the terminal.
 
-    It never ends a stage: where the store does not take a note, the log says so.
+    A store that does not take a note ends no stage: the log says so. What ends it is that another run took the
+    artifact over, which is looked for here because every stage tells how far it is.
     """
 
-    def __init__(self, store: Store, ref: Ref) -> None:
-        """Start at nothing done."""
-        self._store, self._ref = store, ref
+    def __init__(self, store: Store, ref: Ref, fence: int = 0) -> None:
+        """Start at nothing done; `fence` is the number of the lease under which the artifact is made, 0 for none."""
+        self._store, self._ref, self._fence = store, ref, Fence(store, ref, fence)
         self._started = self._written = time.monotonic()
         self._first, self._unit = True, ""
         self._seen: deque[tuple[float, float]] = deque(maxlen=RATE_RECORDS)
 
     def __call__(self, done: float, total: float, unit: str, note: str = "") -> None:
-        """Record how far the stage is; the first and the last record are always written."""
+        """Record how far the stage is; the first and the last record are always written.
+
+        Raises:
+            TakenOver: Another run makes this artifact now.
+        """
+        self._fence.glance()
         now = time.monotonic()
         if not self._first and done < total and now - self._written < PROGRESS_SECONDS:
             return

@@ -3,6 +3,7 @@
 import os
 import secrets
 import shutil
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -56,6 +57,14 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 def store(tmp_path: Path) -> Store:
     """Return an empty store on disk."""
     return Store(str(tmp_path / "store"))
+
+
+@pytest.fixture
+def closed_port() -> Iterator[int]:
+    """Yield a port of this machine that refuses every connection: taken, so that nobody else listens on it."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield int(held.getsockname()[1])
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ import psutil
 from infra.processes import Service as ServiceRecord
 from infra.processes import drivers_of, session_of
 from infra.storage import Store
-from pipelines.launcher import basic
+from pipelines.health import basic
 from stages.manifest import Manifest, load
 from stages.ref import Ref
 
@@ -56,6 +56,7 @@ class Installation:
         self.ports = dict(zip(PORTS, ports, strict=True))
         self.store = Store(str(home / "store"))
         self.outer: set[tuple[str, str]] = set()
+        self.command_lines: set[bytes] = set()
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "PREFECT_", "INTERNVL_", "AWS_"))}
         kept.pop("CI", None)
         self.environment = {
@@ -113,12 +114,23 @@ class Installation:
         return f"http://127.0.0.1:{self.ports['REPORT_PORT']}"
 
     @property
+    def password(self) -> str:
+        """What Prefect asks for: given by the environment, else made by `internvl up`."""
+        given = self.environment.get("PREFECT_API_AUTH_STRING")
+        return given or (self.home / "prefect" / "password").read_text()
+
+    @property
+    def report_link(self) -> str:
+        """The address that lets a browser read the reports."""
+        return self.internvl("status", "--links").splitlines()[0].split()[-1]
+
+    @property
     def report_token(self) -> str:
         return (self.home / "reports" / "token").read_text()
 
     def api(self, method: str, path: str, body: Any = None) -> Any:
         """Call Prefect's API as its own pages do, with a token against forged requests."""
-        headers = {"Content-Type": "application/json", **basic(self.environment.get("PREFECT_API_AUTH_STRING"))}
+        headers = {"Content-Type": "application/json", **basic(self.password)}
         if method != "GET":
             client = "tests"
             headers |= {

@@ -66,7 +66,7 @@ def cells_of(manifest: Manifest) -> tuple[Cell, ...]:
     A part whose every row failed has failed, although its stage went on; one that was given up and left out
     stands in the manifest's `quarantined`, each with its part, rows and reason.
     """
-    left_out = {str(each["part"]) for each in manifest.totals.get("quarantined", ())}
+    left_out = {str(each["part"]): int(each["rows"]) for each in manifest.totals.get("quarantined", ())}
     parts = []
     for part in manifest.parts:
         ledger = part.ledger
@@ -76,7 +76,8 @@ def cells_of(manifest: Manifest) -> tuple[Cell, ...]:
             state = State.FAILED if ledger.listed and ledger.failed == ledger.listed else State.DONE
         parts.append((part.key, state, ledger.listed, ledger.failed))
     known = {key for key, *_ in parts}
-    parts += [(key, State.QUARANTINED, 0, 0) for key in sorted(left_out - known)]
+    # None of its rows was made: all of them failed with it.
+    parts += [(key, State.QUARANTINED, rows, rows) for key, rows in left_out.items() if key not in known]
     return gathered(sorted(parts))
 
 

@@ -8,6 +8,7 @@ from urllib.parse import quote
 from infra.storage import Store
 from pipelines.live.cells import SIGNS, Cell, State, counts_of, gathered
 from pipelines.live.drawing import drawn
+from pipelines.live.facts import lines_of, words
 from pipelines.live.lineage import Graph, in_order, lineage
 from pipelines.live.next_moves import heard_of, next_move, words_of
 from pipelines.live.shelf import PART_UNITS, Begun, Finished, View
@@ -21,6 +22,8 @@ from stages.ref import Ref
 
 MOST_DRAWN = 250
 """More artifacts than that are told in the table alone."""
+MOST_NUMBERS = 10
+"""Numbers of a checkpoint that the catalogue shows; its own page has all."""
 MOST_LISTED = 500
 """Finished artifacts that the overview lists, the newest."""
 ALL = "all"
@@ -63,7 +66,7 @@ def overview(look: Look, query: Query) -> bytes:
 
 def _row(begun: Begun, look: Look) -> dict[str, object]:
     doing = look.doing[begun.ref]
-    words = words_of(begun, doing)
+    words = words_of(begun, doing, look.now)
     return {
         "ref": begun.ref,
         "stage": begun.stage,
@@ -72,7 +75,7 @@ def _row(begun: Begun, look: Look) -> dict[str, object]:
         "words": words,
         "heard": heard_of(begun, look.now),
         "message": begun.failure.message if doing is Doing.FAILED and begun.failure else "",
-        "next": next_move(begun, doing),
+        "next": next_move(begun, doing, look.now),
     }
 
 
@@ -176,9 +179,9 @@ def checkpoints(look: Look, query: Query, store: Store) -> bytes:
     """Return the catalogue of checkpoints."""
     rows = []
     for each in catalogue(store):
-        numbers = [(name, value) for name, value in each.metrics.items() if isinstance(value, int | float)][:5]
+        numbers = [(name, value) for name, value in each.metrics.items() if isinstance(value, int | float)]
         age = duration(each.age_seconds or 0.0)
-        rows.append({**vars(each), "numbers": numbers, "age": age})
+        rows.append({**vars(each), "numbers": numbers[:MOST_NUMBERS], "age": age})
     return page("checkpoints", "Checkpoints", rows=rows, **_frame("/checkpoints", look, query))
 
 
@@ -191,7 +194,7 @@ def artifact(manifest: Manifest, pages: Mapping[str, str], events: Path | None) 
         events: Folder with what TensorBoard reads, where there is one on this machine.
     """
     totals = [
-        (name, str(value)[:400])
+        (words(name), lines_of(value))
         for name, value in manifest.totals.items()
         if name not in ("funnel", "cube", "markdown")
     ]

@@ -93,8 +93,8 @@ class Shelf:
         self._store = store
         self._patience = patience_seconds if patience_seconds is not None else (15.0 if store.remote else 2.0)
         self._lock = threading.Lock()
-        self._seals: dict[str, tuple[bytes, Finished]] = {}
-        self._specs: dict[str, StageSpec] = {}
+        self._seals: dict[str, tuple[bytes, Finished | None]] = {}
+        self._specs: dict[str, StageSpec | None] = {}
         self._last: tuple[float, View] | None = None
 
     def look(self) -> View:
@@ -120,18 +120,25 @@ class Shelf:
 
     def _asked(self) -> dict[Ref, StageSpec]:
         """Return what runs have asked for; of several specifications of one artifact, any."""
+        before, self._specs = self._specs, {}
         for key in self._store.keys("specs"):
-            if key not in self._specs:
-                try:
-                    self._specs[key] = StageSpec.model_validate_json(self._store.read(key))
-                except (ValueError, FileNotFoundError):
-                    continue  # of another version of this program, or gone since it was listed
-        return {spec.artifact: spec for spec in self._specs.values()}
+            try:
+                self._specs[key] = before[key] if key in before else self._spec(key)
+            except FileNotFoundError:
+                continue  # gone since it was listed
+        return {spec.artifact: spec for spec in self._specs.values() if spec}
+
+    def _spec(self, key: str) -> StageSpec | None:
+        """Return a specification, None where it is of another version of this program."""
+        try:
+            return StageSpec.model_validate_json(self._store.read(key))
+        except ValueError:
+            return None
 
     def _versions(self, prefix: str = "", depth: int = 0) -> Iterator[str]:
         for name in self._store.folders(prefix) if prefix else self._top():
             folder = f"{prefix}/{name}" if prefix else name
-            if folder in self._seals or self._is_version(folder):
+            if _manifest(folder) in self._seals or self._is_version(folder):
                 yield folder
             elif depth < DEEPEST:
                 yield from self._versions(folder, depth + 1)
@@ -140,17 +147,18 @@ class Shelf:
         return [name for name in self._store.folders() if name not in NO_ARTIFACTS and not name.startswith(".")]
 
     def _is_version(self, folder: str) -> bool:
-        if self._store.exists(f"{folder}/manifest.json"):
+        if self._store.exists(_manifest(folder)):
             return True
         return bool(INSIDE & set(self._store.folders(folder)))
 
     def _read(self, folder: str) -> Finished | str | None:
         """Return what a version holds, a sentence where its manifest cannot be read, None where it has none."""
-        key = f"{folder}/manifest.json"
+        key = _manifest(folder)
         try:
             seal = self._store.read_range(key, 0, SEAL_BYTES)
-            if key in self._seals and self._seals[key][0] == seal:
-                return self._seals[key][1]
+            before, known = self._seals.get(key, (b"", None))
+            if known and before == seal:
+                return known
             name, _, version = folder.rpartition("/")
             manifest = find(self._store, Ref(name=name, version=version))
         except FileNotFoundError:
@@ -161,7 +169,8 @@ class Shelf:
         if manifest is None:
             return None
         shown = self._shown(manifest)
-        self._seals[key] = seal, shown
+        # Its times are written after it: where they lack at the first sight they may only be late.
+        self._seals[key] = seal, shown if shown.started or before == seal else None
         return shown
 
     def _shown(self, manifest: Manifest) -> Finished:
@@ -195,3 +204,7 @@ class Shelf:
             names = (key.rpartition("/")[2] for key in self._store.keys(ref.key("markers")))
             made = {name.rsplit("-", 2)[0] for name in names}
         return Begun(ref, spec.stage, spec.inputs, pace, failure_of(self._store, ref), tuple(sorted(made)))
+
+
+def _manifest(folder: str) -> str:
+    return f"{folder}/manifest.json"

@@ -9,6 +9,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from pipelines.live.facts import words
 from stages.pace import duration
 from stages.report.svg import drawing, rect
 
@@ -29,13 +30,18 @@ def _environment() -> Environment:
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    made.filters.update(full=lambda count: f"{count:,}", ago=ago)
+    made.filters.update(full=lambda count: f"{count:,}", ago=ago, words=words, page_name=page_name)
     return made
 
 
 def ago(at: float) -> str:
     """Return how long ago something was; empty where nothing says when."""
     return f"{duration(max(0.0, time.time() - at))} ago" if at else ""
+
+
+def page_name(role: str) -> str:
+    """Return what a link to a page of an artifact is called; most artifacts have one page alone."""
+    return "report" if role == "page" else words(role)
 
 
 CSS = _css()

@@ -6,7 +6,7 @@ from enum import StrEnum
 from pipelines.live.shelf import Begun
 
 QUIET_SECONDS = 600.0
-"""How long a stage may say nothing before it no longer counts as running, where no cluster can be asked."""
+"""After so long a stage that says nothing may hang; where no cluster can be asked, it no longer counts as running."""
 
 
 class Doing(StrEnum):

@@ -18,33 +18,35 @@ class OwnData(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    urls: tuple[str, ...] = Field(default=(), description="Files or globs: parquet, csv, tsv, jsonl.")
-    url_column: str = Field(default="url", description="Column that holds addresses.")
-    caption_column: str = Field(default="text", description="Column that holds captions.")
-    schema_name: str = Field(default="generic", description="Known source whose schema the url lists have.")
+    images: str = Field(default="", description="Folder or WebDataset tar of pictures that are already there.")
+    urls: tuple[str, ...] = Field(default=(), description="Url lists, as files or globs: parquet, csv, tsv, jsonl.")
+    url_column: str = Field(default="url", description="Column of the url lists that holds addresses.")
+    caption_column: str = Field(default="text", description="Column of the url lists that holds captions.")
+    schema_name: str = Field(
+        default="generic",
+        description="Dataset whose published schema the url lists have: a name that internvl sources lists.",
+    )
     accept_withdrawn: bool = Field(default=False, description="Read a list that its publisher withdrew.")
-    block_urls: tuple[str, ...] = Field(default=(), description="Files of addresses that are not listed.")
-    block_domains: tuple[str, ...] = Field(default=(), description="Files of domains that are not listed.")
-    images: str | None = Field(default=None, description="Folder or WebDataset tar of pictures.")
-    lists: str | None = Field(
-        default=None, description="Folder with the paper's url lists, a folder below it for each source."
+    block_urls: tuple[str, ...] = Field(default=(), description="Files of addresses that are left out.")
+    block_domains: tuple[str, ...] = Field(default=(), description="Files of domains that are left out.")
+    lists: str = Field(
+        default="", description="paper: folder with the paper's url lists, a folder below it for each source."
     )
-    language_model: str | None = Field(
-        default=None,
-        description="Folder of a language model, or its name on the Hugging Face hub; one_gpu and paper.",
+    language_model: str = Field(
+        default="",
+        description="one_gpu and paper: folder of a language model, or its name on the Hugging Face hub.",
     )
-    vision_model: str | None = Field(
-        default=None, description="Folder of an InternViT to start from; one_gpu and paper."
-    )
-    system: str | None = Field(
-        default=None, description="Published chat system whose third stage is followed; one_gpu and paper."
+    vision_model: str = Field(default="", description="one_gpu and paper: folder of an InternViT to start from.")
+    system: str = Field(
+        default="",
+        description="one_gpu and paper: published chat system whose third stage is followed, as InternVL2-2B.",
     )
     conversations: tuple[str, ...] = Field(
         default=(),
         description="Instruction data: meta JSON, jsonl, LLaVA's JSON, QUESTIONS,ANNOTATIONS, parquet or tar.",
     )
-    conversation_root: str | None = Field(
-        default=None, description="Folder or tar that picture names in them start from; of a meta JSON, its paths."
+    conversation_root: str = Field(
+        default="", description="Folder or tar that picture names in them start from; of a meta JSON, its paths."
     )
     mixing: Mixing = Field(
         default=Mixing.REPEAT,

@@ -119,13 +119,13 @@ def instruct_parameters() -> instruct.Parameters:
     )
 
 
-def chat_lessons(system: str | None) -> tuple[instruct.Parameters | None, instruct.Parameters]:
+def chat_lessons(system: str) -> tuple[instruct.Parameters | None, instruct.Parameters]:
     """Return alignment and instruction tuning: those of a published system, or our one.
 
     Of a system's numbers batch and steps are ours: 128 conversations fit one GPU, and the official scripts for tuning
     further have the same, with rates as in the large run. Blocks of the encoder that ours does not have are no loss.
     """
-    if system is None:
+    if not system:
         return None, instruct_parameters()
     first, second = lessons_of(system)
     return _on_one(first, 500), _on_one(second, 2000)
@@ -157,14 +157,14 @@ def one_gpu(own: OwnData) -> Recipe:
     aligned, tuned = chat_lessons(own.system)
     return Recipe(
         name=RecipeName.ONE_GPU,
-        system=own.system,
+        system=own.system or None,
         sources=(source,),
         filtering_network=filtering_network.Parameters(
             image_size=64, patch_size=8, held_out=HELD_OUT, global_batch_size=256, steps=2000
         ),
         score=score.Parameters(image_size=64, pixel_facts=True, near_duplicates=True),
         language=language.pin(spoken),
-        contrastive=contrastive_parameters(own.vision_model),
+        contrastive=contrastive_parameters(own.vision_model or None),
         generative=generative_parameters(),
         conversations=conversations.Parameters(
             captions=True, image_size=tuned.image_size or IMAGE_SIZE, rows_per_shard=10_000

@@ -18,7 +18,7 @@ def own_listing(own: OwnData, rows_per_part: int) -> list_urls.Parameters:
         list_urls.Parameters(
             source="own",
             paths=own.urls,
-            images=own.images,
+            images=own.images or None,
             adapter=own.schema_name,
             columns=list_urls.ColumnNames(url=own.url_column, caption=own.caption_column),
             accept_withdrawn=own.accept_withdrawn,
@@ -33,7 +33,7 @@ def own_download(own: OwnData, **given: Any) -> download.Parameters:
     """Return how a user's pictures are fetched, block-lists bound; `given` is what a recipe decides itself."""
     return download.pin(
         download.Parameters(
-            images=own.images,
+            images=own.images or None,
             allow_hosts=own.allow_hosts,
             block_urls=own.block_urls,
             block_domains=own.block_domains,
@@ -51,7 +51,7 @@ def with_conversations(recipe: Recipe, own: OwnData) -> Recipe:
     if not own.conversations:
         return recipe
     store = Store(settings().store_root)
-    told = [each for path in own.conversations for each in named(path, store, own.conversation_root)]
+    told = [each for path in own.conversations for each in named(path, store, own.conversation_root or None)]
     sources = tuple(pin(each, store) for each in told)
     names = [each.name for each in sources]
     if twice := next((name for name in names if names.count(name) > 1), None):

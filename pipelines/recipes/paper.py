@@ -116,13 +116,13 @@ def paper(own: OwnData) -> Recipe:
     spoken = language.Parameters(
         pretrained=own.language_model or str(home / "models" / "llama"), pretrained_shape=LLAMA_7B_TEXT
     )
-    seen = paper_parameters().model_copy(update={"start_vision": own.vision_model, **ASIDE})
+    seen = paper_parameters().model_copy(update={"start_vision": own.vision_model or None, **ASIDE})
     lists = own.lists or str(home / "lists")
     system = own.system or SYSTEM
     aligned, tuned = lessons_of(system)
     return Recipe(
         name=RecipeName.PAPER,
-        system=own.system,
+        system=own.system or None,
         sources=tuple(_source(each, own, lists) for each in SOURCES),
         filtering_network=filtering_network.Parameters(),  # nobody asks it: there is a CLIP
         score=score.Parameters(clip_model=CLIP_MODEL, image_size=224, keep_embeddings=False, near_duplicates=True),

@@ -7,6 +7,7 @@ from pipelines.names import RecipeName
 from pipelines.recipes import OwnData
 from pipelines.recipes.own_source import own_download, own_listing
 from pipelines.recipes.recipe import Recipe, SourceRecipe
+from pipelines.recipes.small_probes import SMALL_PROBES
 from stages import (
     contrastive,
     conversations,
@@ -65,5 +66,6 @@ def photos(own: OwnData) -> Recipe:
             evaluate.Parameters(kind=kind, held_out=32, image_size=IMAGE_SIZE)
             for kind in ("contrastive", "generative", "instruct")
         ),
+        protocols=SMALL_PROBES,
         rows_per_shard=500,
     )

@@ -20,6 +20,7 @@ from stages import (
     list_urls,
 )
 from stages.conversation_sources import OwnConversations, mixture
+from stages.evaluations.registry import ProtocolName
 from stages.score import Parameters as Scoring
 from stages.sources.web_site import SiteSpec
 
@@ -70,6 +71,11 @@ class Recipe(BaseModel):
         default_factory=dict,
         description="Kind of checkpoint (contrastive, generative, instruct) to the benchmarks it is measured on; "
         "`internvl evaluate` finds those whose data lie below a folder.",
+    )
+    protocols: dict[ProtocolName, dict[str, Any]] = Field(
+        default_factory=dict,
+        description="Settings of evaluation protocols in place of the paper's, which small models on two cores would "
+        "be busy with for months; `--set` goes before them.",
     )
     exports: tuple[export.Parameters, ...] = (
         export.Parameters(kind="contrastive"),

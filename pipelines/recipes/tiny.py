@@ -3,6 +3,7 @@
 from filters.policies import caption_quality, clean
 from pipelines.names import RecipeName
 from pipelines.recipes.recipe import Recipe, SourceRecipe
+from pipelines.recipes.small_probes import SMALL_PROBES
 from stages import (
     contrastive,
     conversations,
@@ -86,6 +87,7 @@ def tiny(web_url: str, rows: dict[str, int] | None = None, seed: int = 0) -> Rec
             evaluate.Parameters(kind=kind, scenes=256, image_size=IMAGE_SIZE)
             for kind in ("contrastive", "generative", "instruct")
         ),
+        protocols=SMALL_PROBES,
         truth=site,
         placement={"contrastive": {"workers": 2}},
     )

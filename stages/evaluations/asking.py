@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 from stages.chat import Ask, ChatSession, Shown
 from stages.chat_template import IMAGE, TemplateError
-from stages.evaluations.base import Examples, Question
+from stages.evaluations.base import Examples, Question, Subject
+from stages.evaluations.writing import Texts, written
 from stages.pairs import number_of
 
 
@@ -23,18 +24,18 @@ class Put(NamedTuple):
 
 
 def ask(
-    session: ChatSession,
+    subject: Subject,
     examples: Examples,
     puts: Sequence[Put],
     max_new_tokens: int,
     batch_size: int,
     told: Callable[[int], None],
     min_new_tokens: int = 0,
-) -> list[str | None]:
-    """Return the answers in order; None where a question cannot be put.
+) -> Texts:
+    """Return the answers in order; None where a question cannot be put. What stands is not asked again.
 
     Args:
-        session: The chat model.
+        subject: A chat model.
         examples: Whose pictures are shown.
         puts: The questions.
         max_new_tokens: Most tokens of an answer.
@@ -42,13 +43,15 @@ def ask(
         told: Hears how many are answered.
         min_new_tokens: Fewest tokens of an answer.
     """
-    found: list[str | None] = []
-    for start in range(0, len(puts), batch_size):
-        told(start)
-        asks = [asked(put.text, examples, put.shown) for put in puts[start : start + batch_size]]
-        found += _answered(session, asks, max_new_tokens, min_new_tokens)
-    told(len(puts))
-    return found
+    session = subject.session
+
+    def write(numbers: range) -> Texts:
+        asks = [asked(puts[number].text, examples, puts[number].shown) for number in numbers]
+        return _answered(session, asks, max_new_tokens, min_new_tokens)
+
+    decided = [[put.text, put.shown] for put in puts]
+    settings = {"max_new_tokens": max_new_tokens, "min_new_tokens": min_new_tokens}
+    return written(subject, examples, decided, dict(settings), batch_size, write, told)
 
 
 def asked(text: str, examples: Examples, shown: int) -> Ask:
@@ -60,7 +63,7 @@ def asked(text: str, examples: Examples, shown: int) -> Ask:
     return Ask(text, [Shown(picture) for picture in pictures])
 
 
-def _answered(session: ChatSession, asks: Sequence[Ask], most: int, fewest: int) -> list[str | None]:
+def _answered(session: ChatSession, asks: Sequence[Ask], most: int, fewest: int) -> Texts:
     """Return answers; where a batch holds a question that cannot be put, its halves are asked by themselves."""
     try:
         return list(session.ask_many(asks, batch_size=len(asks), max_new_tokens=most, min_new_tokens=fewest))

@@ -172,6 +172,16 @@ class Subject(Protocol):
         """
         ...
 
+    def written(self, what: str, examples: Examples, make: Callable[[], list[str | None]]) -> list[str | None]:
+        """Return texts about examples, written once per model and data; None where nothing could be written.
+
+        Args:
+            what: Names the texts, all that changes them included.
+            examples: What they are about; its digest and the model's are part of the key.
+            make: Writes them, in order.
+        """
+        ...
+
     def progress(self, done: float, total: float, unit: str) -> None:
         """Say how far a long protocol is."""
         ...
@@ -197,6 +207,9 @@ class Outcome:
     """Per measure one value per example (a hit is 1), where the measure is their mean: two models are compared on
     equal examples by these. A measure that is no mean (CIDEr, mIoU, MME's score) gives the parts it is made of.
     Under `GROUP` stands which examples belong together."""
+    ratios: Mapping[str, Sequence[tuple[str, str]]] = field(default_factory=dict)
+    """Measures that are the mean over columns of sum(part) / sum(whole), by name: the columns among `scores`, in
+    pairs. A column whose whole is 0 does not count. Two models are compared by drawing examples of these."""
     keys: Sequence[str] = ()
     """Names of the examples, in the order of `scores`."""
     classes: Sequence[str] = ()
@@ -204,6 +217,8 @@ class Outcome:
     """Shape (classes, classes): row the right class, column the answer."""
     examples: list[Example] = field(default_factory=list)
     """Pictures for the page: near mistakes first, chosen by rule, never by hand."""
+    written: Sequence[Mapping[str, Any]] = ()
+    """What a model wrote, whole, in the order in which it was asked: plain values by name, `key` first."""
     notes: list[str] = field(default_factory=list)
     """Where this differs from the paper's protocol, and what a reader has to know."""
     facts: dict[str, Any] = field(default_factory=dict)

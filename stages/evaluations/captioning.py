@@ -6,7 +6,6 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from stages.chat import ChatSession
 from stages.evaluation_captions import write
 from stages.evaluation_metrics import Floats
 from stages.evaluation_report import Example
@@ -14,6 +13,7 @@ from stages.evaluation_retrieval import Judge
 from stages.evaluations.asking import Put, ask, picture_names, strangers
 from stages.evaluations.base import Examples, Outcome, Question, Subject
 from stages.evaluations.caption_scores import Scored, meteor_program
+from stages.evaluations.writing import Texts, written
 from stages.manifest import ManifestError
 from stages.prompts import caption_prompt
 
@@ -57,11 +57,11 @@ def run(subject: Subject, examples: Examples, settings: BaseModel, benchmark: st
     """
     assert isinstance(settings, Settings)
     right = _captions(examples, benchmark)
-    written, facts, notes = _writer(subject, settings)(examples)
+    said, facts, notes = _writer(subject, settings)(examples)
     program = meteor_program(settings.language)
-    found = Scored(written, right, settings.language).numbers(program)
+    found = Scored(said, right, settings.language).numbers(program)
     others = strangers(picture_names(examples))
-    blind = others and Scored([written[other] for other in others], right, settings.language).numbers(program)
+    blind = others and Scored([said[other] for other in others], right, settings.language).numbers(program)
     scores = {number.name: number.scores for number in found if number.scores is not None}
     if others is None:
         notes.append("All examples show the same picture: there is no blind twin.")
@@ -78,7 +78,11 @@ def run(subject: Subject, examples: Examples, settings: BaseModel, benchmark: st
         ],
         scores={name: values.tolist() for name, values in scores.items()},
         keys=[examples.key(number) for number in range(len(examples))],
-        examples=_examples(examples, written, right, scores["cider"]),
+        examples=_examples(examples, said, right, scores["cider"]),
+        written=[
+            {"key": examples.key(number), "caption": text, "right": list(right[number])}
+            for number, text in enumerate(said)
+        ],
         notes=notes,
         facts=facts,
     )
@@ -108,12 +112,12 @@ def _writer(
     """
     if settings.writer != "qllama":
         try:
-            session = subject.session
+            _ = subject.session
         except ManifestError:
             if settings.writer == "chat":
                 raise
         else:
-            return lambda examples: _asked(session, subject, examples, settings)
+            return lambda examples: _asked(subject, examples, settings)
     judge = subject.judge
     if not judge.model.generative:
         raise ManifestError(
@@ -125,33 +129,24 @@ def _writer(
 def _written(
     judge: Judge, subject: Subject, examples: Examples, settings: Settings
 ) -> tuple[Written, dict[str, object], list[str]]:
-    found: Written = []
-    for start in range(0, len(examples), settings.batch_size):
-        subject.progress(start, len(examples), "pictures")
-        numbers = range(start, min(start + settings.batch_size, len(examples)))
+    lengths = settings.model_dump(include={"max_new_tokens", "min_new_tokens", "beams"})
+    facts = {"writer": "qllama", "prompt": caption_prompt(settings.language), **lengths}
+
+    def captions(numbers: range) -> Texts:
         vision = judge.see([examples.pictures(number)[0] for number in numbers])
-        found += write(
-            judge,
-            vision,
-            settings.language,
-            settings.max_new_tokens,
-            min_new_tokens=settings.min_new_tokens,
-            beams=settings.beams,
-        )
-    facts = {
-        "writer": "qllama",
-        "prompt": caption_prompt(settings.language),
-        **settings.model_dump(include={"max_new_tokens", "min_new_tokens", "beams"}),
-    }
-    return found, facts, []
+        return list(write(judge, vision, settings.language, **lengths))
+
+    def told(done: int) -> None:
+        subject.progress(done, len(examples), "pictures")
+
+    texts = written(subject, examples, range(len(examples)), facts, settings.batch_size, captions, told)
+    return [each or "" for each in texts], facts, []
 
 
-def _asked(
-    session: ChatSession, subject: Subject, examples: Examples, settings: Settings
-) -> tuple[Written, dict[str, object], list[str]]:
+def _asked(subject: Subject, examples: Examples, settings: Settings) -> tuple[Written, dict[str, object], list[str]]:
     puts = [Put(settings.prompt, Question(settings.prompt, ()), number, number) for number in range(len(examples))]
     said = ask(
-        session,
+        subject,
         examples,
         puts,
         settings.max_new_tokens,
@@ -166,7 +161,7 @@ def _asked(
     return [each or "" for each in said], facts, notes
 
 
-def _examples(examples: Examples, written: Written, right: Sequence[Sequence[str]], scores: Floats) -> list[Example]:
+def _examples(examples: Examples, said: Written, right: Sequence[Sequence[str]], scores: Floats) -> list[Example]:
     """Return captions to look at: the worst, some from the middle and the best by CIDEr."""
     order = np.argsort(scores, kind="stable")
     middle = max(0, len(order) // 2 - SHOWN // 2)
@@ -178,6 +173,6 @@ def _examples(examples: Examples, written: Written, right: Sequence[Sequence[str
     found = []
     for group, numbers in groups.items():
         for number in map(int, numbers):
-            lines = [("written", written[number]), ("right", right[number][0]), ("CIDEr", f"{scores[number]:.2f}")]
+            lines = [("written", said[number]), ("right", right[number][0]), ("CIDEr", f"{scores[number]:.2f}")]
             found.append(Example(group, examples.pictures(number)[0], lines))
     return found

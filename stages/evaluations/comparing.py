@@ -5,24 +5,18 @@ which is far surer than two intervals side by side (Koehn, 2004, "Statistical si
 translation evaluation"; Dror et al., 2018, "The hitchhiker's guide to testing statistical significance in NLP").
 """
 
-from collections.abc import Iterator, Sequence
-from itertools import product
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
 from infra.storage import Store
-from stages.batches import generator_of
-from stages.evaluation_metrics import Floats, Measure, grouped, resampled_means, spread
+from stages.evaluation_metrics import Floats, Measure
 from stages.evaluations.base import GROUP
 from stages.evaluations.choice import Choice
+from stages.evaluations.pairing import Ratios, paired_interval, ratio_exchanges, ratio_interval, sign_flips
 from stages.evaluations.results import Result, read_result, read_scores
 from stages.manifest import Manifest, ManifestError, Part
-
-FLIPS = 10_000
-EXACT = 13
-"""So many differing examples have all their 2^n signs tried; more have signs drawn."""
 
 
 class Difference(BaseModel):
@@ -37,7 +31,7 @@ class Difference(BaseModel):
     second: float
     value: float
     low: float | None = None
-    """Bounds of the paired 95 % interval; None where the measure is no mean over examples."""
+    """Bounds of the paired 95 % interval; None where the measure is made of nothing that is kept per example."""
     high: float | None = None
     p: float | None = None
     """How often random signs of the examples' differences give one as far from 0, both ways."""
@@ -55,52 +49,6 @@ class Comparison(BaseModel):
     differences: tuple[Difference, ...]
     refused: dict[str, str]
     """Rows that cannot be compared, and why."""
-
-
-def paired_interval(
-    differences: npt.ArrayLike, groups: Sequence[str] | None = None, most: float = 1.0
-) -> tuple[float, float]:
-    """Return the bootstrap's 95 % interval of a mean difference.
-
-    Where all examples differ alike, or none at all, `spread` says what may hide behind that.
-
-    Args:
-        differences: One per example.
-        groups: Of which group each example is; they are drawn whole (questions about one picture).
-        most: By how much one example can differ.
-    """
-    array = np.asarray(differences, dtype=np.float64)
-    independent = len(set(groups or range(len(array))))
-    return spread(resampled_means(array, groups), float(array.mean()), independent, -most, most)
-
-
-def sign_flips(differences: npt.ArrayLike, groups: Sequence[str] | None = None) -> float:
-    """Return the two-sided p of a mean difference under random signs (Fisher's randomisation test).
-
-    All signs are tried where that is cheap; else they are drawn, the observed ones counting as one draw. All
-    differences of a group get the same sign.
-    """
-    array = np.asarray(differences, dtype=np.float64)
-    if groups is not None:
-        array = grouped(array, groups)
-    array = array[array != 0]
-    if not len(array):
-        return 1.0
-    seen = abs(array.sum()) * (1 - 1e-12)  # sums in another order differ in the last bit
-    if len(array) <= EXACT:
-        signs = np.array(list(product((1.0, -1.0), repeat=len(array))))
-        return float((np.abs(signs @ array) >= seen).mean())
-    hits = sum(int((np.abs(signs @ array) >= seen).sum()) for signs in _signs(len(array)))
-    return (1 + hits) / (1 + FLIPS)
-
-
-def _signs(n: int) -> Iterator[Floats]:
-    """Yield `FLIPS` rows of n random signs, in blocks of at most some ten million."""
-    generator, done = generator_of("sign flips", n), 0
-    while done < FLIPS:
-        rows = min(FLIPS - done, max(1, 10_000_000 // n))
-        yield np.asarray(generator.integers(0, 2, (rows, n)) * 2.0 - 1, dtype=np.float64)
-        done += rows
 
 
 def compare(store: Store, first: Manifest, second: Manifest) -> Comparison:
@@ -164,6 +112,9 @@ def _row(store: Store, one: tuple[Manifest, Part], other: tuple[Manifest, Part])
             yield _paired(
                 results[0].name, measure, scores[0][measure.name][left], scores[1][measure.name][right], groups
             )
+        elif measure.name in results[0].ratios and measure.name in results[1].ratios and len(left):
+            pairs = results[0].ratios[measure.name]
+            yield _ratios(results[0].name, measure, _of(scores[0], pairs, left), _of(scores[1], pairs, right), groups)
         else:
             yield Difference(
                 row=results[0].name, measure=measure.name, unit=measure.unit, first=measure.value,
@@ -179,6 +130,20 @@ def _paired(row: str, measure: Measure, before: Floats, after: Floats, groups: S
     return Difference(
         row=row, measure=measure.name, unit=measure.unit, first=float(before.mean()), second=float(after.mean()),
         value=float(differences.mean()), low=low, high=high, p=sign_flips(differences, groups), n=len(differences),
+    )  # fmt: skip
+
+
+def _of(scores: Mapping[str, Floats], pairs: Sequence[tuple[str, str]], rows: Sequence[int]) -> Ratios:
+    parts, wholes = (np.column_stack([scores[name][rows] for name in names]) for names in zip(*pairs, strict=True))
+    return Ratios(parts, wholes)
+
+
+def _ratios(row: str, measure: Measure, before: Ratios, after: Ratios, groups: Sequence[str] | None) -> Difference:
+    low, high = ratio_interval(before, after, groups)
+    first, second = before.value, after.value
+    return Difference(
+        row=row, measure=measure.name, unit=measure.unit, first=first, second=second, value=second - first,
+        low=low, high=high, p=ratio_exchanges(before, after, groups), n=len(before.parts),
     )  # fmt: skip
 
 

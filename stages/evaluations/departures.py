@@ -16,10 +16,10 @@ def departures(name: str, choice: Choice, examples: int) -> tuple[str, ...]:
         examples: How many of its examples were shown to the model.
     """
     found, spec = [], choice.spec
-    if choice.limit is not None:
-        found.append(f"limit {choice.limit:,}")
     if spec.examples not in (None, examples):
         found.append(f"{examples:,} of {spec.examples:,} examples")
+    elif choice.limit is not None:
+        found.append(f"limit {choice.limit:,}")
     row = next((each.row for each in named_rows(spec) if each.name == name), None)
     if row is not None:
         published = settings_of(PROTOCOLS[row.protocol], row.settings).model_dump(mode="json")

@@ -64,7 +64,7 @@ def run(subject: Subject, examples: Examples, settings: BaseModel, benchmark: st
         ManifestError: The subject is no chat model, or the data lacks options or contexts that are asked for.
     """
     assert isinstance(settings, Settings)
-    session, count = subject.session, len(examples)
+    count = len(examples)
     asked = [examples.question(number) for number in range(count)]
     puts = _puts(asked, settings, benchmark)
     room = settings.max_new_tokens or KINDS[settings.kind].max_new_tokens
@@ -77,7 +77,7 @@ def run(subject: Subject, examples: Examples, settings: BaseModel, benchmark: st
         def told(done: int) -> None:
             subject.progress(before + done, total, "questions")
 
-        return ask(session, examples, shown, room, settings.batch_size, told)
+        return ask(subject, examples, shown, room, settings.batch_size, told)
 
     keys = [examples.key(number) for number in range(count)]
     # A question without a picture stands alone.
@@ -95,6 +95,11 @@ def run(subject: Subject, examples: Examples, settings: BaseModel, benchmark: st
         | {GROUP: numbered(groups)},
         keys=keys,
         examples=_examples(examples, asked, exam.first(said), exam.hits(said)),
+        written=[
+            {"key": keys[put.example], "category": put.question.category, "prompt": put.text, "answer": answer}
+            | {"right": list(put.question.answers)}
+            for put, answer in zip(puts, said, strict=True)
+        ],
         notes=_notes(puts, said, others is None and with_blind, with_blind),
         facts={
             "kind": settings.kind,

@@ -1,14 +1,15 @@
-"""What models have said already: arrays in the store, each known by the checkpoint, the data and what it is.
+"""What models have said already: arrays and texts in the store, known by the checkpoint, the data and what they are.
 
-They lie under `remembered/<checkpoint>/<data>-<what>.array`, the three being the first 16 digits of digests: of the
-checkpoint's manifest, of the examples, and of the name of the numbers. All of it can be computed again, so nothing
-counts on it: what is damaged or of another version counts for nothing and is overwritten. `internvl sweep` lists
-what belongs to checkpoints that are gone; `internvl sweep --artifact remembered` lists all.
+They lie under `remembered/<checkpoint>/<data>-<what>.array` or `.texts`, the three being the first 16 digits of
+digests: of the checkpoint's manifest, of the examples, and of the name of what was said. All of it can be computed
+again, so nothing counts on it: what is damaged or of another version counts for nothing and is overwritten.
+`internvl sweep` lists what belongs to checkpoints that are gone; `internvl sweep --artifact remembered` lists all.
 """
 
 import hashlib
 import json
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import numpy as np
 
@@ -20,6 +21,7 @@ PREFIX = "remembered"
 VERSION = 1
 """Raised by hand when models see or say something else for the same pictures."""
 DIGITS = 16
+Kind = Literal["array", "texts"]
 
 
 def folder_of(checkpoint: str) -> str:
@@ -28,47 +30,71 @@ def folder_of(checkpoint: str) -> str:
 
 
 class Memory:
-    """Arrays of one checkpoint."""
+    """What one checkpoint has said."""
 
     def __init__(self, store: Store, checkpoint: str) -> None:
         """Take the digest of the checkpoint's manifest."""
         self._store, self._checkpoint = store, checkpoint
 
-    def key(self, data: str, what: str) -> str:
-        """Return where an array lies.
+    def key(self, data: str, what: str, kind: Kind = "array") -> str:
+        """Return where something lies.
 
         Args:
             data: Digest of the examples.
-            what: Name of the numbers, with every setting that changes them.
+            what: Name of what was said, with every setting that changes it.
+            kind: Whether it is numbers or texts.
         """
-        return f"{folder_of(self._checkpoint)}/{data[:DIGITS]}-{digest_of(what)[:DIGITS]}.array"
+        return f"{folder_of(self._checkpoint)}/{data[:DIGITS]}-{digest_of(what)[:DIGITS]}.{kind}"
 
-    def _about(self, data: str, what: str, content: bytes, array: Floats) -> dict[str, Any]:
+    def recall(self, data: str, what: str) -> Floats | None:
+        """Return an array as it was kept; None where there is none, or it is not what it says it is."""
+        about, content = self._read(data, what, "array")
+        try:
+            array: Floats = np.frombuffer(content, dtype=about["dtype"]).reshape(about["shape"])
+        except (ValueError, KeyError, TypeError):
+            return None
+        return array if about == self._about(data, what, content, _form(array)) else None
+
+    def keep(self, data: str, what: str, array: Floats) -> None:
+        """Keep an array; a reader sees all of it or nothing."""
+        content = np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<")).tobytes()
+        self._write(data, what, "array", content, _form(array))
+
+    def recall_texts(self, data: str, what: str) -> list[str | None] | None:
+        """Return texts as they were kept; None where there are none, or they are not what they say they are."""
+        about, content = self._read(data, what, "texts")
+        if not about or about != self._about(data, what, content, {}):
+            return None
+        found: list[str | None] = json.loads(content)
+        return found
+
+    def keep_texts(self, data: str, what: str, texts: Sequence[str | None]) -> None:
+        """Keep texts, in order; a reader sees all of them or nothing."""
+        self._write(data, what, "texts", json.dumps(list(texts)).encode(), {})
+
+    def _about(self, data: str, what: str, content: bytes, form: dict[str, Any]) -> dict[str, Any]:
         return {
             "version": VERSION,
             "checkpoint": self._checkpoint,
             "data": data,
             "what": what,
-            "dtype": array.dtype.newbyteorder("<").str,
-            "shape": list(array.shape),
+            **form,
             "sha256": hashlib.sha256(content).hexdigest(),
         }
 
-    def recall(self, data: str, what: str) -> Floats | None:
-        """Return an array as it was kept; None where there is none, or it is not what it says it is."""
+    def _read(self, data: str, what: str, kind: Kind) -> tuple[dict[str, Any], bytes]:
+        """Return what is told of something and its bytes; nothing of both where it is not there or not readable."""
         try:
-            head, _, content = self._store.read(self.key(data, what)).partition(b"\n")
-        except FileNotFoundError:
-            return None
-        try:
+            head, _, content = self._store.read(self.key(data, what, kind)).partition(b"\n")
             about = json.loads(head)
-            array: Floats = np.frombuffer(content, dtype=about["dtype"]).reshape(about["shape"])
-        except (ValueError, KeyError, TypeError):
-            return None
-        return array if about == self._about(data, what, content, array) else None
+        except (FileNotFoundError, ValueError):
+            return {}, b""
+        return (about, content) if isinstance(about, dict) else ({}, b"")
 
-    def keep(self, data: str, what: str, array: Floats) -> None:
-        """Keep an array; a reader sees all of it or nothing."""
-        content = np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<")).tobytes()
-        head = json.dumps(self._about(data, what, content, array), sort_keys=True)
-        self._store.write(self.key(data, what), head.encode() + b"\n" + content)
+    def _write(self, data: str, what: str, kind: Kind, content: bytes, form: dict[str, Any]) -> None:
+        head = json.dumps(self._about(data, what, content, form), sort_keys=True)
+        self._store.write(self.key(data, what, kind), head.encode() + b"\n" + content)
+
+
+def _form(array: Floats) -> dict[str, Any]:
+    return {"dtype": array.dtype.newbyteorder("<").str, "shape": list(array.shape)}

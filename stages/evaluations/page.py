@@ -7,7 +7,8 @@ from markupsafe import Markup
 
 from stages.evaluations.registry import Benchmark
 from stages.evaluations.row_views import Measured, detail
-from stages.evaluations.views import Board, Line, interval, other_model, paper_number, paper_unit, said, signed
+from stages.evaluations.views import Board, Line
+from stages.evaluations.wording import interval, other_model, paper_number, paper_unit, said, signed
 from stages.report.page import asset, environment
 from stages.report.svg import diamond, drawing, line, rect
 
@@ -50,10 +51,14 @@ def results_page(
             leaks=board.leaks,
             leaked=sum(each.trained > 0 for each in board.leaks),
             unchecked=sum(not each.checked for each in board.leaks),
-            details=[{**detail(each), "way": board.way(each.result.name)} for each in measured],
+            details=[_detailed(each, board.line(each.result.name)) for each in measured],
             provenance=dict(provenance),
         )
     )
+
+
+def _detailed(measured: Measured, first: Line) -> dict[str, Any]:
+    return {**detail(measured), "way": first.way, "published": first.paper is not None}
 
 
 def _groups(lines: Iterable[Line]) -> list[tuple[str, list[dict[str, Any]]]]:
@@ -82,6 +87,7 @@ def _view(each: Line) -> dict[str, Any]:
         "sort_paper": each.paper.value if each.paper else "",
         "difference": signed(each.difference, unit) if each.paper and ours else "",
         "departures": "; ".join(each.departures),
+        "published": each.paper is not None,
         "sort_difference": each.difference if each.difference is not None else "",
         "why": each.why,
     }

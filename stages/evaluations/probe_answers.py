@@ -8,7 +8,13 @@ import numpy as np
 from stages.evaluation_metrics import Bools, Floats, Measure
 from stages.evaluation_report import Example
 from stages.evaluations.base import Examples, HasClassIds
-from stages.evaluations.classifying import Answers, mean_recall_measure, nearest_mistakes, top_measure
+from stages.evaluations.classifying import (
+    Answers,
+    class_recall_parts,
+    mean_recall_measure,
+    nearest_mistakes,
+    top_measure,
+)
 from stages.evaluations.encoders import MEASURED
 from stages.manifest import ManifestError
 
@@ -75,7 +81,7 @@ def answers_of(table: Floats, right: Bools) -> Answers:
 def measured(
     benchmark: str, answers: Mapping[str, Answers], votes: Mapping[str, Answers]
 ) -> tuple[list[Measure], dict[str, Floats]]:
-    """Return all measures, the paper's first, and one value per example for those that are means of such."""
+    """Return all measures, the paper's first, and one value per example of which each is the mean."""
     measures: list[Measure] = []
     values: dict[str, Floats] = {}
 
@@ -90,6 +96,7 @@ def measured(
         add("top5", ours, TOP5)
     if (ours.right.sum(axis=1) == 1).all():
         measures.append(mean_recall_measure(benchmark, "en", ours))
+        values["mean_class_recall"] = class_recall_parts(ours)
     for name, said in votes.items():
         add("knn_top1" if name == MEASURED else f"{name}_knn_top1", said)
     for name, said in answers.items():

@@ -21,6 +21,8 @@ from stages.evaluations.registry import ProtocolName
 from stages.manifest import Ledger, Manifest, Part
 from stages.workspace import Output, parquet_bytes, read_file, read_table
 
+WRITTEN = 40
+"""Most answers of one row that a page lists."""
 SHOWN = 24
 """Most pictures of one row that a page shows."""
 EXAMPLES = pa.schema(
@@ -50,6 +52,8 @@ class Result(BaseModel):
     examples: int
     measures: tuple[Measure, ...]
     """The first one is the one that the paper reports."""
+    ratios: dict[str, tuple[tuple[str, str], ...]] = {}
+    """Measures that are means of ratios of sums over examples, and of which columns of the scores."""
     classes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     facts: dict[str, Any] = {}
@@ -62,6 +66,16 @@ class Result(BaseModel):
         """Return a measure by name, the whole one before those of a language or a part."""
         found = [each for each in self.measures if each.name == name]
         return found[0] if found else None
+
+
+class Written(NamedTuple):
+    """What a model wrote about a row's examples."""
+
+    file: str = ""
+    """Key of the file that holds all of it, one JSON object a line."""
+    lines: int = 0
+    first: Sequence[Mapping[str, Any]] = ()
+    """Those that a page shows."""
 
 
 class Shown(NamedTuple):
@@ -104,6 +118,7 @@ def publish(
         language=choice.language,
         examples=examples,
         measures=tuple(outcome.measures),
+        ratios={name: tuple(pairs) for name, pairs in outcome.ratios.items()},
         classes=tuple(outcome.classes),
         notes=(*notes, *outcome.notes),
         facts=outcome.facts,
@@ -116,6 +131,12 @@ def publish(
         files["scores"] = (f"{name}.scores.parquet", parquet_bytes(_scores(outcome, name)))
     if outcome.confusion is not None:
         files["confusion"] = (f"{name}.confusion.parquet", parquet_bytes(_confusion(outcome.confusion)))
+    if outcome.written:
+        lines = [json.dumps(each, ensure_ascii=False) for each in outcome.written]
+        files["answers"] = (
+            f"{name}.answers.jsonl",
+            "".join(f"{line}\n" for line in lines).encode("utf-8", "backslashreplace"),
+        )
     if outcome.examples:
         files["examples"] = (f"{name}.examples.parquet", parquet_bytes(_examples(outcome.examples[:SHOWN])))
     ledger = Ledger(listed=examples, kept=examples - len(unreadable), failed=len(unreadable))
@@ -180,6 +201,15 @@ def read_confusion(store: Store, manifest: Manifest, part: Part, classes: int) -
     counts = np.zeros((classes, classes), dtype=np.int64)
     counts[table["right"].to_numpy(), table["answer"].to_numpy()] = table["count"].to_numpy()
     return counts
+
+
+def read_written(store: Store, manifest: Manifest, part: Part) -> Written:
+    """Return what a model wrote; nothing where the row is about no texts."""
+    if "answers" not in part.files:
+        return Written()
+    file = part.files["answers"]
+    lines = read_file(store, manifest, file).split(b"\n")[:-1]
+    return Written(manifest.key(file), len(lines), [json.loads(line) for line in lines[:WRITTEN]])
 
 
 def read_shown(store: Store, manifest: Manifest, part: Part) -> list[Shown]:

@@ -12,8 +12,8 @@ from markupsafe import Markup
 
 from stages.evaluation_metrics import Measure
 from stages.evaluation_report import above_guessing
-from stages.evaluations.results import Result, Shown
-from stages.evaluations.views import interval, said
+from stages.evaluations.results import Result, Shown, Written
+from stages.evaluations.wording import interval, said
 from stages.report.text import drawn, visible
 
 Counts = npt.NDArray[np.int64]
@@ -25,6 +25,7 @@ HEATED = 50
 """Most classes whose confusions are drawn."""
 LABELLED = 25
 """Most classes whose names stand beside the drawing."""
+NOTHING = Written()
 _NAME = 130.0
 _LABEL = Markup('<text class="end" x="{}" y="{}">{}</text>')
 _HEAT = Markup(
@@ -42,6 +43,7 @@ class Measured:
     settings: dict[str, Any]
     confusion: Counts | None = None
     shown: Sequence[Shown] = ()
+    written: Written = NOTHING
 
 
 def detail(row: Measured) -> dict[str, Any]:
@@ -56,6 +58,8 @@ def detail(row: Measured) -> dict[str, Any]:
         "confusions": confusions(result.classes, row.confusion),
         "heat": heat(result.classes, row.confusion),
         "galleries": _galleries(row.shown),
+        "written": _written(row.written),
+        "written_in": (row.written.file, row.written.lines),
         "notes": result.notes,
         "departures": "; ".join(result.departures),
         "examples": result.examples,
@@ -145,6 +149,15 @@ def heat(classes: Sequence[str], counts: Counts | None) -> Markup | None:
         parts.append(_LABEL.format(f"{left - 6:g}", f"{number * cell + cell - 5:g}", words))
     label = f"Right class by row, answer by column, {side} classes in the order of their labels"
     return _HEAT.format(label, f"{left + side * cell:g}", f"{side * cell:g}", Markup("").join(parts))
+
+
+def _written(written: Written) -> list[list[tuple[str, str]]]:
+    """Return what was written, each with all that is told of it; of several right answers each once."""
+
+    def told(value: Any) -> str:
+        return drawn(" | ".join(dict.fromkeys(value)) if isinstance(value, list) else value or "", LONGEST)
+
+    return [[(name, told(value)) for name, value in row.items() if value] for row in written.first]
 
 
 def _galleries(shown: Sequence[Shown]) -> list[tuple[str, list[dict[str, Any]]]]:

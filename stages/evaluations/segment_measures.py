@@ -83,6 +83,12 @@ def parts_by_name(names: Sequence[str], tables: Areas) -> dict[str, list[float]]
     return found
 
 
+def ratios_by_name(names: Sequence[str]) -> dict[str, list[tuple[str, str]]]:
+    """Return which of `parts_by_name` each measure is made of."""
+    each = {f"iou_{name}": [(f"intersection_{name}", f"union_{name}")] for name in names}
+    return {"miou": [pair for (pair,) in each.values()], "pixel_accuracy": [("pixels_right", "pixels")], **each}
+
+
 def painted(picture: Image.Image, mask: Mask) -> Image.Image:
     """Return a picture with each class in a colour of its own over it; grey where nothing counts."""
     numbers = np.arange(256)

@@ -23,6 +23,7 @@ from stages.evaluations.segment_measures import (
     measures_of,
     parts_by_name,
     pictured,
+    ratios_by_name,
     shown_of,
 )
 from stages.evaluations.segment_settings import Settings
@@ -54,11 +55,11 @@ def _learning(vision: InternVisionModel, settings: Settings) -> InternVisionMode
             f"to fine-tune this encoder takes {gigabytes(needed)} for weights, gradients and moments, and the GPU "
             f"has {gigabytes(free)} left; take a larger one, or mode `head`, which trains only the head"
         )
-    with seeded(settings.seed):
+    with seeded(settings.seed), device:
         model = InternVisionModel(vision.config.model_copy(update={"drop_path_rate": settings.drop_path_rate}))
     model.load_state_dict(vision.state_dict())
     model.gradient_checkpointing = device.type == "cuda"
-    return model.to(device)
+    return model
 
 
 def segmenters(subject: Subject, settings: Settings, classes: int) -> dict[str, Segmenter]:
@@ -150,6 +151,7 @@ def run(subject: Subject, examples: Examples, settings: Settings, benchmark: str
     return Outcome(
         measures=[*measures, *class_measures(benchmark, names, ours)],
         scores=parts_by_name(names, ours),
+        ratios=ratios_by_name(names),
         keys=[examples.key(number) for number in range(len(examples))],
         classes=names,
         confusion=ours.sum(axis=0),

@@ -138,11 +138,31 @@ class StoredSubject:
             examples: What they are about.
             make: Computes them, one row per example.
         """
-        # A GPU computes in another precision: what it said is not what this processor says.
-        what = f"{what}, on {'cuda' if torch.cuda.is_available() else 'cpu'}"
+        what = f"{what}, {_where()}"
         known = self._memory.recall(examples.digest, what)
         if known is not None:
             return known
         made = make()
         self._memory.keep(examples.digest, what, made)
         return made
+
+    def written(self, what: str, examples: Examples, make: Callable[[], list[str | None]]) -> list[str | None]:
+        """Return texts about examples, written once per checkpoint and data.
+
+        Args:
+            what: Names the texts, all that changes them included.
+            examples: What they are about.
+            make: Writes them, in order.
+        """
+        what = f"{what}, {_where()}"
+        known = self._memory.recall_texts(examples.digest, what)
+        if known is not None:
+            return known
+        made = make()
+        self._memory.keep_texts(examples.digest, what, made)
+        return made
+
+
+def _where() -> str:
+    """Return where a model computes: a GPU does in another precision, so it does not say what this processor says."""
+    return f"on {'cuda' if torch.cuda.is_available() else 'cpu'}"

@@ -17,8 +17,6 @@ PAPER = "arXiv 2312.14238"
 """Source of the paper's own numbers, which go before those of later systems."""
 WAYS = 2
 """Settings that are named, of those by which rows of one benchmark differ."""
-SHARE_UP_TO = 3.0
-"""A published number up to here is a share (CIDEr goes beyond 1); larger ones are points, as MME's."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +36,7 @@ class Line:
     own_model: bool = True
     """Whether the paper's number is about this kind of model."""
     departures: tuple[str, ...] = ()
-    """Where it was not measured as the paper did."""
+    """Where it was not measured as the paper did, or as a user's own description says."""
     why: str = ""
     """Why it was not run; empty where it was."""
 
@@ -65,14 +63,9 @@ class Board:
     """Benchmarks that could be measured if their data were given, by name."""
     leaks: Sequence[Leak] = ()
 
-    @property
-    def departures(self) -> dict[str, str]:
-        """Return where rows were not measured as the paper did, by row."""
-        return {line.name: "; ".join(line.departures) for line in self.lines if line.departures}
-
-    def way(self, name: str) -> str:
-        """Return what tells a row from others of the same benchmark."""
-        return next((line.way for line in self.lines if line.name == name), "")
+    def line(self, name: str) -> Line:
+        """Return the first line of a row."""
+        return next(line for line in self.lines if line.name == name)
 
     @property
     def measured(self) -> int:
@@ -83,28 +76,6 @@ class Board:
     def rows(self) -> int:
         """Return how many rows there are."""
         return len({line.name for line in self.lines if line.task != BEYOND})
-
-
-def said(value: float | None, unit: str = "%") -> str:
-    """Return a number as people read it."""
-    if value is None:
-        return "–"
-    if unit == "%":
-        return f"{100 * value:.1f} %"
-    return f"{value:,.1f}" if abs(value) >= 100 else f"{value:.3f}"
-
-
-def signed(value: float | None, unit: str = "%") -> str:
-    """Return a difference with its sign, shares in points of percent."""
-    if value is None:
-        return "–"
-    text = f"{100 * abs(value):.1f}" if unit == "%" else said(abs(value), unit)
-    return f"{'−' if value < 0 else '+'}{text}"
-
-
-def paper_unit(reported: Reported) -> str:
-    """Return the unit of a published number."""
-    return "%" if abs(reported.value) <= SHARE_UP_TO else ""
 
 
 def board_of(kind: Kind, results: Mapping[str, Result], own: Sequence[Benchmark], leaks: Sequence[Leak]) -> Board:
@@ -208,55 +179,3 @@ def _reported(paper: Sequence[Reported], metric: str, models: Sequence[str]) -> 
         if found := [each for each in same if each.model == model]:
             return found[0]
     return max(same, key=lambda each: (PAPER in each.source, each.value), default=None)
-
-
-def markdown(board: Board) -> str:
-    """Return the measured lines as one short table."""
-    head = [
-        "| task | benchmark | language | measure | ours | 95 % interval | paper | difference |",
-        "| :-- | :-- | :-- | :-- | --: | :-- | --: | --: |",
-    ]
-    rows = [
-        f"| {each.task} | {_plain(each.titled)} | {each.language} | {each.metric.replace('_', ' ')} | "
-        f"{said(each.ours.value, each.ours.unit)} | {interval(each.ours)} | {paper(each)} | "
-        f"{signed(each.difference, each.ours.unit)} |"
-        for each in board.lines
-        if each.ours is not None
-    ]
-    tail = f"{board.measured} of {board.rows} rows were measured; the page says of each other one why it was not."
-    leaked = [f"{each.benchmark}: {each.said}" for each in board.leaks if each.trained]
-    other = [f"Not the paper's settings, so no difference is told: {each}." for each in departed(board)]
-    return "\n".join([*head, *rows, "", tail, *map(_plain, other), *(f"Trained on it: {each}." for each in leaked)])
-
-
-def departed(board: Board) -> list[str]:
-    """Return the rows that were not measured as the paper did, each with what differs."""
-    return [f"{name}: {said}" for name, said in board.departures.items()]
-
-
-def _plain(text: str) -> str:
-    """Return a title so that it is no markup."""
-    return "".join(f"&#{ord(character)};" if character in "<>&|*_`[]" else character for character in text)
-
-
-def interval(measure: Measure) -> str:
-    """Return the bounds of a measure."""
-    return f"{said(measure.low, measure.unit)} to {said(measure.high, measure.unit)}"
-
-
-def paper_number(line: Line) -> str:
-    """Return the paper's number."""
-    if line.paper is None:
-        return "–"
-    return said(line.paper.value, line.ours.unit if line.ours else paper_unit(line.paper))
-
-
-def paper(line: Line) -> str:
-    """Return the paper's number, and whose it is and where it stands unless the model is of the same kind."""
-    other = other_model(line)
-    return paper_number(line) + (f" ({other})" if other else "")
-
-
-def other_model(line: Line) -> str:
-    """Return whose number stands beside ours and where it is published; nothing where it is our kind of model."""
-    return f"{line.paper.model}; {line.paper.source}" if line.paper and not line.own_model else ""

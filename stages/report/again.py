@@ -9,6 +9,7 @@ from filters.cube import Cube
 from filters.funnel import Funnel
 from filters.policies import Policy
 from infra.storage import Store
+from stages.errors import Missing
 from stages.filter_report import page_of
 from stages.manifest import Manifest, ManifestError, find, load
 from stages.ref import Ref
@@ -34,9 +35,7 @@ def verdicts_at(store: Store, ref: Ref) -> list[Manifest]:
         refs = [Ref(name=f"{ref.name}/{source}", version=ref.version) for source in store.folders(ref.name)]
         found = [manifest for each in refs if (manifest := find(store, each))]
         if not found:
-            raise ManifestError(
-                f"{store.root} has no finished verdicts {ref}; run the filter stage first: internvl run data"
-            )
+            raise Missing(f"{store.root} has no finished verdicts {ref}", ref.name, ref.version)
         return found
     manifest = load(store, ref)
     if manifest.stage != "filter":

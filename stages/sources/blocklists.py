@@ -12,6 +12,7 @@ from stages.sources.columns import is_bytes, is_text
 from stages.sources.identity import canonical, canonical_host, url_id_of
 from stages.sources.pieces import file_name
 from stages.sources.reading import open_list, resolve
+from stages.unreadable import reading
 
 _SHA256 = re.compile(r"[0-9A-Fa-f]{64}")
 _NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*|[0-9a-f:]+")
@@ -94,17 +95,14 @@ def _domain(line: str, where: str) -> str:
 
 def _lines(path: str) -> list[tuple[str, str]]:
     """Return (where it stands, line) of all lines that are neither empty nor remarks."""
-    try:
-        with open_list(path) as file:
-            if file_name(path).endswith(".parquet"):
-                table = pq.read_table(file)
-                column = table.column(0)
-                if not (is_text(column.type) or is_bytes(column.type)):
-                    raise ManifestError(f"{path}: its first column holds {column.type}; give text")
-                values = column.cast(pa.string()).to_pylist()
-            else:
-                values = file.read().decode("utf-8-sig").splitlines()
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise ManifestError(f"{path} cannot be read as a block-list: {str(error)[:200]}; check the file") from error
+    with reading(path), open_list(path) as file:
+        if file_name(path).endswith(".parquet"):
+            table = pq.read_table(file)
+            column = table.column(0)
+            if not (is_text(column.type) or is_bytes(column.type)):
+                raise ManifestError(f"{path}: its first column holds {column.type}; give text")
+            values = column.cast(pa.string()).to_pylist()
+        else:
+            values = file.read().decode("utf-8-sig").splitlines()
     stripped = ((f"{path} line {number}", (value or "").strip()) for number, value in enumerate(values, start=1))
     return [(where, line) for where, line in stripped if line and not line.startswith("#")]

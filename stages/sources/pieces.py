@@ -66,11 +66,6 @@ def kind_of(path: str) -> str:
     raise ManifestError(f"{path}: unknown kind of file; give {KINDS}")
 
 
-def unreadable(path: str, error: Exception) -> ManifestError:
-    """Return the error that names a file which cannot be read."""
-    return ManifestError(f"{path} cannot be read: {str(error)[:200]}; check the file or remove it from the list")
-
-
 def check_columns(path: str, layout: Layout, types: dict[str, pa.DataType]) -> dict[str, str]:
     """Return the file's name for each of our columns.
 

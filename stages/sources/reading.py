@@ -5,16 +5,19 @@ What is read comes as `Batch`: raw columns under our names, and where each row s
 """
 
 import glob
+import os
 from collections.abc import Iterator
 from typing import Any
 
 import fsspec
-import pyarrow as pa
 
 from stages.manifest import ManifestError
 from stages.sources import reading_delimited, reading_json, reading_parquet
 from stages.sources.columns import Layout
-from stages.sources.pieces import KINDS, Batch, Piece, Survey, file_name, kind_of, unreadable
+from stages.sources.pieces import KINDS, Batch, Piece, Survey, file_name, kind_of
+from stages.unreadable import reading
+
+SCHEMES = ("s3", "http", "https")
 
 
 def located(path: str) -> tuple[Any, str]:
@@ -28,19 +31,31 @@ def resolve(paths: tuple[str, ...]) -> list[str]:
     """Return the files that the paths and globs name, sorted.
 
     Raises:
-        ManifestError: One of them names nothing.
+        ManifestError: One of them names nothing or a folder, or its server cannot be asked.
     """
     files: list[str] = []
     for path in paths:
-        if "://" in path:
-            fs, bare = located(path)
-            found = [fs.unstrip_protocol(str(name)) for name in fs.glob(bare)] if "*" in bare else [path]
-        else:
-            found = sorted(glob.glob(path))
+        with reading(path):
+            found = _remote(path) if "://" in path else sorted(glob.glob(path))
         if not found:
             raise ManifestError(f"no file matches {path!r}; give an existing file or a glob: {KINDS}")
+        if folder := next((name for name in found if os.path.isdir(name)), None):
+            raise ManifestError(f"{folder} is a folder; name the files in it, as '{folder.rstrip('/')}/*.parquet'")
         files += found
     return sorted(set(files))
+
+
+def _remote(path: str) -> list[str]:
+    scheme = path.partition("://")[0].lower()
+    if scheme not in SCHEMES:
+        raise ManifestError(
+            f"{path}: lists are read from this machine, s3://, http:// and https://, not from {scheme}://; fetch it, "
+            "and give the file"
+        )
+    if "*" not in path.partition("?")[0]:
+        return [path]
+    fs, bare = located(path)
+    return [fs.unstrip_protocol(str(name)) for name in fs.glob(bare)]
 
 
 def open_list(path: str) -> Any:
@@ -67,7 +82,7 @@ def survey(path: str, layout: Layout, name: str = "") -> Survey:
         ManifestError: The file cannot be read, lacks a column, or holds something else in it.
     """
     kind, shown = kind_of(path), name or path
-    try:
+    with reading(shown):
         fs, bare = located(path)
         size = int(fs.size(bare) or 0)
         if size == 0 and _empty(path):
@@ -78,8 +93,6 @@ def survey(path: str, layout: Layout, name: str = "") -> Survey:
             if kind.startswith("json"):
                 return reading_json.survey(file, path, layout, shown, size)
             return reading_delimited.survey(file, path, layout, shown, size)
-    except (OSError, EOFError, ValueError, pa.ArrowException) as error:
-        raise unreadable(path, error) from error
 
 
 def read(piece: Piece, layout: Layout) -> Iterator[Batch]:
@@ -89,13 +102,10 @@ def read(piece: Piece, layout: Layout) -> Iterator[Batch]:
         ManifestError: The file breaks off or cannot be taken apart.
     """
     kind = kind_of(piece.path)
-    try:
-        with open_list(piece.path) as file:
-            if kind == "parquet":
-                yield from reading_parquet.read(file, piece)
-            elif kind.startswith("json"):
-                yield from reading_json.read(file, piece, layout)
-            else:
-                yield from reading_delimited.read(file, piece, layout)
-    except (OSError, EOFError, ValueError, pa.ArrowException) as error:
-        raise unreadable(piece.name or piece.path, error) from error
+    with reading(piece.name or piece.path), open_list(piece.path) as file:
+        if kind == "parquet":
+            yield from reading_parquet.read(file, piece)
+        elif kind.startswith("json"):
+            yield from reading_json.read(file, piece, layout)
+        else:
+            yield from reading_delimited.read(file, piece, layout)

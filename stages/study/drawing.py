@@ -5,9 +5,10 @@ from collections.abc import Callable, Sequence
 
 from markupsafe import Markup
 
-from stages.report.svg import drawing, line, path, text
+from stages.report.svg import drawing, line, path, rect, text
 from stages.study.intervals import Mean
 from stages.study.summary import Row
+from stages.study.verdict import Verdict
 
 WIDTH, HEIGHT = 640.0, 340.0
 LEFT, RIGHT, TOP, BOTTOM = 62.0, 18.0, 16.0, 46.0
@@ -43,31 +44,47 @@ def _padded(values: Sequence[float]) -> tuple[float, float]:
     return low - room, high + room
 
 
-def accuracy_by_speed(rows: Sequence[Row], chosen: Row) -> Markup:
-    """Return each variant as a numbered cross: the mean over seeds with its interval, by speed with its range."""
-    chance = next(iter(chosen.chances.values()))
+def accuracy_by_speed(rows: Sequence[Row], verdict: Verdict) -> Markup:
+    """Return each variant as a numbered square: the mean over seeds with its interval, by speed with its range.
+
+    A band reaches from the most accurate as far down as noise does: what lies in it is not told apart from that.
+    """
+    chance = next(iter(verdict.chosen.chances.values()))
     low, high = _padded([end for each in rows for end in _ends(each.accuracy)] + [chance])
     speed = [each.cost["speed"]["saturated"] for each in rows]
     left, right = _padded([end for each in speed for end in (each["low"], each["high"])])
     x, y = _scale(left, right, LEFT, WIDTH - RIGHT), _scale(low, high, HEIGHT - BOTTOM, TOP)
-    parts = _axes(x, y, ticks(left, right), ticks(low, high))
+    parts = [*_band(verdict, y), *_axes(x, y, ticks(left, right), ticks(low, high))]
     parts.append(line(LEFT, y(chance), WIDTH - RIGHT, y(chance), "guess"))
     parts.append(text(LEFT + 4, y(chance) - 4, "guessing", "small"))
     for number, (each, timed) in enumerate(zip(rows, speed, strict=True), start=1):
-        kind = "chosen" if each is chosen else "other"
-        at, (bottom, top) = x(timed["value"]), _ends(each.accuracy)
-        parts.append(line(at, y(bottom), at, y(top), f"error {kind}"))
-        parts.append(
-            line(x(timed["low"]), y(each.accuracy.value), x(timed["high"]), y(each.accuracy.value), f"error {kind}")
-        )
-        middle = y(each.accuracy.value)
-        parts.append(path(f"M{at - 4:.1f} {middle - 4:.1f}h8v8h-8z", kind))
-        parts.append(text(at + 7, middle - 6, str(number), "number"))
+        kind = "chosen" if each is verdict.chosen else "other"
+        parts += _mark(number, each, x, y, (timed["low"], timed["high"]), kind)
     label = "accuracy by pictures per second; " + "; ".join(
         f"{number} {each.variant.name} {100 * each.accuracy.value:.1f} % at {each.saturated:,.0f}"
         for number, each in enumerate(rows, start=1)
     )
     return drawing(WIDTH, HEIGHT, label, parts, "plot")
+
+
+def _band(verdict: Verdict, y: Scale) -> list[Markup]:
+    if verdict.compared.threshold is None:
+        return []
+    best = verdict.near[0].accuracy.value
+    top, bottom = y(best), min(y(best - verdict.compared.threshold), HEIGHT - BOTTOM)
+    words = text(WIDTH - RIGHT - 4, bottom - 4, "within noise of the most accurate", "small end")
+    return [rect(LEFT, top, WIDTH - RIGHT - LEFT, bottom - top, "noise"), words]
+
+
+def _mark(number: int, each: Row, x: Scale, y: Scale, range_: tuple[float, float], kind: str) -> list[Markup]:
+    at, middle = x(each.saturated), y(each.accuracy.value)
+    bottom, top = _ends(each.accuracy)
+    return [
+        line(at, y(bottom), at, y(top), f"error {kind}"),
+        line(x(range_[0]), middle, x(range_[1]), middle, f"error {kind}"),
+        path(f"M{at - 4:.1f} {middle - 4:.1f}h8v8h-8z", kind),
+        text(at + 7, middle - 6, str(number), "number"),
+    ]
 
 
 def _axes(x: Scale, y: Scale, across: Sequence[float], up: Sequence[float]) -> list[Markup]:

@@ -26,12 +26,6 @@ class Mean:
     low: float | None
     high: float | None
 
-    def overlaps(self, other: "Mean") -> bool:
-        """Say whether two intervals touch: then the difference may be noise. Without intervals it always may."""
-        if self.low is None or self.high is None or other.low is None or other.high is None:
-            return True
-        return self.low <= other.high and other.low <= self.high
-
 
 def mean(values: Sequence[float]) -> Mean:
     """Return the mean over independent runs with Student's interval."""

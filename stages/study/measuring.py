@@ -12,8 +12,8 @@ from typing import Any
 import torch
 
 from models.attention_logits import attention_logits
+from models.config import VisionConfig
 from models.intern_vit import InternVisionModel
-from models.internvl import InternVL
 from stages.checkpoints import fetch
 from stages.evaluate import load_judge
 from stages.evaluation_drawn import contrastive
@@ -23,6 +23,7 @@ from stages.evaluation_retrieval import Judge
 from stages.evaluation_world import worlds
 from stages.manifest import Ledger, Manifest, Part, digest_of
 from stages.pairs import normalise, resize
+from stages.pretrained_vision import started
 from stages.sources.scenes import Split, evaluation_pictures
 from stages.study.parameters import Parameters
 from stages.study.stability import stability
@@ -81,11 +82,16 @@ def _logits(model: InternVisionModel, parameters: Parameters) -> float:
     return min(found, CEILING) if math.isfinite(found) else CEILING
 
 
-def _untrained(model: InternVL, seed: int) -> InternVisionModel:
-    """Return the encoder with which this training began: drawn as `ContrastiveTask` draws it."""
+def untrained(config: VisionConfig, seed: int, start_vision: str | None) -> InternVisionModel:
+    """Return the encoder with which a training begins: drawn, first of all that is drawn, or taken from files.
+
+    It is what `ContrastiveTask` begins with, without the rest of the model, which at full size is not small.
+    """
+    if start_vision is not None:
+        return started(start_vision, config)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return InternVL(model.config, generative=False).vision_model
+        return InternVisionModel(config)
 
 
 def _seen(item: Trained, parameters: Parameters, output: Output) -> dict[str, Any]:
@@ -95,7 +101,8 @@ def _seen(item: Trained, parameters: Parameters, output: Output) -> dict[str, An
         judge = load_judge(fetch(output.store, item.checkpoint, folder), 192, item.checkpoint)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    start = _untrained(judge.model, item.training.seed).to(judge.device)
+    given = parameters.trained(item.training.variant, item.training.seed)
+    start = untrained(given.vision(), item.training.seed, given.start_vision).to(judge.device)
     return {
         "accuracy": drawn_accuracy(judge, parameters) if parameters.scenes else held_out_accuracy(item.checkpoint),
         "logits": {"start": _logits(start, parameters), "end": _logits(judge.model.vision_model, parameters)},
@@ -111,8 +118,7 @@ def findings(item: Trained, parameters: Parameters, output: Output) -> dict[str,
         "variant": item.training.variant.name,
         "seed": item.training.seed,
         "checkpoint": str(item.checkpoint.ref),
-        "stability": asdict(stability(history, parameters.training.schedule.warmup_steps)),
-        "last_loss": item.checkpoint.totals["last_loss"],
+        "stability": asdict(stability(history, parameters.training.schedule.warmup_steps, parameters.guessing)),
         **(_seen(item, parameters, output) if item.training.factor == 1 else {}),
     }
 

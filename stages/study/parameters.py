@@ -1,5 +1,6 @@
 """What decides a study: its budget and grid, how each variant is trained, and on what all are measured."""
 
+import math
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -19,18 +20,26 @@ TRAINING = contrastive_parameters.Parameters(
     schedule=Schedule(global_batch_size=96, steps=160, learning_rate=3e-3, warmup_steps=20),
 )
 
+HELD = {"final_ratio": 1.0, "rewarm_at": None, "rewarm_steps": 0}
+"""A trial is too short to let its rate fall: it would be over before it was raised for long."""
+
 
 class Parameters(BaseModel):
     """A study; the defaults are those of the tiny one."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    budget: float = Field(default=3e5, gt=0, description="Wanted weights of all blocks; the paper has 6e9.")
-    depths: tuple[int, ...] = Field(default=(2, 6), min_length=1, description="Blocks; paper: 32, 48, 64, 80.")
+    budget: float = Field(
+        default=3e5, gt=0, allow_inf_nan=False, description="Wanted weights of all blocks; the paper has 6e9."
+    )
+    depths: tuple[int, ...] = Field(default=(2, 4, 6), min_length=1, description="Blocks; paper: 32, 48, 64, 80.")
     head_dims: tuple[int, ...] = Field(default=(8, 16), min_length=1, description="Paper: 64, 128.")
     mlp_ratios: tuple[int, ...] = Field(default=(4, 8), min_length=1, description="Paper: 4, 8.")
     tolerance: float = Field(
-        default=0.15, gt=0, description="Farthest that rounding to whole heads may lead off; ours."
+        default=0.05,
+        gt=0,
+        allow_inf_nan=False,
+        description="Farthest that rounding to whole heads may lead off; ours: the paper's whole grid keeps to it.",
     )
     seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1, description="Of weights and data order.")
     training: contrastive_parameters.Parameters = Field(
@@ -38,9 +47,12 @@ class Parameters(BaseModel):
         description="How each variant is trained; width, depth, heads, MLP and seed are the study's to set.",
     )
     raised: tuple[float, ...] = Field(
-        default=(4.0, 16.0), description="Factors of the learning rate at which each variant is tried once more."
+        default=(4.0, 16.0),
+        description="Factors of the learning rate at which each variant is tried, with every seed.",
     )
-    raised_steps: int = Field(default=48, ge=1, description="Steps of such a trial, with the same warm-up.")
+    raised_steps: int = Field(
+        default=48, ge=1, description="Steps of such a trial: the same warm-up, and then the raised rate throughout."
+    )
     screen_steps: int = Field(
         default=0,
         ge=0,
@@ -66,6 +78,8 @@ class Parameters(BaseModel):
                 raise ValueError(
                     f"{name} {list(values)} must be different numbers, {int(name != 'seeds')} or more each"
                 )
+        if not all(math.isfinite(factor) and factor > 1 for factor in self.raised):
+            raise ValueError(f"raised {list(self.raised)} must be factors above 1: 1 is the study's own rate")
         warmup = self.training.schedule.warmup_steps
         if self.raised and self.raised_steps <= warmup:
             raise ValueError(f"raised_steps {self.raised_steps} end before the warm-up of {warmup} steps; raise them")
@@ -74,6 +88,11 @@ class Parameters(BaseModel):
         if not self.scenes and self.training.held_out < 2:
             raise ValueError("nothing to measure on: give scenes >= 2 (drawn world), or training.held_out >= 2")
         return self
+
+    @property
+    def guessing(self) -> float | None:
+        """Return the loss of a model that tells no pairs apart; None with a sigmoid loss, where its bias decides."""
+        return math.log(self.training.schedule.global_batch_size) if self.training.loss == "softmax" else None
 
     def variants(self) -> tuple[list[Variant], list[str]]:
         """Return the variants, and a sentence for each that rounding leads too far from the budget.
@@ -98,7 +117,7 @@ class Parameters(BaseModel):
         Args:
             variant: Its shape.
             seed: Of weights and data order.
-            factor: Of the learning rate.
+            factor: Of the learning rate; raised, it is held after the warm-up.
             steps: Fewer than the study's own.
         """
         schedule = self.training.schedule
@@ -108,6 +127,7 @@ class Parameters(BaseModel):
                 "learning_rate": schedule.learning_rate * factor,
                 "steps": steps or schedule.steps,
                 "guard": WATCHING,
+                **(HELD if factor != 1 else {}),
             }
         )
         return self.training.model_copy(update={**variant.fields, "schedule": own})

@@ -55,26 +55,36 @@ def _seconds(model: InternVisionModel, pixels: Tensor, device: torch.device) -> 
     return (time.perf_counter() - started) / done
 
 
+def _drawn(config: VisionConfig, device: torch.device, dtype: torch.dtype) -> InternVisionModel:
+    """Return an encoder that nothing was trained for, drawn where it is needed: its weights change no timing."""
+    with torch.random.fork_rng(), device:
+        torch.manual_seed(0)
+        return InternVisionModel(config).to(dtype)
+
+
 @torch.no_grad()
 def speeds(
-    models: Sequence[InternVisionModel], batches: Sequence[int], rounds: int, device: torch.device
+    configs: Sequence[VisionConfig],
+    batches: Sequence[int],
+    rounds: int,
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
 ) -> list[dict[int, list[float]]]:
-    """Return for each model and batch size the pictures per second of each round.
+    """Return for each encoder and batch size the pictures per second of each round.
 
-    All models take turns within a round, so that whatever else slows the machine slows all; each is on the device
-    for its turn alone, because all of them together may not fit.
+    All take turns within a round, so that whatever else slows the machine slows all; each is there for its turn
+    alone, because all of them together may not fit.
     """
-    found: list[dict[int, list[float]]] = [{batch: [] for batch in batches} for _ in models]
+    found: list[dict[int, list[float]]] = [{batch: [] for batch in batches} for _ in configs]
     for number in range(rounds + 1):
-        for model, times in zip(models, found, strict=True):
-            config = model.to(device).eval().config
+        for config, times in zip(configs, found, strict=True):
+            model = _drawn(config, device, dtype).eval()
             for batch in batches:
                 shape = (batch, config.num_channels, config.image_size, config.image_size)
-                pixels = torch.zeros(shape, device=device, dtype=next(model.parameters()).dtype)
-                seconds = _seconds(model, pixels, device)
+                seconds = _seconds(model, torch.zeros(shape, device=device, dtype=dtype), device)
                 if number:  # the first round warms up
                     times[batch].append(batch / seconds)
-            model.cpu()
+            del model
     return found
 
 
@@ -96,22 +106,18 @@ def measure_speed(variants: Sequence[Variant], parameters: Parameters) -> dict[s
     if not cuda:
         torch.set_num_threads(1)  # one core, whatever else runs on the others
     base = parameters.training.vision()
-    found: dict[str, dict[str, Any]] = {}
-    models = []
-    pixels = torch.zeros(1, base.num_channels, base.image_size, base.image_size, device=device, dtype=dtype)
+    configs = [variant.config(base) for variant in variants]
     precision: Precision = "bfloat16 mixed" if parameters.training.schedule.precision == "bf16" else "float32"
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        for variant in variants:
-            model = InternVisionModel(variant.config(base)).to(device, dtype)
-            cost = exact_cost(model.config)
-            found[variant.name] = {
-                **cost,
-                "training_bytes": memory(cost["parameters"], precision).training,
-                "activation_bytes": activation_bytes(model, pixels),
-            }
-            models.append(model.cpu())
-    timed = speeds(models, parameters.batches, parameters.rounds, device)
+    pixels = torch.zeros(1, base.num_channels, base.image_size, base.image_size, device=device, dtype=dtype)
+    found: dict[str, dict[str, Any]] = {}
+    for variant, config in zip(variants, configs, strict=True):
+        cost = exact_cost(config)
+        found[variant.name] = {
+            **cost,
+            "training_bytes": memory(cost["parameters"], precision).training,
+            "activation_bytes": activation_bytes(_drawn(config, device, dtype), pixels),
+        }
+    timed = speeds(configs, parameters.batches, parameters.rounds, device, dtype)
     for variant, times in zip(variants, timed, strict=True):
         found[variant.name]["speed"] = summed(times)
         found[variant.name]["device"] = torch.cuda.get_device_name(device) if cuda else "one CPU core"

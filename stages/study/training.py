@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from functools import partial
 
@@ -42,8 +43,10 @@ def plain_trainings(parameters: Parameters, variants: Sequence[Variant]) -> list
 
 
 def raised_trainings(parameters: Parameters, variants: Sequence[Variant]) -> list[Training]:
-    """Return the trials at raised learning rates, on the first seed."""
-    return [Training(each, parameters.seeds[0], factor) for factor in parameters.raised for each in variants]
+    """Return the trials at raised learning rates, with every seed."""
+    return [
+        Training(each, seed, factor) for factor in parameters.raised for seed in parameters.seeds for each in variants
+    ]
 
 
 def spec_of(training: Training, parameters: Parameters, version: str, here: Workspace) -> StageSpec:
@@ -68,19 +71,32 @@ def _alone(spec: StageSpec, store: Store) -> Manifest:
 
 
 def _made(specs: Sequence[StageSpec], here: Workspace) -> Iterator[Manifest]:
-    """Make artifacts, in the order of completion.
+    """Make artifacts, in the order of completion, as many side by side as there is room for.
 
-    Trainings of one process are works of the cluster, side by side on as many CPUs or GPUs as there are, and a
-    worker goes on with the next. One of several processes takes a gang, and gangs come one after the other, each on
-    as many processes as the placement names.
+    Trainings of one process are works of the cluster, and a worker goes on with the next. One of several processes
+    takes a gang, which a thread of this process waits for.
     """
     if here.placement.workers == 1:
         cpus, gpus = here.placement.cpus_per_task, here.placement.gpus_per_worker
         work = partial(_alone, store=here.store)
         yield from here.cluster.map(work, specs, cpus=cpus, gpus=gpus, resources=here.placement.resources)
+    elif specs:
+        yield from _gangs(specs, here)
+
+
+def _gangs(specs: Sequence[StageSpec], here: Workspace) -> Iterator[Manifest]:
+    """Make each artifact on a gang of its own; after a failure no gang begins, and those that train end first."""
+    together = min(len(specs), here.cluster.room(here.placement.gang))
+    if together == 1:  # in this thread, which alone hears requests to stop
+        yield from (materialize(spec, here.store, here.cluster) for spec in specs)
         return
-    for spec in specs:
-        yield materialize(spec, here.store, here.cluster)
+    with ThreadPoolExecutor(together, thread_name_prefix="gang") as threads:
+        made = [threads.submit(materialize, spec, here.store, here.cluster) for spec in specs]
+        try:
+            for each in as_completed(made):
+                yield each.result()
+        finally:
+            threads.shutdown(wait=False, cancel_futures=True)
 
 
 def train_all(

@@ -15,6 +15,8 @@ WIDTH, HEIGHT = 460.0, 200.0
 LEFT, RIGHT, TOP, BOTTOM = 54.0, 10.0, 10.0, 24.0
 MOST_POINTS = 240
 """More steps than that are drawn as the mean of a few."""
+DOTTED = 12
+"""Up to so many points each has a dot."""
 NO_CURVES = {"step", "rows_digest", "skipped"}
 TERMS = ("loss", "itc", "itm", "itg")
 WORDS = {
@@ -40,12 +42,13 @@ body{margin:0 auto;max-width:1000px;padding:24px 16px;background:var(--page);col
 font:15px/1.5 system-ui,sans-serif}
 h1{font-size:20px;margin:0 0 4px}p{margin:0 0 12px;color:var(--quiet)}
 main{display:grid;grid-template-columns:repeat(auto-fit,minmax(300px,1fr));gap:20px}
-figure{margin:0}figcaption{font-weight:600;font-size:14px}
+figure{margin:0;min-width:0}figcaption{font-weight:600;font-size:14px}h1,p,figcaption{overflow-wrap:anywhere}
 figcaption span{font-weight:400;margin-left:10px}
 svg{width:100%;height:auto}svg text{font-size:11px;fill:var(--quiet)}
 .grid{stroke:var(--grid)}.end{text-anchor:end}.middle{text-anchor:middle}.bad{stroke:var(--bad)}
 .s0,.s1,.s2,.s3{fill:none;stroke-width:1.8;stroke-linejoin:round}
 .s0{stroke:var(--c0)}.s1{stroke:var(--c1)}.s2{stroke:var(--c2)}.s3{stroke:var(--c3)}
+.dot{stroke-width:6;stroke-linecap:round}
 .t0{color:var(--c0)}.t1{color:var(--c1)}.t2{color:var(--c2)}.t3{color:var(--c3)}
 """
 
@@ -55,13 +58,16 @@ def curves_key(ref: Ref) -> str:
     return ref.key(CURVES)
 
 
-def page(name: str, history: Sequence[Mapping[str, float]], meters: Sequence[Mapping[str, Any]]) -> str:
+def page(
+    name: str, history: Sequence[Mapping[str, float]], meters: Sequence[Mapping[str, Any]], lead: str = ""
+) -> str:
     """Return the page.
 
     Args:
         name: Of the checkpoint.
         history: One record per step.
         meters: One record per look of `stages.training.meters`.
+        lead: What is said below the title; how many steps there are when left out.
     """
     skipped = [row["step"] for row in history if row.get("skipped")]
     names = dict.fromkeys(key for row in history for key in row if key not in NO_CURVES)
@@ -76,7 +82,7 @@ def page(name: str, history: Sequence[Mapping[str, float]], meters: Sequence[Map
         found = dict.fromkeys(k for row in meters for k in row.get("loss", {}) if k.startswith(f"{kind}/"))
         curves = {k.partition("/")[2]: _curve([{"step": r["step"], **r["loss"]} for r in meters], k) for k in found}
         panels.append(_panel(f"loss by {kind}", curves, []))
-    told = f"{len(history):,} steps"
+    told = lead or f"{len(history):,} steps"
     if skipped:
         told += f", {len(skipped)} of them skipped (red): training/flight.jsonl beside this page tells why"
     whole = Markup(
@@ -108,7 +114,7 @@ def _curve(rows: Sequence[Mapping[str, Any]], key: str) -> Points:
 
 def _panel(title: str, curves: Mapping[str, Points], skipped: Sequence[float], *, log: bool = False) -> Markup:
     """Return one drawing with its title; nothing where there is nothing to draw."""
-    shown = {name: points for name, points in curves.items() if len(points) > 1}
+    shown = {name: points for name, points in curves.items() if points}
     if not shown:
         return Markup("")
     legend = Markup("")
@@ -134,7 +140,9 @@ def _drawn(title: str, curves: Mapping[str, Points], skipped: Sequence[float], l
         low, high = low - 0.5 * max(abs(low), 1e-3), high + 0.5 * max(abs(high), 1e-3)
 
     def across(x: float) -> float:
-        return LEFT + (WIDTH - LEFT - RIGHT) * (x - first) / max(last - first, 1e-9)
+        if first == last:
+            return (LEFT + WIDTH - RIGHT) / 2
+        return LEFT + (WIDTH - LEFT - RIGHT) * (x - first) / (last - first)
 
     def up(y: float) -> float:
         return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * (y - low) / (high - low)
@@ -144,9 +152,8 @@ def _drawn(title: str, curves: Mapping[str, Points], skipped: Sequence[float], l
         value = low + (high - low) * tick / 3
         parts.append(line(LEFT, up(value), WIDTH - RIGHT, up(value), "grid"))
         parts.append(text(LEFT - 6, up(value) + 4, _tick(10**value if log else value), "end"))
-    for tick in range(3):
-        step = first + (last - first) * tick / 2
-        kind = ("", "middle", "end")[tick]
+    for share, kind in ((0.5, "middle"),) if first == last else ((0.0, ""), (0.5, "middle"), (1.0, "end")):
+        step = first + (last - first) * share
         parts.append(text(across(step), HEIGHT - 6, f"{step:,.0f}", kind))
     parts += [
         line(across(step), TOP, across(step), HEIGHT - BOTTOM, "bad")
@@ -156,5 +163,8 @@ def _drawn(title: str, curves: Mapping[str, Points], skipped: Sequence[float], l
     for place, points in enumerate(curves.values()):
         marks = [f"{across(x):.1f} {up(math.log10(y) if log else y):.1f}" for x, y in points]
         parts.append(path("M" + "L".join(marks), f"s{place % 4}"))
+        # A line through one point is nothing, and through few it hides where they are.
+        dots = marks if len(marks) <= DOTTED else ()
+        parts += [path(f"M{mark}h0", f"s{place % 4} dot") for mark in dots]
     final = ", ".join(f"{name} {points[-1][1]:.4g}" for name, points in curves.items())
     return drawing(WIDTH, HEIGHT, f"{title} over steps; at the end: {final}", parts)

@@ -10,10 +10,12 @@ from pathlib import Path
 from installation import free_port, wait_for
 
 from infra.processes import Services
-from pipelines.launcher import answers
+from pipelines.health import answers
 
 SCRIPT = Path(__file__).with_name("road_on_nodes.py")
 Road = subprocess.Popen[str]
+ROAD_SECONDS = 3600
+"""Most that a road may take; it takes minutes on a quiet machine."""
 
 
 @contextmanager
@@ -44,7 +46,7 @@ def begin(half: str, store: str, home: Path, web: str, environment: Mapping[str,
 def digests(run: Road) -> dict[str, str]:
     """Wait for a road; return the digest of each manifest, which covers the hashes of all its files."""
     try:
-        text, _ = run.communicate(timeout=1500)
+        text, _ = run.communicate(timeout=ROAD_SECONDS)
     finally:
         run.kill()
     assert run.returncode == 0, text[-4000:]

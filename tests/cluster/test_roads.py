@@ -10,8 +10,6 @@ from ray_nodes import RayNodes, ray_nodes
 from roads import Road, begin, digests, drawn_web
 from s3_fault_proxy import Fault, Faults, s3_fault_proxy
 
-pytestmark = pytest.mark.timeout(1700)
-
 
 @pytest.fixture(scope="module")
 def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:

@@ -47,22 +47,6 @@ def test_a_killed_job_is_started_once_more(smoke: Installation) -> None:
     assert sorted(ended) == ["FAILED", "SUCCEEDED"]
 
 
-def test_cancelling_in_the_ui_stops_the_job(smoke: Installation) -> None:
-    deployment = smoke.api("GET", "/deployments/name/rerun/rerun")
-    parameters = {"stage": "language", "recipe": "smoke", "changes": [ENDLESS], "new_version": "cancelled"}
-    run = smoke.api("POST", f"/deployments/{deployment['id']}/create_flow_run", {"parameters": parameters})
-    job = wait_for("the job", lambda: smoke.job("checkpoints/language@cancelled"))
-    assert job["metadata"]["flow_run_id"] == run["id"]
-    smoke.api("POST", f"/flow_runs/{run['id']}/set_state", {"state": {"type": "CANCELLING"}})
-    wait_for("the job to stop", lambda: smoke.job("checkpoints/language@cancelled", "STOPPED"))
-
-    def state() -> Any:
-        return smoke.api("GET", f"/flow_runs/{run['id']}")["state_type"]
-
-    wait_for("the run to be cancelled", lambda: state() == "CANCELLED")
-    assert not smoke.store.exists("checkpoints/language/cancelled/manifest.json")
-
-
 def test_a_run_whose_process_was_killed_is_marked_and_its_job_stopped_after_the_grace_time(
     smoke: Installation,
 ) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import boto3
+import botocore.exceptions
 import pytest
 from s3_fault_proxy import Fault, Faults, s3_fault_proxy
 
@@ -166,6 +167,46 @@ def test_a_store_that_is_down_is_said_within_the_limit(
     assert time.monotonic() - started < 30
     with pytest.raises(StoreUnavailable):
         find_leftovers(s3_store, 0)  # an outage must not look like an artifact without a manifest
+
+
+def test_a_refused_connection_is_asked_again_and_then_said_to_be_no_answer(
+    s3_store: Store, monkeypatch: pytest.MonkeyPatch, closed_port: int
+) -> None:
+    monkeypatch.setattr(s3_client, "PATIENCE_SECONDS", 0.5)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{closed_port}")
+    for ask in (s3_store.check, lambda: s3_store.read("a"), lambda: s3_store.files("pool")):
+        with pytest.raises(StoreUnavailable, match=rf"does not answer at http://127\.0\.0\.1:{closed_port}: .*tries"):
+            ask()
+
+
+@pytest.mark.parametrize("named", ["ConnectTimeoutError", "EndpointConnectionError", "ProxyConnectionError"])
+def test_a_server_that_comes_back_is_found_again(named: str) -> None:
+    def refused() -> Exception:
+        kind = getattr(botocore.exceptions, named)
+        error: Exception = kind(endpoint_url="http://x", proxy_url="x", error="refused")
+        return error
+
+    answers: list[Exception | str] = [refused(), refused(), "bytes"]
+
+    def ask() -> str:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    assert s3_client.patiently("bucket", "give a", ask) == "bytes"
+
+
+def test_a_certificate_that_is_not_trusted_is_said_at_once() -> None:
+    asked = []
+
+    def ask() -> None:
+        asked.append(1)
+        raise botocore.exceptions.SSLError(endpoint_url="https://x", error="self-signed certificate")
+
+    with pytest.raises(StorageError, match=r"certificate .* is not trusted.*AWS_CA_BUNDLE") as refusal:
+        s3_client.patiently("bucket", "give a", ask)
+    assert len(asked) == 1 and not isinstance(refusal.value, StoreUnavailable)
 
 
 def test_a_stage_ends_with_the_exit_code_for_later(s3_store: Store, broken: Break, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from infra.cluster import Cluster, RayCluster, ResourceError
+from infra.gang import GangSize
 
 
 def square(value: int) -> int:
@@ -70,6 +71,12 @@ def test_works_run_where_a_machine_offers_what_they_need(any_cluster: Cluster) -
 def test_what_no_machine_offers_is_said_and_not_waited_for(ray_cluster: RayCluster) -> None:
     with pytest.raises(ResourceError, match=r"no machine of the Ray cluster offers 'moon'.*INTERNVL_EGRESS_RESOURCE"):
         list(ray_cluster.map(square, [1], resources={"moon": 1}))
+
+
+@pytest.mark.ray
+def test_a_gang_has_room_as_often_as_the_cluster_holds_it(ray_cluster: RayCluster) -> None:
+    assert [ray_cluster.room(GangSize(workers=workers)) for workers in (1, 2, 3)] == [2, 1, 1]
+    assert ray_cluster.room(GangSize(workers=1, gpus_per_worker=1)) == 1
 
 
 def die(value: int) -> int:

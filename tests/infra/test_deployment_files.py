@@ -1,10 +1,11 @@
 """Files under `infra/` and `prefect.yaml`, refused here where Docker, Kubernetes, Helm or Prefect refuse them."""
 
-import importlib
+import importlib.util
 import ipaddress
 import json
 import os
 import re
+import runpy
 import subprocess
 from copy import deepcopy
 from pathlib import Path
@@ -114,6 +115,29 @@ def test_who_asks_ray_or_prefect_is_given_their_secrets() -> None:
         assert {"name": "ray-token", "secret": {"secretName": "internvl-ray"}} in pod["volumes"]
         assert ("PREFECT_API_AUTH_STRING" in env) == (file == "reaper.yaml")
         assert file in documents(INFRA / "kubernetes/kustomization.yaml")[0]["resources"]
+
+
+def test_the_pods_of_flows_name_prefect_s_password_and_do_not_hold_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = documents(INFRA / "kubernetes/prefect-worker.values.yaml")[0]["worker"]
+    for each in worker["extraEnvVars"]:
+        monkeypatch.setenv(each["name"], each["value"])
+    package = importlib.util.find_spec("prefect_kubernetes")
+    assert package is not None and package.submodule_search_locations
+    # Its settings alone: the package loads all of Kubernetes' client.
+    settings = runpy.run_path(str(Path(package.submodule_search_locations[0]) / "settings.py"))
+    told = settings["KubernetesWorkerSettings"]()
+    secret = worker["selfHostedServerApiConfig"]["basicAuth"]["existingSecret"]
+    assert (told.api_auth_string_secret_name, told.api_auth_string_secret_key) == (secret, "auth-string")
+
+
+def test_all_processes_of_an_installation_are_told_its_name() -> None:
+    services = documents(INFRA / "compose/compose.yaml")[0]["services"]
+    for name in ("flows", "reaper", "reports", "ray-head", "ray-node", "ray-download"):
+        assert services[name]["environment"]["INTERNVL_INSTALLATION"], name
+    assert manifest("config.yaml")["data"]["INTERNVL_INSTALLATION"]
+    docker = documents(INFRA / "ray/aws.yaml")[0]["docker"]
+    for options in ("head_run_options", "worker_run_options"):
+        assert any(each.startswith("--env INTERNVL_INSTALLATION=") for each in docker[options]), options
 
 
 @pytest.mark.parametrize("name", ["Dockerfile", "Dockerfile.gpu"])

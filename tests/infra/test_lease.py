@@ -173,17 +173,25 @@ def test_a_dead_holder_of_this_machine_is_not_waited_for(tmp_path: Path) -> None
 
 def test_of_many_at_once_one_wins(tmp_path: Path) -> None:
     store, children = Store(str(tmp_path)), []
+    (told, tell), (gate, keeper) = os.pipe(), os.pipe()
     for _ in range(6):
         if not (child := os.fork()):
+            os.close(keeper)
             try:
                 Lease.take(store, FOLDER, "rival")
+                os.write(tell, b"w")
             except LeaseHeld:
-                os._exit(1)
-            time.sleep(1.5)
+                os.write(tell, b"h")
+            os.read(gate, 1)  # the winner lives until all have tried
             os._exit(0)
         children.append(child)
-    codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
-    assert codes.count(0) == 1
+    ends = b"".join(os.read(told, 1) for _ in children)
+    os.close(keeper)
+    for child in children:
+        os.waitpid(child, 0)
+    for descriptor in (told, tell, gate):
+        os.close(descriptor)
+    assert sorted(ends) == sorted(b"whhhhh")
 
 
 def test_a_lease_is_not_sent_to_others(tmp_path: Path) -> None:

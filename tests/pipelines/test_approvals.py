@@ -17,6 +17,7 @@ from infra.storage import Store
 from pipelines import gate
 from pipelines.approvals import Decision, Rejected, approved, decisions, digests_of, dropped_by, funnel, keep, split
 from pipelines.graph import Step
+from pipelines.names import Answer
 from stages.manifest import Ledger, Manifest, ManifestError
 from stages.materialize import StageSpec
 from stages.output import Output
@@ -55,7 +56,7 @@ class Gate:
         self.asked: list[str] = []
         self.keys: list[str] = []
         self.meanwhile: list[Callable[[], object]] = []
-        self.answer: Any = SimpleNamespace(approve=True, note="looks right", who="Ada")
+        self.answer: Any = SimpleNamespace(answer=Answer.APPROVE, note="looks right", who="Ada")
         monkeypatch.setenv("INTERNVL_HOME", str(tmp_path))
         monkeypatch.setattr(gate, "preflight", lambda *_: None)
         monkeypatch.setattr(gate, "run_steps", self.run)
@@ -111,11 +112,11 @@ def test_what_was_approved_is_not_asked_again_and_another_result_is(world: Gate)
 
 def test_a_rejection_trains_nothing_and_is_asked_again(world: Gate) -> None:
     verdicts(world.store)
-    world.answer = SimpleNamespace(approve=False, note="too few", who="")
+    world.answer = SimpleNamespace(answer=Answer.REJECT, note="too few", who="")
     with pytest.raises(Rejected, match=r"rejected by somebody, .*: too few; nothing was trained"):
         gate.run_with_approval(road())
     assert world.ran == [["signals/own", "verdicts/clean/own"]]
-    world.answer = SimpleNamespace(approve=True, note="", who="Bob")
+    world.answer = SimpleNamespace(answer=Answer.APPROVE, note="", who="Bob")
     gate.run_with_approval(road())
     assert [each.approved for each in decisions(world.store, SHARDS)] == [False, True]
 
@@ -196,7 +197,7 @@ def test_a_retried_run_asks_anew_and_makes_nothing_a_second_time(world: Gate, se
         forced.append(force)
         return monkey(steps, force)
 
-    world.answer = SimpleNamespace(approve=False, note="", who="")
+    world.answer = SimpleNamespace(answer=Answer.REJECT, note="", who="")
     verdicts(world.store)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(gate, "run_steps", run)
@@ -294,4 +295,4 @@ def test_a_filter_that_judged_nothing_is_shown_too(tmp_path: Path) -> None:
     made = verdicts(Store(str(tmp_path)))
     none = made.model_copy(update={"totals": {"judged": 0, "kept": 0, "reasons": {}}})
     assert "| clean own | 0 | 0 | – |" in funnel([none])
-    assert dropped_by(none) == "nothing"
+    assert dropped_by(none) == "nothing dropped"

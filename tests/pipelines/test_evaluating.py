@@ -15,14 +15,16 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "stages" / "evaluations"))
 from measured_worlds import colours, make_towers, paint
 
 from infra.storage import Store
-from pipelines import deploy, pages
+from pipelines import deploy, evaluation_price, pages
+from pipelines.choosing import How, choices, silent
 from pipelines.cli import app
 from pipelines.graph import train_steps
-from pipelines.measuring import choices, of_recipe
+from pipelines.measuring import of_recipe
 from pipelines.names import RecipeName
 from pipelines.recipes import make
 from pipelines.wanted import Wanted
 from stages import benchmark
+from stages.evaluations.registry import Row
 from stages.manifest import ManifestError, load
 from stages.ref import Ref
 
@@ -47,6 +49,15 @@ def described(folder: Path, name: str = "colours", **more: Any) -> Path:
     path = folder / f"{name}.yaml"
     path.write_text(yaml.safe_dump(colours(name, **more).model_dump(mode="json")))
     return path
+
+
+def in_two_splits(folder: Path, per_class: int) -> Path:
+    """Paint a dataset that a head can be trained on."""
+    place = folder / "split"
+    place.mkdir()
+    for part in ("train", "val"):
+        (paint(folder / f"only {part}", per_class) / "val").rename(place / part)
+    return place
 
 
 def test_a_checkpoint_on_own_data_prints_its_table_and_its_page(home: Store, tmp_path: Path) -> None:
@@ -108,7 +119,7 @@ def test_two_checkpoints_are_compared_by_name(home: Store, tmp_path: Path) -> No
     assert table.exit_code == 0 and "top1" in table.output and f"{first['p']:.4f}" in table.output
     make_towers(home, version="c", seed=3)
     lost = internvl("compare", "checkpoints/contrastive@a", "checkpoints/contrastive@c")
-    assert lost.exit_code == 2 and "measure it first: internvl evaluate checkpoints/contrastive@c" in lost.output
+    assert lost.exit_code == 2 and "make it: internvl evaluate checkpoints/contrastive@c --data FOLDER" in lost.output
     less = internvl("evaluate", "checkpoints/contrastive@c", *at, "--limit", 5)
     assert less.exit_code == 0
     other = internvl("compare", "checkpoints/contrastive@a", "checkpoints/contrastive@c")
@@ -204,6 +215,57 @@ def test_a_recipe_is_measured_by_its_own_steps_and_on_what_is_found(home: Store,
     assert [str(ref) for ref in steps[3].spec.inputs] == ["checkpoints/contrastive@v9"]
 
 
+def test_a_recipe_settles_how_small_heads_are_trained(home: Store, tmp_path: Path) -> None:
+    """A recipe's settings go before the paper's, a user's description before them, the command line before all."""
+    place = in_two_splits(tmp_path, 1)
+    rows = ({"protocol": "linear_probe", "settings": {"epochs": 7}},)
+    own = described(tmp_path, rows=rows)
+    row = "colours.linear_probe.en"
+
+    def settings(**changes: Any) -> dict[str, Any]:
+        wanted = Wanted(at={"colours": place}, own=(own,), changes={"linear_probe": changes} if changes else {})
+        steps = of_recipe(RecipeName.PHOTOS, wanted, "v1").steps
+        return dict(steps[3].spec.parameters["rows"][row]["settings"])
+
+    usual = make(RecipeName.PHOTOS).protocols["linear_probe"]
+    found = settings()
+    assert found["epochs"] == 7 and found["augment"] is usual["augment"] is False
+    assert settings(augment=True, epochs=3, warmup_epochs=1)["augment"] is True
+    plain = choices("contrastive", Wanted(at={"colours": place}, own=(own,)))
+    assert plain.rows[row].settings["augment"] is True, "a checkpoint by name is measured as the paper did"
+    assert plain.sizes[row][:2] == (4, 4)
+    published = How(place, own=False, wanted=Wanted(), usual={"linear_probe": usual}, told=silent)
+    assert published.given(Row.model_validate(rows[0]))["epochs"] == usual["epochs"] == 30
+
+
+def test_what_heads_cost_is_said_before_they_are_trained(
+    home: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_towers(home)
+    place = in_two_splits(tmp_path, 2)
+    rows = ({"protocol": "linear_probe", "settings": {"epochs": 3}},)
+    words = ("evaluate", "checkpoints/contrastive@t", "--at", f"colours={place}")
+    words = (*words, "--own", described(tmp_path, rows=rows))
+    told = internvl(*words)
+    assert told.exit_code == 0, told.output
+    assert re.search(
+        r"benchmarks/contrastive@t: 1 rows of 8 examples; heads are trained for about \d+ s", told.output
+    )
+    assert "shorter:" not in told.output
+    monkeypatch.setattr(evaluation_price, "LONG_SECONDS", 0.0)
+    told = internvl(*words)
+    assert "colours.linear_probe.en: 80 pictures through an encoder" in told.output
+    assert "shorter: --limit N; --set linear_probe.augment=false" in told.output
+
+
+def test_a_folder_of_descriptions_is_all_of_them(tmp_path: Path) -> None:
+    both = [described(tmp_path, name) for name in ("colours", "paints")]
+    assert list(Wanted.of(own=(str(tmp_path),)).own) == both
+    (tmp_path / "none").mkdir()
+    with pytest.raises(ManifestError, match=r"is a folder without descriptions; put NAME\.yaml into it"):
+        Wanted.of(own=(str(tmp_path / "none"),))
+
+
 def test_a_recipe_may_name_benchmarks(home: Store, tmp_path: Path) -> None:
     at = {"colours": paint(tmp_path / "data", 1)}
     rows = choices("contrastive", Wanted(at=at, own=(described(tmp_path),))).rows
@@ -215,8 +277,5 @@ def test_a_recipe_may_name_benchmarks(home: Store, tmp_path: Path) -> None:
     assert not any(step.spec.stage == "benchmark" for step in train_steps(make(RecipeName.TINY), "v1"))
 
 
-def test_the_flow_is_a_form(monkeypatch: pytest.MonkeyPatch) -> None:
-    served: list[str] = []
-    monkeypatch.setattr(deploy, "serve", lambda *deployments, **_: served.extend(each.name for each in deployments))
-    deploy.main()
-    assert "evaluate" in served
+def test_the_flow_is_a_form() -> None:
+    assert "evaluate" in [each.name for each in deploy.deployments()]

@@ -79,7 +79,7 @@ def test_what_cannot_be_exported_is_named(chat: ChatSession, tmp_path: Path) -> 
     ours = write_chat(chat, tmp_path / "ours")
     config = json.loads((ours / "config.json").read_text())
     for words, message in (
-        ((tmp_path / "nothing", tmp_path / "out"), "has no config.json; name the folder of a model"),
+        ((tmp_path / "nothing", tmp_path / "out"), "nothing; name the folder of a model"),
         (("checkpoints/none@t", tmp_path / "out"), "checkpoints/none@t is not in"),
         ((ours, ours), "exists already; name another place"),
     ):

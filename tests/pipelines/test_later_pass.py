@@ -11,6 +11,7 @@ from pipelines.graph import Step
 from pipelines.later_pass import retried
 from pipelines.names import RecipeName, RetryName
 from pipelines.schedule import ready
+from stages.errors import Missing
 from stages.manifest import Ledger
 from stages.outcome import TRANSIENT
 from stages.ref import Ref
@@ -151,7 +152,7 @@ def test_sources_with_nothing_to_ask_for_are_left_out(store: Store) -> None:
 
 
 def test_a_download_that_is_not_finished_has_no_later_pass() -> None:
-    with pytest.raises(ValueError, match=r"pool/coyo@tiny is not finished, .* first run: internvl run data"):
+    with pytest.raises(Missing, match=r"pool/coyo@tiny is not finished, so there is nothing to ask for again"):
         passes("coyo")
 
 

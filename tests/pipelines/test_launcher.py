@@ -51,15 +51,6 @@ def test_a_service_that_fails_once_is_tried_again(tmp_path: Path, monkeypatch: p
     assert services.stop("ray")
 
 
-@pytest.mark.parametrize(
-    ("states", "works"), [([], False), (["DEAD"], False), (["ALIVE"], True), (["DEAD", "ALIVE"], True)]
-)
-def test_a_ray_without_a_living_node_is_not_up(states: list[str], works: bool) -> None:
-    told = {"data": {"result": {"result": [{"state": state} for state in states]}}}
-    assert launcher.has_node(json.dumps(told).encode()) is works
-    assert not launcher.has_node(None)
-
-
 def test_two_clusters_on_one_machine_share_no_port(tmp_path: Path) -> None:
     def ports(name: str) -> set[str]:
         there = here(tmp_path / name)

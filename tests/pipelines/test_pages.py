@@ -1,10 +1,12 @@
 import io
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from infra.settings import settings
 from infra.storage import Store
-from pipelines.pages import markdown, progress_words
+from pipelines.pages import in_a_line, markdown, progress_words, signpost, summary_of
 from pipelines.summary import summary
 from pipelines.terminal import explain
 from stages.list_urls import Parameters
@@ -81,3 +83,35 @@ def test_progress_leads_to_the_pages_that_show_it_beside_the_others() -> None:
     told = progress_words("download coyo", "4 of 10 parts", Ref(name="pool/coyo", version="v1"), "http://r")
     assert told.startswith("download coyo: 4 of 10 parts (")
     assert "(http://r/grid?version=v1)" in told and "(http://r/lineage?of=pool/coyo@v1)" in told
+
+
+def test_a_run_says_first_how_much_there_is_to_make() -> None:
+    states = {"listing/a@v": "stands", "pool/a@v": "missing", "signals/a@v": "waits for its inputs"}
+    assert summary_of(states) == "3 steps: 2 to make, 1 stand already"
+    assert summary_of(states, force=True) == "3 steps to make"
+    assert summary_of({"pool/a@v": "missing"}) == "1 step to make"
+
+
+def test_a_runs_page_leads_to_all_that_shows_it_and_holds_no_secret(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("INTERNVL_RAY_JOBS", "INTERNVL_REPORT_URL", "PREFECT_API_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("INTERNVL_HOME", str(tmp_path))
+    here = settings()
+    here.ray_token_path.parent.mkdir()
+    here.ray_token_path.write_text("secret-of-ray")
+    told = signpost("internvl-tiny", "3 steps to make", here)
+    for address in ("/lineage", "/grid", "/checkpoints", "/"):
+        assert f"({here.report_url}{address})" in told
+    assert f"({here.ray_jobs_address})" in told and f"asks for the token in `{here.ray_token_path}`" in told
+    assert f"tensorboard --host 127.0.0.1 --logdir {tmp_path / 'tensorboard'}" in told
+    assert "secret-of-ray" not in told
+    monkeypatch.setenv("INTERNVL_RAY_JOBS", "http://ray:8265")
+    assert "(http://ray:8265)" in signpost("x", "y", here) and "asks for" not in signpost("x", "y", here)
+
+
+def test_a_line_says_where_rows_went_and_how_far_a_training_came(store: Store) -> None:
+    assert in_a_line(commit(store, "pool/a", 7)) == "listed 10 = kept 7 + rejected 0 + failed 3"
+    trained = in_a_line(commit(store, "checkpoints/a", 10, steps=1300, last_loss=0.578951))
+    assert trained.endswith("; 1,300 steps, last loss 0.579")

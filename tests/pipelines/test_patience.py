@@ -5,7 +5,7 @@ import time
 import httpx
 import pytest
 
-from pipelines import steps
+from pipelines import patience
 
 
 class _Server:
@@ -24,14 +24,14 @@ class _Server:
 def test_a_step_asks_until_prefect_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "sleep", lambda _: None)
     server = _Server(away=3)
-    assert steps.patiently(server) == "told" and server.asked == 4
+    assert patience.patiently(server) == "told" and server.asked == 4
 
 
 def test_a_prefect_that_stays_away_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "sleep", lambda _: None)
-    monkeypatch.setattr(steps, "PREFECT_PATIENCE_SECONDS", -1.0)
+    monkeypatch.setattr(patience, "PREFECT_PATIENCE_SECONDS", -1.0)
     with pytest.raises(httpx.ConnectError, match="nobody listens"):
-        steps.patiently(_Server(away=3))
+        patience.patiently(_Server(away=3))
 
 
 def test_a_refusal_is_not_asked_again() -> None:
@@ -39,4 +39,4 @@ def test_a_refusal_is_not_asked_again() -> None:
         raise ValueError("no such flow run")
 
     with pytest.raises(ValueError, match="no such flow run"):
-        steps.patiently(refuses)
+        patience.patiently(refuses)

@@ -1,6 +1,7 @@
 """`internvl plan data`: a pilot is downloaded from a real server, and prices the list that it was drawn from."""
 
 import json
+import shlex
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -95,7 +96,10 @@ def call(*given: str) -> Result:
 def test_without_a_download_nothing_is_known(words: list[str]) -> None:
     result = call("plan", "data", *words)
     assert result.exit_code == 0
-    assert "own: nothing of it was downloaded yet: internvl plan data --pilot 10000" in result.output
+    (line,) = (line for line in result.output.splitlines() if line.startswith("own: "))
+    said, _, command = line.rpartition(": ")
+    assert said == "own: nothing of it was downloaded yet"
+    assert shlex.split(command) == ["internvl", "plan", "data", *words, "--pilot", "10000"], "typed as it stands"
 
 
 def test_private_hosts_that_may_be_asked_are_told_first(

@@ -199,7 +199,7 @@ def test_local_names_become_absolute_and_names_of_the_hub_stay(home: Path, monke
     assert (own.lists, own.language_model) == (str(home / "lists"), str(home / "llama"))
     assert own.vision_model == str(home / "vit")
     named = own_data(None, "url", "text", None, None, language_model="Qwen/Qwen2-0.5B")
-    assert named.language_model == "Qwen/Qwen2-0.5B" and named.lists is None
+    assert named.language_model == "Qwen/Qwen2-0.5B" and not named.lists
 
 
 def test_models_of_a_user_need_to_be_named_once(home: Path) -> None:

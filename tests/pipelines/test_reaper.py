@@ -29,16 +29,20 @@ class World:
     all: list[Job] = field(default_factory=list)
     stopped: list[str] = field(default_factory=list)
     ended: dict[str, str] = field(default_factory=dict)
+    noticed: list[str] = field(default_factory=list)
     clock: float = 10_000.0
 
     def __post_init__(self) -> None:
-        self.reaper = Reaper(self, self, self.store, "us", GRACE, lambda: self.clock)
+        self.reaper = Reaper(self, self, self.store, "us", GRACE, self.notify, lambda: self.clock)
 
     def runs(self, ids: Iterable[str]) -> dict[str, Run]:
         return {each: self.known[each] for each in ids if each in self.known}
 
     def end(self, run: Run, state: str, message: str) -> None:
         self.ended[run.id] = f"{state} {message}"
+
+    def notify(self, run: Run, why: str) -> None:
+        self.noticed.append(f"{run.id} {why}")
 
     def find(self, prefix: str) -> list[Job]:
         return self.all
@@ -141,7 +145,9 @@ def test_a_run_whose_process_is_gone_gets_its_last_state(
     world.reaper()
     assert [said.partition(" ")[0] for said in world.ended.values()] == ([ends] if ends else [])
     assert f"process {os.getpid()}" not in str(world.ended)
+    assert len(world.noticed) == (ends == "CRASHED"), "a hook of its process would have told the rest"
     assert world.reaper() == [], "said once"
+    assert len(world.noticed) == (ends == "CRASHED"), "and told once"
 
 
 def test_a_run_whose_process_lives_or_only_just_died_is_left_alone(

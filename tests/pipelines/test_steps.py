@@ -15,6 +15,7 @@ from infra.lease import Lease
 from infra.storage import Store
 from pipelines import steps
 from pipelines.graph import Step
+from pipelines.job_ends import StageFailed, StageStopped
 from stages.manifest import Ledger, Manifest, find
 from stages.materialize import StageSpec
 from stages.output import Output
@@ -82,7 +83,7 @@ def nothing() -> None:
 
 def test_a_forced_step_keeps_what_stands_where_its_job_does_not_begin(world: Store) -> None:
     stood = commit(world)
-    with pytest.raises(steps.StageFailed, match="failed"):
+    with pytest.raises(StageFailed, match="failed"):
         make(world, Ray(("FAILED", 1, nothing)))
     assert find(world, REF) == stood, "neither removed, nor taken for the result of this run"
 
@@ -142,7 +143,7 @@ def test_a_cancelled_run_leaves_a_job_that_another_run_waits_for(
     lease = Lease.take(world, "leases/flow_runs/two", "two")
     try:
         assert cancel(ray, monkeypatch, "one") == ["own"]
-        with pytest.raises(steps.StageStopped, match="another run waits for its job shared"):
+        with pytest.raises(StageStopped, match="another run waits for its job shared"):
             steps._follow(STEP, world, ray, ray.known["shared"], logging.getLogger("test"))  # type: ignore[arg-type]
     finally:
         lease.give_back()
@@ -151,5 +152,33 @@ def test_a_cancelled_run_leaves_a_job_that_another_run_waits_for(
 
 def test_a_job_that_should_add_to_what_stands_and_fails_is_no_success(world: Store) -> None:
     commit(world)
-    with pytest.raises(steps.StageFailed, match="failed"):
+    with pytest.raises(StageFailed, match="failed"):
         make(world, Ray(("FAILED", 1, nothing)), force=False)
+
+
+class Telling(Ray):
+    """A job that tells of its progress at each look, and then ends."""
+
+    def __init__(self, store: Store, *done: int) -> None:
+        super().__init__()
+        self.store, self.left, self.at = store, list(done), 0
+        self.known["job"] = Job("job", "RUNNING", "", {})
+
+    def status(self, name: str) -> Job:
+        if not self.left:
+            return replace(self.known[name], status="SUCCEEDED")
+        self.at += 1
+        told = {"done": self.left.pop(0), "total": 9, "unit": "parts", "note": "", "at": self.at}
+        self.store.write(REF.key("progress.json"), json.dumps(told).encode())
+        return self.known[name]
+
+
+@pytest.mark.parametrize(("seconds", "lines"), [(0.0, ["1 of 9 parts", "2 of 9 parts"]), (900.0, ["1 of 9 parts"])])
+def test_a_log_has_a_line_for_news_alone_and_not_too_often(
+    world: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, seconds: float, lines: list[str]
+) -> None:
+    monkeypatch.setattr(steps, "LOG_SECONDS", seconds)
+    ray = Telling(world, 1, 1, 1, 2, 2)
+    with caplog.at_level(logging.INFO, "test"):
+        steps._follow(STEP, world, ray, ray.status("job"), logging.getLogger("test"))  # type: ignore[arg-type]
+    assert [record.getMessage() for record in caplog.records if record.name == "test"] == lines

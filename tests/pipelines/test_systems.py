@@ -218,7 +218,7 @@ def test_packs_that_are_too_small_are_found_before_the_first_stage_is_paid_for(
     result = CliRunner().invoke(app, ["plan", "train", "--recipe", "paper", "--system", "InternVL2-8B"])
     shown = " ".join(result.output.split())
     assert result.exit_code == 0
-    assert "too small: instruct align:" in shown and "too small: instruct instruct:" in shown
+    assert "too small: instruct align:" in shown and "too small: instruct:" in shown
 
 
 @pytest.mark.parametrize("name", LESSONS)

@@ -56,7 +56,7 @@ def test_a_version_is_taken_by_its_name_though_it_looks_like_a_digest(store: Sto
 
 
 def test_where_nothing_is_finished_nothing_is_the_latest(store: Store) -> None:
-    with pytest.raises(ManifestError, match="no version has all of signals/coyo, pool/coyo; run the stages"):
+    with pytest.raises(ManifestError, match="no version has all of signals/coyo, pool/coyo; run the stage"):
         version_of(store, NAMES, "latest")
 
 

@@ -32,7 +32,7 @@ def test_no_bar_is_wider_than_its_back() -> None:
 
 
 def test_a_run_that_does_not_stand_is_named(store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(ManifestError, match="no pool of version 'tiny'; make it first"):
+    with pytest.raises(ManifestError, match="no pool of version 'tiny'; run the stage"):
         count_sources(store, "tiny")
     assert main(["tiny", str(tmp_path / "x.svg"), "--store", store.root]) == 2
     assert capsys.readouterr().err.startswith("error: ") and not (tmp_path / "x.svg").exists()

@@ -91,7 +91,7 @@ def test_parquet_of_text_and_of_bytes(tmp_path: Path) -> None:
 
 
 def test_lists_that_cannot_be_read_or_are_empty_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ManifestError, match=r"absent.txt cannot be read \(FileNotFoundError\)"):
+    with pytest.raises(ManifestError, match=r"absent.txt cannot be read: there is no such file"):
         read_list(str(tmp_path / "absent.txt"))
     (tmp_path / "bad.parquet").write_bytes(b"no parquet")
     with pytest.raises(ManifestError, match=r"bad\.parquet cannot be read"):

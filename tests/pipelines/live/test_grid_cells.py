@@ -22,13 +22,18 @@ def test_a_part_without_a_single_good_row_has_failed(store: Store) -> None:
 
 def test_what_was_given_up_is_quarantined_whether_it_has_a_part_or_not(store: Store) -> None:
     cells = cells_of(
-        made(store, [Ledger(listed=1, kept=1)] * 2, quarantined=[{"part": "000001"}, {"part": "000007"}])
+        made(
+            store,
+            [Ledger(listed=1, kept=1)] * 2,
+            quarantined=[{"part": "000001", "rows": 1}, {"part": "000007", "rows": 3}],
+        )
     )
     assert [(cell.first, cell.state) for cell in cells] == [
         ("000000", State.DONE),
         ("000001", State.QUARANTINED),
         ("000007", State.QUARANTINED),
     ]
+    assert cells[2].words() == "000007: 1 quarantined; 3 of 3 rows failed"
 
 
 def test_thousands_of_parts_fit_and_the_worst_shows() -> None:

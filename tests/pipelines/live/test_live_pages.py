@@ -4,6 +4,7 @@ import base64
 import hashlib
 import html.parser
 import re
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ from live_world import ask, chain, make, seen, tell
 from infra.storage import Store
 from pipelines.live import pages
 from pipelines.live.shell import QUICK, SLOW
+from pipelines.live.states import QUIET_SECONDS
 from stages.catalogue import promote
 from stages.failures import note_failure
 from stages.manifest import Ledger, load
@@ -95,7 +97,10 @@ def test_the_overview_tells_how_far_how_fast_why_not_and_what_next(store: Store)
     assert "30 of 120 parts, 30 parts/min, 3 min 0 s left" in read
     assert "× failed signals/wukong@v1 score no space left on /data" in read
     assert "1 finished parts are kept: put right what the message says" in read
-    assert "does not answer" not in read
+    assert "does not answer" not in read and "hangs" not in read
+    tell(store, running, 30, 120, at=time.time() - QUIET_SECONDS - 60)
+    read = words(pages.overview(seen(store, [str(running)]), {}))
+    assert "told nothing for 11 min" in read and " left" not in read.partition("Not finished")[0]
     assert "Ray cluster does not answer" in words(pages.overview(seen(store), {}))
 
 

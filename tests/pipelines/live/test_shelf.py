@@ -102,3 +102,39 @@ def test_what_a_stage_does(store: Store) -> None:
     note_failure(store, ref, RuntimeError("no"))
     assert now([]) is Doing.FAILED and now(["pool/coyo@v1"]) is Doing.WAITING, "it runs again"
     assert now(None) is Doing.FAILED, "it failed after it last told of itself"
+
+
+def test_a_version_that_is_known_is_not_looked_for_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    chain(store)
+    shelf = Shelf(store, patience_seconds=0)
+    before = shelf.look()
+    asked: list[str] = []
+    exists, read = Store.exists, Store.read
+    monkeypatch.setattr(Store, "exists", lambda self, key: (asked.append(key), exists(self, key))[1])
+    monkeypatch.setattr(Store, "read", lambda self, key: (asked.append(key), read(self, key))[1])
+    assert shelf.look() == before
+    assert not [key for key in asked if "/v1/" in key], "nor are its times read anew"
+
+
+def test_times_that_are_written_after_the_manifest_are_found(store: Store) -> None:
+    ref = make(store, "pool/coyo").ref
+    times = store.read(ref.key("run.json"))
+    store.remove(ref.key("run.json"))
+    shelf = Shelf(store, patience_seconds=0)
+    assert shelf.look().finished[0].seconds == 0.0
+    store.write(ref.key("run.json"), times)
+    assert shelf.look().finished[0].seconds == 2.0
+
+
+def test_a_specification_that_is_gone_is_forgotten_and_a_strange_one_is_read_once(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask(store, "download", "pool/coyo@v1")
+    store.write("specs/strange.json", b'{"of": "another version"}')
+    shelf = Shelf(store, patience_seconds=0)
+    assert [str(each.ref) for each in shelf.look().begun] == ["pool/coyo@v1"]
+    read: list[str] = []
+    original = Store.read
+    monkeypatch.setattr(Store, "read", lambda self, key: (read.append(key), original(self, key))[1])
+    store.remove("specs/pool-coyo-v1-0.json")
+    assert shelf.look().begun == () and not [key for key in read if key.startswith("specs")]

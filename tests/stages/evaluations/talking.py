@@ -44,6 +44,7 @@ class Talker:
     session: ChatSession | Scripted
     name: str = "talker"
     told: list[tuple[float, float, str]] = field(default_factory=list)
+    kept: dict[tuple[str, str], list[str | None]] = field(default_factory=dict)
 
     @property
     def judge(self) -> NoReturn:
@@ -55,6 +56,12 @@ class Talker:
 
     def remembered(self, what: str, examples: Examples, make: Callable[[], Floats]) -> Floats:
         return make()
+
+    def written(self, what: str, examples: Examples, make: Callable[[], list[str | None]]) -> list[str | None]:
+        key = (what, examples.digest)
+        if key not in self.kept:
+            self.kept[key] = make()
+        return self.kept[key]
 
     def progress(self, done: float, total: float, unit: str) -> None:
         self.told.append((done, total, unit))

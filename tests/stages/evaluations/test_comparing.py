@@ -1,6 +1,5 @@
 """Two evaluations on equal examples: differences, intervals and p by hand, and what cannot be compared."""
 
-from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +7,11 @@ import pytest
 from measured_worlds import chosen, colours, make_towers, measured, paint
 
 from infra.storage import Store
-from stages.evaluation_metrics import REMEMBERED, RESAMPLES, measure, resampled_means
+from stages.evaluation_metrics import REMEMBERED, RESAMPLES, measure, ratio_measure, resampled_means
 from stages.evaluations.base import GROUP, Outcome, numbered
 from stages.evaluations.choice import Choice
-from stages.evaluations.comparing import compare, paired_interval, sign_flips
+from stages.evaluations.comparing import compare
+from stages.evaluations.pairing import paired_interval
 from stages.evaluations.results import publish
 from stages.manifest import Manifest, ManifestError
 from stages.ref import Ref
@@ -91,41 +91,6 @@ def test_a_model_beside_itself_is_no_different(store: Store) -> None:
     assert found.high == pytest.approx(1 - 0.025 ** (1 / 3)) and found.low == -found.high
 
 
-@pytest.mark.parametrize("by", [1.0, 0.3, -0.3])
-def test_examples_that_all_differ_alike_are_not_certain(by: float) -> None:
-    low, high = paired_interval([by] * 4)
-    alike = 0.025 ** (1 / 4)
-    assert (low, high) == pytest.approx((alike * by - (1 - alike), alike * by + (1 - alike)))
-    assert low < 0 < high  # four examples decide nothing
-    assert paired_interval([by] * 1000)[0] == pytest.approx(by, abs=0.01)
-    assert paired_interval([5.0] * 4, most=10.0)[1] > 5
-
-
-def test_signs_are_tried_all_or_drawn_alike() -> None:
-    rng = np.random.default_rng(3)
-    few = rng.normal(0.4, 1, 12)
-    every = [abs(float(np.dot(signs, few))) >= abs(few.sum()) - 1e-9 for signs in product((1, -1), repeat=12)]
-    assert sign_flips(few) == pytest.approx(np.mean(every))
-    assert sign_flips(np.concatenate([few, np.zeros(50)])) == sign_flips(few)
-    many = rng.normal(0.2, 1, 200)
-    normal = abs(many.sum()) / np.sqrt((many**2).sum())  # the flips' sum is nearly normal
-    from scipy.stats import norm
-
-    assert sign_flips(many) == pytest.approx(2 * norm.sf(normal), abs=0.015)
-    assert sign_flips(many) == sign_flips(many)
-
-
-def test_a_true_difference_of_nothing_is_inside_about_95_times_in_100() -> None:
-    rng = np.random.default_rng(5)
-    held, small = [], []
-    for _ in range(200):
-        differences = rng.integers(0, 2, 80) - rng.integers(0, 2, 80)
-        low, high = paired_interval(differences)
-        held.append(low <= 0 <= high)
-        small.append(sign_flips(differences) <= 0.05)
-    assert 0.90 <= np.mean(held) <= 0.99 and 0.01 <= np.mean(small) <= 0.1
-
-
 def test_many_samples_are_resampled_in_blocks_alike() -> None:
     n = REMEMBERED + 1
     values = (np.arange(n) % 3 == 0).astype(float)
@@ -133,6 +98,36 @@ def test_many_samples_are_resampled_in_blocks_alike() -> None:
     assert means.shape == (RESAMPLES,) and means.mean() == pytest.approx(1 / 3, abs=0.001)
     assert means.std() == pytest.approx(np.sqrt(2 / 9 / n), rel=0.1)
     assert (means == resampled_means(values)).all()
+
+
+def segmented(store: Store, version: str, intersections: list[list[float]], unions: list[list[float]]) -> Manifest:
+    """Return an evaluation of one row whose measure is the mean over two classes of ratios of sums."""
+    choice = Choice(benchmark="colours", own=colours(), protocol="segmentation", place="/data", data="d" * 64)
+    identity = {"parameters": {"rows": {ROW: choice.model_dump(mode="json")}}, "version": version}
+    output = Output(store, Ref(name="benchmarks/contrastive", version=version), "benchmark", identity)
+    same, union = np.array(intersections), np.array(unions)
+    outcome = Outcome(
+        measures=[ratio_measure("colours", "en", "miou", same, union)],
+        scores={f"{name}{n}": table[:, n].tolist() for name, table in (("i", same), ("u", union)) for n in (0, 1)},
+        ratios={"miou": [("i0", "u0"), ("i1", "u1")]},
+        keys=[str(number) for number in range(len(same))],
+    )
+    return output.commit([publish(output, ROW, choice, outcome, len(same), {})])
+
+
+def test_a_mean_of_ratios_is_compared_on_drawn_pictures(store: Store) -> None:
+    rng = np.random.default_rng(2)
+    union = rng.integers(50, 100, (30, 2)).astype(float)
+    before, after = union * rng.uniform(0.2, 0.6, (30, 2)), union * rng.uniform(0.4, 0.7, (30, 2))
+    (found,) = compare(
+        store,
+        segmented(store, "one", before.tolist(), union.tolist()),
+        segmented(store, "two", after.tolist(), union.tolist()),
+    ).differences
+    ratio = after.sum(axis=0) / union.sum(axis=0) - before.sum(axis=0) / union.sum(axis=0)
+    assert (found.measure, found.n, found.value) == ("miou", 30, pytest.approx(ratio.mean()))
+    assert found.low is not None and found.high is not None and found.low < found.value < found.high
+    assert found.p is not None and found.p < 0.01, "after is better in nearly every picture"
 
 
 def test_other_data_and_other_ways_are_refused_with_the_reason(store: Store) -> None:

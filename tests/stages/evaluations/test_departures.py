@@ -20,7 +20,7 @@ def test_limits_counts_and_settings_are_told(tmp_path: Path) -> None:
     shown = choice.model_copy(update={"settings": {**choice.settings, "shown": 3}})
     assert departures(NAME, shown, 16) == ()
     other = choice.model_copy(update={"settings": {**choice.settings, "queries": True}, "limit": 8})
-    assert departures(NAME, other, 8) == ("limit 8", "8 of 16 examples", "queries True and not False")
+    assert departures(NAME, other, 8) == ("8 of 16 examples", "queries True and not False")
 
 
 def test_half_a_dataset_says_so_in_its_row(store: Store, tmp_path: Path) -> None:

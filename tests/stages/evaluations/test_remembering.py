@@ -50,6 +50,30 @@ def test_a_damaged_array_counts_for_nothing(store: Store, where: int) -> None:
     assert kept.recall("d" * 64, "pictures") is None
 
 
+def test_texts_come_back_to_their_own_question_alone_and_damaged_ones_never(any_store: Store) -> None:
+    kept, said = Memory(any_store, "c" * 64), ["two dogs", None, "", "\u4e24\u53ea\u72d7"]
+    kept.keep_texts("d" * 64, "captions", said)
+    assert kept.recall_texts("d" * 64, "captions") == said
+    assert kept.recall_texts("e" * 64, "captions") is None and kept.recall_texts("d" * 64, "others") is None
+    assert kept.recall("d" * 64, "captions") is None, "numbers of the same name are something else"
+    key = kept.key("d" * 64, "captions", "texts")
+    any_store.write(key, any_store.read(key).replace(b"two dogs", b"ten dogs"))
+    assert kept.recall_texts("d" * 64, "captions") is None
+
+
+def test_a_subject_writes_once_per_checkpoint_and_data(store: Store) -> None:
+    examples, asked = coloured(1), []
+
+    def make() -> list[str | None]:
+        asked.append(1)
+        return ["red", None]
+
+    for _ in range(2):
+        subject = StoredSubject(store, make_towers(store), 4)
+        assert subject.written("x", examples, make) == ["red", None]
+    assert len(asked) == 1
+
+
 def test_another_version_of_the_code_asks_anew(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = Memory(store, "c" * 64)
     kept.keep("d" * 64, "pictures", ARRAY)

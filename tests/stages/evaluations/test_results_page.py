@@ -1,5 +1,6 @@
 """The results page: every benchmark of the registry, measured or not, and nothing hostile gets through."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -10,14 +11,19 @@ from measured_worlds import PAPER, colours
 from PIL import Image
 from report_pages import HOSTILE, Found
 
+from infra.storage import Store
 from stages.evaluation_metrics import measure
-from stages.evaluations.choice import named_rows
+from stages.evaluations.base import Outcome
+from stages.evaluations.choice import Choice, named_rows
 from stages.evaluations.leaks import Leak
 from stages.evaluations.page import results_page
 from stages.evaluations.registry import Benchmark, Reported, Row, benchmarks
-from stages.evaluations.results import Result, Shown
+from stages.evaluations.results import WRITTEN, Result, Shown, publish, read_written
 from stages.evaluations.row_views import TOP, Measured, class_lines, confusions, heat
-from stages.evaluations.views import Board, board_of, markdown, paper, said, signed
+from stages.evaluations.views import Board, board_of
+from stages.evaluations.wording import markdown, paper, said, signed
+from stages.ref import Ref
+from stages.workspace import Output
 
 COUNTS = np.array([[5, 1, 0], [3, 2, 0], [0, 0, 4]])
 CLASSES = ("cat", "dog", "tree")
@@ -96,7 +102,7 @@ def test_rows_of_one_benchmark_are_told_apart_by_what_differs() -> None:
     lines = board_of("generative", {}, [colours(rows=tuple(rows))], []).lines
     ways = {line.name: line.way for line in lines if line.name.startswith("colours.")}
     assert list(ways.values()) == ["mode linear, iterations 3", "mode full, iterations 9", "", "queries"]
-    assert board_of("generative", {}, [colours()], []).way("colours.zero_shot_classification.en") == ""
+    assert board_of("generative", {}, [colours()], []).line("colours.zero_shot_classification.en").way == ""
 
 
 def test_differences_and_units_are_told() -> None:
@@ -139,6 +145,47 @@ def test_classes_and_confusions_by_hand() -> None:
     drawn = str(heat(CLASSES, COUNTS))
     assert drawn.count("<rect") == 5 and "dog taken for cat: 3 (60.0 %)" in drawn
     assert heat([str(n) for n in range(51)], np.eye(51, dtype=np.int64)) is None and heat(CLASSES, None) is None
+
+
+def test_what_was_written_is_listed_and_its_file_is_named(store: Store) -> None:
+    texts = ["<b>a \ud83d</b>" if number else None for number in range(WRITTEN + 2)]
+    lines = [{"key": "k", "category": "", "prompt": "Which?", "answer": each, "right": ["a"]} for each in texts]
+    output = Output(store, Ref(name="benchmarks/instruct", version="t"), "benchmark", {})
+    outcome = Outcome(measures=[measure("colours", "en", "top1", [1.0, 0.0])], written=lines)
+    choice = Choice(
+        benchmark="colours", own=colours(), protocol="zero_shot_classification", place="/data", data="d" * 64
+    )
+    name = "colours.zero_shot_classification.en"
+    made = output.commit([publish(output, name, choice, outcome, 2, {})])
+    found = read_written(store, made, made.parts[0])
+    assert found.lines == WRITTEN + 2 and len(found.first) == WRITTEN
+    assert found.first[0] == lines[0] and found.first[1] == lines[1]
+    assert json.loads(store.read(found.file).split(b"\n")[WRITTEN + 1]) == lines[-1]
+    spec = colours()
+    row = result(spec)
+    html = page(board_of("instruct", {row.name: row}, [spec], []), Measured(row, "/data", {}, written=found))
+    assert html.encode()
+    assert f"the first {WRITTEN} of {WRITTEN + 2}" in html and found.file in html
+    assert "<b>a" not in html and html.count("<span>answer</span>") == WRITTEN - 1, "nothing was said to the first"
+    silent = page(board_of("instruct", {row.name: row}, [spec], []), Measured(row, "/data", {}))
+    assert "Written, word for word" not in silent
+
+
+def test_rows_that_differ_alike_are_told_in_one_sentence() -> None:
+    specs = [colours(rows=(Row(protocol="zero_shot_classification"),)), colours("paints")]
+    rows = [result(spec, departures=("12 of 16 examples",)) for spec in specs]
+    text = markdown(board_of("contrastive", {row.name: row for row in rows}, specs, []))
+    text = text.replace("&#95;", "_")
+    assert "Not as described: colours.zero_shot_classification.en: 12 of 16 examples." in text
+    told = (
+        "Not the paper's settings, so no difference is told: paints.zero_shot_classification.en: 12 of 16 examples."
+    )
+    assert told in text
+    alike = [colours(name, rows=(Row(protocol="zero_shot_classification"),)) for name in ("colours", "paints")]
+    rows = [result(spec, departures=("12 of 16 examples",)) for spec in alike]
+    text = markdown(board_of("contrastive", {row.name: row for row in rows}, alike, []))
+    names = "colours.zero_shot_classification.en, paints.zero_shot_classification.en"
+    assert f"Not as described: {names}: 12 of 16 examples." in text.replace("&#95;", "_")
 
 
 def test_what_datasets_and_models_say_is_never_markup() -> None:

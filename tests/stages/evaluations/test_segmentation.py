@@ -128,6 +128,8 @@ def test_halves_are_learned_and_beside_them_stand_pixels_and_a_random_encoder() 
     again = np.mean([parts[f"intersection_{name}"] / parts[f"union_{name}"] for name in NAMES])
     assert again == pytest.approx(found["miou"].value, abs=1e-12)
     assert parts["pixels_right"] / parts["pixels"] == pytest.approx(found["pixel_accuracy"].value, abs=1e-12)
+    for name, pairs in outcome.ratios.items():
+        assert np.mean([parts[part] / parts[whole] for part, whole in pairs]) == pytest.approx(found[name].value)
 
 
 @pytest.mark.parametrize("mode", ["head", "full", "few_shot"])

@@ -214,6 +214,9 @@ class FakeSubject:
             self.made += 1
         return self.kept[key]
 
+    def written(self, what: str, examples: Examples, make: Callable[[], list[str | None]]) -> list[str | None]:
+        return make()
+
     def progress(self, done: float, total: float, unit: str) -> None:
         self.said.append((done, total, unit))
 

@@ -4,20 +4,26 @@ import math
 from collections.abc import Sequence
 
 from models.variants import Variant, derive
-from stages.study.intervals import mean
+from stages.study.stability import Failure
 from stages.study.summary import Row, Trial
+
+
+def trial(factor: float, seeds: int, bad: int) -> Trial:
+    """Return trainings at a raised rate of which the first ones failed."""
+    failures = tuple(Failure("learned nothing", 48) if seed < bad else None for seed in range(seeds))
+    return Trial(factor, failures, 4.1 if bad < seeds else None, 4.2 if bad < seeds else None)
 
 
 def row(
     depth: int = 2,
     accuracies: Sequence[float] = (0.40, 0.41, 0.42),
     speed: float = 1000.0,
-    diverged: Sequence[int | None] = (None, 9),
+    failed: Sequence[int] = (0, 1),
     steps: int = 200,
     spikes: int = 1,
     **changes: float,
 ) -> Row:
-    """Return a variant's row; `diverged` says when each trial did."""
+    """Return a variant's row; `failed` says how many seeds did at each raised rate."""
     variant: Variant = derive(depth, 4, 8, 3e5)
     curves = tuple(
         tuple(4.6 - 0.004 * step + 0.1 * math.sin(step + seed) for step in range(steps))
@@ -35,15 +41,14 @@ def row(
     return Row(
         variant=variant,
         cost=cost,
-        accuracies={"choose": mean(accuracies), "retrieval": mean([each / 4 for each in accuracies])},
+        measured={"choose": tuple(accuracies), "retrieval": tuple(each / 4 for each in accuracies)},
         chances={"choose": 0.25, "retrieval": 0.01},
         spikes=spikes,
         largest_spike=given["largest_spike"],
-        not_finite=int(given.get("not_finite", 0)),
         norm_tail=given["norm_tail"],
         logits_start=given["logits_start"],
         logits_end=given["logits_end"],
-        diverged=int(given.get("plain_diverged", 0)),
-        trials=tuple(Trial(factor, at, 4.1, 4.2) for factor, at in zip((4.0, 16.0), diverged, strict=False)),
+        failures=(None,) * len(accuracies),
+        trials=tuple(trial(factor, len(accuracies), bad) for factor, bad in zip((4.0, 16.0), failed, strict=False)),
         curves=curves,
     )

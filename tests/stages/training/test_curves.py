@@ -53,5 +53,12 @@ def test_names_are_escaped() -> None:
     assert "<b>" not in drawn and "&lt;b&gt;@v" in drawn
 
 
-def test_a_run_of_one_step_has_a_page_without_drawings() -> None:
-    assert "<svg" not in page("x", [{"step": 1, "loss": 2.0}], [])
+def test_one_step_is_a_dot_in_the_middle_and_a_few_have_one_each() -> None:
+    single = page("x", [{"step": 7, "loss": 2.0}], [])
+    assert single.count('class="s0 dot"') == 1 and single.count(">7</text>") == 1
+    (at,) = re.findall(r'class="s0 dot" d="M([\d.]+) ([\d.]+)h0"', single)
+    assert (float(at[0]), float(at[1])) == ((54 + 450) / 2, (10 + 176) / 2)
+    few = page("x", [{"step": n, "loss": 1.0 / n} for n in range(1, 6)], [])
+    assert few.count('class="s0 dot"') == 5
+    assert 'class="s0 dot"' not in page("x", [{"step": n, "loss": 1.0 / n} for n in range(1, 60)], [])
+    assert "<svg" not in page("x", [], [])
