@@ -16,7 +16,8 @@ from pipelines.graph import Step
 from pipelines.names import FlowName, RecipeName
 from pipelines.plan import steps_of
 from pipelines.plan_shapes import shapes_of
-from pipelines.plan_tables import markdown
+from pipelines.plan_tables import budget_sections
+from pipelines.sections import markdown
 from pipelines.training_price import training_prices
 from pipelines.utilisation import Utilisation, utilisation
 from stages import calibration
@@ -89,7 +90,7 @@ def test_a_calibration_goes_before_all(monkeypatch: pytest.MonkeyPatch) -> None:
     (budget,) = budgets(steps, [training], {}, store, gpus_of("640xA100"))
     compute = training.flops / 175_000 / 640 / 156e12
     assert budget.step_seconds == pytest.approx(compute + training.trained / 640 * 1e-11), "each updates its shard"
-    assert "measured on NVIDIA A100" in markdown([budget], gpus_of("640xA100"))
+    assert "measured on NVIDIA A100" in markdown(budget_sections([budget], gpus_of("640xA100")))
     wider = replace(shape, tokens=shape.tokens + 1)
     other = utilisation("contrastive", spec, wider, CARDS["A100"], store)
     assert other is not None and other.source.startswith("assumed"), "what was measured is of its own widths"
