@@ -43,7 +43,7 @@ MEMORY: "Sequence[tuple[str, Callable[[Budget, Fit], str]]]" = (
     ("weights", lambda each, fit: _gigabytes(fit.memory.weights)),
     ("optim.", lambda each, fit: _gigabytes(fit.memory.optimizer)),
     ("grads", lambda each, fit: _gigabytes(fit.memory.gradients)),
-    ("activ.", lambda each, fit: _gigabytes(fit.memory.activations)),
+    ("acts", lambda each, fit: _gigabytes(fit.memory.activations)),
     ("loss", lambda each, fit: _gigabytes(fit.memory.loss)),
     ("gathered", lambda each, fit: _gigabytes(fit.memory.gathered)),
     ("batch", lambda each, fit: _gigabytes(fit.memory.batch)),
@@ -76,7 +76,7 @@ def budget_sections(found: "Sequence[Budget]", gpus: Gpus | None) -> list[Sectio
     memory = tuple(tuple(cell(each, fit) for _, cell in MEMORY) for each in trained for fit in each.fits)
     notes = tuple(line for each in trained for line in _remarks(each))
     said = (
-        "rows computed at once, and the most of them that fit; optim., grads and activ. are the optimizer's moments, "
+        "rows computed at once, and the most of them that fit; optim., grads and acts are the optimizer's moments, "
         "gradients and activations, CUDA its context, NCCL's buffers and gaps of the allocator"
     )
     return [
