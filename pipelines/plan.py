@@ -8,7 +8,7 @@ from infra.storage import Store
 from pipelines.graph import Step, data_steps, train_steps
 from pipelines.missing import refuse_absent, refuse_missing, refuse_unreadable
 from pipelines.names import FlowName, RecipeName
-from pipelines.recipes import LISTED, NO_DATA, OwnData, make
+from pipelines.recipes import LISTED, NO_DATA, STARTED, OwnData, make
 from pipelines.remembered import remembered, remembered_sources, remembered_system
 from pipelines.rooms import refuse_too_small
 from stages.aliases import refuse_reserved
@@ -33,7 +33,7 @@ def steps_of(flow: FlowName, recipe: RecipeName, version: str = "", own: OwnData
     check_version(name)
     if flow is FlowName.DATA:
         refuse_absent(own)  # no step of these waits for them; a plan of the others tells it
-    if recipe in (RecipeName.ONE_GPU, RecipeName.PAPER) and not own.system:
+    if recipe in STARTED and not own.system:
         own = own.model_copy(update={"system": remembered_system(name, Store(here.store_root)) or ""})
     made = make(recipe, own, here.web_url)
     if recipe in (*LISTED, RecipeName.PAPER) and not own.conversations:
@@ -41,7 +41,7 @@ def steps_of(flow: FlowName, recipe: RecipeName, version: str = "", own: OwnData
     data, train = _placed(data_steps(made, name), here), train_steps(made, name)
     if (recipe in LISTED and not own.given) or (recipe is RecipeName.PAPER and not own.lists):
         data = remembered(data, Store(here.store_root))
-    if recipe in (RecipeName.ONE_GPU, RecipeName.PAPER) and not (own.language_model or own.vision_model):
+    if recipe in STARTED and not (own.language_model or own.vision_model):
         train = remembered(train, Store(here.store_root))
     if recipe is RecipeName.PHOTOS and not own.given:
         listing = next(step for step in data if step.spec.stage == "list_urls").spec.parameters

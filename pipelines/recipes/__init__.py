@@ -63,6 +63,8 @@ class OwnData(BaseModel):
 NO_DATA = OwnData()
 LISTED = (RecipeName.PHOTOS, RecipeName.ONE_GPU)
 """Recipes whose one source is the user's."""
+STARTED = (RecipeName.ONE_GPU, RecipeName.PAPER)
+"""Recipes that start from trained models, and can follow a published chat system."""
 
 
 def make(name: RecipeName, own: OwnData | None = None, web_url: str = "http://127.0.0.1:18080") -> Recipe:
@@ -83,9 +85,9 @@ def make(name: RecipeName, own: OwnData | None = None, web_url: str = "http://12
         raise ValueError(f"recipe {name} brings its own data; use --recipe photos for yours, or one_gpu")
     if given.lists and name is not RecipeName.PAPER:
         raise ValueError(f"recipe {name} has no use for the paper's lists; use --recipe paper, or --urls for yours")
-    if (given.language_model or given.vision_model) and name not in (RecipeName.ONE_GPU, RecipeName.PAPER):
+    if (given.language_model or given.vision_model) and name not in STARTED:
         raise ValueError(f"recipe {name} trains its models from nothing; one_gpu and paper start from trained ones")
-    if given.system and name not in (RecipeName.ONE_GPU, RecipeName.PAPER):
+    if given.system and name not in STARTED:
         raise ValueError(f"recipe {name} has a chat model of its own; one_gpu and paper follow published systems")
     if given.conversations and name not in (*LISTED, RecipeName.PAPER):
         raise ValueError(f"recipe {name} asks about drawn scenes; photos, one_gpu and paper take --conversations")
