@@ -32,7 +32,7 @@ def show(found: Sequence[Section]) -> None:
                 table.add_row(*(escape(cell) for cell in row))
             console.print(table)
         for line in each.notes:
-            console.print(line, style="dim", highlight=False, markup=False)
+            console.print(line, style="dim", highlight=False, markup=False, soft_wrap=True)
 
 
 def markdown(found: Sequence[Section]) -> str:

@@ -64,7 +64,7 @@ def test_what_waits_for_something_else_is_not_answered(server: Server) -> None:
     server.pause("mine", f"{KEY}0123-1")
     assert call("--note", "dogs are fine").exit_code == 0
     ((run, answer),) = server.answers
-    assert run == "id-mine" and answer["approve"] is True and answer["note"] == "dogs are fine"
+    assert run == "id-mine" and answer["answer"] == "approve" and answer["note"] == "dogs are fine"
 
 
 def test_one_of_several_is_named(server: Server) -> None:
@@ -73,7 +73,7 @@ def test_one_of_several_is_named(server: Server) -> None:
     told = call()
     assert told.exit_code == 2 and "several runs wait" in told.output and "id-two" in told.output
     assert call("two", "--reject").exit_code == 0
-    assert [(run, answer["approve"]) for run, answer in server.answers] == [("id-two", False)]
+    assert [(run, answer["answer"]) for run, answer in server.answers] == [("id-two", "reject")]
 
 
 @pytest.mark.parametrize("error", [KeyError("getpwuid(): uid not found: 1234"), OSError("no username")])

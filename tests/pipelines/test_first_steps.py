@@ -79,7 +79,7 @@ def test_what_data_are_asked_for(command: str, words: Sequence[str], message: st
         (["rerun", "score", "--new-version", "latest"], "'latest' means the newest version"),
         (["variants", "--parameters", "bad.json"], "bad.json cannot be read: it is no JSON (Expecting property name"),
         (["variants", "--parameters", "/no.json"], "/no.json cannot be read: there is no such file or folder; check"),
-        (["simulate", "--page", "/nowhere/x.html"], "there is no folder /nowhere for the page; make it"),
+        (["simulate", "--page", "/nowhere/x.html"], "--page /nowhere/x.html: there is no folder /nowhere; make it"),
         (["simulate", "--page", "pictures"], "pictures: it is a folder"),
         (["convert", "bad.png", "out"], "bad.png is no model; name a folder with config.json and weights"),
         (["benchmarks", "--data", "/nowhere"], "there is no folder /nowhere; --data names the folder"),

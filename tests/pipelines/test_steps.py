@@ -16,7 +16,7 @@ from prefect.exceptions import TerminationSignal
 from infra.jobs import Job
 from infra.lease import Lease
 from infra.storage import Store
-from pipelines import schedule, steps
+from pipelines import moves, schedule, steps
 from pipelines.graph import Step
 from pipelines.job_ends import StageFailed, StageStopped
 from stages.manifest import Ledger, Manifest, find
@@ -181,6 +181,7 @@ def test_a_log_has_a_line_for_news_alone_and_not_too_often(
     world: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, seconds: float, lines: list[str]
 ) -> None:
     monkeypatch.setattr(steps, "LOG_SECONDS", seconds)
+    monkeypatch.setattr(moves, "_watchers", [])  # what a terminal of another test drew
     ray = Telling(world, 1, 1, 1, 2, 2)
     with caplog.at_level(logging.INFO, "test"):
         steps._follow(STEP, world, ray, ray.status("job"), logging.getLogger("test"))  # type: ignore[arg-type]

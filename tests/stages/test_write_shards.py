@@ -129,6 +129,8 @@ def same_bytes_there(here: Store, there: Store, cluster: Cluster, monkeypatch: p
 class Backwards:
     """A cluster that ends last what began first."""
 
+    cpu_seconds_elsewhere = 0.0
+
     def map(self, work: Callable[[Any], Any], items: list[Any], **_: Any) -> list[Any]:
         return [work(item) for item in reversed(items)]
 
