@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -35,8 +36,10 @@ def jpeg() -> bytes:
 
 class Pictures(BaseHTTPRequestHandler):
     picture = jpeg()
+    asked: ClassVar[set[str]] = set()
 
     def do_GET(self) -> None:
+        self.asked.add(self.path)
         found = self.path.endswith(".jpg") and not self.path.endswith("7.jpg")
         self.send_response(200 if found else 404)
         body = self.picture if found else b""
@@ -112,6 +115,7 @@ def test_private_hosts_that_may_be_asked_are_told_first(
 
 
 def test_a_pilot_prices_the_whole_list(words: list[str], inline: list[str]) -> None:
+    Pictures.asked.clear()
     result = call("plan", "data", *words, "--pilot", "50", "--workers", "2", "--host-rate", "2", "--json")
     assert result.exit_code == 0, result.output
     assert inline == ["listing/own@photos", "listing/pilot/own@photos-50", "pilot/own@photos-50"]
@@ -120,7 +124,10 @@ def test_a_pilot_prices_the_whole_list(words: list[str], inline: list[str]) -> N
     assert source["whole"] == {"listed": 200, "rows": 200, "urls": 200}
     assert source["sample_urls"] == 50 and source["requests"] == 200
     # Which 50 of the 200 are drawn depends on the addresses, and so on the server's port.
-    assert 0.6 < source["fetched"] <= 1 and source["fetched_low"] < source["fetched"] <= source["fetched_high"]
+    drawn = [path for path in Pictures.asked if path.endswith(".jpg")]
+    there = sum(not path.endswith("7.jpg") for path in drawn)
+    assert len(drawn) == 50 and source["fetched"] == pytest.approx(there / 50)
+    assert source["fetched_low"] < source["fetched"] < source["fetched_high"]
     assert source["gigabytes_out"] > 0 and source["gigabytes_in"] >= 0
     assert source["cpu_hours"] > 0 and source["worker_hours"] > 0
     states = {each["artifact"]: each["state"] for each in found["steps"]}

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_towers import GENERATIVE
 
 from infra.storage import Store
-from models.config import InternVLConfig, TextConfig, VisionConfig
 from models.step_shape import Shape
 from stages import calibration
 from stages.calibration import Calibration, calibrate, keep, kept, pieces_of, way_of, widths_of
@@ -18,16 +18,6 @@ from stages.training.trial import Trial
 
 CPU = torch.device("cpu")
 SCHEDULE = Schedule(global_batch_size=1, steps=1, learning_rate=1e-2)
-TOWERS = InternVLConfig(
-    vision=VisionConfig(
-        image_size=16, patch_size=8, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
-    ),
-    text=TextConfig(vocab_size=40, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2),
-    embed_dim=8,
-    attn_pool_num_heads=2,
-    num_query_token=3,
-)
-GENERATIVE = Shape("generative", towers=TOWERS, tokens=6)
 
 
 def test_what_was_measured_is_found_again(tmp_path: Path) -> None:

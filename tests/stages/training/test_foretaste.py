@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_towers import TOWERS
 
 from infra.cluster import InlineCluster
 from infra.storage import Store
-from models.config import InternVLConfig, TextConfig, VisionConfig
 from models.generative_objective import GenerativeObjective
 from models.step_cost import step_cost
 from models.step_shape import Shape
@@ -19,15 +19,6 @@ from stages.training.foretaste import sample_flops
 from stages.training.schedule import Schedule
 from stages.workspace import Workspace
 
-TOWERS = InternVLConfig(
-    vision=VisionConfig(
-        image_size=16, patch_size=8, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
-    ),
-    text=TextConfig(vocab_size=40, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2),
-    embed_dim=8,
-    attn_pool_num_heads=2,
-    num_query_token=3,
-)
 LANGUAGE = Shape("language", text=TOWERS.text, tokens=0)
 
 
