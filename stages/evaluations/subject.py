@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 
@@ -23,6 +23,7 @@ from stages.vision_tower import vision_tower
 
 Kind = Literal["contrastive", "generative", "instruct", "vision"]
 Told = Callable[[float, float, str], None]
+T = TypeVar("T")
 
 _STAGES: dict[str, Kind] = {
     "contrastive": "contrastive",
@@ -138,13 +139,7 @@ class StoredSubject:
             examples: What they are about.
             make: Computes them, one row per example.
         """
-        what = f"{what}, {_where()}"
-        known = self._memory.recall(examples.digest, what)
-        if known is not None:
-            return known
-        made = make()
-        self._memory.keep(examples.digest, what, made)
-        return made
+        return _once(self._memory.recall, self._memory.keep, examples.digest, what, make)
 
     def written(self, what: str, examples: Examples, make: Callable[[], list[str | None]]) -> list[str | None]:
         """Return texts about examples, written once per checkpoint and data.
@@ -154,13 +149,24 @@ class StoredSubject:
             examples: What they are about.
             make: Writes them, in order.
         """
-        what = f"{what}, {_where()}"
-        known = self._memory.recall_texts(examples.digest, what)
-        if known is not None:
-            return known
-        made = make()
-        self._memory.keep_texts(examples.digest, what, made)
-        return made
+        return _once(self._memory.recall_texts, self._memory.keep_texts, examples.digest, what, make)
+
+
+def _once(
+    recall: Callable[[str, str], T | None],
+    keep: Callable[[str, str, T], None],
+    digest: str,
+    what: str,
+    make: Callable[[], T],
+) -> T:
+    """Return what is remembered of some data; else what is made, and remember it."""
+    what = f"{what}, {_where()}"
+    known = recall(digest, what)
+    if known is not None:
+        return known
+    made = make()
+    keep(digest, what, made)
+    return made
 
 
 def _where() -> str:
