@@ -17,6 +17,7 @@ from stages.chat_template import TemplateError
 from stages.manifest import ManifestError
 from stages.pictures import PictureError, picture_of
 from stages.sources.captions import caption
+from stages.sources.questions import questions
 from stages.sources.scenes import Split, draw, sample_scene
 from stages.talk import Talk
 from stages.videos import VideoError, sample_frames
@@ -46,10 +47,10 @@ def open_picture(path: str) -> Image.Image:
         ) from None
 
 
-def drawn_picture(number: int) -> tuple[Image.Image, str]:
-    """Return a picture of the drawn world that no model is trained on, and what it shows."""
+def drawn_picture(number: int) -> tuple[Image.Image, str, list[str]]:
+    """Return a picture of the drawn world that no model is trained on, what it shows, and what can be asked."""
     scene = sample_scene(0, number, Split.IID)
-    return draw(scene), caption(scene, "en")
+    return draw(scene), caption(scene, "en"), [each.question for each in questions(scene, "en")]
 
 
 def load_session(source: str) -> ChatSession:

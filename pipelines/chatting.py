@@ -52,9 +52,11 @@ def chat(
         sampling = Sampling(temperature=temperature, top_p=top_p, seed=seed)
         pictures = [open_picture(each) for each in image or []]
         if scene is not None:
-            picture, caption = drawn_picture(scene)
+            picture, caption, known = drawn_picture(scene)
             pictures.append(picture)
             _note(f"scene {scene} shows: {caption}")
+            if question is None:
+                _note(f"what models of this world learn to answer: {' '.join(known)}")
         videos = [sample_frames(each, frames) for each in video or []]
         talk = Talk(load_session(checkpoint), max_new_tokens, sampling)
         talk.show(*pictures)

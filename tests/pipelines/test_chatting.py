@@ -208,3 +208,12 @@ def test_one_question_about_several_pictures_and_a_video(folder: Path, red: Path
 def test_what_cannot_be_done_ends_the_command(folder: Path, words: tuple[str, ...], typed: str, message: str) -> None:
     result = call(folder, *words, typed=typed)
     assert result.exit_code == 2 and message in " ".join(result.output.split()), result.output
+
+
+def test_a_drawn_scene_comes_with_what_can_be_asked_about_it(folder: Path) -> None:
+    known = "What color are the equal objects?"
+    result = call(folder, "--scene", 2, "--max-new-tokens", 2, typed=f"{known}\n")
+    assert result.exit_code == 0 and "scene 2 shows: A picture of three blue squares" in result.stderr
+    assert known in result.stderr and known not in result.stdout
+    single = call(folder, "--scene", 2, "--question", known, "--max-new-tokens", 2)
+    assert known not in single.stderr, "who knows what to ask is not told"
