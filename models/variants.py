@@ -85,9 +85,8 @@ def grid(
         if abs(miss) <= tolerance:
             found.append(each)
         else:
-            left_out.append(
-                f"{each.name}: whole heads make it {miss:+.0%} of the budget, the limit is {tolerance:.0%}"
-            )
+            than = f"{abs(miss):.0%} {'larger' if miss > 0 else 'smaller'} than the budget"
+            left_out.append(f"{each.name}: whole heads make it {than}, the limit is {tolerance:.0%}")
     return found, left_out
 
 

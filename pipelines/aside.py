@@ -65,18 +65,24 @@ def placed(file: Path | None, workers: int | None) -> dict[str, Any]:
     return found
 
 
-def made_aside(spec: StageSpec, store: Store) -> Manifest:
+def made_aside(spec: StageSpec, store: Store, force: bool | None = None) -> Manifest:
     """Run one stage where its placement says, or find it done.
 
+    Args:
+        spec: What to make.
+        store: Where.
+        force: Make it again although it stands; None of a command that replaces nothing.
+
     Raises:
-        Refusal: The version stands and was made differently; these commands replace nothing.
+        Refusal: The version stands and was made differently.
     """
     placement = Placement(**spec.placement)
     # One process without a GPU to reserve needs no services.
     alone = placement.workers == 1 and not placement.gpus_per_worker
     cluster: Cluster = InlineCluster() if alone else RayCluster()
     try:
-        return materialize(spec, store, cluster)
+        return materialize(spec, store, cluster, force=bool(force))
     except Drift as drift:
         facts = str(drift).rpartition("\n")[0]
-        raise Refusal(f"{facts}\nchoose another --new-version") from None
+        replace = "" if force is None else ", or replace it with --force"
+        raise Refusal(f"{facts}\nchoose another --new-version{replace}") from None

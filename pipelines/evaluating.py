@@ -72,6 +72,7 @@ def evaluate(
     new_version: Annotated[
         str, typer.Option("--new-version", help="Name of the result; the checkpoint's version when left out.")
     ] = "",
+    force: Annotated[bool, typer.Option("--force", help="Measure again, also what stands.")] = False,
     placement: PlacementFile = None,
     workers: Workers = None,
 ) -> None:
@@ -87,31 +88,31 @@ def evaluate(
         from pipelines.measuring import of_checkpoint
         from pipelines.wanted import Wanted
 
-        here, given = settings(), [str(each) for each in own or ()]
-        store = Store(here.store_root)
+        store, given = Store(settings().store_root), [str(each) for each in own or ()]
+        asked = (str(data or ""), benchmark or (), at or (), given, limit, change or ())
         if follow is not None:
-            wanted = Wanted.of(str(data or ""), benchmark or (), at or (), given, limit, change or ())
+            wanted = Wanted.of(*asked)
             chosen = {"every": every, "best": best, "best_is": "lower" if lower else "higher"}
-            _follow(store, follow, recipe, wanted, new_version, placed(placement, workers), chosen)
+            _follow(store, follow, recipe, wanted, new_version, placed(placement, workers), force, chosen)
             return
         if checkpoint is None:
-            found = _recipe(recipe, str(data or ""), benchmark or (), at or (), given, limit, change or (), version)
+            found = _recipe(recipe, *asked, version, force)
             for each in found:
                 tell(store, each)
             return
-        wanted = Wanted.of(str(data or ""), benchmark or (), at or (), given, limit, change or ())
+        wanted = Wanted.of(*asked)
         with bar("reading data") as told:
             planned = of_checkpoint(store, checkpoint, wanted, new_version, placed(placement, workers), told)
         _before(store, planned)
         (step,) = planned.steps
         with followed(store, step.spec.artifact):
-            made = made_aside(step.spec, store)
+            made = made_aside(step.spec, store, force)
         tell(store, made)
 
 
 def _follow(
     store: Store, training: str, recipe: RecipeName | None, wanted: "Wanted", version: str,
-    placement: Mapping[str, Any], chosen: Mapping[str, Any],
+    placement: Mapping[str, Any], force: bool, chosen: Mapping[str, Any],
 ) -> None:  # fmt: skip
     from pipelines.during import followed as following
     from pipelines.during import refuse_unknown
@@ -120,14 +121,14 @@ def _follow(
     refuse_unknown(Ref.model_validate(training), store)
     _left_out(left_out)
     with followed(store, spec.artifact):
-        made = made_aside(spec, store)
+        made = made_aside(spec, store, force)
     console.print(made.totals["markdown"].partition("\n")[0], highlight=False, markup=False, soft_wrap=True)
     tell(store, made)
 
 
 def _recipe(
     recipe: RecipeName | None, data: str, names: Sequence[str], at: Sequence[str], own: Sequence[str],
-    limit: int | None, changes: Sequence[str], version: str,
+    limit: int | None, changes: Sequence[str], version: str, force: bool,
 ) -> list[Manifest]:  # fmt: skip
     from pipelines.choosing import nothing_found
     from pipelines.measuring import of_recipe
@@ -148,7 +149,7 @@ def _recipe(
 
         return flow(
             recipe=name, data=data, benchmarks=tuple(names), at=tuple(at), own=tuple(own), limit=limit,
-            changes=tuple(changes), version=version,
+            changes=tuple(changes), version=version, force=force,
         )  # fmt: skip
 
     made, seconds, _ = run_flow(here, begin)

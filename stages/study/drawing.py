@@ -14,6 +14,8 @@ WIDTH, HEIGHT = 640.0, 340.0
 LEFT, RIGHT, TOP, BOTTOM = 62.0, 18.0, 16.0, 46.0
 POINTS = 150
 """Most points of a curve; of a longer one, means of equal stretches."""
+FREE = 13.0
+"""From the middle of a number to the next mark or number, at least."""
 
 Scale = Callable[[float], float]
 
@@ -58,9 +60,12 @@ def accuracy_by_speed(rows: Sequence[Row], verdict: Verdict) -> Markup:
     parts = [*_band(verdict, y), *_axes(x, y, ticks(left, right), ticks(low, high))]
     parts.append(line(LEFT, y(chance), WIDTH - RIGHT, y(chance), "guess"))
     parts.append(text(LEFT + 4, y(chance) - 4, "guessing", "small"))
-    for number, (each, timed) in enumerate(zip(rows, speed, strict=True), start=1):
+    marks = [(x(each.saturated), y(each.accuracy.value)) for each in rows]
+    for each, mark, timed in zip(rows, marks, speed, strict=True):
         kind = "chosen" if each is verdict.chosen else "other"
-        parts += _mark(number, each, x, y, (timed["low"], timed["high"]), kind)
+        parts += _mark(each, mark, y, (x(timed["low"]), x(timed["high"])), kind)
+    for number, (at, middle) in enumerate(places_of_numbers(marks), start=1):
+        parts.append(text(at, middle + 4, str(number), "number middle"))
     label = "accuracy by pictures per second; " + "; ".join(
         f"{number} {each.variant.name} {100 * each.accuracy.value:.1f} % at {each.saturated:,.0f}"
         for number, each in enumerate(rows, start=1)
@@ -77,15 +82,26 @@ def _band(verdict: Verdict, y: Scale) -> list[Markup]:
     return [rect(LEFT, top, WIDTH - RIGHT - LEFT, bottom - top, "noise"), words]
 
 
-def _mark(number: int, each: Row, x: Scale, y: Scale, range_: tuple[float, float], kind: str) -> list[Markup]:
-    at, middle = x(each.saturated), y(each.accuracy.value)
+def _mark(each: Row, mark: tuple[float, float], y: Scale, range_: tuple[float, float], kind: str) -> list[Markup]:
+    at, middle = mark
     bottom, top = (min(max(end, 0.0), 1.0) for end in _ends(each.accuracy))
     return [
         line(at, y(bottom), at, y(top), f"error {kind}"),
-        line(x(range_[0]), middle, x(range_[1]), middle, f"error {kind}"),
+        line(range_[0], middle, range_[1], middle, f"error {kind}"),
         path(f"M{at - 4:.1f} {middle - 4:.1f}h8v8h-8z", kind),
-        text(at + 7, middle - 6, str(number), "number"),
     ]
+
+
+def places_of_numbers(marks: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return the middle of each mark's number: at the first of its corners that is free of marks and numbers."""
+    taken: list[tuple[float, float]] = []
+    for own, (at, middle) in enumerate(marks):
+        corners = [(at + across, middle + up) for up in (-10.0, 11.0) for across in (11.0, -11.0)]
+        others = [*marks[:own], *marks[own + 1 :], *taken]
+        room = [min((math.dist(corner, each) for each in others), default=math.inf) for corner in corners]
+        free = next((number for number, each in enumerate(room) if each >= FREE), room.index(max(room)))
+        taken.append(corners[free])
+    return taken
 
 
 def _axes(x: Scale, y: Scale, across: Sequence[float], up: Sequence[float]) -> list[Markup]:

@@ -60,7 +60,7 @@ def test_every_budget_has_variants_near_it(budget: float) -> None:
 def test_what_whole_heads_lead_astray_is_left_out_with_its_miss() -> None:
     found, left_out = grid(3e5, (6,), (8, 32), (8,), tolerance=0.15)
     assert [each.name for each in found] == ["d6_h8_r8"]
-    assert left_out == ["d6_h32_r8: whole heads make it +64% of the budget, the limit is 15%"]
+    assert left_out == ["d6_h32_r8: whole heads make it 64% larger than the budget, the limit is 15%"]
 
 
 def test_a_model_has_one_head_at_least() -> None:

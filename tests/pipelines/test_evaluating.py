@@ -93,6 +93,9 @@ def test_a_part_of_the_data_in_another_way_is_another_version(home: Store, tmp_p
     assert made.ledger.listed == 5
     (row,) = made.identity["parameters"]["rows"].values()
     assert row["settings"]["shown"] == 1 and row["limit"] == 5
+    assert "replace it with --force" in " ".join(refused.output.split())
+    assert internvl("evaluate", "checkpoints/contrastive@t", *less, "--force").exit_code == 0
+    assert load(home, Ref.model_validate("benchmarks/contrastive@t")).ledger.listed == 5
 
 
 def test_a_second_benchmark_joins_the_evaluation(home: Store, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 
 from study_rows import row, trial
 
-from stages.study.drawing import POINTS, accuracy_by_speed, curves, thinned, ticks
+from stages.study.drawing import POINTS, accuracy_by_speed, curves, places_of_numbers, thinned, ticks
 from stages.study.page import below_best, quantity, render, trial_words
 from stages.study.parameters import Parameters
 from stages.study.stability import Failure
@@ -16,7 +16,7 @@ from stages.study.verdict import judge
 
 def page(title: str = "Variants: variants@t", **provenance: str) -> str:
     rows = [row(2, failed=(0, 3)), row(4, failed=(0, 0), speed=700), row(6, (0.24, 0.25, 0.27), spikes=0)]
-    left_out = ["d9_h32_r8: whole heads make it +64% of the budget, the limit is 15%"]
+    left_out = ["d9_h32_r8: whole heads make it 64% larger than the budget, the limit is 15%"]
     return render(
         title=title, rows=rows, verdict=judge(rows), left_out=left_out, parameters=Parameters(), provenance=provenance
     )
@@ -48,7 +48,7 @@ def test_the_papers_rows_stand_beside_ours() -> None:
     text = page()
     for words in ("variant 3 (chosen)", "66.2 %", "28.0 / 64.6", "1,536 G", "2 d4_h8_r4 ★", "41.0 ± 2.5 %"):
         assert words in text, words
-    assert "Left out, d9_h32_r8: whole heads make it +64% of the budget" in text
+    assert "Left out, d9_h32_r8: whole heads make it 64% larger than the budget" in text
     assert "3 of 3 held, loss 4.10 against 4.20" in text and "2 of 3 held (learned nothing), loss 4.10" in text
     assert text.count('class="chosen"><th scope="row">2 d4_h8_r4 ★') == 2, "in both tables"
 
@@ -97,3 +97,14 @@ def test_a_trial_says_how_many_held_and_how_the_others_failed() -> None:
     failures = (Failure("not finite", 7), Failure("fell back", 30), Failure("learned nothing", 48))
     told = trial_words(Trial(16.0, failures, None, None))
     assert told == "0 of 3 held (fell back from step 30; learned nothing; not finite from step 7)"
+
+
+def test_numbers_keep_clear_of_other_marks_and_of_each_other() -> None:
+    alone, near, far = (100.0, 100.0), (104.0, 92.0), (400.0, 100.0)
+    assert places_of_numbers([alone, far]) == [(111.0, 90.0), (411.0, 90.0)]
+    crowded = places_of_numbers([alone, near, far])
+    assert crowded[0] != (111.0, 90.0) and crowded[2] == (411.0, 90.0)
+    for own, middle in enumerate(crowded):
+        others = [each for number, each in enumerate((alone, near, far)) if number != own]
+        assert all(math.dist(middle, each) >= 13 for each in (*others, *crowded[:own]))
+    assert len(places_of_numbers([alone] * 9)) == 9, "where no corner is free, the freest one"
