@@ -11,7 +11,7 @@ import secrets
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from infra.kept_file import kept
@@ -48,8 +48,8 @@ def ray_folder(here: Settings) -> Path:
     return Path("/tmp") / f"internvl-ray-{hashlib.sha256(str(here.home).encode()).hexdigest()[:8]}"
 
 
-def _commands(here: Settings) -> dict[str, tuple[list[str], int, Callable[[], bool]]]:
-    """Return command, port and health check of each service, in the order of starting."""
+def _commands(here: Settings) -> dict[str, tuple[list[str], Callable[[], bool]]]:
+    """Return command and health check of each service, in the order of starting."""
     token = {"Authorization": f"Bearer {here.ray_token_path.read_text().strip()}"}
     ray = [
         bin_path("ray"), "start", "--head", "--block", "--disable-usage-stats",
@@ -64,33 +64,30 @@ def _commands(here: Settings) -> dict[str, tuple[list[str], int, Callable[[], bo
     return {
         "prefect": (
             [bin_path("prefect"), "server", "start", "--host", here.host, "--port", str(here.prefect_port)],
-            here.prefect_port,
             lambda: answers(f"{here.prefect_api_url}/health"),
         ),
         "ray": (
             ray,
-            here.ray_dashboard_port,
             lambda: has_node(ask(f"{here.ray_jobs_address}/api/v0/nodes", token)),
         ),
         "reports": (
             [sys.executable, "-m", "pipelines.report_server", "--host", here.host, "--port", str(here.report_port)],
-            here.report_port,
             lambda: answers(f"{here.report_url}/healthz"),
         ),
         "web": (
             [sys.executable, "-m", "stages.sources.web_server", "--host", here.host, "--port", str(here.web_port)],
-            here.web_port,
             lambda: answers(f"{here.web_url}/healthz"),
         ),
     }
 
 
-VARIABLES = {
-    "prefect": "INTERNVL_PREFECT_PORT",
-    "ray": "INTERNVL_RAY_DASHBOARD_PORT",
-    "reports": "INTERNVL_REPORT_PORT",
-    "web": "INTERNVL_WEB_PORT",
+PORTS = {
+    "prefect": ("prefect_port",),
+    "ray": ("ray_dashboard_port", "ray_port"),
+    "reports": ("report_port",),
+    "web": ("web_port",),
 }
+"""Settings that name the ports of each service."""
 
 
 def up(here: Settings, say: Callable[[str], None] = print) -> None:
@@ -129,18 +126,11 @@ def _up(here: Settings, say: Callable[[str], None]) -> None:
         # Put on now, it would lock out what runs: an earlier release started that without one.
         say("Prefect asks nobody for a password yet; it will from its next start: internvl down, then internvl up")
     commands = {name: each for name, each in _commands(here).items() if not outside.get(name)}
-    started = set()
-    for name, (command, port, _) in commands.items():
-        if services.find(name):
-            continue
-        if busy(here.host, port):
-            raise LaunchError(
-                f"port {port}, wanted for {name}, is taken by another program; free it, or choose another port: "
-                f"export {VARIABLES[name]}={port + 100}"
-            )
-        services.start(name, command, _variables(here, name))
-        started.add(name)
-    for name, (_, _, healthy) in commands.items():
+    started = [name for name in commands if not services.find(name)]
+    _refuse_taken(here, started)
+    for name in started:
+        services.start(name, commands[name][0], _variables(here, name))
+    for name, (_, healthy) in commands.items():
         _wait(here, services, name, healthy, say, tries=RAY_TRIES if name == "ray" else 1)
     if why := refusal(here):
         raise LaunchError(why)
@@ -148,6 +138,31 @@ def _up(here: Settings, say: Callable[[str], None]) -> None:
         services.start("deployments", [sys.executable, "-m", "pipelines.deploy"], _variables(here, "deployments"))
     if started:
         say(f"started {', '.join(sorted(started))}")
+
+
+def _refuse_taken(here: Settings, names: Sequence[str]) -> None:
+    """Raise a LaunchError about all ports at once that others listen on, with ports that are free instead."""
+    taken = [
+        (name, setting, getattr(here, setting))
+        for name in names
+        for setting in PORTS[name]
+        if busy(here.host, getattr(here, setting))
+    ]
+    if not taken:
+        return
+    wanted = ", ".join(f"port {port}, wanted for {name}" for name, _, port in taken)
+    used, instead = {getattr(here, setting) for each in PORTS.values() for setting in each}, []
+    for _, setting, port in taken:
+        # A multiple of 100 above is easy to remember.
+        other = next((n for n in range(port + 100, 65536, 100) if n not in used and not busy(here.host, n)), 0)
+        used.add(other)
+        instead.append(f"INTERNVL_{setting.upper()}={other or free_port(here.host)}")
+    several = len(taken) > 1
+    raise LaunchError(
+        f"{wanted}, {'are' if several else 'is'} taken by another program, or by another installation; "
+        f"free {'them' if several else 'it'}, or choose {'other ports' if several else 'another port'}: "
+        f"export {' '.join(instead)}"
+    )
 
 
 def _variables(here: Settings, name: str) -> dict[str, str]:

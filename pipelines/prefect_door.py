@@ -10,6 +10,7 @@ import os
 import secrets
 
 from infra.kept_file import kept, read_kept
+from infra.processes import Services
 from infra.settings import Settings, quiet_environment
 from pipelines.health import ask, basic
 
@@ -71,6 +72,11 @@ def refusal(here: Settings) -> str:
         return ""
     if not ours(here):
         return f"Prefect at {here.prefect_ui_url} asks for another password: set {SHOWN} to its name:password"
+    if not Services(here.home).find("prefect"):
+        return (
+            f"Prefect at {here.prefect_ui_url} belongs to another installation on this machine, this one's does not "
+            "run; start it: internvl up, which names ports that are free where its own are taken"
+        )
     # A process that joined has what is kept in its environment, where nobody put it.
     given = next((name for name in (SHOWN, ASKED) if os.environ.get(name, "") not in ("", _kept(here))), "")
     way = f"unset {given}, or set it" if given else f"set {SHOWN}"

@@ -2,16 +2,20 @@
 
 import json
 import os
+import re
 import socket
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
 
 from infra.cluster import InlineCluster
+from infra.settings import settings
 from infra.storage import Store
 from pipelines.cli import app
+from pipelines.launcher import PORTS, _refuse_taken
 from stages.materialize import StageSpec, materialize
 from stages.ref import Ref
 
@@ -122,8 +126,30 @@ def test_a_busy_port_is_named_with_another(monkeypatch: pytest.MonkeyPatch, home
         monkeypatch.setenv("INTERNVL_PREFECT_PORT", str(port))
         result = call("up")
     assert result.exit_code == 2
-    assert f"port {port}, wanted for prefect, is taken by another program" in result.output
+    assert f"port {port}, wanted for prefect" in result.output and "taken by another program" in result.output
     assert "export INTERNVL_PREFECT_PORT=" in result.output
+    assert not (home / "services.json").exists()
+
+
+def test_all_ports_that_another_installation_holds_are_named_at_once(
+    monkeypatch: pytest.MonkeyPatch, home: Path
+) -> None:
+    names = ("PREFECT_PORT", "RAY_DASHBOARD_PORT", "RAY_PORT", "REPORT_PORT", "WEB_PORT")
+    with ExitStack() as stack:
+        for name in names:
+            taken = stack.enter_context(socket.socket())
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            monkeypatch.setenv(f"INTERNVL_{name}", str(taken.getsockname()[1]))
+        result = call("up")
+    assert result.exit_code == 2 and "or by another installation" in " ".join(result.output.split())
+    (line,) = re.findall(r"export (.*)", " ".join(result.output.split()))
+    chosen = dict(word.split("=") for word in line.split())
+    assert sorted(chosen) == sorted(f"INTERNVL_{name}" for name in names)
+    assert len(set(chosen.values())) == len(names)
+    for name, port in chosen.items():
+        monkeypatch.setenv(name, port)
+    _refuse_taken(settings(), list(PORTS))
     assert not (home / "services.json").exists()
 
 

@@ -77,7 +77,7 @@ def test_it_goes_to_whoever_talks_to_prefect_and_to_no_job(here: Settings) -> No
     assert password not in str(quiet_environment(here)), "a Ray job is given these"
     assert client_variables(here) == quiet_environment(here) | {SHOWN: password}
     assert server_variables(here) == client_variables(here) | {ASKED: password}
-    holders = [name for name in launcher.VARIABLES if password in str(launcher._variables(here, name))]
+    holders = [name for name in launcher.PORTS if password in str(launcher._variables(here, name))]
     assert holders == ["prefect"]
     assert ASKED not in launcher._variables(here, "deployments")
     assert launcher._variables(here, "deployments")[SHOWN] == password
@@ -115,6 +115,8 @@ def test_a_password_that_is_refused_is_told_with_the_next_move(
     keep(asking, Asking.password)
     assert refusal(asking) == ""
     keep(asking, "internvl:other")
+    assert "belongs to another installation on this machine" in refusal(asking) and "internvl up" in refusal(asking)
+    monkeypatch.setattr(Services, "find", lambda _, name: name == "prefect")
     for joined in (False, True):
         if joined:
             monkeypatch.setenv(SHOWN, password_of(asking))
