@@ -39,7 +39,7 @@ class Node:
     why: str = ""
     """A sentence about a standing that is marked."""
     rows: int | None = None
-    started: float = 0.0
+    ended: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Graph:
         newest: dict[str, float] = {}
         for node in self.nodes.values():
             if node.version:
-                newest[node.version] = max(newest.get(node.version, 0.0), node.started)
+                newest[node.version] = max(newest.get(node.version, 0.0), node.ended)
         return sorted(newest, key=lambda version: (-newest[version], version))
 
 
@@ -107,7 +107,7 @@ def lineage(view: View, doing: Mapping[Ref, Doing]) -> Graph:
         nodes[str(begun.ref)] = Node(
             str(begun.ref), begun.ref.name, begun.ref.version, Standing(doing[begun.ref].value),
             why=f"{doing[begun.ref]}: not finished",
-            started=begun.pace.at if begun.pace else 0.0,
+            ended=begun.pace.at if begun.pace else 0.0,
         )  # fmt: skip
         inputs[str(begun.ref)] = tuple(str(ref) for ref in begun.inputs)
     for key in {key for found in inputs.values() for key in found} - nodes.keys():
@@ -126,7 +126,7 @@ def _finished(each: Finished, lost: list[str]) -> Node:
         page=f"/{each.ref.folder}/",
         why=why,
         rows=each.ledger.kept,
-        started=each.started,
+        ended=each.ended,
     )
 
 

@@ -55,7 +55,7 @@ def overview(look: Look, query: Query) -> bytes:
     ended = sorted((row for row in rows if row not in running), key=lambda row: row["doing"] != Doing.FAILED)
     counts = {state: sum(each is state for each in look.doing.values()) for state in Doing}
     tiles = [(count, state.value) for state, count in counts.items()]
-    finished = sorted(look.view.finished, key=lambda each: (-each.started, str(each.ref)))
+    finished = sorted(look.view.finished, key=lambda each: (-each.ended, str(each.ref)))
     return page(
         "overview", "What is going on",
         tiles=[*tiles, (len(finished), "finished")], asked=look.asked, running=running, ended=ended,
@@ -115,10 +115,10 @@ def grid(look: Look, query: Query) -> bytes:
     """Return every part of every artifact of a version, by kind and source."""
     refs: dict[Ref, Finished | Begun] = {each.ref: each for each in look.view.finished}
     refs |= {begun.ref: begun for begun in look.view.begun}
-    started = {each.ref.version: each.started for each in sorted(look.view.finished, key=lambda each: each.started)}
+    latest = {each.ref.version: each.ended for each in sorted(look.view.finished, key=lambda each: each.ended)}
     for begun in look.view.begun:
-        started[begun.ref.version] = max(started.get(begun.ref.version, 0.0), begun.pace.at if begun.pace else 0.0)
-    versions = sorted(started, key=lambda version: (-started[version], version))
+        latest[begun.ref.version] = max(latest.get(begun.ref.version, 0.0), begun.pace.at if begun.pace else 0.0)
+    versions = sorted(latest, key=lambda version: (-latest[version], version))
     version = query.get("version", "")
     if version != ALL and version not in versions:
         version = versions[0] if versions else ALL

@@ -46,9 +46,8 @@ class Finished:
     pages: dict[str, str]
     """Key by what the page is."""
     cells: tuple[Cell, ...]
-    started: float = 0.0
-    """When it was made, seconds since 1970; 0 where nothing says."""
-    seconds: float = 0.0
+    ended: float = 0.0
+    """When it was finished, seconds since 1970; 0 where nothing says."""
 
 
 @dataclass(frozen=True)
@@ -170,7 +169,7 @@ class Shelf:
             return None
         shown = self._shown(manifest)
         # Its times are written after it: where they lack at the first sight they may only be late.
-        self._seals[key] = seal, shown if shown.started or before == seal else None
+        self._seals[key] = seal, shown if shown.ended or before == seal else None
         return shown
 
     def _shown(self, manifest: Manifest) -> Finished:
@@ -189,8 +188,7 @@ class Shelf:
                 role: manifest.key(file) for role, file in manifest.reports.items() if file.name.endswith(".html")
             },
             cells=cells_of(manifest),
-            started=float(run.get("started", 0)),
-            seconds=float(run.get("seconds", 0)),
+            ended=float(run["started"]) + float(run.get("seconds", 0)) if "started" in run else 0.0,
         )
 
     def _begun(self, spec: StageSpec) -> Begun:

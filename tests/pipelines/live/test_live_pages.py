@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import html.parser
+import json
 import re
 import time
 from collections.abc import Callable
@@ -84,6 +85,12 @@ def test_nothing_from_an_address_or_a_log_comes_alive(store: Store, name: str, q
     found = Found()
     found.feed(body)
     assert not found.tags & {"script", "img", "iframe"} and not any(name.startswith("on") for name in found.names)
+
+
+def test_an_artifact_was_made_when_its_work_ended(store: Store) -> None:
+    hour = {"started": time.time() - 3600, "seconds": 1800.0}
+    store.write(make(store, "pool/wukong").ref.key("run.json"), json.dumps(hour).encode())
+    assert "30 min 0 s ago" in words(pages.overview(seen(store), {}))
 
 
 def test_the_overview_tells_how_far_how_fast_why_not_and_what_next(store: Store) -> None:
