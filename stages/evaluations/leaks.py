@@ -5,6 +5,8 @@ looks, or nearly equal embeddings). Which sets it knows is its parameter `evalua
 where it has its name or lies at its place.
 """
 
+import json
+import shlex
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -85,6 +87,7 @@ class _Hits:
 
     def __init__(self) -> None:
         self.sets: dict[str, str] = {}
+        self.named: dict[str, str] = {}  # those of them that the parameter `evaluation_sets` names
         self._listed: dict[bytes, str] = {}
         self._trained: set[bytes] = set()
         self._read: set[str] = set()
@@ -101,6 +104,7 @@ class _Hits:
                 continue
             self._read.add(name)
             self.sets |= _sets(signals)
+            self.named |= signals.identity["parameters"].get("evaluation_sets", {})
             for part in signals.parts:
                 if HIT in part.files:
                     uids, columns = read_signals(store, signals, part, [HIT])
@@ -129,10 +133,11 @@ def leaks(store: Store, checkpoint: Manifest, choices: Mapping[str, Choice]) -> 
     for manifest in shards.values():
         hits.add(store, manifest)
     by_name = {choice.benchmark: choice for _, choice in sorted(choices.items())}
-    return [_leak(choice, shards, hits) for _, choice in sorted(by_name.items())]
+    missing = {name: choice.place for name, choice in sorted(by_name.items()) if set_of(choice, hits.sets) is None}
+    return [_leak(choice, shards, hits, missing) for _, choice in sorted(by_name.items())]
 
 
-def _leak(choice: Choice, shards: Mapping[str, Manifest], hits: _Hits) -> Leak:
+def _leak(choice: Choice, shards: Mapping[str, Manifest], hits: _Hits, missing: Mapping[str, str]) -> Leak:
     def unchecked(why: str) -> Leak:
         return Leak(benchmark=choice.benchmark, checked=False, said=f"not checked: {why}")
 
@@ -142,10 +147,11 @@ def _leak(choice: Choice, shards: Mapping[str, Manifest], hits: _Hits) -> Leak:
         return unchecked("the signals that its shards were chosen by are not in the store any more")
     name = set_of(choice, hits.sets)
     if name is None:
+        # One command for all that are missing; what the parameter names already would be lost by another value.
+        sets = shlex.quote(f"evaluation_sets={json.dumps({**hits.named, **missing}, ensure_ascii=False)}")
         return unchecked(
-            "this set was not among the sets of the score stage; name it in its parameter evaluation_sets: "
-            f'internvl rerun score --set \'evaluation_sets={{"{choice.benchmark}": "{choice.place}"}}\' '
-            "--new-version NAME --after"
+            "not among the sets of the score stage; name all that are missing in its parameter evaluation_sets: "
+            f"internvl rerun score --set {sets} --new-version NAME --after"
         )
     listed, trained = hits.of(name)
     said = f"{listed:,} of the samples scored repeat a picture of it, {trained:,} of them are in the training shards"

@@ -62,10 +62,12 @@ def _detailed(measured: Measured, first: Line) -> dict[str, Any]:
 
 
 def _groups(lines: Iterable[Line]) -> list[tuple[str, list[dict[str, Any]]]]:
-    found: dict[str, list[dict[str, Any]]] = {}
+    """Return the lines by task; tasks of which something was measured stand before those of which nothing was."""
+    found: dict[str, list[Line]] = {}
     for each in lines:
-        found.setdefault(each.task, []).append(_view(each))
-    return list(found.items())
+        found.setdefault(each.task, []).append(each)
+    tasks = sorted(found.items(), key=lambda one: all(each.ours is None for each in one[1]))
+    return [(task, [_view(each) for each in some]) for task, some in tasks]
 
 
 def _view(each: Line) -> dict[str, Any]:

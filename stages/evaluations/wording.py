@@ -70,8 +70,9 @@ def _plain(text: str) -> str:
 
 
 def interval(measure: Measure) -> str:
-    """Return the bounds of a measure."""
-    return f"{said(measure.low, measure.unit)} to {said(measure.high, measure.unit)}"
+    """Return the bounds of a measure, their unit told once."""
+    low, high = said(measure.low, measure.unit), said(measure.high, measure.unit)
+    return f"{low.removesuffix(' %')} to {high}"
 
 
 def paper_number(line: Line) -> str:

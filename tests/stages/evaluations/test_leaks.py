@@ -1,6 +1,8 @@
 """What the score stage saw of benchmarks among the pictures that a checkpoint was trained on."""
 
 import hashlib
+import json
+import shlex
 from pathlib import Path
 
 import pyarrow as pa
@@ -49,8 +51,17 @@ def test_repeated_pictures_are_counted_in_what_was_scored_and_in_what_was_traine
     assert cars.said == "3 of the samples scored repeat a picture of it, 2 of them are in the training shards"
     # A set is known by its place too: what lies there is called otherwise by the score stage, and was not hit.
     assert (pets.checked, pets.listed, pets.trained) == (True, 0, 0)
-    assert not flowers.checked and "this set was not among the sets of the score stage" in flowers.said
-    assert """--set 'evaluation_sets={"flowers": "/other"}'""" in flowers.said
+    assert not flowers.checked and "not among the sets of the score stage" in flowers.said
+    named = '{"cars": "/elsewhere", "mine": "/data", "flowers": "/other"}'
+    assert f"--set 'evaluation_sets={named}'" in flowers.said, "what is named already would be lost"
+
+
+def test_one_command_names_all_sets_that_are_missing(store: Store) -> None:
+    _, checkpoint = road(store, {}, {}, range(5))
+    told = leaks(store, checkpoint, {"a": choice("cars", "/cars"), "b": choice("pets", "/it's")})
+    (said,) = {each.said for each in told}
+    (words,) = [shlex.split(said.partition("internvl rerun score --set ")[2])]
+    assert json.loads(words[0].partition("=")[2]) == {"cars": "/cars", "pets": "/it's"}
 
 
 def test_a_set_is_a_benchmarks_by_name_or_by_place(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from stages.evaluation_metrics import measure
 from stages.evaluations.base import Outcome
 from stages.evaluations.choice import Choice, named_rows
 from stages.evaluations.leaks import Leak
-from stages.evaluations.page import results_page
+from stages.evaluations.page import _groups, results_page
 from stages.evaluations.registry import Benchmark, Reported, Row, benchmarks
 from stages.evaluations.results import WRITTEN, Result, Shown, publish, read_written
 from stages.evaluations.row_views import TOP, Measured, class_lines, confusions, heat
@@ -105,13 +105,21 @@ def test_rows_of_one_benchmark_are_told_apart_by_what_differs() -> None:
     assert board_of("generative", {}, [colours()], []).line("colours.zero_shot_classification.en").way == ""
 
 
+def test_tasks_of_which_something_was_measured_stand_first() -> None:
+    spec = colours(rows=(Row(protocol="zero_shot_classification"), Row(protocol="captioning")))
+    made = {(each := result(spec, value=0.9)).name: each}
+    (first, lines), *others = _groups(board_of("contrastive", made, [spec], []).lines[::-1])
+    assert first == "Zero-shot image classification" and any(each["ours"] for each in lines)
+    assert others and not any(each["ours"] for _, some in others for each in some)
+
+
 def test_differences_and_units_are_told() -> None:
     spec = colours(rows=(Row(protocol="zero_shot_classification", paper=(PAPER,)),))
     board = board_of("contrastive", {(each := result(spec, value=0.9)).name: each}, [spec], [])
     (line,) = [line for line in board.lines if not line.why]
     assert line.difference == pytest.approx(0.068) and board.measured == 1
     text = markdown(board)
-    assert re.search(r"\| Plain colours \| en \| top1 \| 90\.0 % \| [\d.]+ % to [^|]+ \| 83\.2 % \| \+6\.8 \|", text)
+    assert re.search(r"\| Plain colours \| en \| top1 \| 90\.0 % \| [\d.]+ to [\d.]+ % \| 83\.2 % \| \+6\.8 \|", text)
     assert f"1 of {board.rows} rows were measured" in text
     assert said(1586.44, "") == "1,586.4" and said(0.1234) == "12.3 %" and said(None) == "–"
     assert signed(-0.0513) == "−5.1" and signed(12.5, "points") == "+12.500"
