@@ -17,7 +17,7 @@ from infra.storage import Store
 
 HERE = Path(__file__).parent
 LONGEST_SECONDS = 2700
-"""For one test with what it is the first to need: ten minutes on two idle cores, more where others fill the machine."""
+"""For one test with what it is the first to need: ten minutes on two idle cores, more where others fill them."""
 FAULTS = (("503", 0.02), ("reset", 0.02), ("lost", 0.02), ("cut", 0.01))
 OURS = ("INTERNVL_REPORT_TOKEN", "INTERNVL_WEBHOOK", "INTERNVL_WEBHOOK_SECRET", "PREFECT_API_AUTH_STRING")
 
