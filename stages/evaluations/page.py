@@ -58,7 +58,7 @@ def results_page(
 
 
 def _detailed(measured: Measured, first: Line) -> dict[str, Any]:
-    return {**detail(measured), "way": first.way, "published": first.paper is not None}
+    return {**detail(measured), "task": first.task, "way": first.way, "published": first.paper is not None}
 
 
 def _groups(lines: Iterable[Line]) -> list[tuple[str, list[dict[str, Any]]]]:
