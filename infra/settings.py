@@ -40,6 +40,9 @@ class Settings(BaseModel):
         description="Name of this installation among all that use its Ray cluster or its store; needed where its "
         "processes share no state folder. Empty for a random one, kept there.",
     )
+    placement: Path | None = Field(
+        default=None, description="YAML of where and how wide stages run; placement.yaml in `home` where left out."
+    )
     contact: str = Field(default="", max_length=200, description="Whom those who run web servers can reach.")
 
     @field_validator("contact")
@@ -48,6 +51,16 @@ class Settings(BaseModel):
         if not (value.isascii() and value.isprintable()):
             raise ValueError("INTERNVL_CONTACT goes into a header: give printable ASCII on one line")
         return value
+
+    @field_validator("placement")
+    @classmethod
+    def _from_anywhere(cls, value: Path | None) -> Path | None:
+        return value and value.expanduser().resolve()
+
+    @property
+    def placement_path(self) -> Path:
+        """File that says where and how wide stages run here; it need not be there unless it was named."""
+        return self.placement or self.home / "placement.yaml"
 
     @property
     def own_prefect_api_url(self) -> str:
@@ -101,7 +114,7 @@ def settings() -> Settings:
     given = {
         name: value
         for name in Settings.model_fields
-        if name.endswith(("_port", "_seconds", "_resource", "contact", "installation"))
+        if name.endswith(("_port", "_seconds", "_resource", "contact", "installation", "placement"))
         and (value := os.environ.get(f"INTERNVL_{name.upper()}"))
     }
     return Settings.model_validate(
@@ -135,6 +148,7 @@ def quiet_environment(here: Settings) -> dict[str, str]:
         "INTERNVL_CONTACT": here.contact,
         "INTERNVL_EGRESS_RESOURCE": here.egress_resource,
         "INTERNVL_INSTALLATION": here.installation,
+        "INTERNVL_PLACEMENT": str(here.placement or ""),
         "PREFECT_HOME": str(here.home / "prefect"),
         "PREFECT_API_URL": here.prefect_api_url,
         "PREFECT_SERVER_EPHEMERAL_ENABLED": "false",

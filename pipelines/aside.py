@@ -1,15 +1,14 @@
 """What the commands have in common that run one stage on checkpoints of the user's choice."""
 
 import json
-from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from pydantic import TypeAdapter
 
 from infra.cluster import Cluster, InlineCluster, RayCluster
 from infra.storage import Store
+from pipelines.placing import check_placement
 from pipelines.terminal import Refusal
 from stages.manifest import Manifest
 from stages.materialize import Drift, StageSpec, materialize
@@ -50,18 +49,14 @@ def placed(file: Path | None, workers: int | None) -> dict[str, Any]:
     """Return the placement of a JSON file, on as many processes as are asked for.
 
     Raises:
-        Refusal: A field is unknown, or the file and the command line name different numbers of processes.
-        ValueError: A value has another type.
-        ManifestError: A value is out of its range.
+        Refusal: The file and the command line name different numbers of processes.
+        ManifestError: A field is unknown, or a value has another type or is out of its range.
     """
     given = given_in(file, "fields of a placement")
-    known = sorted(each.name for each in fields(Placement))
-    if unknown := sorted(set(given) - set(known)):
-        raise Refusal(f"{file}: a placement has no {unknown[0]!r}; it has {', '.join(known)}")
     if workers is not None and given.get("workers", workers) != workers:
         raise Refusal(f"{file} says workers {given['workers']}, and --workers {workers}; leave one of them out")
     found = given if workers is None else {**given, "workers": workers}
-    TypeAdapter(Placement).validate_json(json.dumps(found), strict=True)
+    check_placement(found, str(file or "--workers"))
     return found
 
 

@@ -174,6 +174,7 @@ def demo() -> None:
 
 
 def _run(what: FlowName, recipe: RecipeName, version: str, own: OwnData, force: bool, approve: bool = False) -> None:
+    from pipelines.placing import placed_here
     from pipelines.plan import preflight, steps_of
     from pipelines.summary import summary
 
@@ -182,7 +183,7 @@ def _run(what: FlowName, recipe: RecipeName, version: str, own: OwnData, force: 
     here = settings()
     steps = steps_of(what, recipe, version, own)
     preflight(steps, Store(here.store_root), force)
-    for line in allowed_hosts(steps):
+    for line in (*allowed_hosts(steps), *placed_here(steps, here)):
         console.print(line, style="dim", highlight=False, markup=False)
 
     def begin() -> list[str]:

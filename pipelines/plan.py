@@ -1,13 +1,13 @@
 """Which steps a flow has: a recipe's graph, with a user's data in it."""
 
 from collections.abc import Sequence
-from typing import Any
 
-from infra.settings import Settings, settings
+from infra.settings import settings
 from infra.storage import Store
 from pipelines.graph import Step, data_steps, train_steps
 from pipelines.missing import refuse_absent, refuse_missing, refuse_unreadable
 from pipelines.names import FlowName, RecipeName
+from pipelines.placing import placed
 from pipelines.recipes import LISTED, NO_DATA, STARTED, OwnData, make
 from pipelines.remembered import remembered, remembered_sources, remembered_system
 from pipelines.rooms import refuse_too_small
@@ -26,7 +26,8 @@ def steps_of(flow: FlowName, recipe: RecipeName, version: str = "", own: OwnData
 
     Raises:
         ValueError: The photos recipe has no data, another recipe is given some, or the version is no name.
-        ManifestError: The data are to be made for a model that is named and not there.
+        ManifestError: The data are to be made for a model that is named and not there, or the installation's
+            placement is wrong.
     """
     here = settings()
     name = version or str(recipe)
@@ -38,7 +39,7 @@ def steps_of(flow: FlowName, recipe: RecipeName, version: str = "", own: OwnData
     made = make(recipe, own, here.web_url)
     if recipe in (*LISTED, RecipeName.PAPER) and not own.conversations:
         made = remembered_sources(made, name, Store(here.store_root), own.mixing)
-    data, train = _placed(data_steps(made, name), here), train_steps(made, name)
+    data, train = placed(data_steps(made, name), here), placed(train_steps(made, name), here)
     if (recipe in LISTED and not own.given) or (recipe is RecipeName.PAPER and not own.lists):
         data = remembered(data, Store(here.store_root))
     if recipe in STARTED and not (own.language_model or own.vision_model):
@@ -48,18 +49,6 @@ def steps_of(flow: FlowName, recipe: RecipeName, version: str = "", own: OwnData
         if flow is not FlowName.TRAIN and not (listing["paths"] or listing["images"]):
             raise ValueError("the photos recipe needs your data: --urls FILE_OR_GLOB or --images FOLDER_OR_TAR")
     return {FlowName.DATA: data, FlowName.TRAIN: train, FlowName.INTERNVL: [*data, *train]}[flow]
-
-
-def _placed(steps: Sequence[Step], here: Settings) -> list[Step]:
-    """Return steps whose downloads run where there is a way out, and wait in an outage; a recipe's placement wins."""
-    placement: dict[str, Any] = {"drift_patience_seconds": here.drift_patience_seconds}
-    if here.egress_resource:
-        # As much as nothing, so that CPUs and not this number bound how many run on a machine.
-        placement["resources"] = {here.egress_resource: 0.001}
-    return [
-        step.changed(placement={**placement, **step.spec.placement}) if step.spec.stage == "download" else step
-        for step in steps
-    ]
 
 
 def states_of(steps: Sequence[Step], store: Store) -> dict[str, str]:

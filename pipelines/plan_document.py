@@ -15,6 +15,7 @@ from pipelines.graph import Step
 from pipelines.missing import missing, refuse_unreadable
 from pipelines.names import FlowName, RecipeName
 from pipelines.own_options import pilot_command
+from pipelines.placing import placed_here
 from pipelines.plan import states_of, steps_of
 from pipelines.plan_compared import Held, compared, keep
 from pipelines.plan_tables import budget_sections, compared_section
@@ -68,6 +69,8 @@ class Plan:
     held: Held
     missing: tuple[str, ...]
     too_small: tuple[str, ...]
+    placed: tuple[str, ...]
+    """A line about what this installation's file places; none where it places nothing."""
 
     def sections(self) -> list[Section]:
         """Return all of it as tables and remarks."""
@@ -75,7 +78,7 @@ class Plan:
             (step.label, name, self.states[name]) for step in self.steps if (name := str(step.spec.artifact))
         )
         return [
-            Section("steps", ("step", "artifact", "state"), states, words=3),
+            Section("steps", ("step", "artifact", "state"), states, notes=self.placed, words=3),
             amounts_section(self.amounts),
             *price_sections(self.priced),
             *training_section(self.trained, hours=self.gpus is None),
@@ -101,6 +104,7 @@ class Plan:
             "training": [each.as_json() for each in self.trained],
             "missing": [*self.missing],
             "too_small": [*self.too_small],
+            "placed": [*self.placed],
             "compared": {ref: [each.as_json() for each in rows] for ref, rows in self.held.rows.items()},
         }
         if self.gpus is not None or self.needed:
@@ -154,4 +158,5 @@ def made(asked: Asked) -> Plan:
         held=compared(steps, store),
         missing=tuple(missing(steps, store)),
         too_small=tuple(too_small(steps, store)),
+        placed=tuple(placed_here(steps, settings())),
     )

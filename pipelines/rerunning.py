@@ -39,6 +39,7 @@ def rerun(
     """Run one stage again, with other parameters if wanted; without, what stands is made again."""
     with clear_errors():
         from pipelines.changes import made_anew, rerun_steps
+        from pipelines.placing import placed_here
         from pipelines.plan import preflight
         from pipelines.summary import summary
 
@@ -60,6 +61,9 @@ def rerun(
 
             print(markdown(steps, Store(here.store_root), anew))
             return
+
+        for line in placed_here(steps, here):
+            console.print(line, style="dim", highlight=False, markup=False)
 
         def begin() -> list[str]:
             from pipelines.rerun import rerun as flow
