@@ -40,8 +40,10 @@ class Settings(BaseModel):
         description="Name of this installation among all that use its Ray cluster or its store; needed where its "
         "processes share no state folder. Empty for a random one, kept there.",
     )
-    placement: Path | None = Field(
-        default=None, description="YAML of where and how wide stages run; placement.yaml in `home` where left out."
+    placement: str = Field(
+        default="",
+        description="YAML of where and how wide stages run: a file, or s3://bucket/key where processes share no "
+        "folder. placement.yaml in `home` where left out.",
     )
     contact: str = Field(default="", max_length=200, description="Whom those who run web servers can reach.")
 
@@ -54,13 +56,13 @@ class Settings(BaseModel):
 
     @field_validator("placement")
     @classmethod
-    def _from_anywhere(cls, value: Path | None) -> Path | None:
-        return value and value.expanduser().resolve()
+    def _from_anywhere(cls, value: str) -> str:
+        return str(Path(value).expanduser().resolve()) if value and "://" not in value else value
 
     @property
-    def placement_path(self) -> Path:
+    def placement_file(self) -> str:
         """File that says where and how wide stages run here; it need not be there unless it was named."""
-        return self.placement or self.home / "placement.yaml"
+        return self.placement or str(self.home / "placement.yaml")
 
     @property
     def own_prefect_api_url(self) -> str:
@@ -148,7 +150,7 @@ def quiet_environment(here: Settings) -> dict[str, str]:
         "INTERNVL_CONTACT": here.contact,
         "INTERNVL_EGRESS_RESOURCE": here.egress_resource,
         "INTERNVL_INSTALLATION": here.installation,
-        "INTERNVL_PLACEMENT": str(here.placement or ""),
+        "INTERNVL_PLACEMENT": here.placement,
         "PREFECT_HOME": str(here.home / "prefect"),
         "PREFECT_API_URL": here.prefect_api_url,
         "PREFECT_SERVER_EPHEMERAL_ENABLED": "false",

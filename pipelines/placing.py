@@ -9,8 +9,10 @@ together, so that the forms, the commands and a plan go by the same.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
+import fsspec
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
@@ -18,6 +20,7 @@ from infra.settings import Settings
 from pipelines.graph import Step
 from stages.errors import ManifestError
 from stages.materialize import STAGES
+from stages.unreadable import reading
 from stages.workspace import Placement
 
 
@@ -43,15 +46,14 @@ def placements(here: Settings) -> dict[str, dict[str, Any]]:
     """Return what the installation's file says, by stage or step; nothing where there is no file.
 
     Raises:
-        ManifestError: The file that is named is not there or is no such file; the message says what is wrong.
+        ManifestError: The file that is named cannot be read, or is no such file; the message says what is wrong.
     """
-    path = here.placement_path
-    if not path.exists() and here.placement is None:
+    path = here.placement_file
+    if not here.placement and not Path(path).exists():
         return {}
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ManifestError(f"the placement {path} cannot be read ({error}); name a YAML file") from None
+        with reading(path), fsspec.open(path, "rb") as file:
+            found = yaml.safe_load(file.read())
     except yaml.YAMLError as error:
         raise ManifestError(f"{path} is no YAML: {error}") from None
     if found is None:
@@ -83,7 +85,7 @@ def _placed(step: Step, here: Settings, told: Mapping[str, Mapping[str, Any]]) -
     for given in named.values():
         own = {**own, **given}
     if named:
-        check_placement(own, f"{here.placement_path}: {step.label}, with what the recipe says")
+        check_placement(own, f"{here.placement_file}: {step.label}, with what the recipe says")
     return step.changed(placement=own)
 
 
@@ -100,4 +102,4 @@ def placed_here(steps: Sequence[Step], here: Settings) -> list[str]:
     """Return a line about what the installation's file places of these steps; none where it places nothing."""
     told = placements(here)
     names = dict.fromkeys(name for step in steps for name in (step.spec.stage, step.label) if name in told)
-    return [f"placed by {here.placement_path}: {', '.join(names)}"] if names else []
+    return [f"placed by {here.placement_file}: {', '.join(names)}"] if names else []

@@ -13,6 +13,7 @@ from pipelines.graph import Step
 from pipelines.names import FlowName, RecipeName
 from pipelines.placing import placed_here
 from pipelines.plan import steps_of
+from stages.errors import ManifestError
 from stages.materialize import identity_of
 
 HERE = """
@@ -64,10 +65,23 @@ def test_a_file_elsewhere_is_named_and_must_be_there(
     monkeypatch.chdir(folder)
     monkeypatch.setenv("INTERNVL_PLACEMENT", "gpus.yaml")
     result = CliRunner().invoke(app, ["plan"])
-    assert result.exit_code == 2 and f"the placement {folder / 'gpus.yaml'} cannot be read" in said(result.output)
+    assert result.exit_code == 2 and f"{folder / 'gpus.yaml'} cannot be read: there is no such file" in said(
+        result.output
+    )
     (folder / "gpus.yaml").write_text("contrastive: {workers: 2}\n")
     assert quiet_environment(settings())["INTERNVL_PLACEMENT"] == str(folder / "gpus.yaml"), "from any folder"
     assert steps()["contrastive"].spec.placement["workers"] == 2
+
+
+def test_a_file_in_a_bucket_serves_processes_that_share_no_folder(
+    home: Path, s3_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    s3_store.write("placement.yaml", b"contrastive: {workers: 2}\n")
+    monkeypatch.setenv("INTERNVL_PLACEMENT", s3_store.path("placement.yaml"))
+    assert steps()["contrastive"].spec.placement["workers"] == 2
+    monkeypatch.setenv("INTERNVL_PLACEMENT", s3_store.path("none.yaml"))
+    with pytest.raises(ManifestError, match=r"none\.yaml cannot be read: there is no such file"):
+        steps()
 
 
 def test_a_plan_says_what_is_placed_here(home: Path) -> None:
