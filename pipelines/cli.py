@@ -5,6 +5,7 @@ import os
 from infra.settings import settings
 from infra.storage import Store
 from pipelines import (
+    adopting,
     approving,
     asking,
     auditing,
@@ -67,6 +68,7 @@ from pipelines.recipes import NO_DATA, OwnData
 from pipelines.terminal import Refusal, clear_errors, console, links, run_flow
 
 __all__ = [
+    "adopting",
     "app",
     "approving",
     "asking",

@@ -42,11 +42,15 @@ def tune(
             )
         store = Store(settings().store_root)
         trained = load(store, start)
-        if trained.stage != "instruct":
-            raise Refusal(f"{start} is no chat model; name one that stage instruct made")
-        for each in talks:
-            load(store, each)
-        before, given = trained.identity["parameters"], given_in(parameters)
+        if trained.stage not in ("instruct", "adopt"):
+            raise Refusal(f"{start} is no chat model; name one that stage instruct made, or that was adopted")
+        samples, given = sum(load(store, each).ledger.kept for each in talks), given_in(parameters)
+        if trained.stage == "adopt":
+            from stages.adopt import further
+
+            before = further(store, trained, samples).model_dump(mode="json")
+        else:
+            before = trained.identity["parameters"]
         schedule = {**before["schedule"], **given.get("schedule", {})}
         # What was a way of training it is not a way of training it further, unless it is asked for.
         fields = {**before, "lora": {}, "mixture": (), **given, "schedule": schedule, "start": start.name}

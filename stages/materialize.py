@@ -39,7 +39,7 @@ STAGES = (
     "evaluate",
     "export",
 )
-ASIDE = ("pilot", "reshard", "takedown", "finetune", "distill", "benchmark", "follow", "variants")
+ASIDE = ("pilot", "reshard", "takedown", "adopt", "finetune", "distill", "benchmark", "follow", "variants")
 """No recipe has these by itself; each has a command."""
 
 

@@ -29,6 +29,7 @@ _STAGES: dict[str, Kind] = {
     "contrastive": "contrastive",
     "generative": "generative",
     "instruct": "instruct",
+    "adopt": "instruct",
     "distill": "vision",
 }
 MODELS: dict[Kind, tuple[str, ...]] = {

@@ -1,16 +1,22 @@
 """`internvl tune`: a chat model is trained further as it was trained, but for what is asked."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 from training_data import make_contrastive, make_language
 from typer.testing import CliRunner
 
 from infra.cluster import InlineCluster
 from infra.storage import Store
 from pipelines.cli import app
-from stages.manifest import Manifest, load
+from stages.adopt import further
+from stages.checkpoints import fetch
+from stages.evaluations.subject import kind_of
+from stages.manifest import Manifest, ManifestError, load
 from stages.materialize import StageSpec, materialize
 from stages.ref import Ref
 
@@ -46,9 +52,13 @@ def made(
     return materialize(spec, store, InlineCluster(), progress=False)
 
 
-def call(store: Store, *words: object) -> tuple[int, str]:
-    result = CliRunner().invoke(app, ["tune", *(str(word) for word in words)], env={"INTERNVL_STORE": store.root})
+def command(store: Store, *words: object) -> tuple[int, str]:
+    result = CliRunner().invoke(app, [str(word) for word in words], env={"INTERNVL_STORE": store.root})
     return result.exit_code, " ".join(result.output.split())
+
+
+def call(store: Store, *words: object) -> tuple[int, str]:
+    return command(store, "tune", *words)
 
 
 GO_ON = ("checkpoints/instruct@t", "--conversations", "conversations@t", "--new-version")
@@ -130,3 +140,62 @@ def test_each_command_reads_the_placement(store: Store, root: Path, command: str
     line = [command, *words[command], "--placement", str(root / "wrong.json")]
     result = CliRunner().invoke(app, line, env={"INTERNVL_STORE": store.root})
     assert result.exit_code == 2 and "a placement has no 'packs'" in " ".join(result.output.split())
+
+
+@pytest.mark.parametrize("layout", ["native", "official"])
+def test_a_published_model_is_adopted_bit_by_bit_and_tuned(store: Store, root: Path, layout: str) -> None:
+    folder, name = root / f"published-{layout}", f"adopted-{layout}"
+    assert command(store, "export", "checkpoints/instruct@t", folder, "--layout", layout)[0] == 0
+    code, said = command(store, "adopt", folder, "--new-version", name)
+    assert code == 0 and f"internvl tune checkpoints/instruct@{name}" in said, said
+    ours = load(store, Ref(name="checkpoints/instruct", version="t"))
+    made = load(store, Ref(name="checkpoints/instruct", version=name))
+    mine, taken = (fetch(store, each, root / f"{layout}-{each.ref.version}") for each in (ours, made))
+    before, after = (load_file(each / "model.safetensors") for each in (mine, taken))
+    assert before.keys() == after.keys() and all(torch.equal(before[each], after[each]) for each in before)
+    told = further(store, made, 1000)
+    assert (told.template, told.image_size, told.select_layer) == ("internvl2_5", 48, -1)
+    assert (told.schedule.global_batch_size, told.schedule.steps, told.schedule.learning_rate) == (128, 7, 4e-5)
+    again = command(store, "adopt", folder, "--new-version", name)
+    assert again == (code, said), "it stands"
+    short = {"schedule": {"steps": 1, "global_batch_size": 4, "precision": "fp32"}, "lora": {"language": 2}}
+    (root / "adapters.json").write_text(json.dumps({**short, "held_out_share": 0.3, "held_out": 4}))
+    more = ("--new-version", f"tuned-{layout}", "--parameters", root / "adapters.json")
+    code, said = call(store, f"checkpoints/instruct@{name}", "--conversations", "conversations@t", *more)
+    assert code == 0, said
+    tuned = load(store, Ref(name="checkpoints/instruct", version=f"tuned-{layout}"))
+    assert tuned.identity["parameters"]["template"] == "internvl2_5" and "held_out_loss" in tuned.totals
+    assert kind_of(made) == "instruct"
+
+
+def test_what_is_no_published_chat_model_is_not_adopted(store: Store, root: Path) -> None:
+    folder = root / "whole"
+    assert command(store, "export", "checkpoints/instruct@t", folder, "--layout", "native")[0] == 0
+    lame = root / "lame"
+    shutil.copytree(folder, lame)
+    (lame / "tokenizer.json").unlink()
+    short = root / "short"
+    shutil.copytree(folder, short)
+    weights = load_file(short / "model.safetensors")
+    weights.pop(sorted(weights)[0])
+    save_file(weights, short / "model.safetensors")
+    for words, says in (
+        ((root / "nowhere", "--new-version", "x"), "there is no folder"),
+        ((root, "--new-version", "x"), "has no config.json"),
+        ((lame, "--new-version", "x"), "has no tokenizer.json"),
+        ((short, "--new-version", "x"), "missing"),
+        ((folder, "--new-version", "t"), "stands and was made differently"),
+    ):
+        code, said = command(store, "adopt", *words)
+        assert code == 2 and says in said, said
+    assert not store.exists("checkpoints/instruct/x/manifest.json")
+    assert load(store, Ref(name="checkpoints/instruct", version="t")).stage == "instruct"
+
+
+def test_files_that_change_while_they_are_read_are_no_model(store: Store, root: Path) -> None:
+    folder = root / "moving"
+    assert command(store, "export", "checkpoints/instruct@t", folder, "--layout", "native")[0] == 0
+    parameters = {"folder": str(folder), "digest": "0" * 64}
+    spec = StageSpec(stage="adopt", artifact=Ref(name="checkpoints/instruct", version="y"), parameters=parameters)
+    with pytest.raises(ManifestError, match="are not those that were named"):
+        materialize(spec, store, InlineCluster(), progress=False)
