@@ -10,6 +10,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from infra.storage import Store
 from pipelines.terminal import console
+from stages.pace import Pace
 from stages.ref import Ref
 
 LOOK_SECONDS = 0.5
@@ -24,8 +25,11 @@ class Bar:
 
     def __call__(self, done: float, total: float, unit: str, note: str = "") -> None:
         """Show how far something is."""
-        said = f"{done:g}/{total:g} {unit} {note}".rstrip()
-        self._progress.update(self._task, completed=done, total=total or None, note=said)
+        self.say(done, total, f"{done:g}/{total:g} {unit} {note}".rstrip())
+
+    def say(self, done: float, total: float, words: str) -> None:
+        """Show how far something is in words of one's own."""
+        self._progress.update(self._task, completed=done, total=total or None, note=words)
 
 
 @contextmanager
@@ -51,8 +55,8 @@ def followed(store: Store, artifact: Ref) -> Iterator[None]:
                 except FileNotFoundError:
                     continue
                 if data != last:
-                    last, note = data, json.loads(data)
-                    told(note["done"], note["total"], note["unit"], note["note"])
+                    last, pace = data, Pace.of(json.loads(data))
+                    told.say(pace.done, pace.total, pace.words())
 
         watcher = threading.Thread(target=look, daemon=True)
         watcher.start()

@@ -5,7 +5,6 @@ linear layer, trained by SGD for ten epochs on random crops. It is trained once 
 measured on every set with the same classes.
 """
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -22,7 +21,7 @@ from stages.evaluations.classifying import (
 from stages.evaluations.encoders import MEASURED, Encoder, device_of, encoders, features, remembered_together
 from stages.evaluations.neighbours import neighbour_scores
 from stages.evaluations.probe_answers import answers_of, class_places, labels_of, measured, mistakes
-from stages.evaluations.probe_crops import Order, ahead, random_view, training_of, with_time_left
+from stages.evaluations.probe_crops import Order, ahead, random_view, training_of
 from stages.evaluations.probe_training import Batch, scores, train_probes
 from stages.manifest import digest_of
 from stages.pairs import normalise
@@ -94,10 +93,8 @@ def cropped_batches(
             right.append(labels[row])
         return normalise(views), torch.tensor(right)
 
-    started = time.monotonic()
     for step, (pixels, right) in enumerate(ahead(make, plan.steps)):
-        seconds = time.monotonic() - started
-        subject.progress(step, plan.steps, with_time_left("steps of the probe", step, plan.steps, seconds))
+        subject.progress(step, plan.steps, "steps of the probe")
         shown = pixels.to(device)
         yield Batch({each.name: each.encode(shown) for each in chosen}, right.to(device))
 

@@ -13,7 +13,6 @@ from stages.batches import permutation
 from stages.evaluations.base import Examples, HasTraining
 from stages.manifest import ManifestError
 from stages.pairs import Pixels, resize
-from stages.quantities import duration
 
 SMALLEST_CROP = 0.08
 """Of a picture's area, as in ImageNet training since Inception (arXiv:1409.4842, section 6)."""
@@ -21,8 +20,6 @@ WIDEST = 4 / 3
 TRIES = 10
 AHEAD = 2
 """Batches made while the model computes; each costs as long as an encoder of the paper's size takes for it."""
-TIMED = 5
-"""Steps after which it is told how long the rest takes."""
 
 T = TypeVar("T")
 
@@ -76,16 +73,6 @@ def ahead(make: Callable[[int], T], count: int) -> Iterator[T]:
             if number < count:
                 waiting.append(thread.submit(make, number))
             yield done.result()
-
-
-def with_time_left(unit: str, done: int, total: int, seconds: float) -> str:
-    """Return what is counted, and as soon as it can be told, how long the rest takes.
-
-    The paper's settings on a laptop take days: that is to be seen in the first minute.
-    """
-    if done < TIMED:
-        return unit
-    return f"{unit}, about {duration(seconds / done * (total - done))} left"
 
 
 def crop_box(width: int, height: int, rng: np.random.Generator) -> tuple[int, int, int, int]:

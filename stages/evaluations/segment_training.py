@@ -1,6 +1,5 @@
 """Training a segmenter: AdamW, a linear warm-up and a linear fall, cross-entropy over the labelled pixels."""
 
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +12,7 @@ from models.learning_rates import LearningRates, decays
 from stages.batches import generator_of
 from stages.evaluations.base import Examples
 from stages.evaluations.encoders import seeded
-from stages.evaluations.probe_crops import Order, ahead, with_time_left
+from stages.evaluations.probe_crops import Order, ahead
 from stages.evaluations.segment_crops import IGNORED, Mask, read, training_crop
 from stages.evaluations.segmenter import Segmenter
 from stages.manifest import ManifestError
@@ -116,14 +115,9 @@ def train_segmenters(
     losses: dict[str, list[float]] = {name: [] for name in segmenters}
     for each in segmenters.values():
         each.train(True)
-    started = time.monotonic()
     with seeded(plan.seed):  # of dropout in the head
         for iteration, (pixels, masks) in enumerate(batches):
-            progress(
-                iteration,
-                plan.iterations,
-                with_time_left("iterations", iteration, plan.iterations, time.monotonic() - started),
-            )
+            progress(iteration, plan.iterations, "iterations")
             drawn = generator_of(plan.seed, "stochastic depth", iteration).integers(-(2**63), 2**63 - 1, len(pixels))
             batch = pixels.to(device), masks.to(device).long(), torch.from_numpy(drawn).to(device)
             for name, each in segmenters.items():
