@@ -9,7 +9,7 @@ from infra.storage import Store
 from pipelines.approvals import decisions
 from pipelines.options import app
 from pipelines.terminal import Refusal, clear_errors, console
-from stages.manifest import finished, load, verify
+from stages.manifest import find, finished, load, verify
 from stages.quarantine import QUARANTINED
 from stages.ref import Ref
 
@@ -18,8 +18,14 @@ from stages.ref import Ref
 def show(ref: Annotated[str, typer.Argument(help="name@version")]) -> None:
     """Print what a finished artifact holds."""
     with clear_errors():
-        store = Store(settings().store_root)
-        manifest = load(store, Ref.model_validate(ref))
+        store, named = Store(settings().store_root), Ref.model_validate(ref)
+        decided = decisions(store, named)
+        if decided and find(store, named) is None:
+            # Who rejects what filters kept leaves shards that are never written, and a reason.
+            for line in (f"{named} was not written", *(each.sentence for each in decided)):
+                console.print(line, highlight=False, markup=False)
+            return
+        manifest = load(store, named)
         ledger = manifest.ledger
         console.print(
             f"{manifest.ref}  digest {manifest.digest[:16]}  stage {manifest.stage}  {len(manifest.parts)} parts"
@@ -36,7 +42,7 @@ def show(ref: Annotated[str, typer.Argument(help="name@version")]) -> None:
                 console.print(f"{name}: {value}", highlight=False, markup=False)
         for name, digest in manifest.identity["inputs"].items():
             console.print(f"from {name} {digest[:16]}", highlight=False)
-        for decision in decisions(store, manifest.ref):
+        for decision in decided:
             console.print(decision.sentence, highlight=False, markup=False)
 
 

@@ -12,10 +12,12 @@ from uuid import uuid4
 
 import pytest
 from prefect.states import Cancelled, Cancelling, Crashed, Running
+from typer.testing import CliRunner
 
 from infra.storage import Store
 from pipelines import gate
 from pipelines.approvals import Decision, Rejected, approved, decisions, digests_of, dropped_by, funnel, keep, split
+from pipelines.cli import app
 from pipelines.graph import Step
 from pipelines.names import Answer
 from stages.manifest import Ledger, Manifest, ManifestError
@@ -296,3 +298,17 @@ def test_a_filter_that_judged_nothing_is_shown_too(tmp_path: Path) -> None:
     none = made.model_copy(update={"totals": {"judged": 0, "kept": 0, "reasons": {}}})
     assert "| clean own | 0 | 0 | – |" in funnel([none])
     assert dropped_by(none) == "nothing dropped"
+
+
+def test_a_rejection_is_shown_although_nothing_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INTERNVL_STORE", str(tmp_path / "store"))
+    store = Store(str(tmp_path / "store"))
+    named = digests_of([verdicts(store)])
+    keep(store, SHARDS, Decision(approved=False, note="half of it is ads", who="Ada", verdicts=named, when=0.0))
+    shown = CliRunner().invoke(app, ["show", str(SHARDS)])
+    assert shown.exit_code == 0, shown.output
+    assert shown.output.splitlines() == [
+        "shards/clean@v1 was not written",
+        "rejected by Ada, 1970-01-01 00:00 UTC: half of it is ads",
+    ]
+    assert CliRunner().invoke(app, ["show", "shards/clean@v2"]).exit_code == 2
