@@ -63,6 +63,8 @@ golden: setup ## Renew the golden loss curves, after a change that is meant to m
 	@PYTHONPATH=.:tests:tests/stages/training $(BIN)/python tests/stages/training/golden_curves.py
 
 check: setup ## Lint, types, import contract, spelling
+	@twice=$$(find tests -name 'test_*.py' | sed 's|.*/||' | sort | uniq -d); \
+	  test -z "$$twice" || { echo "test files need names of their own, pytest imports them by name:" $$twice; exit 1; }
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
