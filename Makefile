@@ -49,7 +49,7 @@ test-faults: setup ## Run the fault suite alone: the hostile web, killed process
 	@$(BIN)/python -m pytest -m "faults and not slow and not cluster"
 
 # PostgreSQL comes from Debian where this may install it; without it those tests are skipped, and say so.
-test-cluster: setup ## Several Ray nodes, a faulty S3, Prefect on PostgreSQL (minutes)
+test-cluster: setup ## Several Ray nodes, a faulty S3, Prefect on PostgreSQL (25 minutes)
 	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || { test "$$(id -u)" = 0 && apt-get install -qq -y postgresql >/dev/null; } || true
 	@$(BIN)/python -m pytest tests/cluster tests/stages/training -m cluster -rs --durations 0
 
@@ -77,7 +77,7 @@ seeds: setup ## What the tiny recipe learns on three seeds, beside blind twins (
 	@$(BIN)/python -m benchmarks.learning_tiles
 
 # What its trainings read is made first where it does not stand: the data part of the tiny recipe, and its language model.
-variants: setup ## The paper's hyper-parameter study at 0.3 million parameters (twelve minutes; the tiny data first)
+variants: setup ## The paper's hyper-parameter study at 0.3 million parameters (nine minutes; the tiny data first)
 	@$(BIN)/internvl variants --budget 0.3M
 
 bench: setup ## Run the benchmarks; results are JSON in benchmarks/results
