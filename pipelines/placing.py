@@ -80,22 +80,17 @@ def placed(steps: Sequence[Step], here: Settings) -> list[Step]:
 def _placed(step: Step, here: Settings, told: Mapping[str, Mapping[str, Any]]) -> Step:
     stage, own = step.spec.stage, step.spec.placement
     if stage == "download":
-        own = {**_egress(here), **own}
+        own = {"drift_patience_seconds": here.drift_patience_seconds, **own}
     named = {name: told[name] for name in dict.fromkeys((stage, step.label)) if name in told}
     for given in named.values():
         own = {**own, **given}
+    if stage == "download" and here.egress_resource:
+        # Whatever else they need, they run where there is a way out. As much as nothing of it, so that CPUs and not
+        # this number bound how many run on a machine.
+        own = {**own, "resources": {here.egress_resource: 0.001, **own.get("resources", {})}}
     if named:
         check_placement(own, f"{here.placement_file}: {step.label}, with what the recipe says")
     return step.changed(placement=own)
-
-
-def _egress(here: Settings) -> dict[str, Any]:
-    """Return how downloads run where there is a way out, and wait in an outage."""
-    placement: dict[str, Any] = {"drift_patience_seconds": here.drift_patience_seconds}
-    if here.egress_resource:
-        # As much as nothing, so that CPUs and not this number bound how many run on a machine.
-        placement["resources"] = {here.egress_resource: 0.001}
-    return placement
 
 
 def placed_here(steps: Sequence[Step], here: Settings) -> list[str]:

@@ -51,6 +51,14 @@ def test_the_file_wins_over_the_recipe_and_a_step_over_its_stage(home: Path) -> 
     assert again.spec.placement == now["list_urls coyo"].spec.placement
 
 
+def test_downloads_keep_to_where_there_is_a_way_out(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INTERNVL_EGRESS_RESOURCE", "egress")
+    (home / "placement.yaml").write_text("download: {resources: {fast_disk: 1.0}}\nscore: {resources: {big: 1.0}}\n")
+    now = steps()
+    assert now["download coyo"].spec.placement["resources"] == {"egress": 0.001, "fast_disk": 1.0}
+    assert now["score coyo"].spec.placement["resources"] == {"big": 1.0}
+
+
 def test_it_is_no_part_of_a_result(home: Path) -> None:
     store, before = Store(str(home / "store")), steps(FlowName.DATA)["list_urls coyo"].spec
     (home / "placement.yaml").write_text("list_urls: {cpus_per_task: 2.0}\n")
