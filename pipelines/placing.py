@@ -67,7 +67,7 @@ def placements(here: Settings) -> dict[str, dict[str, Any]]:
     return {str(name): dict(given) for name, given in found.items()}
 
 
-def placed(steps: Sequence[Step], here: Settings) -> list[Step]:
+def place(steps: Sequence[Step], here: Settings) -> list[Step]:
     """Return steps as this installation places them: its file wins over the recipe, a step over its stage.
 
     Raises:

@@ -7,7 +7,7 @@ from infra.storage import Store
 from pipelines.graph import Step, data_steps, train_steps
 from pipelines.missing import refuse_absent, refuse_missing, refuse_unreadable
 from pipelines.names import FlowName, RecipeName
-from pipelines.placing import placed
+from pipelines.placing import place
 from pipelines.recipes import LISTED, NO_DATA, STARTED, OwnData, make
 from pipelines.remembered import remembered, remembered_sources, remembered_system
 from pipelines.rooms import refuse_too_small
@@ -39,7 +39,7 @@ def steps_of(flow: FlowName, recipe: RecipeName, version: str = "", own: OwnData
     made = make(recipe, own, here.web_url)
     if recipe in (*LISTED, RecipeName.PAPER) and not own.conversations:
         made = remembered_sources(made, name, Store(here.store_root), own.mixing)
-    data, train = placed(data_steps(made, name), here), placed(train_steps(made, name), here)
+    data, train = place(data_steps(made, name), here), place(train_steps(made, name), here)
     if (recipe in LISTED and not own.given) or (recipe is RecipeName.PAPER and not own.lists):
         data = remembered(data, Store(here.store_root))
     if recipe in STARTED and not (own.language_model or own.vision_model):

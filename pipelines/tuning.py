@@ -2,7 +2,7 @@
 
 from itertools import combinations
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,9 +11,12 @@ from infra.storage import Store
 from pipelines.aside import PlacementFile, Workers, given_in, made_aside, placed
 from pipelines.options import app
 from pipelines.terminal import Refusal, clear_errors, console
-from stages.manifest import load
+from stages.manifest import Manifest, load
 from stages.materialize import StageSpec
 from stages.ref import Ref
+
+if TYPE_CHECKING:
+    from stages.instruct_parameters import Parameters
 
 
 @app.command()
@@ -46,8 +49,6 @@ def tune(
             raise Refusal(f"{start} is no chat model; name one that stage instruct made, or that was adopted")
         samples, given = sum(load(store, each).ledger.kept for each in talks), given_in(parameters)
         if trained.stage == "adopt":
-            from stages.adopt import further
-
             before = further(store, trained, samples).model_dump(mode="json")
         else:
             before = trained.identity["parameters"]
@@ -67,6 +68,34 @@ def tune(
         made = made_aside(spec, store)
         numbers = ", ".join(f"{name.replace('_', ' ')} {made.totals[name]:.3f}" for name in _SHOWN)
         console.print(f"{made.ref}  {made.ledger.kept:,} conversations; {numbers}", highlight=False)
+
+
+def further(store: Store, adopted: Manifest, samples: int) -> "Parameters":
+    """Return how an adopted model is trained further where nothing else is asked for.
+
+    Pictures are shown and conversations written as its configuration says. Batch, peak and length (one pass) are
+    those of the official scripts that tune InternVL2 further, which freeze the encoder; that all learns, and the
+    decay, is ours.
+
+    Args:
+        store: Where it lies.
+        adopted: What stage adopt made.
+        samples: Conversations of one pass.
+    """
+    from models.composition import ChatPart
+    from models.config import ChatConfig
+    from pipelines.recipes.systems import Lesson
+    from stages.checkpoints import file_named
+    from stages.workspace import read_file
+
+    file = file_named(adopted, "config.json")
+    assert file is not None, "it was published with one"
+    config = ChatConfig.model_validate_json(read_file(store, adopted, file))
+    part = ChatPart.model_validate(config.model_dump(include=set(ChatPart.model_fields)))
+    batch = min(128, max(samples, 1))
+    lesson = Lesson("all", samples, batch, 4e-5, 0.05, 0.0, config.context_length)
+    own = {"use_thumbnail": config.use_thumbnail, "system_message": config.system_message}
+    return lesson.parameters(part, config.vision).model_copy(update=own)
 
 
 _SHOWN = ("held_out_loss", "token_accuracy", "answers_right")

@@ -9,18 +9,16 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from infra.storage import Store, sha256_file
+from infra.storage import sha256_file
 from models.config import ChatConfig
 from models.layouts import from_layout
 from models.renaming import State
-from stages import instruct_parameters
 from stages.chat_loading import open_chat, open_tokenizer
-from stages.checkpoints import FINAL, file_named, publish
+from stages.checkpoints import FINAL, publish
 from stages.manifest import Manifest, ManifestError, digest_of
 from stages.output import Data
-from stages.training.schedule import Schedule
 from stages.weight_files import on_meta, write_weights
-from stages.workspace import Output, Workspace, read_file
+from stages.workspace import Output, Workspace
 
 VERSION = 1
 NAME = "checkpoints/instruct"
@@ -98,37 +96,3 @@ def run(parameters: Parameters, output: Output, here: Workspace) -> Manifest:
         named = {role: (name, files[name]) for role, name in roles.items()}
         part = publish(output, parameters.digest, named, 0, facts)  # no sample was trained on here
     return output.commit([part], totals={"adopted": parameters.folder, "parameters": part.facts["parameters"]})
-
-
-def further(store: Store, adopted: Manifest, samples: int) -> instruct_parameters.Parameters:
-    """Return how an adopted model is trained further where nothing else is asked for.
-
-    Pictures are shown and conversations written as its configuration says. The schedule is that of the official
-    fine-tuning scripts for InternVL2: one pass, 128 conversations a step, 4e-5 with a cosine to 0, 3 % of warm-up.
-
-    Args:
-        store: Where it lies.
-        adopted: What this stage made.
-        samples: Conversations of one pass.
-    """
-    file = file_named(adopted, "config.json")
-    assert file is not None, "it was published with one"
-    config = ChatConfig.model_validate_json(read_file(store, adopted, file))
-    batch = min(128, max(samples, 1))
-    steps = max(2, samples // batch)
-    return instruct_parameters.Parameters(
-        connector=config.connector,
-        image_size=config.vision.image_size,
-        downsample_ratio=config.downsample_ratio,
-        ps_version=config.ps_version,
-        select_layer=config.select_layer,
-        max_dynamic_patch=config.max_dynamic_patch,
-        use_thumbnail=config.use_thumbnail,
-        template=config.template,
-        system_message=config.system_message,
-        context_length=config.context_length,
-        schedule=Schedule(
-            global_batch_size=batch, steps=steps, learning_rate=4e-5, warmup_steps=round(0.03 * steps),
-            final_ratio=0.0, beta2=0.999, weight_decay=0.05, precision="bf16",
-        ),
-    )  # fmt: skip

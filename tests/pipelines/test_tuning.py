@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from infra.cluster import InlineCluster
 from infra.storage import Store
 from pipelines.cli import app
-from stages.adopt import further
+from pipelines.tuning import further
 from stages.checkpoints import fetch
 from stages.evaluations.subject import kind_of
 from stages.manifest import Manifest, ManifestError, load
